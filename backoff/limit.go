@@ -1,0 +1,22 @@
+package backoff
+
+import "time"
+
+// Limit returns p with an end: it gives up once that many attempts have failed.
+// The first try counts, so three retries are four attempts. There is always one
+// attempt, also when attempts is less than 1. A nil p is [Default].
+func Limit(p Policy, attempts int) Policy {
+	return limited{orDefault(p), attempts}
+}
+
+type limited struct {
+	policy   Policy
+	attempts int
+}
+
+func (l limited) Delay(attempt int, prev time.Duration) (time.Duration, bool) {
+	if attempt >= l.attempts {
+		return 0, false
+	}
+	return l.policy.Delay(attempt, prev)
+}
