@@ -1,0 +1,234 @@
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// initdbArgs make a data directory that is the same on every machine.
+var initdbArgs = []string{"--username=postgres", "--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", "--no-sync"}
+
+// fingerprint names what was made from these parts; a server program counts by
+// its path, size and time, so that an upgrade in place is another program.
+func fingerprint(bin string, parts ...string) string {
+	h := sha256.New()
+	fmt.Fprintln(h, bin)
+	if info, err := os.Stat(filepath.Join(bin, "postgres")); err == nil {
+		fmt.Fprintln(h, info.Size(), info.ModTime().UnixNano())
+	}
+	for _, part := range parts {
+		fmt.Fprintln(h, part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
+}
+
+func clusterPath(cache, bin string) string {
+	return filepath.Join(cache, "cluster-"+fingerprint(bin, initdbArgs...))
+}
+
+// cluster is an initialised data directory kept in the cache: copying it costs a
+// tenth of initdb. path holds data/ and password.
+type cluster struct{ path, password string }
+
+// cachedCluster returns the cluster of the server in bin, made on first use.
+// The caller holds the cache's lock.
+func cachedCluster(ctx context.Context, cache, bin string, as *account) (cluster, error) {
+	path := clusterPath(cache, bin)
+	password, err := os.ReadFile(filepath.Join(path, "password"))
+	if errors.Is(err, fs.ErrNotExist) {
+		password, err = makeCluster(ctx, path, bin, as)
+	}
+	if err != nil {
+		return cluster{}, fmt.Errorf("pgtest: initialised data directory: %w", err)
+	}
+	return cluster{path, string(password)}, nil
+}
+
+func makeCluster(ctx context.Context, path, bin string, as *account) (password []byte, err error) {
+	run, alive, err := makeRunDir(false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, alive.Close(), os.RemoveAll(run)) }()
+	pw := rand.Text()
+	if err := writeOwned(filepath.Join(run, "pw"), scramVerifier(pw), as); err != nil {
+		return nil, err
+	}
+	if err := giveDir(run, as); err != nil {
+		return nil, err
+	}
+	args := append([]string{"--pgdata=" + filepath.Join(run, "data"), "--pwfile=" + filepath.Join(run, "pw")}, initdbArgs...)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), args...)
+	cmd.Dir, cmd.Env = run, serverEnv()
+	as.run(cmd)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s", cmd, err, bytes.TrimSpace(out))
+	}
+	fresh := path + ".new" // left by a process that died: replaced
+	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(path)); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		return nil, err
+	}
+	if err := copyTree(filepath.Join(fresh, "data"), filepath.Join(run, "data"), nil); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(fresh, "password"), []byte(pw), 0o600); err != nil {
+		return nil, err
+	}
+	return []byte(pw), os.Rename(fresh, path)
+}
+
+// scramVerifier is the stored form of a password (RFC 5803), which PostgreSQL
+// takes in place of the password itself. One iteration is enough for a password
+// of 128 random bits, and saves each connection the 4096 that stretch a weak one.
+func scramVerifier(password string) string {
+	salt := make([]byte, 16)
+	rand.Read(salt) // never fails
+	salted, err := pbkdf2.Key(sha256.New, password, salt, 1, sha256.Size)
+	if err != nil {
+		panic(err) // only for parameters out of range
+	}
+	mac := func(key []byte, text string) []byte {
+		h := hmac.New(sha256.New, key)
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	stored := sha256.Sum256(mac(salted, "Client Key"))
+	b64 := base64.StdEncoding.EncodeToString
+	return "SCRAM-SHA-256$1:" + b64(salt) + "$" + b64(stored[:]) + ":" + b64(mac(salted, "Server Key"))
+}
+
+// serverEnv is our environment without what steers PostgreSQL's programs.
+func serverEnv() []string {
+	env := []string{"LC_ALL=C", "TZ=UTC"}
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "TZ=") {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// copyTree copies the directory src to dst, which it makes, for the account.
+// A thousand small files: the work is in the system calls, so both cores do it.
+func copyTree(dst, src string, as *account) error {
+	var files []string
+	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(src, path)
+		if err != nil {
+			return err
+		}
+		if !d.IsDir() {
+			files = append(files, rel)
+			return nil
+		}
+		if err := os.Mkdir(filepath.Join(dst, rel), 0o700); err != nil {
+			return err
+		}
+		return giveDir(filepath.Join(dst, rel), as)
+	})
+	if err != nil {
+		return err
+	}
+	const workers = 4
+	var wg sync.WaitGroup
+	failed := make([]error, workers)
+	for w := range workers {
+		wg.Go(func() {
+			buf := make([]byte, 1<<18)
+			for i := w; i < len(files) && failed[w] == nil; i += workers {
+				failed[w] = copyFile(filepath.Join(dst, files[i]), filepath.Join(src, files[i]), buf, as)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(failed...)
+}
+
+// copyFile copies one file, leaving holes for zeros: a fresh WAL segment is
+// 16 MiB of little else.
+func copyFile(dst, src string, buf []byte, as *account) (err error) {
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := as.give(out); err != nil {
+		return err
+	}
+	var size int64
+	for {
+		n, err := io.ReadFull(in, buf)
+		if n > 0 && !allZero(buf[:n]) {
+			if _, err := out.WriteAt(buf[:n], size); err != nil {
+				return err
+			}
+		}
+		size += int64(n)
+		switch err {
+		case nil:
+		case io.EOF, io.ErrUnexpectedEOF:
+			return out.Truncate(size)
+		default:
+			return err
+		}
+	}
+}
+
+var zeros [4096]byte
+
+func allZero(b []byte) bool {
+	for len(b) > len(zeros) {
+		if !bytes.Equal(b[:len(zeros)], zeros[:]) {
+			return false
+		}
+		b = b[len(zeros):]
+	}
+	return bytes.Equal(b, zeros[:len(b)])
+}
+
+func writeOwned(path, text string, as *account) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := io.WriteString(f, text); err != nil {
+		return err
+	}
+	return as.give(f)
+}
+
+func giveDir(path string, as *account) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return as.give(f)
+}

@@ -1,0 +1,261 @@
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	port       = "5432" // names the socket; no TCP port is taken
+	socketName = ".s.PGSQL." + port
+)
+
+// instance is one PostgreSQL server of ours: a directory that holds all it has
+// (data, log, socket) and the postmaster that runs in it, if any.
+type instance struct {
+	Dir      string // data/, log, alive, the socket
+	Bin      string
+	Password string
+}
+
+// baseSettings hold for every server of ours.
+var baseSettings = map[string]string{
+	"listen_addresses":               "",
+	"port":                           port,
+	"max_connections":                "250",
+	"superuser_reserved_connections": "3",
+	"shared_buffers":                 "128MB",
+	"dynamic_shared_memory_type":     "mmap", // in the data directory, so that it goes with it
+	"unix_socket_permissions":        "0700",
+	"cluster_name":                   "pgtest",
+	"log_line_prefix":                "%m [%p] %d: ",
+	"log_timezone":                   "UTC",
+	"timezone":                       "UTC",
+	"lc_messages":                    "C",
+	"jit":                            "off", // compiles for longer than a test's query runs
+}
+
+// fastSettings give up surviving a crash of the machine, which a test database need not.
+var fastSettings = map[string]string{
+	"fsync":              "off",
+	"full_page_writes":   "off",
+	"autovacuum":         "off", // its workers keep databases from being dropped
+	"checkpoint_timeout": "1h",
+	"max_wal_size":       "4GB",
+}
+
+// configuration is the text of postgresql.conf: later maps win.
+func configuration(layers ...map[string]string) string {
+	all := map[string]string{}
+	for _, layer := range layers {
+		maps.Copy(all, layer)
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(&b, "%s = '%s'\n", name, strings.ReplaceAll(all[name], "'", "''"))
+	}
+	return b.String()
+}
+
+// hba admits whoever knows the password: over the socket, which only the
+// server's user and root can reach, and over whatever listen_addresses opens.
+const hba = `local all         all     scram-sha-256
+local replication all     scram-sha-256
+host  all         all all scram-sha-256
+host  replication all all scram-sha-256
+`
+
+// prepare makes the directory of a new server with the given postgresql.conf.
+// The returned lock tells sweeping processes that it is in use; start passes it on.
+// The caller holds the cache's lock.
+func prepare(ctx context.Context, cache, bin, conf string, durable bool) (in *instance, alive *os.File, err error) {
+	as, err := serverAccount()
+	if err != nil {
+		return nil, nil, err
+	}
+	sweep(as)
+	cl, err := cachedCluster(ctx, cache, bin, as)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, alive, err := makeRunDir(durable)
+	if err != nil {
+		return nil, nil, err
+	}
+	in = &instance{Dir: dir, Bin: bin, Password: cl.password}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("pgtest: prepare a server: %w", err), alive.Close(), os.RemoveAll(dir))
+		}
+	}()
+	if err := copyTree(in.data(), filepath.Join(cl.path, "data"), as); err != nil {
+		return nil, nil, err
+	}
+	conf += "unix_socket_directories = '" + strings.ReplaceAll(dir, "'", "''") + "'\n"
+	for name, text := range map[string]string{"postgresql.conf": conf, "pg_hba.conf": hba} {
+		if err := writeOwned(filepath.Join(in.data(), name), text, as); err != nil {
+			return nil, nil, err
+		}
+	}
+	return in, alive, giveDir(dir, as) // last: until now nobody else could enter
+}
+
+func (in *instance) data() string { return filepath.Join(in.Dir, "data") }
+func (in *instance) log() string  { return filepath.Join(in.Dir, "log") }
+
+// lock takes the lock that every process of the server inherits and so holds.
+// It fails while one of them lives.
+func (in *instance) lock() (*os.File, error) {
+	f, err := openOwn(filepath.Join(in.Dir, "alive"), 0)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := tryLock(f)
+	if err == nil && !ok {
+		err = fmt.Errorf("pgtest: the server in %s is running", in.Dir)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// gone says that no process of the server is left.
+func (in *instance) gone() bool {
+	f, err := in.lock()
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist) // the directory went with the last one
+	}
+	f.Close()
+	return true
+}
+
+// start runs the postmaster, detached from us, and returns when it accepts connections.
+// It closes alive, whose lock from then on is the server's.
+func (in *instance) start(ctx context.Context, alive *os.File) error {
+	as, err := serverAccount()
+	if err != nil {
+		return errors.Join(err, alive.Close())
+	}
+	// The shell ends at once, so the server is nobody's child to be waited for.
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `umask 077; "$@" </dev/null >>"$0" 2>&1 &`,
+		in.log(), filepath.Join(in.Bin, "postgres"), "-D", in.data())
+	cmd.Dir, cmd.Env = in.Dir, serverEnv()
+	cmd.ExtraFiles = []*os.File{alive}
+	as.run(cmd)
+	err = cmd.Run()
+	if err := errors.Join(err, alive.Close()); err != nil {
+		return fmt.Errorf("pgtest: start %s: %w", in.Bin, err)
+	}
+	for {
+		if status := in.pidLine(8); status == "ready" {
+			return nil
+		}
+		if in.gone() {
+			return fmt.Errorf("pgtest: the server in %s did not start:\n%s", in.Dir, in.logTail(0, 20))
+		}
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return fmt.Errorf("pgtest: start %s: %w", in.Bin, err)
+		}
+	}
+}
+
+// pidLine returns a line of postmaster.pid: 1 pid, 7 shared memory key and id, 8 status.
+func (in *instance) pidLine(n int) string {
+	text, _ := os.ReadFile(filepath.Join(in.data(), "postmaster.pid"))
+	lines := strings.Split(string(text), "\n")
+	if len(lines) < n {
+		return ""
+	}
+	return strings.TrimSpace(lines[n-1])
+}
+
+// pid is the postmaster's process id, 0 when none runs.
+func (in *instance) pid() int {
+	pid, _ := strconv.Atoi(in.pidLine(1))
+	if pid < 2 || in.gone() {
+		return 0
+	}
+	return pid
+}
+
+// logTail returns the last lines that were logged after the offset.
+func (in *instance) logTail(offset int64, lines int) string {
+	text, err := os.ReadFile(in.log())
+	if err != nil {
+		return err.Error()
+	}
+	all := bytes.Split(bytes.TrimSpace(text[min(offset, int64(len(text))):]), []byte("\n"))
+	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+}
+
+// url is the server's address for the named database.
+func (in *instance) url(database string) string {
+	return (&url.URL{
+		Scheme: "postgres",
+		User:   url.UserPassword("postgres", in.Password),
+		Path:   "/" + database,
+		RawQuery: url.Values{
+			"host": {in.Dir}, "port": {port}, "sslmode": {"disable"},
+		}.Encode(),
+	}).String()
+}
+
+// remove deletes a dead server's directory and the bit of System V shared memory
+// that a killed postmaster leaves.
+func (in *instance) remove() error {
+	if _, id, ok := strings.Cut(in.pidLine(7), " "); ok {
+		exec.Command("ipcrm", "-m", strings.TrimSpace(id)).Run() // fails when it is gone already, which is well
+	}
+	return os.RemoveAll(in.Dir)
+}
+
+// sweep removes what dead servers left. The caller holds the cache's lock, under
+// which every server's directory comes into being.
+func sweep(as *account) {
+	seen := map[string]bool{}
+	for _, root := range append(runRoots(false), runRoots(true)...) {
+		dirs, _ := filepath.Glob(filepath.Join(root, runPrefix()+"*"))
+		for _, dir := range dirs {
+			info, err := os.Lstat(dir)
+			if seen[dir] || err != nil || !info.IsDir() || !as.owns(info) {
+				continue
+			}
+			seen[dir] = true
+			if _, err := os.Lstat(filepath.Join(dir, "alive")); err != nil && time.Since(info.ModTime()) < time.Minute {
+				continue // just being made, by a process with another cache and so another lock
+			}
+			if in := (&instance{Dir: dir}); in.gone() {
+				in.remove() // what cannot be removed now is tried again by the next sweep
+			}
+		}
+	}
+}
+
+// kill ends the postmaster without ceremony and waits until all its processes are gone.
+func (in *instance) kill(ctx context.Context) error {
+	if pid := in.pid(); pid != 0 {
+		if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+			return err
+		}
+	}
+	for !in.gone() {
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return fmt.Errorf("pgtest: end the server in %s: %w", in.Dir, err)
+		}
+	}
+	return nil
+}

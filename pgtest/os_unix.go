@@ -1,0 +1,140 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// account is the user the server runs as; nil means: as we do.
+type account struct{ uid, gid int }
+
+// serverAccount is the user for the server: ourselves, except that PostgreSQL
+// refuses to run as root.
+func serverAccount() (*account, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	var tried []error
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			tried = append(tried, err)
+			continue
+		}
+		uid, errU := strconv.Atoi(u.Uid)
+		gid, errG := strconv.Atoi(u.Gid)
+		if err := errors.Join(errU, errG); err != nil {
+			return nil, fmt.Errorf("pgtest: user %s: %w", name, err)
+		}
+		return &account{uid, gid}, nil
+	}
+	return nil, fmt.Errorf("pgtest: running as root, and no user to run PostgreSQL as: %w", errors.Join(tried...))
+}
+
+func (a *account) owns(info os.FileInfo) bool {
+	return ownedBy(info, os.Geteuid()) || a != nil && ownedBy(info, a.uid)
+}
+
+// give hands an open file or directory to the account.
+func (a *account) give(f *os.File) error {
+	if a == nil {
+		return nil
+	}
+	return f.Chown(a.uid, a.gid)
+}
+
+// run prepares cmd to run as the account, in a session of its own so that a
+// terminal's Ctrl-C for the tests is not one for the server.
+func (a *account) run(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if a != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+	}
+}
+
+func ownedBy(info os.FileInfo, uid int) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == uid
+}
+
+func freeSpace(dir string) (uint64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("%s: %w", dir, err)
+	}
+	return uint64(st.Bavail) * uint64(st.Bsize), nil
+}
+
+// openOwn opens a lock file, never through a link and never blocking on
+// something that is no file.
+func openOwn(path string, flags int) (*os.File, error) {
+	return os.OpenFile(path, flags|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+}
+
+// tryLock takes the advisory lock of an open file (flock). The kernel frees it
+// when the last descriptor is gone, those inherited by children included: a
+// server that inherits it is alive for as long as it is held.
+func tryLock(f *os.File) (bool, error) {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		case !errors.Is(err, syscall.EINTR):
+			return false, fmt.Errorf("pgtest: lock %s: %w", f.Name(), err)
+		}
+	}
+}
+
+// lockFile waits for the lock of the file at path; closing the file frees it.
+func lockFile(ctx context.Context, path string) (*os.File, error) {
+	f, err := openOwn(path, os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		ok, err := tryLock(f)
+		if ok {
+			return f, nil
+		}
+		if err == nil {
+			err = pause(ctx, 5*time.Millisecond)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("pgtest: waiting for %s: %w", path, err), f.Close())
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// endProgram is what the watchdog runs, in the data directory: it ends the
+// postmaster at once and, when that is gone, removes all that the server had.
+// The traps are there because the postmaster passes its end on to the process
+// groups of its backends, and this shell is in one.
+const endProgram = `(
+	trap '' HUP INT QUIT TERM
+	read -r pid <postmaster.pid
+	data=$(pwd -P) && cd / && kill -QUIT "$pid"
+	i=0
+	while [ -e "$data/postmaster.pid" ] && [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done
+	rm -rf -- "${data%/data}"
+) </dev/null >/dev/null 2>&1 &`
