@@ -1,0 +1,159 @@
+package lock
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+)
+
+// DB is a host's database, for [NewPostgres]. A *sql.DB or *sqlx.DB must use
+// pgx's driver (github.com/jackc/pgx/v5/stdlib).
+type DB interface {
+	*pgxpool.Pool | *sql.DB | *sqlx.DB
+}
+
+// A dialer connects as the host does: to the same server, by the same
+// configuration and hooks, but not out of its pool, so that a pool whose
+// connections are all in use, even by those who wait for a lock, can not
+// keep the locks from being served.
+type dialer func(ctx context.Context) (*pgx.Conn, error)
+
+func dialerOf(db any) (dialer, error) {
+	switch db := db.(type) {
+	case *pgxpool.Pool:
+		if db != nil {
+			return func(ctx context.Context) (*pgx.Conn, error) { return dialPool(ctx, db) }, nil
+		}
+	case *sqlx.DB:
+		if db != nil && db.DB != nil {
+			return dialerOf(db.DB)
+		}
+	case *sql.DB:
+		if db != nil {
+			d := &sqlDialer{db: db}
+			return d.dial, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the database is nil", ErrUnsupported)
+}
+
+// dialPool connects as pool does.
+func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
+	config := pool.Config()
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return nil, err
+	}
+	if config.AfterConnect != nil {
+		if err := config.AfterConnect(ctx, conn); err != nil {
+			return nil, errors.Join(err, conn.Close(ctx))
+		}
+	}
+	return conn, nil
+}
+
+// A sqlDialer connects as the connections of a database/sql pool do: it reads
+// their configuration from one of them. A pool that has none to spare gets
+// by with the configuration read last.
+type sqlDialer struct {
+	db     *sql.DB
+	config *pgx.ConnConfig
+}
+
+// dial is called by one goroutine at a time.
+func (d *sqlDialer) dial(ctx context.Context) (*pgx.Conn, error) {
+	brief, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := d.read(brief); err != nil && d.config == nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, d.config)
+}
+
+func (d *sqlDialer) read(ctx context.Context) error {
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(driver any) error {
+		c, ok := driver.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("%w: database/sql driver %T; open the database with github.com/jackc/pgx/v5/stdlib", ErrUnsupported, driver)
+		}
+		d.config = c.Conn().Config()
+		return nil
+	})
+}
+
+// probeSQL asks what decides whether a session can hold locks, and what
+// identifies it.
+const probeSQL = `SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')::bool, version(),
+	coalesce((SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), now())`
+
+// setupSQL protects a session from what the host's defaults would do to one
+// that is idle most of its life, and has the server keep a connection that
+// has gone silent for longer than the client does ($1, in seconds): the
+// holder knows first. Over a unix socket the tcp settings have no effect.
+// (PostgreSQL documentation, 20.3.2 TCP Settings, 20.11.1 Statement Behavior.)
+const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
+	set_config('statement_timeout', '0', false),
+	set_config('lock_timeout', '0', false),
+	set_config('plan_cache_mode', 'force_generic_plan', false),
+	set_config('tcp_keepalives_idle', $1, false),
+	set_config('tcp_keepalives_interval', $1, false),
+	set_config('tcp_keepalives_count', '1', false),
+	set_config('tcp_user_timeout', $1 || 's', false)`
+
+// prepare makes a new connection ready to be a session, or refuses it if its
+// locks would exclude nobody.
+func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, error) {
+	var (
+		recovering, readOnly bool
+		version              string
+		backend              Backend
+		ignored              [8]*string
+	)
+	err := conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
+		Scan(&backend.PID, &recovering, &readOnly, &version, &backend.Start)
+	if err != nil {
+		return backend, err
+	}
+	switch {
+	case strings.Contains(version, "CockroachDB"):
+		return backend, fmt.Errorf("%w: CockroachDB's advisory locks do nothing", ErrUnsupported)
+	case recovering:
+		return backend, fmt.Errorf("%w: the server is a standby, whose locks exclude nobody; connect to the primary (target_session_attrs=read-write)", ErrUnsupported)
+	case readOnly:
+		return backend, fmt.Errorf("%w: the session is read-only; set default_transaction_read_only=off or connect to the primary", ErrUnsupported)
+	case backend.PID != conn.PgConn().PID() && !o.SessionPooler:
+		return backend, fmt.Errorf("%w: a connection pooler stands before the server (process id %d announced, %d found), and would strand locks; connect directly, or through a pooler in session mode and say so by PostgresOptions.SessionPooler", ErrUnsupported, conn.PgConn().PID(), backend.PID)
+	}
+	// The server waits twice as long as the client, and a second for rounding.
+	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
+	row := conn.QueryRow(ctx, setupSQL, pgx.QueryExecModeExec, patience)
+	if err := row.Scan(&ignored[0], &ignored[1], &ignored[2], &ignored[3], &ignored[4], &ignored[5], &ignored[6], &ignored[7]); err != nil {
+		return backend, err
+	}
+	if _, err := conn.PgConn().Prepare(ctx, stepName, stepSQL, nil); err != nil {
+		return backend, err
+	}
+	if err := conn.PgConn().SyncConn(ctx); err != nil {
+		return backend, err
+	}
+	return backend, nil
+}

@@ -1,0 +1,2 @@
+// Package lock gives many goroutines and many processes named locks.
+package lock

@@ -1,0 +1,128 @@
+package lock
+
+import (
+	"context"
+	"time"
+)
+
+// Held is a lock in the hands of its holder: one tenure of one key, or of
+// several taken together. It is safe for concurrent use.
+type Held struct {
+	keys   []Key
+	shared bool
+	ctx    context.Context
+	tenure Tenure
+}
+
+// Tenure is what a [Locker] implementation supplies behind a [Held].
+// Its methods are safe for concurrent use.
+type Tenure interface {
+	// Unlock is [Held.Unlock].
+	Unlock() error
+	// Fence is [Held.Fence].
+	Fence(ctx context.Context) (int64, error)
+	// Backend is [Held.Backend].
+	Backend() (Backend, bool)
+}
+
+// Backend identifies one session of a PostgreSQL server: process ids are used
+// again, a process id with its start is not.
+type Backend struct {
+	PID   uint32    // pg_stat_activity.pid
+	Start time.Time // pg_stat_activity.backend_start
+}
+
+// NewHeld is for implementations of [Locker]: a holder of keys, the values of
+// ctx in its context, but not its deadline or cancellation. The implementation
+// calls cancel with [ErrLost] when the lock is lost and with [ErrReleased]
+// when it has been unlocked.
+func NewHeld(ctx context.Context, t Tenure, shared bool, keys ...Key) (h *Held, cancel context.CancelCauseFunc) {
+	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	return newHeld(own, t, shared, keys), cancel
+}
+
+func newHeld(own context.Context, t Tenure, shared bool, keys []Key) *Held {
+	h := &Held{keys: keys, shared: shared, tenure: t}
+	h.ctx = tenureContext{own, h}
+	return h
+}
+
+// Key is the key held; the first of them where there are several.
+func (h *Held) Key() Key { return h.keys[0] }
+
+// Keys are the keys held. The caller does not change the slice.
+func (h *Held) Keys() []Key { return h.keys }
+
+// Shared reports whether others may hold the key at the same time.
+func (h *Held) Shared() bool { return h.shared }
+
+// Context lives as long as the lock is held. It is cancelled with cause
+// [ErrLost] as soon as the loss of the lock is known, and with cause
+// [ErrReleased] by Unlock (see [context.Cause]). It has the values of the
+// context given to Lock, but neither its deadline nor its cancellation: the
+// deadline for getting a lock does not end it.
+//
+// Work done under the lock passes this context on (or that of [Held.Bind]);
+// callees find the tenure in it by [FromContext].
+func (h *Held) Context() context.Context { return h.ctx }
+
+// Bind derives from ctx a context that carries this tenure and is cancelled,
+// too, when [Held.Context] is, with its cause. Calling stop releases its
+// resources.
+func (h *Held) Bind(ctx context.Context) (bound context.Context, stop context.CancelFunc) {
+	bound, cancel := context.WithCancelCause(tenureContext{ctx, h})
+	unhook := context.AfterFunc(h.ctx, func() { cancel(context.Cause(h.ctx)) })
+	return bound, func() { unhook(); cancel(context.Canceled) }
+}
+
+// Fence returns a number that grows with every tenure: any that a holder of
+// this key was given before, in whatever process, is smaller. Give it to
+// systems beyond the database, which refuse a number smaller than one they
+// have seen. It is asked for on the session that holds the lock, so it proves
+// that the lock was held at that moment; the error matches [ErrLost] or
+// [ErrReleased] otherwise. A shared lock's fences order its holders against
+// those that hold it alone, not among each other.
+//
+// For [Postgres] it is the session's pg_current_xact_id: comparable within one
+// database cluster, across restarts and failover.
+func (h *Held) Fence(ctx context.Context) (int64, error) { return h.tenure.Fence(ctx) }
+
+// Unlock gives the lock back and returns nil once that is confirmed. It needs
+// no context and cannot be cancelled, but it is bounded: a server that does
+// not answer loses the session, and with it the lock. The error then matches
+// [ErrLost]: the lock is not held any more, but it may have been somebody
+// else's before Unlock was called.
+//
+// Unlocking again does nothing and returns what the first call returned. It
+// never touches a later tenure of the same key.
+func (h *Held) Unlock() error { return h.tenure.Unlock() }
+
+// Backend is the server session that holds the lock, if there is one.
+func (h *Held) Backend() (b Backend, ok bool) { return h.tenure.Backend() }
+
+// FromContext returns the tenure of key that ctx carries, innermost first, or
+// nil. The tenure may have been lost or unlocked since: see [Held.Context].
+func FromContext(ctx context.Context, key Key) *Held {
+	h, _ := ctx.Value(tenureKey(key.id)).(*Held)
+	return h
+}
+
+// tenureKey is the context key of a tenure: the context chain itself is the
+// list of the locks that its bearer holds.
+type tenureKey int64
+
+type tenureContext struct {
+	context.Context
+	held *Held
+}
+
+func (c tenureContext) Value(key any) any {
+	if id, ok := key.(tenureKey); ok {
+		for _, k := range c.held.keys {
+			if k.id == int64(id) {
+				return c.held
+			}
+		}
+	}
+	return c.Context.Value(key)
+}

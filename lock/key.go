@@ -1,0 +1,126 @@
+package lock
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxKeyLen is the longest key accepted by [Name], in bytes over all its parts.
+const MaxKeyLen = 1024
+
+// Key names a lock. Keys are comparable values: the same namespace and parts
+// give the same Key in every process and every release, so that a rolling
+// deploy agrees on it.
+//
+// A server knows a key only by its 64 bits (see [Key.Int64]). Two keys that
+// share them exclude each other: a collision costs contention, never
+// correctness.
+//
+// The zero Key is invalid, and so is one made from bad parts. Every function
+// that takes a Key answers an invalid one with an error that matches
+// [ErrInvalidKey], before it asks the server anything.
+type Key struct {
+	id      int64
+	name    string
+	problem string // why the key is invalid
+}
+
+// Name makes a key of the default namespace from parts, such as
+// Name("user", userID). Parts are length-prefixed before they are hashed:
+// Name("a", "bc") and Name("ab", "c") differ.
+//
+// Each part is non-empty valid UTF-8 without NUL, and together they have at
+// most [MaxKeyLen] bytes; otherwise the key is invalid.
+func Name(parts ...string) Key { return Namespace("").Name(parts...) }
+
+// ID makes a key from 64 bits that the host chose itself, for sharing a lock
+// with hand-written calls of pg_advisory_lock(bigint). It belongs to no
+// namespace.
+func ID(id int64) Key { return Key{id: id, name: "#" + strconv.FormatInt(id, 10)} }
+
+// Namespace keeps the keys of several applications in one database apart.
+// The zero value is the default namespace.
+//
+// The first 16 bits of a key are those of its namespace, which is how the
+// locks of one application are told from others in pg_locks.
+type Namespace string
+
+// Name makes a key of this namespace from parts. It is [Name] otherwise.
+func (n Namespace) Name(parts ...string) Key {
+	name := strings.Join(parts, "/")
+	if problem := inspect(parts); problem != "" {
+		return Key{problem: problem}
+	}
+	digest := hash(append([]string{string(n)}, parts...))
+	return Key{id: int64(n.tag() | digest>>16), name: name}
+}
+
+// Contains reports whether id, as found in pg_locks, can be a key of this
+// namespace. One in 65 536 keys of others can, too.
+func (n Namespace) Contains(id int64) bool { return uint64(id)&tagMask == n.tag() }
+
+const tagMask = 0xffff << 48
+
+// tag is the namespace's share of a key: its upper 16 bits.
+func (n Namespace) tag() uint64 { return hash([]string{string(n)}) & tagMask }
+
+// hash folds the length-prefixed parts to the first 64 bits of their SHA-256.
+func hash(parts []string) uint64 {
+	b := make([]byte, 0, 128)
+	for _, p := range parts {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(p)))
+		b = append(b, p...)
+	}
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(sum[:8])
+}
+
+// inspect says what is wrong with parts, or nothing.
+func inspect(parts []string) string {
+	if len(parts) == 0 {
+		return "no parts"
+	}
+	total := 0
+	for i, p := range parts {
+		switch total += len(p); {
+		case p == "":
+			return fmt.Sprintf("part %d is empty", i+1)
+		case total > MaxKeyLen:
+			return fmt.Sprintf("longer than %d bytes", MaxKeyLen)
+		case strings.IndexByte(p, 0) >= 0:
+			return fmt.Sprintf("part %d contains NUL", i+1)
+		case !utf8.ValidString(p):
+			return fmt.Sprintf("part %d is not valid UTF-8", i+1)
+		}
+	}
+	return ""
+}
+
+// Int64 is the key as the server knows it: the argument for hand-written
+// calls of pg_advisory_lock(bigint) and its kin
+// (PostgreSQL documentation, section 9.28.10, Advisory Lock Functions).
+func (k Key) Int64() int64 { return k.id }
+
+// String is the key's parts joined by slashes. It is meant for people; two
+// different keys can print alike.
+func (k Key) String() string {
+	if err := k.Err(); err != nil {
+		return "invalid key"
+	}
+	return k.name
+}
+
+// Err is nil for a valid key, and otherwise matches [ErrInvalidKey].
+func (k Key) Err() error {
+	switch {
+	case k.problem != "":
+		return fmt.Errorf("%w: %s", ErrInvalidKey, k.problem)
+	case k.name == "":
+		return fmt.Errorf("%w: zero Key", ErrInvalidKey)
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package lock
+
+import (
+	"context"
+	"errors"
+)
+
+// Locker hands out named locks. All methods are safe for concurrent use.
+//
+// Locks are not re-entrant: a goroutine that asks again for a key it holds
+// waits for itself, or is told that it is busy.
+//
+// Implementations: [Postgres] and [Memory]. One of your own can be checked by
+// the suite in package locktest.
+type Locker interface {
+	// Lock waits until key is this caller's alone. Waiters of one process
+	// are served in the order of their calls. It blocks until ctx ends: the
+	// error is then a [*BusyError] that also matches the context's cause,
+	// and nothing is held.
+	Lock(ctx context.Context, key Key) (*Held, error)
+
+	// TryLock takes key if nobody has it and nobody waits for it, and
+	// otherwise returns a [*BusyError]. It does not wait for other holders.
+	TryLock(ctx context.Context, key Key) (*Held, error)
+
+	// RLock is Lock for a shared lock: any number of holders may share the
+	// key, but not with one that has it alone. A stream of sharers does not
+	// starve a waiter for Lock.
+	RLock(ctx context.Context, key Key) (*Held, error)
+
+	// TryRLock is TryLock for a shared lock.
+	TryRLock(ctx context.Context, key Key) (*Held, error)
+}
+
+// Do runs fn while it holds key, and unlocks whatever happens, a panic
+// included. The context given to fn is ctx, cancelled early with cause
+// [ErrLost] if the lock is lost, and carrying the tenure as
+// [Held.Context] does.
+//
+// The error joins that of fn with that of the unlock, so that work done
+// after a loss is never taken for done: errors.Is(err, ErrLost).
+func Do(ctx context.Context, l Locker, key Key, fn func(context.Context) error) (err error) {
+	held, err := l.Lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Unlock()) }()
+	ctx, stop := held.Bind(ctx)
+	defer stop()
+	return fn(ctx)
+}

@@ -1,0 +1,505 @@
+// Package locktest is the conformance suite of [lock.Locker]: what every
+// implementation promises, whatever it is built on.
+//
+//	func TestConformance(t *testing.T) {
+//		locktest.Run(t, func(t testing.TB) lock.Locker { return mylock.New() })
+//	}
+package locktest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/lockstore/lock"
+)
+
+// patience bounds what should happen at once, for a slow machine's sake.
+const patience = 20 * time.Second
+
+// Run checks a Locker. Every test asks open for one, on which no key is held;
+// open arranges for its end by t.Cleanup. Lockers opened within one run may
+// share a server: each test uses keys of its own.
+func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
+	for _, c := range []struct {
+		name string
+		test func(*suite)
+	}{
+		{"HolderKeepsOthersOut", (*suite).holderKeepsOthersOut},
+		{"TakingTwiceIsBusy", (*suite).takingTwiceIsBusy},
+		{"KeysAreIndependent", (*suite).keysAreIndependent},
+		{"OneAtATime", (*suite).oneAtATime},
+		{"WaitersAreServedInOrder", (*suite).waitersAreServedInOrder},
+		{"SharersShare", (*suite).sharersShare},
+		{"SharersDoNotStarveAWaiter", (*suite).sharersDoNotStarveAWaiter},
+		{"CancelledWaiterLeaves", (*suite).cancelledWaiterLeaves},
+		{"CancelAtTheGrantLeaksNothing", (*suite).cancelAtTheGrantLeaksNothing},
+		{"WithdrawnWaiterLetsSharersPass", (*suite).withdrawnWaiterLetsSharersPass},
+		{"EndedContextTakesNothing", (*suite).endedContextTakesNothing},
+		{"UnlockTwiceSparesTheSuccessor", (*suite).unlockTwiceSparesTheSuccessor},
+		{"UnlockNeedsNoContext", (*suite).unlockNeedsNoContext},
+		{"ContextLivesAsLongAsTheTenure", (*suite).contextLivesAsLongAsTheTenure},
+		{"ContextCarriesTheTenure", (*suite).contextCarriesTheTenure},
+		{"FencesGrow", (*suite).fencesGrow},
+		{"FenceEndsWithTheTenure", (*suite).fenceEndsWithTheTenure},
+		{"DoReleases", (*suite).doReleases},
+		{"InvalidKeyIsRefused", (*suite).invalidKeyIsRefused},
+		{"DroppedHeldIsReleased", (*suite).droppedHeldIsReleased},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+			defer cancel()
+			c.test(&suite{T: t, ctx: ctx, locker: open(t), name: fmt.Sprintf("%s/%d", t.Name(), runs.Add(1))})
+		})
+	}
+}
+
+// runs tells the keys of one test from those of the same test run again.
+var runs atomic.Int64
+
+type suite struct {
+	*testing.T
+	ctx    context.Context
+	locker lock.Locker
+	name   string
+}
+
+// key is one of this test's own keys.
+func (s *suite) key(parts ...string) lock.Key {
+	return lock.Namespace("locktest").Name(append([]string{s.name}, parts...)...)
+}
+
+func (s *suite) lock(key lock.Key) *lock.Held {
+	s.Helper()
+	held, err := s.locker.Lock(s.ctx, key)
+	s.ok(err)
+	return held
+}
+
+func (s *suite) ok(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("unexpected error: %v", err)
+	}
+}
+
+func (s *suite) is(err, want error) {
+	s.Helper()
+	if !errors.Is(err, want) {
+		s.Fatalf("error is %v, want one that matches %v", err, want)
+	}
+}
+
+// free checks that nobody holds key.
+func (s *suite) free(key lock.Key) {
+	s.Helper()
+	held, err := s.locker.TryLock(s.ctx, key)
+	s.ok(err)
+	s.ok(held.Unlock())
+}
+
+// inLine starts a call that waits for key, and returns once it does: a
+// TryLock on a key that nobody holds alone says busy only for a waiter's sake.
+func (s *suite) start(call func()) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() { defer close(done); call() }()
+	return done
+}
+
+func (s *suite) await(done <-chan struct{}, what string) {
+	s.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		s.Fatalf("%s: still waiting after %s", what, patience)
+	}
+}
+
+func (s *suite) holderKeepsOthersOut() {
+	key := s.key("k")
+	held := s.lock(key)
+	_, err := s.locker.TryLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	_, err = s.locker.TryRLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	var busy *lock.BusyError
+	if !errors.As(err, &busy) || busy.Key != key {
+		s.Fatalf("error %#v does not carry the key", err)
+	}
+	s.ok(held.Unlock())
+	s.free(key)
+}
+
+func (s *suite) takingTwiceIsBusy() {
+	key := s.key("k")
+	held := s.lock(key)
+	ctx, cancel := context.WithTimeout(held.Context(), 30*time.Millisecond)
+	defer cancel()
+	_, err := s.locker.Lock(ctx, key)
+	s.is(err, lock.ErrBusy)
+	s.is(err, context.DeadlineExceeded)
+	var busy *lock.BusyError
+	if !errors.As(err, &busy) || busy.Waited <= 0 {
+		s.Fatalf("error %#v does not say how long was waited", err)
+	}
+	s.ok(held.Unlock())
+	s.free(key)
+}
+
+func (s *suite) keysAreIndependent() {
+	a, b := s.lock(s.key("a", "bc")), s.lock(s.key("ab", "c"))
+	s.ok(a.Unlock())
+	_, err := s.locker.TryLock(s.ctx, s.key("ab", "c"))
+	s.is(err, lock.ErrBusy)
+	s.ok(b.Unlock())
+}
+
+func (s *suite) oneAtATime() {
+	const goroutines, rounds = 16, 25
+	key := s.key("k")
+	var inside, entered atomic.Int64
+	var group sync.WaitGroup
+	for g := range goroutines {
+		group.Go(func() {
+			for range rounds {
+				take, limit := s.locker.Lock, int64(1)
+				if g%4 == 0 { // some share, and count less than one who is alone
+					take, limit = s.locker.RLock, goroutines
+				}
+				held, err := take(s.ctx, key)
+				if err != nil {
+					s.Errorf("lock: %v", err)
+					return
+				}
+				weight := goroutines / limit
+				if n := inside.Add(weight); n > goroutines {
+					s.Errorf("%d inside", n)
+				}
+				runtime.Gosched()
+				inside.Add(-weight)
+				entered.Add(1)
+				if err := held.Unlock(); err != nil {
+					s.Errorf("unlock: %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if n := entered.Load(); n != goroutines*rounds {
+		s.Errorf("%d tenures, want %d", n, goroutines*rounds)
+	}
+	s.free(key)
+}
+
+func (s *suite) waitersAreServedInOrder() {
+	key := s.key("k")
+	held := s.lock(key)
+	var mu sync.Mutex
+	var order []int
+	var group sync.WaitGroup
+	for i := range 8 {
+		arrived := make(chan struct{})
+		group.Go(func() {
+			held, err := s.locker.Lock(arriving{s.ctx, arrived}, key)
+			if err != nil {
+				s.Errorf("waiter %d: %v", i, err)
+				return
+			}
+			mu.Lock()
+			order = append(order, i)
+			mu.Unlock()
+			if err := held.Unlock(); err != nil {
+				s.Errorf("waiter %d: unlock: %v", i, err)
+			}
+		})
+		s.await(arrived, "waiter")
+	}
+	s.ok(held.Unlock())
+	group.Wait()
+	for i, n := range order {
+		if i != n {
+			s.Fatalf("served in order %v", order)
+		}
+	}
+}
+
+// arriving is a context that tells when its Done is first waited for: a call
+// that waits for a lock is in line by then.
+type arriving struct {
+	context.Context
+	arrived chan struct{}
+}
+
+func (a arriving) Done() <-chan struct{} {
+	select {
+	case <-a.arrived:
+	default:
+		close(a.arrived)
+	}
+	return a.Context.Done()
+}
+
+func (s *suite) sharersShare() {
+	key := s.key("k")
+	a, err := s.locker.RLock(s.ctx, key)
+	s.ok(err)
+	b, err := s.locker.TryRLock(s.ctx, key)
+	s.ok(err)
+	if !a.Shared() || !b.Shared() {
+		s.Error("a shared Held does not say so")
+	}
+	_, err = s.locker.TryLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	s.ok(a.Unlock())
+	_, err = s.locker.TryLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	s.ok(b.Unlock())
+	s.free(key)
+}
+
+func (s *suite) sharersDoNotStarveAWaiter() {
+	key := s.key("k")
+	a, err := s.locker.RLock(s.ctx, key)
+	s.ok(err)
+	arrived := make(chan struct{})
+	got := s.start(func() {
+		held, err := s.locker.Lock(arriving{s.ctx, arrived}, key)
+		if err != nil {
+			s.Errorf("waiter: %v", err)
+			return
+		}
+		if err := held.Unlock(); err != nil {
+			s.Errorf("waiter: unlock: %v", err)
+		}
+	})
+	s.await(arrived, "waiter")
+	if _, err := s.locker.TryRLock(s.ctx, key); !errors.Is(err, lock.ErrBusy) {
+		s.Fatalf("a sharer overtook the waiter: %v", err)
+	}
+	s.ok(a.Unlock())
+	s.await(got, "waiter")
+	s.free(key)
+}
+
+func (s *suite) cancelledWaiterLeaves() {
+	key := s.key("k")
+	held := s.lock(key)
+	why := errors.New("no longer wanted")
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	arrived := make(chan struct{})
+	left := s.start(func() {
+		_, err := s.locker.Lock(arriving{ctx, arrived}, key)
+		for _, want := range []error{lock.ErrBusy, context.Canceled, why} {
+			if !errors.Is(err, want) {
+				s.Errorf("error is %v, want one that matches %v", err, want)
+			}
+		}
+	})
+	s.await(arrived, "waiter")
+	cancel(why)
+	s.await(left, "cancelled waiter")
+	s.ok(held.Unlock())
+	s.free(key)
+}
+
+// cancelAtTheGrantLeaksNothing lets unlock and cancellation race.
+func (s *suite) cancelAtTheGrantLeaksNothing() {
+	key := s.key("k")
+	for i := range 300 {
+		held := s.lock(key)
+		ctx, cancel := context.WithCancel(s.ctx)
+		arrived := make(chan struct{})
+		done := s.start(func() {
+			held, err := s.locker.Lock(arriving{ctx, arrived}, key)
+			if err == nil {
+				err = held.Unlock()
+			}
+			if err != nil && !errors.Is(err, context.Canceled) {
+				s.Errorf("round %d: %v", i, err)
+			}
+		})
+		s.await(arrived, "waiter")
+		go cancel()
+		s.ok(held.Unlock())
+		s.await(done, "waiter")
+		cancel()
+	}
+	s.free(key)
+}
+
+func (s *suite) withdrawnWaiterLetsSharersPass() {
+	key := s.key("k")
+	a, err := s.locker.RLock(s.ctx, key)
+	s.ok(err)
+	ctx, cancel := context.WithCancel(s.ctx)
+	arrived := make(chan struct{})
+	left := s.start(func() { s.locker.Lock(arriving{ctx, arrived}, key) })
+	s.await(arrived, "waiter")
+	arrived = make(chan struct{})
+	shared := s.start(func() {
+		held, err := s.locker.RLock(arriving{s.ctx, arrived}, key)
+		if err != nil {
+			s.Errorf("sharer: %v", err)
+			return
+		}
+		if err := held.Unlock(); err != nil {
+			s.Errorf("sharer: unlock: %v", err)
+		}
+	})
+	s.await(arrived, "sharer")
+	cancel()
+	s.await(left, "cancelled waiter")
+	s.await(shared, "sharer")
+	s.ok(a.Unlock())
+	s.free(key)
+}
+
+func (s *suite) endedContextTakesNothing() {
+	key := s.key("k")
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	for _, take := range []func(context.Context, lock.Key) (*lock.Held, error){
+		s.locker.Lock, s.locker.TryLock, s.locker.RLock, s.locker.TryRLock,
+	} {
+		_, err := take(ctx, key)
+		s.is(err, context.Canceled)
+	}
+	s.free(key)
+}
+
+func (s *suite) unlockTwiceSparesTheSuccessor() {
+	key := s.key("k")
+	first := s.lock(key)
+	s.ok(first.Unlock())
+	second := s.lock(key)
+	s.ok(first.Unlock())
+	_, err := s.locker.TryLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	s.ok(second.Context().Err())
+	s.ok(second.Unlock())
+	s.free(key)
+}
+
+func (s *suite) unlockNeedsNoContext() {
+	key := s.key("k")
+	ctx, cancel := context.WithCancel(s.ctx)
+	held, err := s.locker.Lock(ctx, key)
+	s.ok(err)
+	cancel()
+	s.ok(held.Unlock())
+	s.free(key)
+}
+
+func (s *suite) contextLivesAsLongAsTheTenure() {
+	type label struct{}
+	ctx, cancel := context.WithCancel(context.WithValue(s.ctx, label{}, "value"))
+	held, err := s.locker.Lock(ctx, s.key("k"))
+	s.ok(err)
+	cancel()
+	s.ok(held.Context().Err())
+	if held.Context().Value(label{}) != "value" {
+		s.Error("the values of Lock's context are not in the Held's")
+	}
+	s.ok(held.Unlock())
+	s.await(held.Context().Done(), "the context's end")
+	s.is(context.Cause(held.Context()), lock.ErrReleased)
+}
+
+func (s *suite) contextCarriesTheTenure() {
+	a, b := s.key("a"), s.key("b")
+	outer := s.lock(a)
+	inner, err := s.locker.Lock(outer.Context(), b)
+	s.ok(err)
+	ctx := inner.Context()
+	if lock.FromContext(ctx, a) != outer || lock.FromContext(ctx, b) != inner {
+		s.Error("a tenure is not in the context")
+	}
+	if lock.FromContext(ctx, s.key("c")) != nil || lock.FromContext(s.ctx, a) != nil {
+		s.Error("a tenure is in a context that has none")
+	}
+	s.ok(inner.Unlock())
+	s.ok(outer.Unlock())
+}
+
+func (s *suite) fencesGrow() {
+	key := s.key("k")
+	last := int64(-1)
+	for range 5 {
+		held := s.lock(key)
+		fence, err := held.Fence(s.ctx)
+		s.ok(err)
+		if fence <= last {
+			s.Errorf("fence %d after %d", fence, last)
+		}
+		last = fence
+		s.ok(held.Unlock())
+	}
+}
+
+func (s *suite) fenceEndsWithTheTenure() {
+	held := s.lock(s.key("k"))
+	s.ok(held.Unlock())
+	_, err := held.Fence(s.ctx)
+	s.is(err, lock.ErrReleased)
+}
+
+func (s *suite) doReleases() {
+	key := s.key("k")
+	why := errors.New("refused")
+	s.is(lock.Do(s.ctx, s.locker, key, func(ctx context.Context) error {
+		if lock.FromContext(ctx, key) == nil {
+			s.Error("the tenure is not in the context")
+		}
+		return why
+	}), why)
+	s.free(key)
+	func() {
+		defer func() {
+			if recover() != any("panic") {
+				s.Error("the panic did not go on")
+			}
+		}()
+		_ = lock.Do(s.ctx, s.locker, key, func(context.Context) error { panic("panic") })
+	}()
+	s.free(key)
+}
+
+func (s *suite) invalidKeyIsRefused() {
+	for _, key := range []lock.Key{{}, lock.Name(), lock.Name("a", ""), lock.Name("a\x00"), lock.Name("\xff")} {
+		_, err := s.locker.Lock(s.ctx, key)
+		s.is(err, lock.ErrInvalidKey)
+		_, err = s.locker.TryRLock(s.ctx, key)
+		s.is(err, lock.ErrInvalidKey)
+	}
+}
+
+func (s *suite) droppedHeldIsReleased() {
+	key := s.key("k")
+	s.lock(key)
+	free := s.start(func() {
+		held, err := s.locker.Lock(s.ctx, key)
+		if err != nil {
+			s.Errorf("lock: %v", err)
+			return
+		}
+		if err := held.Unlock(); err != nil {
+			s.Errorf("unlock: %v", err)
+		}
+	})
+	for end := time.Now().Add(patience); ; {
+		runtime.GC()
+		select {
+		case <-free:
+			return
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(end) {
+			s.Fatal("a Held that was dropped is still held")
+		}
+	}
+}

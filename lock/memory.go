@@ -1,0 +1,52 @@
+package lock
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+
+	"example.com/lockstore/backoff"
+)
+
+// Memory is a [Locker] of a single process, without a server: for hosts' unit
+// tests, and for programs that are alone. It keeps the promises that
+// [Postgres] keeps. Its locks cannot be lost.
+type Memory struct {
+	queue  queue
+	fences atomic.Int64
+}
+
+var _ Locker = (*Memory)(nil)
+
+// NewMemory returns a Memory in which every key is free.
+func NewMemory() *Memory {
+	m := new(Memory)
+	m.queue.init(m, backoff.Default(), math.MaxInt64, math.MaxInt)
+	return m
+}
+
+// Lock is [Locker].Lock.
+func (m *Memory) Lock(ctx context.Context, key Key) (*Held, error) {
+	return m.queue.acquire(ctx, key, alone, false)
+}
+
+// TryLock is [Locker].TryLock.
+func (m *Memory) TryLock(ctx context.Context, key Key) (*Held, error) {
+	return m.queue.acquire(ctx, key, alone, true)
+}
+
+// RLock is [Locker].RLock.
+func (m *Memory) RLock(ctx context.Context, key Key) (*Held, error) {
+	return m.queue.acquire(ctx, key, shared, false)
+}
+
+// TryRLock is [Locker].TryRLock.
+func (m *Memory) TryRLock(ctx context.Context, key Key) (*Held, error) {
+	return m.queue.acquire(ctx, key, shared, true)
+}
+
+// With no other process to ask, every key that nobody here holds is free.
+
+func (m *Memory) ask(e *entry)          { m.queue.answered(e, true, nil, nil) }
+func (m *Memory) release(*entry) *reply { return nil }
+func (m *Memory) fence(*claim) *reply   { return settled(m.fences.Add(1), nil) }

@@ -1,0 +1,320 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"example.com/lockstore/backoff"
+)
+
+// Postgres is a [Locker] whose locks are PostgreSQL's session-level advisory
+// locks. All of them, however many, are held by one connection of its own,
+// beside the host's pool; who waits needs none. Its methods are safe for
+// concurrent use.
+type Postgres struct {
+	queue queue
+	dial  dialer
+	opts  PostgresOptions
+
+	// Guarded by queue.mu.
+	session *session // nil while there is no connection
+	trouble error    // why there is none
+	backlog []op     // tries, until there is one
+
+	life context.Context // until Close
+	stop context.CancelFunc
+	work sync.WaitGroup // serving a session, or connecting
+}
+
+var _ Locker = (*Postgres)(nil)
+
+// PostgresOptions configure a [Postgres]. The zero value, and nil, mean the
+// defaults.
+type PostgresOptions struct {
+	// Backoff says when a key that another process holds is asked for again.
+	// When it gives up, so does Lock, with a [*BusyError] that matches
+	// [backoff.ErrExhausted]. Default: [backoff.Default].
+	Backoff backoff.Policy
+
+	// HandOff is how long a key is handed from holder to holder within this
+	// process before other processes get their turn. Default: 50 ms.
+	HandOff time.Duration
+
+	// MaxKeys bounds the keys that are held or wanted here at a time, since a
+	// full lock table of the server (max_locks_per_transaction ×
+	// max_connections) fails every client. Beyond it, [ErrTooMany].
+	// Default: 1 000.
+	MaxKeys int
+
+	// Silence is how long the server may leave a ping unanswered before the
+	// connection, and with it every lock, counts as lost. The server is told
+	// to wait for twice as long before it gives the locks to others; over a
+	// unix socket it needs no such telling. Default: 5 s.
+	Silence time.Duration
+
+	// ConnectTimeout bounds each attempt to connect. Default: 10 s.
+	ConnectTimeout time.Duration
+
+	// SessionPooler accepts a connection pooler between this process and the
+	// server. It must be in session mode: in transaction mode locks are
+	// stranded on sessions that belong to others.
+	SessionPooler bool
+
+	// Logger is told of lost and restored connections, and of locks that were
+	// dropped without Unlock. Default: silence.
+	Logger *slog.Logger
+}
+
+func (o *PostgresOptions) withDefaults() PostgresOptions {
+	var d PostgresOptions
+	if o != nil {
+		d = *o
+	}
+	if d.Backoff == nil {
+		d.Backoff = backoff.Default()
+	}
+	if d.HandOff <= 0 {
+		d.HandOff = 50 * time.Millisecond
+	}
+	if d.MaxKeys <= 0 {
+		d.MaxKeys = 1000
+	}
+	if d.Silence <= 0 {
+		d.Silence = 5 * time.Second
+	}
+	if d.ConnectTimeout <= 0 {
+		d.ConnectTimeout = 10 * time.Second
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	return d
+}
+
+// NewPostgres connects to db's server as db itself does, and returns a Locker
+// to be closed by Close. A nil opts means the defaults.
+//
+// The error matches [ErrUnsupported] if locks would exclude nobody there: on a
+// standby, read-only, behind a connection pooler, or with another driver than
+// pgx. Other errors are those of connecting.
+func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postgres, error) {
+	dial, err := dialerOf(db)
+	if err != nil {
+		return nil, err
+	}
+	p := &Postgres{dial: dial, opts: opts.withDefaults()}
+	p.queue.init(p, p.opts.Backoff, p.opts.HandOff, p.opts.MaxKeys)
+	p.life, p.stop = context.WithCancel(context.Background())
+	if p.session, err = p.connect(ctx); err != nil {
+		return nil, fmt.Errorf("lock: connect: %w", cleaned(err))
+	}
+	p.work.Go(p.session.serve)
+	return p, nil
+}
+
+// Lock is [Locker].Lock.
+func (p *Postgres) Lock(ctx context.Context, key Key) (*Held, error) {
+	return p.queue.acquire(ctx, key, alone, false)
+}
+
+// TryLock is [Locker].TryLock. It takes one round trip, and none if the key is
+// held or wanted in this process. Without a connection its error matches
+// [ErrUnavailable].
+func (p *Postgres) TryLock(ctx context.Context, key Key) (*Held, error) {
+	return p.queue.acquire(ctx, key, alone, true)
+}
+
+// RLock is [Locker].RLock.
+func (p *Postgres) RLock(ctx context.Context, key Key) (*Held, error) {
+	return p.queue.acquire(ctx, key, shared, false)
+}
+
+// TryRLock is TryLock for a shared lock.
+func (p *Postgres) TryRLock(ctx context.Context, key Key) (*Held, error) {
+	return p.queue.acquire(ctx, key, shared, true)
+}
+
+// Close ends the Locker: who waits gets [ErrClosed], and so does who calls it
+// later; who holds is told by its context, with that cause; every lock is
+// released. It returns when the connection and all goroutines are gone. If ctx
+// ends before, the connection is cut, and the error matches the context's
+// cause; the server then releases the locks when it notices. Closing again
+// does the same.
+func (p *Postgres) Close(ctx context.Context) error {
+	p.queue.mu.Lock()
+	holders, s := p.queue.close(), p.session
+	p.queue.unlock()
+	for _, c := range holders {
+		c.cancel(ErrClosed)
+	}
+	p.stop()
+	if s != nil {
+		s.leave()
+	}
+	gone := make(chan struct{})
+	go func() { p.work.Wait(); close(gone) }()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		if s != nil {
+			s.end(ErrClosed)
+		}
+		return fmt.Errorf("lock: close: %w", causeOf(ctx))
+	}
+}
+
+// ask implements server: a try on the session, or when there is one.
+func (p *Postgres) ask(e *entry) {
+	try := op{code: opTry, key: e.id, entry: e}
+	if e.mode == shared {
+		try.code = opTryShared
+	}
+	if p.session != nil && p.queue.request(p.session, try) {
+		return
+	}
+	e.first().trouble = p.trouble
+	p.backlog = append(p.backlog, try)
+}
+
+// release implements server.
+func (p *Postgres) release(e *entry) *reply {
+	if e.mode == shared {
+		return p.requestReply(e.session, op{code: opUnlockShared, key: e.id})
+	}
+	return p.requestReply(e.session, op{code: opUnlock, key: e.id})
+}
+
+// fence implements server.
+func (p *Postgres) fence(c *claim) *reply { return p.requestReply(c.session, op{code: opFence}) }
+
+func (p *Postgres) requestReply(s *session, o op) *reply {
+	o.reply = newReply()
+	if !p.queue.request(s, o) {
+		o.reply.settle(0, ErrLost)
+	}
+	return o.reply
+}
+
+// answered implements owner.
+func (p *Postgres) answered(s *session, batch []op) {
+	p.queue.mu.Lock()
+	var broken error
+	for _, o := range batch {
+		switch o.code {
+		case opTry, opTryShared:
+			p.queue.answered(o.entry, o.value == 1, s, cleaned(o.err))
+		case opFence:
+			o.reply.settle(o.value, cleaned(o.err))
+		case opUnlock, opUnlockShared:
+			if o.reply == nil {
+				continue // by recover, which does not know if there was a lock
+			}
+			if o.err == nil && o.value != 1 {
+				o.err = errors.New("the server did not know of the lock")
+			}
+			if o.err != nil {
+				broken = errors.Join(broken, o.err)
+				o.err = lost(o.err)
+			}
+			o.reply.settle(o.value, o.err)
+		}
+	}
+	p.queue.unlock()
+	if broken != nil {
+		// What else the session no longer holds cannot be known.
+		s.end(broken)
+	}
+}
+
+// lost implements owner: holders are told, waiters carry on.
+func (p *Postgres) lost(s *session, why error, unanswered []op) {
+	why = lost(cleaned(why))
+	p.queue.mu.Lock()
+	if p.session == s {
+		p.session = nil
+		p.trouble = fmt.Errorf("%w: %w", ErrUnavailable, why)
+	}
+	holders := p.queue.lose(s, why)
+	p.settle(unanswered, why)
+	closed := p.queue.closed
+	p.queue.unlock()
+	for _, c := range holders {
+		c.cancel(why)
+	}
+	if !closed {
+		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", len(holders), "err", why)
+		p.work.Go(p.reconnect)
+	}
+}
+
+// settle answers operations that there was no session for.
+func (p *Postgres) settle(ops []op, why error) {
+	for _, o := range ops {
+		switch {
+		case o.entry != nil:
+			p.queue.answered(o.entry, false, nil, why)
+		case o.reply != nil:
+			o.reply.settle(0, why)
+		}
+	}
+}
+
+func lost(why error) error { return fmt.Errorf("%w: %w", ErrLost, why) }
+
+// reconnect replaces the session, however long that takes.
+func (p *Postgres) reconnect() {
+	policy := backoff.Exponential{Base: 10 * time.Millisecond, Cap: time.Second}
+	for _, err := range backoff.Attempts(p.life, policy) {
+		if err != nil {
+			return // closed
+		}
+		s, err := p.connect(p.life)
+		if p.connected(s, err) {
+			p.opts.Logger.Info("lock: session restored", "pid", s.backend.PID)
+			s.serve()
+			return
+		}
+	}
+}
+
+// connected takes the outcome of connect, and has the backlog answered by the
+// session or by the reason why there is none. It reports whether the session
+// is to be served.
+func (p *Postgres) connected(s *session, err error) bool {
+	p.queue.mu.Lock()
+	defer p.queue.unlock()
+	backlog := p.backlog
+	p.backlog = nil
+	if err != nil {
+		p.trouble = fmt.Errorf("%w: %w", ErrUnavailable, cleaned(err))
+		p.settle(backlog, p.trouble)
+		return false
+	}
+	if p.queue.closed {
+		s.end(ErrClosed)
+		return false
+	}
+	p.session = s
+	p.queue.request(s, backlog...)
+	return true
+}
+
+// connect makes a session.
+func (p *Postgres) connect(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.opts.ConnectTimeout)
+	defer cancel()
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	backend, err := prepare(ctx, conn, &p.opts)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	return newSession(conn.PgConn().Conn(), backend, p.opts.Silence, p), nil
+}

@@ -1,0 +1,364 @@
+package lock
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/lockstore/backoff"
+)
+
+// A queue is what this process knows of its locks: for each key somebody here
+// holds or wants, an entry with those who wait in the order of their calls.
+// The server below it decides between processes; it is asked only on behalf
+// of an entry's first waiter.
+//
+// An entry is in one of these states, and absent from the queue otherwise:
+//
+//	asking   the server has been asked for the key; its answer is on the way
+//	pausing  the server said no; the timer will ask again
+//	held     the key is this process's, and has at least one holder here
+//
+//	absent  --lock-----------> asking
+//	asking  --yes------------> held      the first waiter holds, and sharers behind a sharer
+//	        --yes, none waits> absent    and the key is unlocked
+//	        --no-------------> pausing   or, the policy giving up, the first waiter leaves: asking
+//	pausing --timer----------> asking
+//	        --last one leaves> absent
+//	held    --unlock---------> held      handed to the next, within the budget
+//	                           asking    the next waits, but other processes get their turn: unlocked
+//	                           absent    nobody waits: unlocked
+//	        --session lost---> asking    or absent: every holder is told
+//
+// All of it is guarded by mu, which is never held across I/O: what a change of
+// state asks of the server is gathered by it and sent by unlock.
+type queue struct {
+	server  server
+	policy  backoff.Policy
+	budget  time.Duration // how long a key is handed on within the process
+	maxKeys int           // entries
+
+	mu      sync.Mutex
+	entries map[int64]*entry
+	unsent  []*session // that requests were made of
+	closed  bool
+}
+
+func (q *queue) init(s server, policy backoff.Policy, budget time.Duration, maxKeys int) {
+	q.server, q.policy, q.budget, q.maxKeys = s, policy, budget, maxKeys
+	q.entries = make(map[int64]*entry)
+}
+
+// A server decides between processes. Its methods are called with the queue's
+// mutex held and do not block: what they request is sent when it is unlocked.
+type server interface {
+	// ask requests the key for e. The answer comes by queue.answered, from
+	// within the call or later, exactly once.
+	ask(e *entry)
+	// release gives the key of e back. A nil reply means that it is done.
+	release(e *entry) *reply
+	// fence requests a number for the tenure of c.
+	fence(c *claim) *reply
+}
+
+// mode says with whom a key is shared.
+type mode uint8
+
+const (
+	alone mode = iota
+	shared
+)
+
+type state uint8
+
+const (
+	asking state = iota
+	pausing
+	held
+)
+
+// An entry is one key that this process holds or wants.
+type entry struct {
+	id      int64
+	state   state
+	mode    mode      // asked for or held with
+	line    list.List // of *claim: those who wait, first come first
+	holders list.List // of *claim: those who hold, while held
+	session *session  // that holds the key, while held; nil in a Memory
+	since   time.Time // when the server gave the key
+	polls   backoff.Sequence
+	timer   *time.Timer // while pausing
+}
+
+// first is the waiter on whose behalf the server is asked.
+func (e *entry) first() *claim {
+	if front := e.line.Front(); front != nil {
+		return front.Value.(*claim)
+	}
+	return nil
+}
+
+// request asks something of a session. It reports false if that is dead.
+func (q *queue) request(s *session, ops ...op) bool {
+	if !s.request(ops...) {
+		return false
+	}
+	if !slices.Contains(q.unsent, s) {
+		q.unsent = append(q.unsent, s)
+	}
+	return true
+}
+
+// unlock ends a change of state, and sends what it requested.
+func (q *queue) unlock() {
+	var few [2]*session
+	unsent := append(few[:0], q.unsent...)
+	q.unsent = q.unsent[:0]
+	q.mu.Unlock()
+	for _, s := range unsent {
+		s.flush()
+	}
+}
+
+// enter adds a claim to its key: it holds at once, waits in line, or has
+// ended because the key is busy.
+func (q *queue) enter(c *claim) {
+	q.mu.Lock()
+	defer q.unlock()
+	e := q.entries[c.key.id]
+	switch {
+	case q.closed:
+		q.end(c, ErrClosed)
+	case e == nil && len(q.entries) >= q.maxKeys:
+		q.end(c, fmt.Errorf("%w: %d keys are held or wanted here", ErrTooMany, q.maxKeys))
+	case e == nil:
+		e = &entry{id: c.key.id, polls: backoff.Start(q.policy)}
+		q.entries[e.id] = e
+		q.line(e, c)
+		q.ask(e)
+	case q.joins(e, c):
+		q.line(e, c)
+		q.admit(e)
+	case c.try:
+		q.end(c, c.busy(nil))
+	default:
+		q.line(e, c)
+	}
+}
+
+// joins reports whether c may share a key that sharers hold already. It may
+// not overtake a waiter, nor hold on beyond the budget what other processes
+// may wait for.
+func (q *queue) joins(e *entry, c *claim) bool {
+	return e.state == held && e.mode == shared && c.mode == shared &&
+		e.line.Len() == 0 && time.Since(e.since) < q.budget
+}
+
+func (q *queue) line(e *entry, c *claim) {
+	c.entry = e
+	c.place = e.line.PushBack(c)
+}
+
+// ask requests the key from the server for the first waiter.
+func (q *queue) ask(e *entry) {
+	first := e.first()
+	first.attempts++
+	e.state, e.mode = asking, first.mode
+	q.server.ask(e)
+}
+
+// answered takes the server's answer to ask: the key is now held by session,
+// or it is busy, or asking failed.
+func (q *queue) answered(e *entry, granted bool, s *session, err error) {
+	first := e.first()
+	switch {
+	case granted:
+		e.state, e.session, e.since = held, s, time.Now()
+		q.pass(e)
+	case first == nil:
+		q.forget(e)
+	case err != nil && (first.try || !errors.Is(err, ErrUnavailable)):
+		q.end(first, err)
+		q.next(e)
+	case first.try:
+		q.end(first, first.busy(nil))
+		q.next(e)
+	default:
+		first.trouble = err
+		wait, ok := e.polls.Next()
+		if !ok {
+			q.end(first, first.busy(backoff.ErrExhausted))
+			q.next(e)
+			return
+		}
+		q.pause(e, wait)
+	}
+}
+
+// next asks for the waiter that has become the first, if there is one.
+func (q *queue) next(e *entry) {
+	if e.line.Len() == 0 {
+		q.forget(e)
+		return
+	}
+	e.polls = backoff.Start(q.policy)
+	q.ask(e)
+}
+
+func (q *queue) pause(e *entry, wait time.Duration) {
+	e.state = pausing
+	var timer *time.Timer
+	timer = time.AfterFunc(wait, func() {
+		q.mu.Lock()
+		defer q.unlock()
+		if e.timer == timer { // and has not been stopped too late
+			e.timer = nil
+			q.ask(e)
+		}
+	})
+	e.timer = timer
+}
+
+func (q *queue) forget(e *entry) {
+	if e.timer != nil {
+		e.timer.Stop()
+		e.timer = nil
+	}
+	delete(q.entries, e.id)
+}
+
+// pass gives a key that the process holds, and that has no holder here, to
+// whom it is due, or else to the server.
+func (q *queue) pass(e *entry) *reply {
+	first := e.first()
+	if first != nil && (e.mode == alone || first.mode == shared) {
+		q.admit(e)
+		return nil
+	}
+	r := q.server.release(e)
+	e.session = nil
+	if first == nil {
+		q.forget(e)
+	} else {
+		q.next(e)
+	}
+	return r
+}
+
+// admit makes the first waiter a holder, and with a sharer all sharers that
+// follow it directly.
+func (q *queue) admit(e *entry) {
+	for first := e.first(); first != nil; first = e.first() {
+		if e.holders.Len() > 0 && (first.mode == alone || e.holders.Front().Value.(*claim).mode == alone) {
+			return
+		}
+		q.leaveLine(first)
+		first.place = e.holders.PushBack(first)
+		first.session = e.session
+		first.become(holding, nil)
+	}
+}
+
+func (q *queue) leaveLine(c *claim) {
+	c.entry.line.Remove(c.place)
+}
+
+// end ends a claim that holds nothing.
+func (q *queue) end(c *claim, err error) {
+	if c.place != nil {
+		q.leaveLine(c)
+	}
+	c.become(ended, err)
+}
+
+// withdraw ends a claim whose caller waits no longer. It reports false if the
+// claim has been decided already.
+func (q *queue) withdraw(c *claim, why error) bool {
+	q.mu.Lock()
+	defer q.unlock()
+	if c.state != waiting {
+		return false
+	}
+	e, wasFirst := c.entry, c.entry.first() == c
+	q.end(c, c.busy(why))
+	switch {
+	case e.state == pausing && e.line.Len() == 0:
+		q.forget(e)
+	case e.state == held && wasFirst && e.mode == shared:
+		q.admit(e) // sharers that stood behind it
+	}
+	return true
+}
+
+// leave ends a tenure: the key passes to the next holder here, or is given
+// back to the server, whose reply is then on its way. The error says that the
+// tenure had ended before.
+func (q *queue) leave(c *claim) (*reply, error) {
+	q.mu.Lock()
+	defer q.unlock()
+	if c.state != holding {
+		return nil, c.err
+	}
+	e := c.entry
+	e.holders.Remove(c.place)
+	c.become(ended, nil)
+	if e.holders.Len() > 0 {
+		return nil, nil
+	}
+	if e.line.Len() > 0 && time.Since(e.since) < q.budget {
+		return q.pass(e), nil
+	}
+	r := q.server.release(e)
+	e.session = nil
+	q.yield(e)
+	return r, nil
+}
+
+// yield lets other processes have their turn before the next waiter asks.
+func (q *queue) yield(e *entry) {
+	if e.line.Len() == 0 {
+		q.forget(e)
+		return
+	}
+	e.polls = backoff.Start(q.policy)
+	wait, _ := e.polls.Next()
+	q.pause(e, wait)
+}
+
+// close ends every claim, and returns those that held a key.
+func (q *queue) close() (holders []*claim) {
+	q.closed = true
+	for _, e := range q.entries {
+		for first := e.first(); first != nil; first = e.first() {
+			q.end(first, ErrClosed)
+		}
+		for place := e.holders.Front(); place != nil; place = e.holders.Front() {
+			c := e.holders.Remove(place).(*claim)
+			c.become(ended, ErrClosed)
+			holders = append(holders, c)
+		}
+		q.forget(e)
+	}
+	return holders
+}
+
+// lose ends every tenure that session held, and has their waiters ask again.
+// It returns the claims to tell.
+func (q *queue) lose(s *session, why error) (lost []*claim) {
+	for _, e := range q.entries {
+		if e.state != held || e.session != s {
+			continue
+		}
+		for place := e.holders.Front(); place != nil; place = e.holders.Front() {
+			c := e.holders.Remove(place).(*claim)
+			c.become(ended, why)
+			lost = append(lost, c)
+		}
+		e.session = nil
+		q.next(e)
+	}
+	return lost
+}
