@@ -1,0 +1,101 @@
+package pgdb_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/pgtest"
+)
+
+const canary = "canary-8fd1"
+
+func TestErrorsDoNotQuoteTheData(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		_, err := db.Exec(ctx, `
+			drop table if exists guarded;
+			create table guarded (note text unique check (length(note) < 20));
+			insert into guarded values ('`+canary+`')`)
+		require.NoError(t, err)
+		var n int
+		for name, err := range map[string]error{
+			"check":          db.QueryRow(ctx, []any{&n}, "insert into guarded values ($1::text || ' and more') returning 1", canary),
+			"unique":         db.QueryRow(ctx, []any{&n}, "insert into guarded values ($1::text) returning 1", canary),
+			"input syntax":   db.QueryRow(ctx, []any{&n}, "select $1::text::int", canary),
+			"json":           db.QueryRow(ctx, []any{&n}, "select 1 where $1::text::jsonb is null", canary),
+			"raise":          db.QueryRow(ctx, []any{&n}, "select 1 from guarded where xmlparse(document note) is not null"),
+			"driver's scan":  db.QueryRow(ctx, []any{&n}, "select note from guarded"),
+			"row's scan":     db.Query(ctx, func(r pgdb.Row) error { return r.Scan(&n) }, "select note from guarded"),
+			"driver's value": db.QueryRow(ctx, []any{&n}, "select $1::int", canary),
+		} {
+			require.Error(t, err, name)
+			assert.NotContains(t, err.Error(), canary, name)
+			assert.NotContains(t, fmt.Sprintf("%+v %#v", err, err), canary, name)
+			assert.NotErrorAs(t, err, new(*pgconn.PgError), name)
+			assert.False(t, pgdb.Uncertain(err) && pgdb.Code(err) != "", name)
+		}
+	})
+}
+
+func TestErrorNamesWhatWasViolated(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		_, err := db.Exec(ctx, "drop table if exists small; create table small (n int constraint positive check (n > 0))")
+		require.NoError(t, err)
+		_, err = db.Exec(ctx, "insert into small values (-1)")
+		var e *pgdb.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, pgdb.Error{Code: "23514", Schema: "public", Table: "small", Constraint: "positive"}, *e)
+		assert.Equal(t, "23", pgdb.Class(err))
+		assert.Equal(t, "23514", e.SQLState())
+	})
+}
+
+func TestMessagesOfTheServerItselfAreKept(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		_, err := db.Exec(t.Context(), "select * from nowhere")
+		assert.ErrorContains(t, err, `relation "nowhere" does not exist`)
+		_, err = db.Exec(t.Context(), `do $$ begin raise exception '`+canary+`' using errcode = '42P01'; end $$`)
+		assert.EqualError(t, err, "SQLSTATE 42P01")
+	})
+}
+
+func TestUncertainTellsWhatMayHaveRun(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		_, err := db.Exec(ended, "select 1")
+		require.ErrorIs(t, err, context.Canceled)
+
+		_, err = db.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
+		assert.True(t, pgdb.Uncertain(err), "%v", err)
+		_, err = db.Exec(ctx, "select 1/0")
+		assert.False(t, pgdb.Uncertain(err), "%v", err)
+	})
+	assert.False(t, pgdb.Uncertain(nil))
+	assert.True(t, pgdb.Uncertain(errors.New("unknown")))
+}
+
+func TestConnectErrorsAreClean(t *testing.T) {
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.ConnConfig.Database = "nowhere"
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	opened, err := pgdb.Open(pool)
+	require.NoError(t, err)
+	_, err = opened.Acquire(t.Context())
+	assert.Equal(t, "3D000", pgdb.Code(err))
+	assert.NotErrorAs(t, err, new(*pgconn.PgError))
+	assert.False(t, pgdb.Uncertain(err))
+}

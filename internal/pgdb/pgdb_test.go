@@ -1,0 +1,182 @@
+package pgdb_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/pgtest"
+)
+
+// both runs a test over pgx and over sqlx.
+func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
+	db := pgtest.New(t)
+	for name, handle := range map[string]any{"pgx": db.Pool(), "sqlx": db.SQLX(), "sql": db.SQLX().DB} {
+		t.Run(name, func(t *testing.T) {
+			opened, err := pgdb.Open(handle)
+			require.NoError(t, err)
+			test(t, opened)
+		})
+	}
+}
+
+type foreign struct{}
+
+func (foreign) Open(string) (driver.Conn, error)             { return nil, errors.New("foreign") }
+func (foreign) Connect(context.Context) (driver.Conn, error) { return nil, errors.New("foreign") }
+func (foreign) Driver() driver.Driver                        { return foreign{} }
+
+func TestOpenRefusesWhatItCannotUse(t *testing.T) {
+	for name, handle := range map[string]any{
+		"nothing":        nil,
+		"nil pool":       (*pgxpool.Pool)(nil),
+		"nil sql":        (*sql.DB)(nil),
+		"nil sqlx":       (*sqlx.DB)(nil),
+		"empty sqlx":     &sqlx.DB{},
+		"foreign driver": sql.OpenDB(foreign{}),
+		"text":           "postgres://",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := pgdb.Open(handle)
+			require.ErrorIs(t, err, pgdb.ErrUnsupported)
+		})
+	}
+}
+
+func TestTxRefusesWhatItCannotUse(t *testing.T) {
+	for name, tx := range map[string]any{
+		"nothing":    nil,
+		"nil sql":    (*sql.Tx)(nil),
+		"nil sqlx":   (*sqlx.Tx)(nil),
+		"empty sqlx": &sqlx.Tx{},
+		"nil pgx":    pgx.Tx((*pgxpool.Tx)(nil)),
+		"a pool":     &pgxpool.Pool{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := pgdb.Tx(tx)
+			require.ErrorIs(t, err, pgdb.ErrUnsupported)
+		})
+	}
+}
+
+func TestTxRunsInTheHostsTransaction(t *testing.T) {
+	ctx, db := t.Context(), pgtest.New(t)
+	native, err := db.Pool().Begin(ctx)
+	require.NoError(t, err)
+	defer native.Rollback(ctx)
+	viaSQL, err := db.SQLX().DB.Begin()
+	require.NoError(t, err)
+	defer viaSQL.Rollback()
+	viaSQLX, err := db.SQLX().Beginx()
+	require.NoError(t, err)
+	defer viaSQLX.Rollback()
+
+	for name, tx := range map[string]any{"pgx": native, "sql": viaSQL, "sqlx": viaSQLX} {
+		q, err := pgdb.Tx(tx)
+		require.NoError(t, err, name)
+		_, err = q.Exec(ctx, "create temp table once_only (n int) on commit drop")
+		require.NoError(t, err, name)
+	}
+}
+
+func TestTransactionCommitsWithItsLastRow(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		_, err := db.Exec(ctx, "create table if not exists counted (n int)")
+		require.NoError(t, err)
+		conn, err := db.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		tx, err := conn.Begin(ctx)
+		require.NoError(t, err)
+
+		var before, after int
+		require.NoError(t, tx.QueryRow(ctx, []any{&before}, "select count(*) from counted"))
+		require.NoError(t, tx.CommitRow(ctx, []any{&after}, "insert into counted values (1) returning $1::text::int", "7"))
+		require.NoError(t, tx.Rollback(ctx), "after Commit it does nothing")
+		assert.Equal(t, 7, after)
+		require.NoError(t, db.QueryRow(ctx, []any{&after}, "select count(*) from counted"))
+		assert.Equal(t, before+1, after)
+	})
+}
+
+func TestTransactionCommitsWithoutARow(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		conn, err := db.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		tx, err := conn.Begin(ctx)
+		require.NoError(t, err)
+		var first, second string
+		require.ErrorIs(t, tx.CommitRow(ctx, []any{&first}, "select 1 where false"), pgdb.ErrNoRows)
+		require.NoError(t, conn.QueryRow(ctx, []any{&first}, "select pg_current_xact_id()::text"))
+		require.NoError(t, conn.QueryRow(ctx, []any{&second}, "select pg_current_xact_id()::text"))
+		assert.NotEqual(t, first, second, "no transaction is left open")
+	})
+}
+
+func TestFailedTransactionLeavesTheConnectionUsable(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		conn, err := db.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		for _, fail := range []func(pgdb.Transaction) error{
+			func(tx pgdb.Transaction) error { return tx.QueryRow(ctx, []any{new(int)}, "select 1/0") },
+			func(tx pgdb.Transaction) error { return tx.CommitRow(ctx, []any{new(int)}, "select 1/0") },
+			func(tx pgdb.Transaction) error { _, err := tx.Exec(ctx, "select 1/0"); return err },
+			func(tx pgdb.Transaction) error {
+				return tx.Query(ctx, func(pgdb.Row) error { return nil }, "select 1/0")
+			},
+		} {
+			tx, err := conn.Begin(ctx)
+			require.NoError(t, err)
+			err = fail(tx)
+			assert.Equal(t, "22012", pgdb.Code(err))
+			assert.False(t, pgdb.Uncertain(err))
+			require.NoError(t, tx.Rollback(ctx))
+			require.NoError(t, conn.QueryRow(ctx, []any{new(int)}, "select 1"))
+		}
+	})
+}
+
+func TestCommitDoesNotHideARollback(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		conn, err := db.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		tx, err := conn.Begin(ctx)
+		require.NoError(t, err)
+		require.Error(t, tx.QueryRow(ctx, []any{new(int)}, "select 1/0"))
+		err = tx.Commit(ctx)
+		require.Error(t, err)
+		assert.False(t, pgdb.Uncertain(err))
+	})
+}
+
+func TestQueryReadsEveryRow(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		var got []string
+		require.NoError(t, db.Query(t.Context(), func(r pgdb.Row) error {
+			var s string
+			err := r.Scan(&s)
+			got = append(got, s)
+			return err
+		}, "select unnest($1::text[])", []string{"a", "b"}))
+		assert.Equal(t, []string{"a", "b"}, got)
+
+		stop := errors.New("enough")
+		assert.Equal(t, stop, db.Query(t.Context(), func(pgdb.Row) error { return stop }, "select generate_series(1, 1000)"))
+	})
+}
