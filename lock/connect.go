@@ -149,8 +149,10 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	if err := row.Scan(&ignored[0], &ignored[1], &ignored[2], &ignored[3], &ignored[4], &ignored[5], &ignored[6], &ignored[7]); err != nil {
 		return backend, err
 	}
-	if _, err := conn.PgConn().Prepare(ctx, stepName, stepSQL, nil); err != nil {
-		return backend, err
+	for _, s := range statements {
+		if _, err := conn.PgConn().Prepare(ctx, s.name, s.sql, nil); err != nil {
+			return backend, err
+		}
 	}
 	if err := conn.PgConn().SyncConn(ctx); err != nil {
 		return backend, err

@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -14,57 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// stepSQL is the one statement of a session: it carries out the operations $2
-// on the keys $1, in their order, and answers each with a number. None of
-// them blocks. A row is sent as soon as it is computed, so if one operation
-// fails, those before it have their answers, and those behind it have not
-// been tried.
-//
-// PostgreSQL documentation, 9.28.10 Advisory Lock Functions, and 9.27.8
-// Transaction ID and Snapshot Information Functions.
-const (
-	stepName = "lockstore_step"
-	stepSQL  = `SELECT CASE op
-	WHEN 0 THEN pg_advisory_unlock(key)::int::bigint
-	WHEN 1 THEN pg_advisory_unlock_shared(key)::int::bigint
-	WHEN 2 THEN pg_try_advisory_lock(key)::int::bigint
-	WHEN 3 THEN pg_try_advisory_lock_shared(key)::int::bigint
-	WHEN 4 THEN pg_current_xact_id()::text::bigint
-END FROM unnest($1::bigint[], $2::smallint[]) AS step(key, op)`
-)
-
-type opcode int16
-
-const (
-	opUnlock opcode = iota
-	opUnlockShared
-	opTry
-	opTryShared
-	opFence
-)
-
-// rank is the code's place in a batch.
-func (c opcode) rank() int {
-	if c <= opUnlockShared {
-		return 0
-	}
-	return 1
-}
-
-// maxBatch bounds the operations of one batch, so that a burst delays no
-// answer for long and fits a socket's buffer.
-const maxBatch = 1024
-
-// An op is one operation and, later, its answer.
-type op struct {
-	code  opcode
-	key   int64
-	entry *entry // that tries
-	reply *reply // to an unlock or a fence
-	value int64
-	err   error
-}
-
 // A session is one connection to the server, and the locks it holds.
 // Operations requested while a batch is under way form the next batch: one
 // round trip serves everybody who came in the meantime.
@@ -74,9 +22,9 @@ type op struct {
 //	dead  the connection is gone, and with it every lock
 //
 //	idle --flush--------------> busy  sent by the caller of flush
-//	busy --the server is ready> busy  with the next batch, sent by the reader
+//	busy --the server is ready> busy  with the next batch, sent by serve
 //	                            idle  if nothing was requested
-//	any  --error, silence, end> dead  unanswered operations go to lost
+//	any  --error, silence, end> dead  unanswered operations go to owner.lost
 //
 // One goroutine, serve, takes in all that the server says. So the end of the
 // session is noticed when it comes, not when it is next used.
@@ -87,31 +35,38 @@ type session struct {
 	backend Backend
 	silence time.Duration // of the server, that ends the session
 	owner   owner
+	beat    *time.Timer
 
 	mu      sync.Mutex
 	busy    bool
-	pending []op // to be sent next
-	sent    []op // under way
+	pending [opcodes][]op // to be sent next
+	sent    []op          // the batch under way
+	over    []op          // the memory of a batch that is over
 	heard   time.Time
-	beat    *time.Timer
 	why     error // why it is dead
 
-	writing sync.Mutex // the server may answer before its last writer has returned
-	keys    []int64    // the batch being written
-	codes   []opcode
+	// The server can be ready before the writer of its batch has returned.
+	writing sync.Mutex
+	keys    []int64
+	param   []byte
 }
 
 // An owner is told what becomes of its requests. It may make new ones, but
 // leaves sending them to flush.
 type owner interface {
-	// answered tells the answers of a batch.
+	// answered tells the answers of a batch, which is the session's again
+	// afterwards.
 	answered(s *session, batch []op)
 	// lost tells that the session is dead, and what it did not answer.
 	lost(s *session, why error, unanswered []op)
 }
 
-// newSession is a session on conn, on which stepSQL has been prepared. It
-// lives while serve runs.
+// maxBatch bounds the operations of one batch, so that a burst delays no
+// answer for long and a batch fits a socket's buffer.
+const maxBatch = 1024
+
+// newSession is a session on conn, where the statements have been prepared.
+// It lives while serve runs.
 func newSession(conn net.Conn, backend Backend, silence time.Duration, o owner) *session {
 	s := &session{
 		conn: conn, backend: backend, silence: silence, owner: o,
@@ -130,12 +85,18 @@ func (s *session) request(ops ...op) bool {
 	if s.why != nil {
 		return false
 	}
-	s.pending = append(s.pending, ops...)
+	s.enqueue(ops)
 	return true
 }
 
+func (s *session) enqueue(ops []op) {
+	for _, o := range ops {
+		s.pending[o.code] = append(s.pending[o.code], o)
+	}
+}
+
 // flush sends what has been requested, unless something is under way: then
-// the reader will.
+// serve will.
 func (s *session) flush() {
 	s.mu.Lock()
 	var batch []op
@@ -148,14 +109,16 @@ func (s *session) flush() {
 	}
 }
 
-// take makes a batch of what is pending: unlocks first, so that the session
-// never has a key twice that was given back and is wanted again.
+// take makes a batch of what is pending.
 func (s *session) take() []op {
-	n := min(len(s.pending), maxBatch)
-	batch := slices.Clone(s.pending[:n])
-	s.pending = slices.Delete(s.pending, 0, n)
-	slices.SortStableFunc(batch, func(a, b op) int { return a.code.rank() - b.code.rank() })
-	s.busy, s.sent = n > 0, batch
+	batch := s.over[:0]
+	s.over = nil
+	for code, ops := range s.pending {
+		n := min(len(ops), maxBatch-len(batch))
+		batch = append(batch, ops[:n]...)
+		s.pending[code] = slices.Delete(ops, 0, n)
+	}
+	s.busy, s.sent = len(batch) > 0, batch
 	return batch
 }
 
@@ -164,26 +127,25 @@ func (s *session) take() []op {
 func (s *session) write(batch []op) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if len(batch) > 0 {
-		s.keys, s.codes = s.keys[:0], s.codes[:0]
-		for _, o := range batch {
-			s.keys, s.codes = append(s.keys, o.key), append(s.codes, o.code)
+	for len(batch) > 0 {
+		code, n := batch[0].code, 0
+		s.keys = s.keys[:0]
+		for ; n < len(batch) && batch[n].code == code; n++ {
+			s.keys = append(s.keys, batch[n].key)
 		}
-		keys, err := s.types.Encode(pgtype.Int8ArrayOID, pgtype.BinaryFormatCode, s.keys, nil)
-		if err == nil {
-			var codes []byte
-			codes, err = s.types.Encode(pgtype.Int2ArrayOID, pgtype.BinaryFormatCode, s.codes, nil)
-			s.wire.SendBind(&pgproto3.Bind{
-				PreparedStatement:    stepName,
-				ParameterFormatCodes: []int16{pgtype.BinaryFormatCode},
-				Parameters:           [][]byte{keys, codes},
-				ResultFormatCodes:    []int16{pgtype.BinaryFormatCode},
-			})
-		}
+		batch = batch[n:]
+		param, err := s.types.Encode(pgtype.Int8ArrayOID, pgtype.BinaryFormatCode, s.keys, s.param[:0])
 		if err != nil {
 			s.end(err)
 			return
 		}
+		s.param = param
+		s.wire.SendBind(&pgproto3.Bind{
+			PreparedStatement:    statements[code].name,
+			ParameterFormatCodes: binaryFormat,
+			Parameters:           [][]byte{param},
+			ResultFormatCodes:    binaryFormat,
+		})
 		s.wire.SendExecute(&pgproto3.Execute{})
 	}
 	s.wire.SendSync(&pgproto3.Sync{})
@@ -191,6 +153,8 @@ func (s *session) write(batch []op) {
 		s.end(err)
 	}
 }
+
+var binaryFormat = []int16{pgtype.BinaryFormatCode}
 
 // serve takes in what the server says until the session is dead.
 func (s *session) serve() {
@@ -205,7 +169,7 @@ func (s *session) serve() {
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.DataRow:
-			values = append(values, int64(binary.BigEndian.Uint64(msg.Values[0])))
+			values = append(values, valueOf(msg.Values[0]))
 		case *pgproto3.ErrorResponse:
 			failure = pgconn.ErrorResponseToPgError(msg)
 		case *pgproto3.ReadyForQuery:
@@ -232,30 +196,31 @@ func (s *session) ready(values []int64, failure error) {
 		s.write(next)
 	}
 	s.owner.answered(s, answers)
+	clear(answers)
+	s.mu.Lock()
+	s.over = answers
+	s.mu.Unlock()
 }
 
 // recover deals with a batch of which the operation at failed has failed. Its
 // lock may have been taken all the same, so it is unlocked, whatever that
-// answers. Those behind it have not been tried, and come first in the next
-// batch; so does the failed one if it was only cancelled. The rest has its
-// answers.
+// answers. Those behind it have not been tried, and go into a later batch; so
+// does the failed one if it was only cancelled. The rest has its answers.
 func (s *session) recover(batch []op, failed int, failure error) (answers []op) {
 	if failed >= len(batch) {
 		return batch
 	}
-	var again []op
 	switch batch[failed].code {
 	case opTry:
-		again = append(again, op{code: opUnlock, key: batch[failed].key})
+		s.enqueue([]op{{code: opUnlock, key: batch[failed].key}})
 	case opTryShared:
-		again = append(again, op{code: opUnlockShared, key: batch[failed].key})
+		s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key}})
 	}
 	if sqlstate(failure) != queryCanceled {
 		batch[failed].err = failure
 		failed++
 	}
-	again = append(again, batch[failed:]...)
-	s.pending = append(again, s.pending...)
+	s.enqueue(batch[failed:])
 	return batch[:failed]
 }
 
@@ -297,7 +262,7 @@ func (s *session) leave() {
 	}
 }
 
-// end closes the session, whose locks are then lost. The reader notices.
+// end closes the session, whose locks are then lost. Serve notices.
 func (s *session) end(why error) {
 	s.mu.Lock()
 	if s.why == nil {
@@ -309,10 +274,9 @@ func (s *session) end(why error) {
 
 // bury tells the owner what a dead session leaves behind.
 func (s *session) bury() {
-	s.mu.Lock()
 	s.beat.Stop()
-	why, unanswered := s.why, append(s.sent, s.pending...)
-	s.sent, s.pending = nil, nil
+	s.mu.Lock()
+	why, unanswered := s.why, slices.Concat(append(s.pending[:], s.sent)...)
 	s.mu.Unlock()
 	s.owner.lost(s, why, unanswered)
 }

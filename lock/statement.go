@@ -1,0 +1,51 @@
+package lock
+
+import "encoding/binary"
+
+// An opcode says what an operation does. A batch carries them out in the
+// order of these constants: unlocks first, so that a session never has a key
+// twice that was given back and is wanted again.
+type opcode uint8
+
+const (
+	opUnlock opcode = iota
+	opUnlockShared
+	opFence
+	opTry
+	opTryShared
+	opcodes // their number
+)
+
+// statements are what a session prepares, one for each opcode. Each takes
+// many keys and answers them in their order, and none of them blocks. The
+// server sends a row as soon as it has computed it. So if one operation
+// fails, those before it have their answers, and those behind it have not
+// been tried.
+//
+// PostgreSQL documentation, 9.28.10 Advisory Lock Functions, and 9.27.8
+// Transaction ID and Snapshot Information Functions.
+var statements = [opcodes]struct{ name, sql string }{
+	opUnlock:       {"lockstore_unlock", "SELECT pg_advisory_unlock(key) FROM unnest($1::bigint[]) AS key"},
+	opUnlockShared: {"lockstore_unlock_shared", "SELECT pg_advisory_unlock_shared(key) FROM unnest($1::bigint[]) AS key"},
+	opFence:        {"lockstore_fence", "SELECT pg_current_xact_id()::text::bigint FROM unnest($1::bigint[])"},
+	opTry:          {"lockstore_try", "SELECT pg_try_advisory_lock(key) FROM unnest($1::bigint[]) AS key"},
+	opTryShared:    {"lockstore_try_shared", "SELECT pg_try_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
+}
+
+// An op is one operation and, later, its answer.
+type op struct {
+	code  opcode
+	key   int64
+	entry *entry // that tries
+	reply *reply // to an unlock or a fence
+	value int64
+	err   error
+}
+
+// valueOf decodes the one column of a statement's row: bool or bigint, binary.
+func valueOf(column []byte) int64 {
+	if len(column) == 1 {
+		return int64(column[0])
+	}
+	return int64(binary.BigEndian.Uint64(column))
+}
