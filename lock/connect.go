@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
+
+	"example.com/lockstore/internal/pgdb"
 )
 
 // DB is a host's database, for [NewPostgres]. A *sql.DB or *sqlx.DB must use
@@ -102,8 +104,8 @@ func (d *sqlDialer) read(ctx context.Context) error {
 
 // probeSQL asks what decides whether a session can hold locks, and what
 // identifies it.
-const probeSQL = `SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')::bool, version(),
-	coalesce((SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())), now())`
+const probeSQL = `SELECT pid, backend_start, pg_is_in_recovery(), current_setting('transaction_read_only')::bool, version()
+FROM pg_stat_get_activity(pg_backend_pid())`
 
 // setupSQL protects a session from what the host's defaults would do to one
 // that is idle most of its life, and has the server keep a connection that
@@ -123,15 +125,14 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 // locks would exclude nobody.
 func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, error) {
 	var (
+		backend              Backend
 		recovering, readOnly bool
 		version              string
-		backend              Backend
-		ignored              [8]*string
 	)
 	err := conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
-		Scan(&backend.PID, &recovering, &readOnly, &version, &backend.Start)
+		Scan(&backend.PID, &backend.Start, &recovering, &readOnly, &version)
 	if err != nil {
-		return backend, err
+		return backend, pgdb.Clean(err)
 	}
 	switch {
 	case strings.Contains(version, "CockroachDB"):
@@ -139,23 +140,19 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	case recovering:
 		return backend, fmt.Errorf("%w: the server is a standby, whose locks exclude nobody; connect to the primary (target_session_attrs=read-write)", ErrUnsupported)
 	case readOnly:
-		return backend, fmt.Errorf("%w: the session is read-only; set default_transaction_read_only=off or connect to the primary", ErrUnsupported)
+		return backend, fmt.Errorf("%w: the session is read-only; connect to the primary, or set default_transaction_read_only = off", ErrUnsupported)
 	case backend.PID != conn.PgConn().PID() && !o.SessionPooler:
-		return backend, fmt.Errorf("%w: a connection pooler stands before the server (process id %d announced, %d found), and would strand locks; connect directly, or through a pooler in session mode and say so by PostgresOptions.SessionPooler", ErrUnsupported, conn.PgConn().PID(), backend.PID)
+		return backend, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly, or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
 	}
-	// The server waits twice as long as the client, and a second for rounding.
+	// Twice as long as the client waits, and rounded up.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
-	row := conn.QueryRow(ctx, setupSQL, pgx.QueryExecModeExec, patience)
-	if err := row.Scan(&ignored[0], &ignored[1], &ignored[2], &ignored[3], &ignored[4], &ignored[5], &ignored[6], &ignored[7]); err != nil {
-		return backend, err
+	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience); err != nil {
+		return backend, pgdb.Clean(err)
 	}
 	for _, s := range statements {
 		if _, err := conn.PgConn().Prepare(ctx, s.name, s.sql, nil); err != nil {
-			return backend, err
+			return backend, pgdb.Clean(err)
 		}
 	}
-	if err := conn.PgConn().SyncConn(ctx); err != nil {
-		return backend, err
-	}
-	return backend, nil
+	return backend, conn.PgConn().SyncConn(ctx)
 }

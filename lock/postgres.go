@@ -110,7 +110,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	p.queue.init(p, p.opts.Backoff, p.opts.HandOff, p.opts.MaxKeys)
 	p.life, p.stop = context.WithCancel(context.Background())
 	if p.session, err = p.connect(ctx); err != nil {
-		return nil, fmt.Errorf("lock: connect: %w", cleaned(err))
+		return nil, fmt.Errorf("lock: connect: %w", err)
 	}
 	p.work.Go(p.session.serve)
 	return p, nil
@@ -207,9 +207,9 @@ func (p *Postgres) answered(s *session, batch []op) {
 	for _, o := range batch {
 		switch o.code {
 		case opTry, opTryShared:
-			p.queue.answered(o.entry, o.value == 1, s, cleaned(o.err))
+			p.queue.answered(o.entry, o.value == 1, s, o.err)
 		case opFence:
-			o.reply.settle(o.value, cleaned(o.err))
+			o.reply.settle(o.value, o.err)
 		case opUnlock, opUnlockShared:
 			if o.reply == nil {
 				continue // by recover, which does not know if there was a lock
@@ -233,18 +233,14 @@ func (p *Postgres) answered(s *session, batch []op) {
 
 // lost implements owner: holders are told, waiters carry on.
 func (p *Postgres) lost(s *session, why error, unanswered []op) {
-	why = lost(cleaned(why))
 	p.queue.mu.Lock()
-	if p.session == s {
-		p.session = nil
-		p.trouble = fmt.Errorf("%w: %w", ErrUnavailable, why)
-	}
-	holders := p.queue.lose(s, why)
+	p.session, p.trouble = nil, unavailable(why)
+	holders := p.queue.lose(s, lost(why))
 	p.settle(unanswered, why)
 	closed := p.queue.closed
 	p.queue.unlock()
 	for _, c := range holders {
-		c.cancel(why)
+		c.cancel(lost(why))
 	}
 	if !closed {
 		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", len(holders), "err", why)
@@ -257,14 +253,15 @@ func (p *Postgres) settle(ops []op, why error) {
 	for _, o := range ops {
 		switch {
 		case o.entry != nil:
-			p.queue.answered(o.entry, false, nil, why)
+			p.queue.answered(o.entry, false, nil, unavailable(why))
 		case o.reply != nil:
-			o.reply.settle(0, why)
+			o.reply.settle(0, lost(why))
 		}
 	}
 }
 
-func lost(why error) error { return fmt.Errorf("%w: %w", ErrLost, why) }
+func lost(why error) error        { return fmt.Errorf("%w: %w", ErrLost, why) }
+func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }
 
 // reconnect replaces the session, however long that takes.
 func (p *Postgres) reconnect() {
@@ -291,8 +288,8 @@ func (p *Postgres) connected(s *session, err error) bool {
 	backlog := p.backlog
 	p.backlog = nil
 	if err != nil {
-		p.trouble = fmt.Errorf("%w: %w", ErrUnavailable, cleaned(err))
-		p.settle(backlog, p.trouble)
+		p.trouble = unavailable(err)
+		p.settle(backlog, err)
 		return false
 	}
 	if p.queue.closed {

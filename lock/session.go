@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -11,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"example.com/lockstore/internal/pgdb"
 )
 
 // A session is one connection to the server, and the locks it holds.
@@ -163,7 +164,10 @@ func (s *session) serve() {
 	for {
 		msg, err := s.wire.Receive()
 		if err != nil {
-			s.end(errors.Join(failure, err))
+			if failure != nil { // the server's own word on why it hung up
+				err = failure
+			}
+			s.end(err)
 			s.bury()
 			return
 		}
@@ -171,7 +175,7 @@ func (s *session) serve() {
 		case *pgproto3.DataRow:
 			values = append(values, valueOf(msg.Values[0]))
 		case *pgproto3.ErrorResponse:
-			failure = pgconn.ErrorResponseToPgError(msg)
+			failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
 		case *pgproto3.ReadyForQuery:
 			s.ready(values, failure)
 			values, failure = values[:0], nil
@@ -202,6 +206,10 @@ func (s *session) ready(values []int64, failure error) {
 	s.mu.Unlock()
 }
 
+// queryCanceled is the SQLSTATE of a statement that pg_cancel_backend ended
+// (PostgreSQL documentation, Appendix A).
+const queryCanceled = "57014"
+
 // recover deals with a batch of which the operation at failed has failed. Its
 // lock may have been taken all the same, so it is unlocked, whatever that
 // answers. Those behind it have not been tried, and go into a later batch; so
@@ -216,7 +224,7 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 	case opTryShared:
 		s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key}})
 	}
-	if sqlstate(failure) != queryCanceled {
+	if pgdb.Code(failure) != queryCanceled {
 		batch[failed].err = failure
 		failed++
 	}

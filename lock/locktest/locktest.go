@@ -103,8 +103,7 @@ func (s *suite) free(key lock.Key) {
 	s.ok(held.Unlock())
 }
 
-// inLine starts a call that waits for key, and returns once it does: a
-// TryLock on a key that nobody holds alone says busy only for a waiter's sake.
+// start runs call beside the test.
 func (s *suite) start(call func()) (done chan struct{}) {
 	done = make(chan struct{})
 	go func() { defer close(done); call() }()
@@ -203,9 +202,9 @@ func (s *suite) waitersAreServedInOrder() {
 	var order []int
 	var group sync.WaitGroup
 	for i := range 8 {
-		arrived := make(chan struct{})
+		waiter := Arriving(s.ctx)
 		group.Go(func() {
-			held, err := s.locker.Lock(arriving{s.ctx, arrived}, key)
+			held, err := s.locker.Lock(waiter, key)
 			if err != nil {
 				s.Errorf("waiter %d: %v", i, err)
 				return
@@ -217,7 +216,7 @@ func (s *suite) waitersAreServedInOrder() {
 				s.Errorf("waiter %d: unlock: %v", i, err)
 			}
 		})
-		s.await(arrived, "waiter")
+		s.await(waiter.Arrived(), "waiter")
 	}
 	s.ok(held.Unlock())
 	group.Wait()
@@ -226,22 +225,6 @@ func (s *suite) waitersAreServedInOrder() {
 			s.Fatalf("served in order %v", order)
 		}
 	}
-}
-
-// arriving is a context that tells when its Done is first waited for: a call
-// that waits for a lock is in line by then.
-type arriving struct {
-	context.Context
-	arrived chan struct{}
-}
-
-func (a arriving) Done() <-chan struct{} {
-	select {
-	case <-a.arrived:
-	default:
-		close(a.arrived)
-	}
-	return a.Context.Done()
 }
 
 func (s *suite) sharersShare() {
@@ -266,9 +249,9 @@ func (s *suite) sharersDoNotStarveAWaiter() {
 	key := s.key("k")
 	a, err := s.locker.RLock(s.ctx, key)
 	s.ok(err)
-	arrived := make(chan struct{})
+	waiter := Arriving(s.ctx)
 	got := s.start(func() {
-		held, err := s.locker.Lock(arriving{s.ctx, arrived}, key)
+		held, err := s.locker.Lock(waiter, key)
 		if err != nil {
 			s.Errorf("waiter: %v", err)
 			return
@@ -277,7 +260,7 @@ func (s *suite) sharersDoNotStarveAWaiter() {
 			s.Errorf("waiter: unlock: %v", err)
 		}
 	})
-	s.await(arrived, "waiter")
+	s.await(waiter.Arrived(), "waiter")
 	if _, err := s.locker.TryRLock(s.ctx, key); !errors.Is(err, lock.ErrBusy) {
 		s.Fatalf("a sharer overtook the waiter: %v", err)
 	}
@@ -291,16 +274,16 @@ func (s *suite) cancelledWaiterLeaves() {
 	held := s.lock(key)
 	why := errors.New("no longer wanted")
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	arrived := make(chan struct{})
+	waiter := Arriving(ctx)
 	left := s.start(func() {
-		_, err := s.locker.Lock(arriving{ctx, arrived}, key)
+		_, err := s.locker.Lock(waiter, key)
 		for _, want := range []error{lock.ErrBusy, context.Canceled, why} {
 			if !errors.Is(err, want) {
 				s.Errorf("error is %v, want one that matches %v", err, want)
 			}
 		}
 	})
-	s.await(arrived, "waiter")
+	s.await(waiter.Arrived(), "waiter")
 	cancel(why)
 	s.await(left, "cancelled waiter")
 	s.ok(held.Unlock())
@@ -313,9 +296,9 @@ func (s *suite) cancelAtTheGrantLeaksNothing() {
 	for i := range 300 {
 		held := s.lock(key)
 		ctx, cancel := context.WithCancel(s.ctx)
-		arrived := make(chan struct{})
+		waiter := Arriving(ctx)
 		done := s.start(func() {
-			held, err := s.locker.Lock(arriving{ctx, arrived}, key)
+			held, err := s.locker.Lock(waiter, key)
 			if err == nil {
 				err = held.Unlock()
 			}
@@ -323,7 +306,7 @@ func (s *suite) cancelAtTheGrantLeaksNothing() {
 				s.Errorf("round %d: %v", i, err)
 			}
 		})
-		s.await(arrived, "waiter")
+		s.await(waiter.Arrived(), "waiter")
 		go cancel()
 		s.ok(held.Unlock())
 		s.await(done, "waiter")
@@ -337,12 +320,12 @@ func (s *suite) withdrawnWaiterLetsSharersPass() {
 	a, err := s.locker.RLock(s.ctx, key)
 	s.ok(err)
 	ctx, cancel := context.WithCancel(s.ctx)
-	arrived := make(chan struct{})
-	left := s.start(func() { s.locker.Lock(arriving{ctx, arrived}, key) })
-	s.await(arrived, "waiter")
-	arrived = make(chan struct{})
+	waiter := Arriving(ctx)
+	left := s.start(func() { s.locker.Lock(waiter, key) })
+	s.await(waiter.Arrived(), "waiter")
+	waiter = Arriving(s.ctx)
 	shared := s.start(func() {
-		held, err := s.locker.RLock(arriving{s.ctx, arrived}, key)
+		held, err := s.locker.RLock(waiter, key)
 		if err != nil {
 			s.Errorf("sharer: %v", err)
 			return
@@ -351,7 +334,7 @@ func (s *suite) withdrawnWaiterLetsSharersPass() {
 			s.Errorf("sharer: unlock: %v", err)
 		}
 	})
-	s.await(arrived, "sharer")
+	s.await(waiter.Arrived(), "sharer")
 	cancel()
 	s.await(left, "cancelled waiter")
 	s.await(shared, "sharer")

@@ -1,0 +1,59 @@
+package lock
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/pgdb"
+)
+
+// InTx takes key in the host's own transaction: a pgx.Tx, *sql.Tx or
+// *sqlx.Tx of pgx's driver. The lock ends with the transaction, however that
+// ends. It excludes those who hold the key through a [Locker], and they it.
+// Within one session it is re-entrant, as the server has it.
+//
+// It blocks until the key is free or ctx ends, asking again as
+// [backoff.Default] says. The error is then a [*BusyError] that also matches
+// the context's cause, and the transaction remains usable: a wait never ends
+// within a statement. The connection of the transaction is of course in use
+// while it waits. (PostgreSQL documentation, 13.3.5 Advisory Locks.)
+func InTx(ctx context.Context, tx any, key Key) error {
+	if err := key.Err(); err != nil {
+		return err
+	}
+	q, err := pgdb.Tx(tx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	since, polls := time.Now(), backoff.Start(nil)
+	for attempt := 0; ; attempt++ {
+		if ctx.Err() != nil {
+			return &BusyError{Key: key, Waited: time.Since(since), Attempts: attempt, Cause: causeOf(ctx)}
+		}
+		var granted bool
+		if err := tryInTx(ctx, q, key, &granted); err != nil {
+			return fmt.Errorf("lock: %s: %w", key, err)
+		}
+		if granted {
+			return nil
+		}
+		wait, _ := polls.Next()
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// tryInTx asks once, and gets its answer even if ctx ends meanwhile: to
+// cancel a statement would end the transaction.
+func tryInTx(ctx context.Context, q pgdb.Querier, key Key, granted *bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
+	defer cancel()
+	return q.QueryRow(ctx, []any{granted}, "SELECT pg_try_advisory_xact_lock($1::bigint)", key.id)
+}
+
+// tryTimeout bounds a statement that does not wait for anybody.
+const tryTimeout = 10 * time.Second
