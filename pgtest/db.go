@@ -15,10 +15,11 @@ import (
 
 // DB is one fresh database. Its methods may be called concurrently.
 type DB struct {
-	server *Server
-	name   string
-	url    string
-	cfg    *pgx.ConnConfig
+	server  *Server
+	name    string
+	url     string
+	cfg     *pgx.ConnConfig
+	logFrom int64 // where the server's log stood
 
 	mu     sync.Mutex
 	pool   *pgxpool.Pool
@@ -71,18 +72,26 @@ func (db *DB) SQLX() *sqlx.DB {
 	return db.sqlx
 }
 
-// Close closes the pools and drops the database, soon if not at once. A database
-// of [New] is closed by the test's cleanup. Further calls do nothing.
+// Close closes the pools and drops the database, soon if not at once. The
+// database of [New] is closed when the test ends. The error says when connections
+// were not released in time; further calls do nothing.
 func (db *DB) Close() error {
 	err := db.disconnect()
 	if errors.Is(err, errClosed) {
 		return nil
 	}
-	if db.server.in == nil {
-		return errors.Join(err, db.server.dropNow(db.name)) // nobody sweeps a server that is not ours
+	s := db.server
+	s.mu.Lock()
+	delete(s.open, db)
+	s.mu.Unlock()
+	if s.in != nil {
+		s.dropLater(db.name)
+		return err
 	}
-	db.server.dropLater(db.name)
-	return err
+	// Nobody clears up on a server that is not ours.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return errors.Join(err, s.drop(ctx, db.name))
 }
 
 // releaseWait is how long a pool's connections may still be in use at the end.

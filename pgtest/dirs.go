@@ -98,7 +98,7 @@ func makeRunDir(durable bool) (dir string, alive *os.File, err error) {
 func runPrefix() string { return "pgtest-" + strconv.Itoa(os.Geteuid()) + "-" }
 
 func suits(root string) error {
-	longest := filepath.Join(root, runPrefix()+"1234567890", socketName)
+	longest := filepath.Join(root, runPrefix()+"1234567890", ".s.PGSQL.12345")
 	if len(longest) > socketMax {
 		return fmt.Errorf("%s: too long for a socket's path", root)
 	}

@@ -1,7 +1,6 @@
 package pgtest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,27 +12,25 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
-const (
-	port       = "5432" // names the socket; no TCP port is taken
-	socketName = ".s.PGSQL." + port
-)
+// socketPort names the socket of a server that takes no TCP port.
+const socketPort = "5432"
 
 // instance is one PostgreSQL server of ours: a directory that holds all it has
 // (data, log, socket) and the postmaster that runs in it, if any.
 type instance struct {
 	Dir      string // data/, log, alive, the socket
 	Bin      string
+	Port     string // names the socket; taken on TCP where listen_addresses says so
 	Password string
 }
 
 // baseSettings hold for every server of ours.
 var baseSettings = map[string]string{
 	"listen_addresses":               "",
-	"port":                           port,
+	"port":                           socketPort,
 	"max_connections":                "250",
 	"superuser_reserved_connections": "3",
 	"shared_buffers":                 "128MB",
@@ -77,10 +74,10 @@ host  all         all all scram-sha-256
 host  replication all all scram-sha-256
 `
 
-// prepare makes the directory of a new server with the given postgresql.conf.
+// prepare makes the directory of a new server.
 // The returned lock tells sweeping processes that it is in use; start passes it on.
 // The caller holds the cache's lock.
-func prepare(ctx context.Context, cache, bin, conf string, durable bool) (in *instance, alive *os.File, err error) {
+func prepare(ctx context.Context, cache, bin string, o options) (in *instance, alive *os.File, err error) {
 	as, err := serverAccount()
 	if err != nil {
 		return nil, nil, err
@@ -90,11 +87,11 @@ func prepare(ctx context.Context, cache, bin, conf string, durable bool) (in *in
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, alive, err := makeRunDir(durable)
+	dir, alive, err := makeRunDir(o.durable)
 	if err != nil {
 		return nil, nil, err
 	}
-	in = &instance{Dir: dir, Bin: bin, Password: cl.password}
+	in = &instance{Dir: dir, Bin: bin, Port: o.port(), Password: cl.password}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("pgtest: prepare a server: %w", err), alive.Close(), os.RemoveAll(dir))
@@ -103,7 +100,7 @@ func prepare(ctx context.Context, cache, bin, conf string, durable bool) (in *in
 	if err := copyTree(in.data(), filepath.Join(cl.path, "data"), as); err != nil {
 		return nil, nil, err
 	}
-	conf += "unix_socket_directories = '" + strings.ReplaceAll(dir, "'", "''") + "'\n"
+	conf := o.configuration() + "unix_socket_directories = '" + strings.ReplaceAll(dir, "'", "''") + "'\n"
 	for name, text := range map[string]string{"postgresql.conf": conf, "pg_hba.conf": hba} {
 		if err := writeOwned(filepath.Join(in.data(), name), text, as); err != nil {
 			return nil, nil, err
@@ -112,8 +109,9 @@ func prepare(ctx context.Context, cache, bin, conf string, durable bool) (in *in
 	return in, alive, giveDir(dir, as) // last: until now nobody else could enter
 }
 
-func (in *instance) data() string { return filepath.Join(in.Dir, "data") }
-func (in *instance) log() string  { return filepath.Join(in.Dir, "log") }
+func (in *instance) data() string    { return filepath.Join(in.Dir, "data") }
+func (in *instance) pidPath() string { return filepath.Join(in.data(), "postmaster.pid") }
+func (in *instance) log() string     { return filepath.Join(in.Dir, "log") }
 
 // lock takes the lock that every process of the server inherits and so holds.
 // It fails while one of them lives.
@@ -146,36 +144,41 @@ func (in *instance) gone() bool {
 // start runs the postmaster, detached from us, and returns when it accepts connections.
 // It closes alive, whose lock from then on is the server's.
 func (in *instance) start(ctx context.Context, alive *os.File) error {
-	as, err := serverAccount()
-	if err != nil {
-		return errors.Join(err, alive.Close())
-	}
-	// The shell ends at once, so the server is nobody's child to be waited for.
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `umask 077; "$@" </dev/null >>"$0" 2>&1 &`,
-		in.log(), filepath.Join(in.Bin, "postgres"), "-D", in.data())
-	cmd.Dir, cmd.Env = in.Dir, serverEnv()
-	cmd.ExtraFiles = []*os.File{alive}
-	as.run(cmd)
-	err = cmd.Run()
-	if err := errors.Join(err, alive.Close()); err != nil {
-		return fmt.Errorf("pgtest: start %s: %w", in.Bin, err)
-	}
-	for {
-		if status := in.pidLine(8); status == "ready" {
-			return nil
+	// A killed server's lock files name a process that is dead, as the lock proves,
+	// but may still be listed: until init has waited for it, which not every container's does.
+	stale, _ := filepath.Glob(filepath.Join(in.Dir, ".s.PGSQL.*"))
+	for _, path := range append(stale, in.pidPath()) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return errors.Join(fmt.Errorf("pgtest: start: %w", err), alive.Close())
 		}
+	}
+	err := in.spawn(ctx, alive, filepath.Join(in.Bin, "postgres"), "-D", in.data())
+	if err := errors.Join(err, alive.Close()); err != nil {
+		return fmt.Errorf("pgtest: start the server of %s: %w", in.Bin, err)
+	}
+	for in.pidLine(8) != "ready" {
 		if in.gone() {
-			return fmt.Errorf("pgtest: the server in %s did not start:\n%s", in.Dir, in.logTail(0, 20))
+			return fmt.Errorf("pgtest: the server of %s did not start:\n%s", in.Bin, in.logTail(20))
 		}
 		if err := pause(ctx, 2*time.Millisecond); err != nil {
-			return fmt.Errorf("pgtest: start %s: %w", in.Bin, err)
+			return fmt.Errorf("pgtest: start the server of %s: %w", in.Bin, err)
 		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }
 
-// pidLine returns a line of postmaster.pid: 1 pid, 7 shared memory key and id, 8 status.
+// pidLine returns a line of postmaster.pid: 1 process id, 7 shared memory key and id, 8 status.
 func (in *instance) pidLine(n int) string {
-	text, _ := os.ReadFile(filepath.Join(in.data(), "postmaster.pid"))
+	text, _ := os.ReadFile(in.pidPath())
 	lines := strings.Split(string(text), "\n")
 	if len(lines) < n {
 		return ""
@@ -192,14 +195,14 @@ func (in *instance) pid() int {
 	return pid
 }
 
-// logTail returns the last lines that were logged after the offset.
-func (in *instance) logTail(offset int64, lines int) string {
+// logTail returns the last lines of the log.
+func (in *instance) logTail(lines int) string {
 	text, err := os.ReadFile(in.log())
 	if err != nil {
 		return err.Error()
 	}
-	all := bytes.Split(bytes.TrimSpace(text[min(offset, int64(len(text))):]), []byte("\n"))
-	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
+	all := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // url is the server's address for the named database.
@@ -209,7 +212,7 @@ func (in *instance) url(database string) string {
 		User:   url.UserPassword("postgres", in.Password),
 		Path:   "/" + database,
 		RawQuery: url.Values{
-			"host": {in.Dir}, "port": {port}, "sslmode": {"disable"},
+			"host": {in.Dir}, "port": {in.Port}, "sslmode": {"disable"},
 		}.Encode(),
 	}).String()
 }
@@ -243,19 +246,4 @@ func sweep(as *account) {
 			}
 		}
 	}
-}
-
-// kill ends the postmaster without ceremony and waits until all its processes are gone.
-func (in *instance) kill(ctx context.Context) error {
-	if pid := in.pid(); pid != 0 {
-		if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
-			return err
-		}
-	}
-	for !in.gone() {
-		if err := pause(ctx, 2*time.Millisecond); err != nil {
-			return fmt.Errorf("pgtest: end the server in %s: %w", in.Dir, err)
-		}
-	}
-	return nil
 }

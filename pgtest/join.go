@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // join returns a lease on the server that all processes of this user share: the
@@ -28,45 +27,41 @@ func join(ctx context.Context, o options) (*Server, error) {
 		return nil, err
 	}
 	host, _ := os.Hostname() // the cache may be on a network drive
-	conf := o.configuration()
-	state := filepath.Join(cache, "server-"+fingerprint(bin, host, conf, hba, watchdogSQL, endProgram)+".json")
+	state := filepath.Join(cache, "server-"+fingerprint(bin, host, o.configuration(), hba, watchdogSQL, endProgram)+".json")
 
-	if in, err := readState(state); err == nil {
-		if s, err := attach(ctx, in, linger); err == nil {
-			return s, nil
-		}
+	if s, err := rejoin(ctx, state, linger); err == nil {
+		return s, nil
 	}
 	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	if in, err := readState(state); err == nil { // booted by another while we waited
-		if s, err := attach(ctx, in, linger); err == nil {
-			return s, nil
-		}
+	if s, err := rejoin(ctx, state, linger); err == nil {
+		return s, nil // booted by another while we waited
 	}
-	in, alive, err := prepare(ctx, cache, bin, conf, o.durable)
+	in, alive, err := prepare(ctx, cache, bin, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := in.start(ctx, alive); err != nil {
-		return nil, err
-	}
-	s, err := attach(ctx, in, linger)
+	s, err := boot(ctx, in, alive, linger)
 	if err != nil {
-		return nil, errors.Join(err, in.kill(ctx), in.remove())
+		return nil, err
 	}
 	return s, writeState(state, in)
 }
 
-func readState(path string) (*instance, error) {
-	text, err := os.ReadFile(path)
+// rejoin takes a lease on the server that the state file names.
+func rejoin(ctx context.Context, state string, linger time.Duration) (*Server, error) {
+	text, err := os.ReadFile(state)
 	if err != nil {
 		return nil, err
 	}
 	in := new(instance)
-	return in, json.Unmarshal(text, in)
+	if err := json.Unmarshal(text, in); err != nil {
+		return nil, err
+	}
+	return attach(ctx, in, linger)
 }
 
 func writeState(path string, in *instance) error {
@@ -81,53 +76,77 @@ func writeState(path string, in *instance) error {
 	return os.Rename(fresh, path) // readers, who take no lock, see the old or the new
 }
 
-var errClosing = errors.New("pgtest: the server is about to end")
+// dedicated boots a server for one user, who alone has a lease on it.
+func dedicated(ctx context.Context, o options) (*Server, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	bin, err := find(ctx, o.major)
+	if err != nil {
+		return nil, err
+	}
+	if o.settings["listen_addresses"] != "" && o.settings["port"] == "" {
+		if o.settings["port"], err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	in, alive, err := prepare(ctx, cache, bin, o)
+	if err := errors.Join(err, lock.Close()); err != nil {
+		return nil, err
+	}
+	// Long enough for the keeper to come back after a test has ended all backends.
+	s, err := boot(ctx, in, alive, 2*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	keeping, stop := context.WithCancel(context.Background())
+	s.own = &ownership{stopKeeping: stop}
+	s.own.keeper.Go(func() { s.keep(keeping) })
+	return s, nil
+}
 
-// attach takes a lease on a running server and sees to it that a watchdog is there.
+// freePort returns a TCP port that nobody uses now. Another may take it before
+// the server does: then the start fails, and says so.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		return "", fmt.Errorf("pgtest: find a port: %w", err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+// boot starts a prepared server and takes a lease on it.
+func boot(ctx context.Context, in *instance, alive *os.File, linger time.Duration) (*Server, error) {
+	if err := in.start(ctx, alive); err != nil {
+		return nil, errors.Join(err, in.end(ctx))
+	}
+	s, err := attach(ctx, in, linger)
+	if err != nil {
+		return nil, errors.Join(err, in.end(ctx))
+	}
+	return s, nil
+}
+
+// attach takes a lease on a running server.
 func attach(ctx context.Context, in *instance, linger time.Duration) (*Server, error) {
 	s, err := newServer(in.url("postgres"))
 	if err != nil {
 		return nil, err
 	}
 	s.in, s.linger = in, linger
-	if err := s.watch(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-// watch takes the lease, and then starts a watchdog where there is none.
-func (s *Server) watch(ctx context.Context) error {
-	conn, err := s.take(ctx)
-	for alive := true; alive && busy(err); conn, err = s.take(ctx) {
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
-			return err
-		}
-		alive = !s.in.gone()
-	}
+	conn, err := s.dial(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer s.put(conn)
-	var watched, closing bool
-	err = conn.QueryRow(ctx, `SELECT coalesce(bool_or(application_name = $1), false), coalesce(bool_or(application_name = $2), false)
-		FROM pg_stat_activity`, watchdogName, closingName).Scan(&watched, &closing)
-	switch {
-	case err != nil:
-		return err
-	case closing:
-		return errClosing
-	case watched:
-		return nil
-	}
-	return startWatchdog(ctx, s.admin, s.linger)
-}
-
-// busy says that a server is there and may well let us in later: it is starting
-// or recovering, or has no connection left.
-func busy(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (pgErr.Code == "57P03" || pgErr.Code == "53300")
+	s.put(conn)
+	return s, nil
 }
 
 func durationEnv(name string, otherwise time.Duration) (time.Duration, error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -117,13 +118,80 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
+// spawn runs a server program detached from us, its output going to the log.
+// It inherits the lock.
+func (in *instance) spawn(ctx context.Context, lock *os.File, program string, args ...string) error {
+	as, err := serverAccount()
+	if err != nil {
+		return err
 	}
+	// The shell ends at once, so the server is nobody's child to be waited for.
+	const script = `umask 077; "$@" </dev/null >>"$0" 2>&1 &`
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", script, in.log(), program}, args...)...)
+	cmd.Dir, cmd.Env = in.Dir, serverEnv()
+	cmd.ExtraFiles = []*os.File{lock}
+	as.run(cmd)
+	return cmd.Run()
+}
+
+const (
+	stopFast = syscall.SIGINT  // what pg_ctl calls fast
+	stopNow  = syscall.SIGQUIT // immediate
+)
+
+func (in *instance) signal(pid int, sig os.Signal) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	defer process.Release()
+	return process.Signal(sig)
+}
+
+// pausing is a server whose processes stand still. A shell waits beside it and
+// lets them go on when its input ends, be it because we end.
+type pausing struct {
+	shell *exec.Cmd
+	input io.WriteCloser
+}
+
+func startPausing(postmaster int) (*pausing, error) {
+	// It must outlive us, so it must not share our terminal's signals.
+	cmd := exec.Command("/bin/sh", "-c", `pids=$0; while read -r pid; do pids="$pids $pid"; done; kill -CONT $pids`, strconv.Itoa(postmaster))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("pgtest: pause: %w", err)
+	}
+	p := &pausing{cmd, input}
+	if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil {
+		return nil, errors.Join(fmt.Errorf("pgtest: pause: %w", err), p.end())
+	}
+	return p, nil
+}
+
+func (p *pausing) add(pids []int) error {
+	for _, pid := range pids {
+		if _, err := fmt.Fprintln(p.input, pid); err != nil { // before it stops, so that it goes on in any case
+			return fmt.Errorf("pgtest: pause: %w", err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("pgtest: pause: %w", err)
+		}
+	}
+	return nil
+}
+
+// end lets all go on. The shell's status tells only whether some had gone.
+func (p *pausing) end() error {
+	if err := p.input.Close(); err != nil {
+		return fmt.Errorf("pgtest: resume: %w", err)
+	}
+	p.shell.Wait()
+	return nil
 }
 
 // endProgram is what the watchdog runs, in the data directory: it ends the

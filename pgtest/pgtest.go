@@ -1,7 +1,9 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -25,8 +27,35 @@ type TB interface {
 type Option func(*options)
 
 type options struct {
-	major   int
-	durable bool
+	major     int
+	durable   bool
+	dedicated bool
+	settings  map[string]string
+	template  template
+}
+
+// Durable asks for a server on which a commit survives a crash of the machine:
+// it runs with PostgreSQL's own defaults (fsync, full_page_writes, autovacuum)
+// and has its data on disk. Without it, databases are in memory where that fits,
+// and only a crash of PostgreSQL itself loses nothing.
+func Durable() Option { return func(o *options) { o.durable = true } }
+
+// Dedicated asks for a server of the test's own, which may be stopped, killed,
+// paused and restarted through [DB.Server], and which ends with the test.
+// It is started from local programs, also where PGTEST_DSN is set.
+func Dedicated() Option { return func(o *options) { o.dedicated = true } }
+
+// Setting asks for a [Dedicated] server with this in its postgresql.conf. Where
+// listen_addresses is set and port is not, a free TCP port is chosen; the server's
+// URL has the port and, for such connections, the password.
+func Setting(name, value string) Option {
+	return func(o *options) {
+		o.dedicated = true
+		if o.settings == nil {
+			o.settings = map[string]string{}
+		}
+		o.settings[name] = value
+	}
 }
 
 func newOptions(opts []Option) (options, error) {
@@ -44,46 +73,22 @@ func newOptions(opts []Option) (options, error) {
 	return o, nil
 }
 
+func (o options) port() string { return cmp.Or(o.settings["port"], socketPort) }
+
 func (o options) configuration() string {
 	if o.durable {
-		return configuration(baseSettings)
+		return configuration(baseSettings, o.settings)
 	}
-	return configuration(baseSettings, fastSettings)
+	return configuration(baseSettings, fastSettings, o.settings)
 }
 
-// Start returns a lease on a server, for a program; a test calls [New].
-// The context bounds the starting, which takes a second or so on the first call
-// on a machine. The error matches [ErrNotFound] when there is no PostgreSQL.
-func Start(ctx context.Context, opts ...Option) (*Server, error) {
-	o, err := newOptions(opts)
-	if err != nil {
-		return nil, err
-	}
-	if dsn := os.Getenv("PGTEST_DSN"); dsn != "" {
-		s, err := newServer(dsn)
-		if err != nil {
-			return nil, fmt.Errorf("pgtest: PGTEST_DSN: %w", err)
-		}
-		if err := s.exec(ctx, "SELECT"); err != nil {
-			return nil, fmt.Errorf("pgtest: PGTEST_DSN: %w", err)
-		}
-		return s, nil
-	}
-	return join(ctx, o)
-}
-
-// process holds the leases of this process's tests, which end with it.
-var process struct {
-	sync.Mutex
-	servers map[options]*Server
-}
-
-// startTimeout bounds what New waits for, a first download included.
-const startTimeout = 5 * time.Minute
-
-// New returns a fresh database for a test, which it closes when the test ends.
+// New returns a fresh database for a test and closes it when the test ends. It
+// needs nothing else: the server is found, started, shared with the other tests
+// on this machine and ended without a TestMain.
+//
 // Whatever keeps it from doing so fails the test at once (Fatalf); tests are
-// never skipped.
+// never skipped. The database of a test that failed is kept for a while: see
+// the package comment.
 func New(tb TB, opts ...Option) *DB {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -95,11 +100,24 @@ func New(tb TB, opts ...Option) *DB {
 	}
 	tb.Cleanup(func() {
 		tb.Helper()
-		if err := db.Close(); err != nil {
-			tb.Errorf("%v", err)
-		}
+		finish(tb, db)
 	})
 	return db
+}
+
+// startTimeout bounds what New waits for, a first download included.
+const startTimeout = 5 * time.Minute
+
+// process holds the leases of this process's tests. They end with it.
+var process struct {
+	sync.Mutex
+	servers map[shared]*Server
+}
+
+// shared tells the servers apart that tests share.
+type shared struct {
+	major   int
+	durable bool
 }
 
 func fresh(ctx context.Context, opts []Option) (*DB, error) {
@@ -107,37 +125,47 @@ func fresh(ctx context.Context, opts []Option) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := processServer(ctx, o, opts)
+	if o.dedicated {
+		s, err := o.start(ctx)
+		if err != nil {
+			return nil, err
+		}
+		db, err := s.create(ctx, o.template)
+		if err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+		return db, nil
+	}
+	s, err := processServer(ctx, o, nil)
 	if err != nil {
 		return nil, err
 	}
-	db, err := s.New(ctx)
+	db, err := s.create(ctx, o.template)
 	if err == nil || s.in == nil || !s.in.gone() {
 		return db, err
 	}
-	// The server ended under us: somebody killed it. The next one will do.
-	process.Lock()
-	delete(process.servers, o)
-	process.Unlock()
-	if s, err = processServer(ctx, o, opts); err != nil {
+	// Somebody ended the server under us. The next one will do.
+	if s, err = processServer(ctx, o, s); err != nil {
 		return nil, err
 	}
-	return s.New(ctx)
+	return s.create(ctx, o.template)
 }
 
-func processServer(ctx context.Context, o options, opts []Option) (*Server, error) {
+// processServer returns this process's lease, other than the one that is gone.
+func processServer(ctx context.Context, o options, gone *Server) (*Server, error) {
 	process.Lock()
 	defer process.Unlock()
-	if s := process.servers[o]; s != nil {
+	key := shared{o.major, o.durable}
+	if s := process.servers[key]; s != nil && s != gone {
 		return s, nil
 	}
-	s, err := Start(ctx, opts...)
+	s, err := o.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if process.servers == nil {
-		process.servers = map[options]*Server{}
+		process.servers = map[shared]*Server{}
 	}
-	process.servers[o] = s
+	process.servers[key] = s
 	return s, nil
 }

@@ -2,34 +2,42 @@ package pgtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"crypto/rand"
-
 	"github.com/jackc/pgx/v5"
 )
 
-// Server is a running PostgreSQL server that databases can be made on.
+// Server is a running PostgreSQL server on which databases can be made.
 // Its methods may be called concurrently.
 type Server struct {
-	in     *instance // nil for a server named by PGTEST_DSN
+	in     *instance  // nil for a server named by PGTEST_DSN
+	own    *ownership // nil unless it is a dedicated server
 	admin  *pgx.ConnConfig
 	dsn    string
-	lease  string // names this process's databases, and in application_name its connections
+	id     string // this lease: in its application_name, and in the names of its databases
 	linger time.Duration
-	made   atomic.Int64
+	serial atomic.Int64
 
-	mu     sync.Mutex
-	idle   []*pgx.Conn
-	closed bool
-	drops  []string // databases still to be dropped
-	drop   sync.WaitGroup
+	mu      sync.Mutex
+	closing bool // nothing new is begun
+	closed  bool
+	idle    []*pgx.Conn
+	open    map[*DB]struct{}
+	stocks  map[string]*stock // by the template's key
+	drops   []string          // databases nobody needs any more
+	swept   bool
+	working bool
+	work    sync.WaitGroup // of the one goroutine that works ahead and clears up
 }
 
 func newServer(dsn string) (*Server, error) {
@@ -37,81 +45,100 @@ func newServer(dsn string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{admin: cfg, dsn: dsn, lease: strings.ToLower(rand.Text()[:10])}
-	cfg.RuntimeParams["application_name"] = leasePrefix + s.lease
-	// A test's settings for the server are not meant for the connections that make databases on it.
-	for name, value := range map[string]string{
-		"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0",
-		"default_transaction_read_only": "off", "search_path": "pg_catalog",
-	} {
-		cfg.RuntimeParams[name] = value
+	s := &Server{
+		admin:  cfg,
+		dsn:    dsn,
+		id:     strings.ToLower(rand.Text()[:12]),
+		open:   map[*DB]struct{}{},
+		stocks: map[string]*stock{},
 	}
+	// A test's settings for the server are not meant for the connections that make databases on it.
+	maps.Copy(cfg.RuntimeParams, map[string]string{
+		"application_name": leasePrefix + s.id, "search_path": "pg_catalog", "default_transaction_read_only": "off",
+		"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0",
+	})
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // each statement runs once or twice in a connection's life
 	return s, nil
 }
 
-// URL is the address of the server's maintenance database, for a superuser
-// (with PGTEST_DSN: that DSN).
-func (s *Server) URL() string { return s.dsn }
-
-// take returns a connection to the maintenance database; put gives it back.
-// They stay open: each is a lease, without which the server would end.
-func (s *Server) take(ctx context.Context) (*pgx.Conn, error) {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil, errClosed
-	}
-	if n := len(s.idle); n > 0 {
-		conn := s.idle[n-1]
-		s.idle = s.idle[:n-1]
-		s.mu.Unlock()
-		return conn, nil
-	}
-	s.mu.Unlock()
-	return pgx.ConnectConfig(ctx, s.admin)
-}
-
-func (s *Server) put(conn *pgx.Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed || conn.IsClosed() {
-		conn.Close(context.Background())
-		return
-	}
-	s.idle = append(s.idle, conn)
-}
-
-// exec runs one statement that is not tied to a database of ours.
-func (s *Server) exec(ctx context.Context, sql string, args ...any) error {
-	conn, err := s.take(ctx)
+// Start returns a lease on a server, for a program; a test calls [New]. The
+// options choose the server as they do for New.
+//
+// The context bounds the starting, which takes a second on the first call on a
+// machine, and longer where PostgreSQL must be downloaded. The error matches
+// [ErrNotFound] when there is no PostgreSQL.
+func Start(ctx context.Context, opts ...Option) (*Server, error) {
+	o, err := newOptions(opts)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer s.put(conn)
-	_, err = conn.Exec(ctx, sql, args...)
-	return err
+	return o.start(ctx)
 }
 
-var errClosed = errors.New("pgtest: server closed")
-
-// New makes a fresh database. The caller closes it with [DB.Close], or all of
-// them with [Server.Close].
-func (s *Server) New(ctx context.Context) (*DB, error) {
-	name := fmt.Sprintf("pgtest_%s_%d", s.lease, s.made.Add(1))
-	if err := s.exec(ctx, "CREATE DATABASE "+name); err != nil {
-		return nil, fmt.Errorf("pgtest: make a database: %w", err)
+func (o options) start(ctx context.Context) (*Server, error) {
+	dsn := os.Getenv("PGTEST_DSN")
+	switch {
+	case o.dedicated:
+		return dedicated(ctx, o)
+	case dsn == "":
+		return join(ctx, o)
 	}
-	return s.open(name)
-}
-
-func (s *Server) open(name string) (*DB, error) {
-	dsn := inDatabase(s.dsn, name)
-	cfg, err := pgx.ParseConfig(dsn)
+	s, err := newServer(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("pgtest: PGTEST_DSN: %w", err)
 	}
-	return &DB{server: s, name: name, url: dsn, cfg: cfg}, nil
+	var fsync bool
+	err = s.row(ctx, "SELECT current_setting('fsync')::bool", nil, &fsync)
+	if err == nil && o.durable && !fsync {
+		err = errors.New("a Durable server is wanted, and this one runs with fsync off")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("pgtest: PGTEST_DSN: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// URL is the address of the server's maintenance database, for a superuser.
+// (With PGTEST_DSN it is that DSN.)
+func (s *Server) URL() string { return s.dsn }
+
+// New makes a fresh database. Of the options it heeds [Template] alone; the
+// others choose a server. The database ends with [DB.Close] or [Server.Close].
+func (s *Server) New(ctx context.Context, opts ...Option) (*DB, error) {
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	return s.create(ctx, o.template)
+}
+
+func (s *Server) create(ctx context.Context, t template) (*DB, error) {
+	name, err := s.clone(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	db, err := s.database(name)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[db] = struct{}{}
+	return db, nil
+}
+
+// database is the handle of a database that exists.
+func (s *Server) database(name string) (*DB, error) {
+	dsn := inDatabase(s.dsn, name)
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	db := &DB{server: s, name: name, url: dsn, cfg: cfg}
+	if s.in != nil {
+		db.logFrom = s.in.logSize()
+	}
+	return db, nil
 }
 
 // inDatabase is the DSN, in either of its forms, with another database.
@@ -125,51 +152,41 @@ func inDatabase(dsn, database string) string {
 	return dsn + " dbname=" + database
 }
 
-// dropLater drops a database off the caller's path.
-func (s *Server) dropLater(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.drops = append(s.drops, name)
-	if len(s.drops) == 1 {
-		s.drop.Go(s.dropAll)
-	}
-}
+// newName is a name that no other database on the server has, and that says whose it is.
+func (s *Server) newName() string { return fmt.Sprintf("pgtest_%s_%d", s.id, s.serial.Add(1)) }
 
-func (s *Server) dropAll() {
-	for {
-		s.mu.Lock()
-		if len(s.drops) == 0 {
-			s.mu.Unlock()
-			return
-		}
-		name := s.drops[0]
-		s.mu.Unlock()
-		s.dropNow(name) // what fails here is swept up by the next process
-		s.mu.Lock()
-		s.drops = s.drops[1:]
-		s.mu.Unlock()
-	}
-}
-
-func (s *Server) dropNow(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := s.exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
-		return fmt.Errorf("pgtest: drop database %s: %w", name, err)
-	}
-	return nil
-}
-
-// Close drops what is still to be dropped and gives up the lease; a server that
-// no process leases ends by itself soon after. Further calls do nothing.
+// Close closes the databases that are still open and gives up the lease: a
+// [Dedicated] server ends now, another when it has been unused for a while.
+// Further calls do nothing.
 func (s *Server) Close() error {
-	s.drop.Wait()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closing = true
+	open := slices.Collect(maps.Keys(s.open))
+	s.mu.Unlock()
+	var errs []error
+	for _, db := range open {
+		errs = append(errs, db.Close())
+	}
+	if s.own != nil {
+		errs = append(errs, s.Resume())
+		s.own.stopKeeping()
+		s.own.keeper.Wait()
+	}
+	s.work.Wait()
+	s.mu.Lock()
 	for _, conn := range s.idle {
 		conn.Close(context.Background())
 	}
-	s.idle = nil
-	return nil
+	s.idle, s.closed = nil, true
+	s.mu.Unlock()
+	if s.own != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		errs = append(errs, s.in.end(ctx))
+	}
+	return errors.Join(errs...)
 }

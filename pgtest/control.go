@@ -1,0 +1,163 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrShared is the error of what only a [Dedicated] server can be asked to do.
+var ErrShared = errors.New("pgtest: not a Dedicated server")
+
+// ownership is what a dedicated server has over a shared one.
+type ownership struct {
+	stopKeeping context.CancelFunc
+	keeper      sync.WaitGroup
+
+	mu     sync.Mutex // held for a whole change of state: they come one after the other
+	paused *pausing   // nil unless paused
+}
+
+// PID is the postmaster's process id, 0 when it does not run or is not ours.
+func (s *Server) PID() int {
+	if s.in == nil {
+		return 0
+	}
+	return s.in.pid()
+}
+
+// Stop ends the server as "pg_ctl stop -m fast" does: transactions are rolled
+// back, sessions terminated, and all is written. It returns when no process is
+// left. [Server.Restart] starts it again; a server that does not run stays so.
+// The error is [ErrShared] unless the server is [Dedicated].
+func (s *Server) Stop(ctx context.Context) error {
+	return s.control(func() error { return s.in.stop(ctx, stopFast) })
+}
+
+// Restart stops the server where it runs, as [Server.Stop] does, and starts it.
+// It returns when connections are accepted, at the same URL. Settings made by
+// ALTER SYSTEM take effect. The error is [ErrShared] unless the server is [Dedicated].
+func (s *Server) Restart(ctx context.Context) error {
+	return s.control(func() error {
+		if err := s.in.stop(ctx, stopFast); err != nil {
+			return err
+		}
+		alive, err := s.in.lock()
+		if err != nil {
+			return err
+		}
+		return s.in.start(ctx, alive)
+	})
+}
+
+// Kill ends the server as "kill -9" of its postmaster and backends does, and
+// returns when no process is left. [Server.Restart] starts it again: it then
+// recovers from its log. The error is [ErrShared] unless the server is [Dedicated].
+func (s *Server) Kill(ctx context.Context) error {
+	return s.control(func() error {
+		pids := []int{s.in.pid()} // first: a postmaster restarts what its backends' death ends
+		if conn, err := s.take(ctx); err == nil {
+			backends, _ := listBackends(ctx, conn) // those we cannot list notice the postmaster's end
+			pids = append(pids, backends...)
+			s.put(conn)
+		}
+		return s.in.kill(ctx, pids)
+	})
+}
+
+// Pause freezes all the server's processes (SIGSTOP): connections stay open and
+// nothing answers. [Server.Resume] ends it, and so does the end of this process.
+// Other methods that change the server's state end it first. The error is
+// [ErrShared] unless the server is [Dedicated].
+func (s *Server) Pause(ctx context.Context) error {
+	return s.control(func() error {
+		conn, err := s.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer s.put(conn)
+		p, err := startPausing(s.in.pid())
+		if err != nil {
+			return err
+		}
+		// The postmaster stands still, so there will be no more backends than these.
+		pids, err := listBackends(ctx, conn)
+		if err == nil {
+			err = p.add(pids)
+		}
+		if err != nil {
+			return errors.Join(err, p.end())
+		}
+		s.own.paused = p
+		return nil
+	})
+}
+
+// Resume lets a paused server go on; one that is not paused it leaves alone.
+// The error is [ErrShared] unless the server is [Dedicated].
+func (s *Server) Resume() error {
+	return s.control(func() error { return nil })
+}
+
+// control changes the state of a dedicated server that is not paused.
+func (s *Server) control(change func() error) error {
+	if s.own == nil {
+		return ErrShared
+	}
+	s.own.mu.Lock()
+	defer s.own.mu.Unlock()
+	if p := s.own.paused; p != nil {
+		s.own.paused = nil
+		if err := p.end(); err != nil {
+			return err
+		}
+	}
+	return change()
+}
+
+// listBackends returns the ids of all the server's processes but the postmaster.
+func listBackends(ctx context.Context, conn *pgx.Conn) ([]int, error) {
+	rows, err := conn.Query(ctx, "SELECT pid FROM pg_stat_activity")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int])
+}
+
+// stop asks the postmaster to end and waits until no process of the server is left.
+func (in *instance) stop(ctx context.Context, how os.Signal) error {
+	if pid := in.pid(); pid != 0 {
+		if err := in.signal(pid, how); err != nil {
+			return err
+		}
+	}
+	for !in.gone() {
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return fmt.Errorf("pgtest: stop the server in %s: %w", in.Dir, err)
+		}
+	}
+	return nil
+}
+
+// kill kills the processes and waits until none of the server's is left.
+func (in *instance) kill(ctx context.Context, pids []int) error {
+	for _, pid := range pids {
+		if pid == 0 {
+			continue
+		}
+		if err := in.signal(pid, os.Kill); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	return in.stop(ctx, stopNow)
+}
+
+// end stops the server at once and removes all it had.
+func (in *instance) end(ctx context.Context) error {
+	return errors.Join(in.stop(ctx, stopNow), in.remove())
+}

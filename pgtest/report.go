@@ -1,0 +1,127 @@
+package pgtest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// keepTime is how long the database of a failed test is kept, 0 for not at all.
+func keepTime() (time.Duration, error) { return durationEnv("PGTEST_KEEP", 10*time.Minute) }
+
+// finish ends a test's database. If the test failed it shows what the server
+// said meanwhile, and keeps the database for a person to look inside.
+func finish(tb TB, db *DB) {
+	tb.Helper()
+	keep, err := keepTime()
+	if err != nil {
+		tb.Errorf("%v", err)
+	}
+	failed := tb.Failed()
+	if failed {
+		if lines := db.serverLog(); len(lines) > 0 {
+			tb.Logf("pgtest: the server's log of this database:\n%s", strings.Join(lines, "\n"))
+		}
+	}
+	s := db.server
+	switch {
+	case s.own != nil:
+		err = s.Close()
+	case failed && keep > 0:
+		var kept *DB
+		if kept, err = db.keep(tb.Name()); err == nil {
+			tb.Logf("pgtest: the database is kept for %v: %s", keep, kept.psql())
+		}
+	default:
+		err = db.Close()
+	}
+	if err != nil {
+		tb.Errorf("%v", err)
+	}
+}
+
+// maxLogLines bounds what a failed test shows of the server's log: the end of it.
+const maxLogLines = 50
+
+// serverLog returns the lines that the server logged for this database, each
+// with the lines that continue it.
+func (db *DB) serverLog() []string {
+	if db.server.in == nil {
+		return nil
+	}
+	f, err := os.Open(db.server.in.log())
+	if err != nil {
+		return nil // the server and its log are gone
+	}
+	defer f.Close()
+	if _, err := f.Seek(db.logFrom, io.SeekStart); err != nil {
+		return nil
+	}
+	var lines []string
+	ours, mark := false, "] "+db.name+": " // see log_line_prefix
+	for scan := bufio.NewScanner(f); scan.Scan(); {
+		line := scan.Text()
+		if !strings.HasPrefix(line, "\t") {
+			ours = strings.Contains(line, mark)
+		}
+		if ours {
+			lines = append(lines, line)
+		}
+	}
+	return lines[max(0, len(lines)-maxLogLines):]
+}
+
+var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+// keep closes the pools and sets the database aside under a name that tells the
+// test and the time, and by which no process takes it for an orphan.
+func (db *DB) keep(test string) (*DB, error) {
+	if err := db.disconnect(); err != nil && !errors.Is(err, errClosed) {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s := db.server
+	conn, err := s.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.put(conn)
+	if err := awaitUnused(ctx, conn, db.name); err != nil {
+		return nil, fmt.Errorf("pgtest: keep database %s: %w", db.name, err)
+	}
+	test = strings.Trim(notInNames.ReplaceAllString(strings.ToLower(test), "_"), "_")
+	name := fmt.Sprintf("kept_%.28s_%d_%s", test, time.Now().Unix(), strings.TrimPrefix(db.name, "pgtest_"))
+	if _, err := conn.Exec(ctx, "ALTER DATABASE "+db.name+" RENAME TO "+name); err != nil {
+		return nil, fmt.Errorf("pgtest: keep database %s: %w", db.name, err)
+	}
+	return s.database(name)
+}
+
+// psql is the command that opens the database for a person.
+func (db *DB) psql() string {
+	program := "psql"
+	if in := db.server.in; in != nil {
+		if path, err := exec.LookPath(filepath.Join(in.Bin, program)); err == nil {
+			program = path
+		}
+	}
+	return program + " '" + strings.ReplaceAll(db.url, "'", `'\''`) + "'"
+}
+
+// logSize is where the log ends now.
+func (in *instance) logSize() int64 {
+	info, err := os.Stat(in.log())
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}

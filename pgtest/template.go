@@ -1,0 +1,126 @@
+package pgtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// template is how a database is filled; the zero value leaves it empty.
+type template struct {
+	key   string
+	build func(context.Context, *pgxpool.Pool) error
+}
+
+// Template fills the database by build, which runs once on a server: all tests,
+// also those of other processes, get copies of what it made. The version stands
+// for what build does: give another when that changes, such as a hash of the
+// migration files. While it runs, the other tests that ask for it wait.
+//
+// An error of build fails the test. The pool is closed when build returns.
+func Template(version string, build func(context.Context, *pgxpool.Pool) error) Option {
+	return func(o *options) { o.template = template{version, build} }
+}
+
+// database is the name of the template's database: a hash, as a name has 63 bytes.
+func (t template) database() string {
+	if t.build == nil {
+		return "template1"
+	}
+	sum := sha256.Sum256([]byte(t.key))
+	return fmt.Sprintf("pgtest_template_%x", sum[:12])
+}
+
+// lockKey is the advisory lock that whoever builds the template holds.
+func (t template) lockKey() int64 {
+	sum := sha256.Sum256([]byte(t.database()))
+	return int64(binary.BigEndian.Uint64(sum[:]))
+}
+
+// clone makes a database, or takes one that was made ahead.
+func (s *Server) clone(ctx context.Context, t template) (string, error) {
+	if name, ok := s.fromStock(t); ok {
+		return name, nil
+	}
+	if t.build != nil {
+		if err := s.ensure(ctx, t); err != nil {
+			return "", fmt.Errorf("pgtest: template %q: %w", t.key, err)
+		}
+	}
+	name, err := s.copyOf(ctx, t)
+	if err != nil {
+		return "", err
+	}
+	s.restock(t)
+	return name, nil
+}
+
+func (s *Server) copyOf(ctx context.Context, t template) (string, error) {
+	name := s.newName()
+	if err := s.exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+t.database()); err != nil {
+		return "", fmt.Errorf("pgtest: make a database: %w", err)
+	}
+	return name, nil
+}
+
+// ensure builds the template unless it is there. The lock lets one process build
+// and the others wait, and is freed if that process dies.
+func (s *Server) ensure(ctx context.Context, t template) error {
+	conn, err := s.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.put(conn)
+	const exists = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)"
+	var found bool
+	if err := conn.QueryRow(ctx, exists, t.database()).Scan(&found); err != nil || found {
+		return err
+	}
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", t.lockKey()); err != nil {
+		return err
+	}
+	defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", t.lockKey()) // if it fails, so did the connection
+	if err := conn.QueryRow(ctx, exists, t.database()).Scan(&found); err != nil || found {
+		return err
+	}
+	return s.build(ctx, conn, t)
+}
+
+// build fills a database under a name of its own and then gives it the
+// template's: nobody ever sees half of one.
+func (s *Server) build(ctx context.Context, conn *pgx.Conn, t template) (err error) {
+	name := s.newName()
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			s.dropLater(name)
+		}
+	}()
+	db, err := s.database(name)
+	if err != nil {
+		return err
+	}
+	err = t.build(ctx, db.Pool())
+	if err := errors.Join(err, db.disconnect()); err != nil {
+		return err
+	}
+	if err := awaitUnused(ctx, conn, name); err != nil {
+		return err
+	}
+	for _, sql := range []string{
+		"ALTER DATABASE " + name + " WITH ALLOW_CONNECTIONS false IS_TEMPLATE true", // sealed: a connection would keep it from being copied
+		"ALTER DATABASE " + name + " RENAME TO " + t.database(),
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
