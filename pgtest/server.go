@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -139,17 +138,6 @@ func (s *Server) database(name string) (*DB, error) {
 		db.logFrom = s.in.logSize()
 	}
 	return db, nil
-}
-
-// inDatabase is the DSN, in either of its forms, with another database.
-func inDatabase(dsn, database string) string {
-	if u, err := url.Parse(dsn); err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") {
-		q := u.Query()
-		q.Del("dbname")
-		u.Path, u.RawQuery = "/"+database, q.Encode()
-		return u.String()
-	}
-	return dsn + " dbname=" + database
 }
 
 // newName is a name that no other database on the server has, and that says whose it is.
