@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// run runs the plan's strategies, one after the other, in a database of its own.
+func (p *plan) run(ctx context.Context, stderr io.Writer) (results []result, err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("interrupted: %w", err)
+		}
+	}()
+	db, drop, err := createDatabase(ctx, p.dsn)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, drop()) }()
+	observer, err := db.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer observer.Close(context.WithoutCancel(ctx))
+	for _, s := range p.strategies {
+		r, err := p.runStrategy(ctx, s, db, observer, stderr)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// runStrategy lets the writers merge into a new user, who is named after the
+// strategy, and looks what became of it before the strategy is closed: a service
+// goes on running, with the connections it has.
+func (p *plan) runStrategy(ctx context.Context, s strategy, db database, observer *pgx.Conn, stderr io.Writer) (r result, err error) {
+	j := job{Database: db, Strategy: s.name, User: s.name, Run: rand.Text(), Count: p.writers, Cut: p.cut}
+	if _, err := observer.Exec(ctx, "INSERT INTO users (id) VALUES ($1)", j.User); err != nil {
+		return r, err
+	}
+	workers, err := hire(ctx, j, p.processes)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, workers.dismiss()) }()
+
+	show := startProgress(stderr, s.name, p.writers)
+	outcomes := make([]outcome, 0, p.writers)
+	begin := time.Now()
+	err = workers.start(func(o outcome) {
+		outcomes = append(outcomes, o)
+		show.add(o)
+	})
+	r = newResult(s.name, p.processes, outcomes, time.Since(begin))
+	if err == nil {
+		r.Lost, err = lost(ctx, observer, &j, outcomes)
+	}
+	if err == nil {
+		r.LeakedLocks, err = leaked(ctx, observer)
+	}
+	show.stop(r, err)
+	return r, err
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"slices"
+	"time"
+)
+
+// A result is what became of one strategy's merges, a row of the table. A writer's
+// time ends when it has its answer, whichever that is.
+type result struct {
+	Strategy     string  `json:"strategy"`
+	Writers      int     `json:"writers"`
+	Acknowledged int     `json:"acknowledged"`
+	Failed       int     `json:"failed"`
+	Lost         int     `json:"lost"` // of those acknowledged
+	LeakedLocks  int     `json:"leaked_locks"`
+	P50          float64 `json:"p50_ms"`
+	P99          float64 `json:"p99_ms"`
+	Seconds      float64 `json:"seconds"` // wall
+
+	processes      int
+	p50, p99, wall time.Duration
+	cut            bool   // it would have gone on for longer
+	reason         string // of the failures, the most frequent
+}
+
+// cutNote is how a cut run is spoken of.
+const cutNote = "hung, and was cut"
+
+func newResult(strategy string, processes int, outcomes []outcome, wall time.Duration) result {
+	r := result{Strategy: strategy, Writers: len(outcomes), processes: processes, wall: wall}
+	reasons := map[string]int{}
+	var took []time.Duration
+	for _, o := range outcomes {
+		took = append(took, o.Took)
+		if o.Error == "" {
+			r.Acknowledged++
+			continue
+		}
+		r.Failed++
+		r.cut = r.cut || o.Cut
+		if reasons[o.Error]++; reasons[o.Error] > reasons[r.reason] {
+			r.reason = o.Error
+		}
+	}
+	slices.Sort(took)
+	r.p50, r.p99 = percentile(took, 50), percentile(took, 99)
+	r.P50, r.P99, r.Seconds = rounded(r.p50, time.Millisecond), rounded(r.p99, time.Millisecond), rounded(wall, time.Second)
+	return r
+}
+
+// percentile returns the p-th percentile of sorted durations, by nearest rank.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[(len(sorted)*p+99)/100-1]
+}
+
+// rounded returns d in units, to three decimals.
+func rounded(d, unit time.Duration) float64 {
+	return math.Round(float64(d)/float64(unit)*1000) / 1000
+}
+
+// kept is how many merges were acknowledged and are in the document.
+func (r result) kept() int { return r.Acknowledged - r.Lost }
+
+func printJSON(w io.Writer, results []result) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	return out.Encode(results)
+}

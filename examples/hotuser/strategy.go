@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// A strategy is one way to change one user's metadata from many places at once.
+type strategy struct {
+	name  string
+	about string
+
+	// promises says that it is built to lose and to leak nothing; the program
+	// fails when it does.
+	promises bool
+
+	// open prepares the strategy for one process that writes to db.
+	open func(ctx context.Context, db database) (merger, error)
+}
+
+// A merger changes metadata for the writers of one process.
+type merger interface {
+	// merge changes the user's metadata as patch says. Returning nil
+	// acknowledges it: the writer relies on the change from now on.
+	merge(ctx context.Context, user string, patch json.RawMessage) error
+	close() error
+}
+
+// strategies is every strategy there is, in the order in which they run.
+var strategies = []strategy{
+	{name: "zep-v0.23", about: "advisory lock through the pool, waiting for ever", open: openZep23},
+	{name: "zep-v0.24", about: "advisory lock through the pool; 3 retries, 200 ms apart", open: openZep24},
+	{name: "zep-v0.25", about: "advisory lock through the pool; 7 retries, 200 ms doubling to 10 s", open: openZep25},
+	{name: "locker+v0.25", about: "the retries of v0.25 on lock.Postgres", promises: true, open: openLocker},
+	{name: "update-concat", about: "UPDATE … SET metadata = metadata || patch", open: openConcat},
+}
+
+func strategyNamed(name string) (strategy, error) {
+	var names []string
+	for _, s := range strategies {
+		if s.name == name {
+			return s, nil
+		}
+		names = append(names, s.name)
+	}
+	return strategy{}, fmt.Errorf("no strategy is called %q: choose from %s", name, strings.Join(names, ", "))
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// A worker is a process, or a part of this one, that runs some of the writers. It
+// speaks JSON lines with the crew's chief:
+//
+//	chief   job                     worker opens the strategy
+//	worker  ready                   chief waits until all are
+//	chief   go                      the writers start, all at once
+//	worker  outcome, per writer     chief verifies, while the worker stays idle
+//	chief   closes the stream       worker closes the strategy and ends
+
+// A job is a worker's share of a run.
+type job struct {
+	Database database
+	Strategy string
+	User     string
+	Run      string        // makes the values of this run unlike any others
+	First    int           // the number of the first writer
+	Count    int           // of writers
+	Cut      time.Duration // when writers that have not ended are ended
+}
+
+type ready struct{ Error string }
+
+type start struct{}
+
+// An outcome is how one writer fared.
+type outcome struct {
+	Writer int
+	Took   time.Duration // from the common start
+	Error  string        // empty: the merge was acknowledged
+	Cut    bool          // it failed because the run was cut
+}
+
+// workerVariable marks a process that was started as a worker.
+const workerVariable = "HOTUSER_WORKER"
+
+func isWorker() bool { return os.Getenv(workerVariable) != "" }
+
+// work is a worker's life.
+func work(ctx context.Context, orders io.Reader, answers io.Writer) (err error) {
+	in, out := json.NewDecoder(orders), json.NewEncoder(answers)
+	var j job
+	if err := in.Decode(&j); err != nil {
+		return fmt.Errorf("no job: %w", err)
+	}
+	m, err := j.open(ctx)
+	if err != nil {
+		return out.Encode(ready{Error: err.Error()})
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	if err := out.Encode(ready{}); err != nil {
+		return err
+	}
+	if err := in.Decode(&start{}); err != nil {
+		return fmt.Errorf("dismissed before the start: %w", err)
+	}
+	if err := j.run(ctx, m, out); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, orders)
+	return err
+}
+
+func (j *job) open(ctx context.Context) (merger, error) {
+	s, err := strategyNamed(j.Strategy)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(ctx, j.Database)
+}
+
+// run starts the writers, all at once, and reports each as it ends.
+func (j *job) run(ctx context.Context, m merger, out *json.Encoder) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, j.Cut, fmt.Errorf("cut at %s", j.Cut))
+	defer cancel()
+	gate, outcomes := make(chan struct{}), make(chan outcome, j.Count)
+	var begin time.Time // set before the gate opens
+	for n := j.First; n < j.First+j.Count; n++ {
+		go func() {
+			<-gate
+			err := m.merge(ctx, j.User, patch(n, j.Run))
+			o := outcome{Writer: n, Took: time.Since(begin)}
+			if err != nil {
+				o.Error, o.Cut = err.Error(), ctx.Err() != nil
+			}
+			outcomes <- o
+		}()
+	}
+	begin = time.Now()
+	close(gate)
+	for range j.Count {
+		if err := out.Encode(<-outcomes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// patch is what writer n merges: one key that is its own.
+func patch(n int, run string) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{%q: %q}`, key(n), value(n, run)))
+}
+
+func key(n int) string { return fmt.Sprintf("writer-%04d", n) }
+
+func value(n int, run string) string { return fmt.Sprintf("%s-%d", run, n) }
