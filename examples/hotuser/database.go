@@ -27,51 +27,54 @@ const usersTable = `CREATE TABLE users (
 
 // A database is where the writers meet.
 type database struct {
-	DSN  string // of the server
-	Name string
+	DSN  string
+	Name string // instead of the one that DSN names, if not empty
 }
 
-// createDatabase makes a database of our own, so that every lock in it is ours: on
-// the server at dsn, or if that is empty on one that is started for it, with
-// PostgreSQL's own defaults, so that what it acknowledges is on disk. drop removes
-// all that was made.
+// createDatabase makes a database of our own, so that every lock in it is ours, with
+// the users table. drop removes all that was made.
 func createDatabase(ctx context.Context, dsn string) (db database, drop func() error, err error) {
-	stop := func() error { return nil }
 	if dsn == "" {
-		server, err := pgtest.Start(ctx, pgtest.Durable())
-		if err != nil {
-			return db, nil, err
-		}
-		dsn, stop = server.URL(), server.Close
+		db, drop, err = startDatabase(ctx)
+	} else {
+		db, drop, err = createDatabaseOn(ctx, dsn)
 	}
-	db = database{DSN: dsn, Name: "hotuser_" + strings.ToLower(rand.Text()[:8])}
-	if err = db.create(ctx); err != nil {
-		stop()
+	if err != nil {
 		return db, nil, err
 	}
+	if err := execute(ctx, db, usersTable); err != nil {
+		return db, nil, errors.Join(err, drop())
+	}
+	return db, drop, nil
+}
+
+// startDatabase starts a server, one with PostgreSQL's own defaults, so that what it
+// acknowledges is on disk.
+func startDatabase(ctx context.Context) (database, func() error, error) {
+	server, err := pgtest.Start(ctx, pgtest.Durable())
+	if err != nil {
+		return database{}, nil, err
+	}
+	db, err := server.New(ctx)
+	if err != nil {
+		return database{}, nil, errors.Join(err, server.Close())
+	}
+	return database{DSN: db.URL()}, server.Close, nil
+}
+
+func createDatabaseOn(ctx context.Context, dsn string) (database, func() error, error) {
+	host, db := database{DSN: dsn}, database{DSN: dsn, Name: "hotuser_" + strings.ToLower(rand.Text()[:8])}
+	if err := execute(ctx, host, "CREATE DATABASE "+db.Name); err != nil {
+		return db, nil, fmt.Errorf("cannot create a database, check that -dsn reaches a server and that its role has CREATEDB: %w", err)
+	}
 	return db, func() error {
-		err := db.drop(ctx)
-		if stopErr := stop(); err == nil {
-			err = stopErr
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if err := execute(ctx, host, "DROP DATABASE "+db.Name+" WITH (FORCE)"); err != nil {
+			return fmt.Errorf("cannot drop database %s, drop it by hand: %w", db.Name, err)
 		}
-		return err
+		return nil
 	}, nil
-}
-
-func (db database) create(ctx context.Context) error {
-	if err := execute(ctx, database{DSN: db.DSN}, "CREATE DATABASE "+db.Name); err != nil {
-		return fmt.Errorf("cannot create a database, check that -dsn reaches a server and that its role has CREATEDB: %w", err)
-	}
-	return execute(ctx, db, usersTable)
-}
-
-func (db database) drop(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err := execute(ctx, database{DSN: db.DSN}, "DROP DATABASE "+db.Name+" WITH (FORCE)"); err != nil {
-		return fmt.Errorf("cannot drop database %s, drop it by hand: %w", db.Name, err)
-	}
-	return nil
 }
 
 func execute(ctx context.Context, db database, statement string) error {
@@ -84,25 +87,21 @@ func execute(ctx context.Context, db database, statement string) error {
 	return err
 }
 
-// connect opens one connection, to the DSN's own database if db has no name.
+// connect opens one connection.
 func (db database) connect(ctx context.Context) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(db.DSN)
+	config, err := db.config()
 	if err != nil {
 		return nil, err
 	}
-	if db.Name != "" {
-		config.Database = db.Name
-	}
-	return pgx.ConnectConfig(ctx, config)
+	return pgx.ConnectConfig(ctx, config.ConnConfig)
 }
 
 // pool opens a pgx pool with all its connections.
 func (db database) pool(ctx context.Context) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(db.DSN)
+	config, err := db.config()
 	if err != nil {
 		return nil, err
 	}
-	config.ConnConfig.Database = db.Name
 	config.MaxConns = poolSize
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -118,18 +117,25 @@ func (db database) pool(ctx context.Context) (*pgxpool.Pool, error) {
 // sql opens a database/sql pool with all its connections, and keeps them while they
 // are idle, as a service under load does.
 func (db database) sql(ctx context.Context) (*sql.DB, error) {
-	config, err := pgx.ParseConfig(db.DSN)
+	config, err := db.config()
 	if err != nil {
 		return nil, err
 	}
-	config.Database = db.Name
-	pool := stdlib.OpenDB(*config)
+	pool := stdlib.OpenDB(*config.ConnConfig)
 	pool.SetMaxOpenConns(poolSize)
 	pool.SetMaxIdleConns(poolSize)
 	if err := warm(ctx, pool.Conn, func(c *sql.Conn) { c.Close() }); err != nil {
 		return nil, errors.Join(err, pool.Close())
 	}
 	return pool, nil
+}
+
+func (db database) config() (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(db.DSN)
+	if err == nil && db.Name != "" {
+		config.ConnConfig.Database = db.Name
+	}
+	return config, err
 }
 
 // warm makes a pool connect as often as it may, so that no run measures that.
