@@ -7,26 +7,28 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 )
 
 // cacheDir returns the directory for what outlives a run: lock and state files,
 // initialised data directories, downloaded programs. It is made on first use and
 // is ours alone to write; everybody may pass through it, because when we are
 // root the server's own user runs the downloaded programs.
-var cacheDir = sync.OnceValues(func() (string, error) {
+func cacheDir() (string, error) {
 	var tried []error
 	for _, dir := range cachePlaces() {
-		err := makeOwn(dir, 0o755)
+		err := makeOwn(dir)
 		if err == nil {
 			return dir, nil
 		}
 		tried = append(tried, err)
 	}
 	return "", fmt.Errorf("pgtest: no cache directory: %w", errors.Join(tried...))
-})
+}
 
 func cachePlaces() []string {
+	if dir := os.Getenv("PGTEST_CACHE"); dir != "" {
+		return []string{dir}
+	}
 	var places []string
 	if os.Geteuid() == 0 {
 		places = append(places, "/var/cache/pgtest") // not below /root, which the server's user may not enter
@@ -38,11 +40,14 @@ func cachePlaces() []string {
 
 // makeOwn makes dir, or accepts it when nobody else can have put something into
 // it: in a world-writable parent such as /tmp another user may have been first.
-func makeOwn(dir string, perm os.FileMode) error {
+func makeOwn(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, perm); err != nil && !errors.Is(err, os.ErrExist) {
+	switch err := os.Mkdir(dir, 0o755); {
+	case err == nil:
+		return os.Chmod(dir, 0o755) // whatever the umask is
+	case !errors.Is(err, os.ErrExist):
 		return err
 	}
 	info, err := os.Lstat(dir)
@@ -52,8 +57,7 @@ func makeOwn(dir string, perm os.FileMode) error {
 	if !info.IsDir() || !ownedBy(info, os.Geteuid()) || info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("%s is not a directory that only we can write", dir)
 	}
-	// The umask may have taken bits that the server's user needs.
-	return os.Chmod(dir, perm)
+	return nil
 }
 
 // runRoots are the parents a server's directory may be made in. The first that

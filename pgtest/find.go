@@ -53,7 +53,7 @@ func find(ctx context.Context, major int) (bin string, err error) {
 		// Asked for by name: falling back would test another server than the one meant.
 		return "", s.notFound()
 	}
-	for _, place := range []func(context.Context) (string, bool){s.path, s.pgConfig, s.installed} {
+	for _, place := range []func(context.Context) (string, bool){s.path, s.pgConfig, s.installed, s.download} {
 		if bin, ok := place(ctx); ok {
 			return filepath.EvalSymlinks(bin)
 		}
@@ -168,6 +168,6 @@ func (s *search) notFound() error {
 	case "darwin":
 		install = "with brew install postgresql@17, or Postgres.app"
 	}
-	return fmt.Errorf("%w: looked for %s in\n\t%s\ninstall %s, or name a directory in PGTEST_BINDIR or a server in PGTEST_DSN",
+	return fmt.Errorf("%w: looked for %s in\n\t%s\ninstall %s, or npm, or name a directory in PGTEST_BINDIR or a server in PGTEST_DSN",
 		ErrNotFound, what, strings.Join(s.looked, "\n\t"), install)
 }
