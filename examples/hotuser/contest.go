@@ -13,16 +13,11 @@ import (
 
 // run runs the plan's strategies, one after the other, in a database of its own.
 func (p *plan) run(ctx context.Context, stderr io.Writer) (results []result, err error) {
-	defer func() {
-		if err != nil && ctx.Err() != nil {
-			err = fmt.Errorf("interrupted: %w", err)
-		}
-	}()
 	db, drop, err := createDatabase(ctx, p.dsn)
 	if err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
-	defer func() { err = errors.Join(err, drop()) }()
+	defer func() { err = errors.Join(interrupted(ctx, err), drop()) }()
 	observer, err := db.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -36,6 +31,14 @@ func (p *plan) run(ctx context.Context, stderr io.Writer) (results []result, err
 		results = append(results, r)
 	}
 	return results, nil
+}
+
+// interrupted returns err, or what err comes to when the user has ended the run.
+func interrupted(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	return err
 }
 
 // runStrategy lets the writers merge into a new user, who is named after the

@@ -65,10 +65,13 @@ func work(ctx context.Context, orders io.Reader, answers io.Writer) (err error) 
 	if err := in.Decode(&start{}); err != nil {
 		return fmt.Errorf("dismissed before the start: %w", err)
 	}
-	if err := j.run(ctx, m, out); err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, orders)
+	ctx, dismiss := context.WithCancel(ctx)
+	go func() {
+		io.Copy(io.Discard, orders) // until the chief closes the stream, or dies
+		dismiss()
+	}()
+	err = j.run(ctx, m, out)
+	<-ctx.Done()
 	return err
 }
 
