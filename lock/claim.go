@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 	"time"
 )
 
-// A claim is one caller's way to a key and back. It waits, then it holds,
+// A claim is one caller's way to one key and back. It waits, then it holds,
 // then it has ended; or it ends while it waits.
 type claim struct {
-	queue *queue
 	key   Key
 	mode  mode
 	try   bool      // ends rather than waits for another holder
@@ -21,7 +19,6 @@ type claim struct {
 
 	decided chan struct{}           // closed when it no longer waits
 	cancel  context.CancelCauseFunc // of the Held's context
-	dropped runtime.Cleanup         // of a Held that nobody unlocked
 
 	// Settled when decided is closed.
 	granted bool
@@ -35,9 +32,6 @@ type claim struct {
 	place    *list.Element // in entry.line while waiting, in entry.holders while holding
 	attempts int           // how often the server was asked for it
 	trouble  error         // why the server did not answer last time
-
-	unlocking sync.Once
-	unlocked  error
 }
 
 type claimState uint8
@@ -48,32 +42,8 @@ const (
 	ended
 )
 
-// acquire enters a claim and waits until it is decided or ctx ends.
-func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
-	if err := key.Err(); err != nil {
-		return nil, err
-	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("lock: %s: %w", key, causeOf(ctx))
-	}
-	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	c := &claim{
-		queue: q, key: key, mode: m, try: try, since: time.Now(),
-		decided: make(chan struct{}), cancel: cancel,
-	}
-	q.enter(c)
-	select {
-	case <-c.decided:
-	case <-ctx.Done():
-		q.withdraw(c, causeOf(ctx))
-	}
-	if !c.granted {
-		cancel(c.err)
-		return nil, c.err
-	}
-	h := newHeld(own, c, m == shared, []Key{key})
-	c.dropped = runtime.AddCleanup(h, func(c *claim) { go c.Unlock() }, c)
-	return h, nil
+func newClaim(key Key, m mode, try bool, cancel context.CancelCauseFunc) *claim {
+	return &claim{key: key, mode: m, try: try, since: time.Now(), decided: make(chan struct{}), cancel: cancel}
 }
 
 // become is the claim's next state, and why.
@@ -86,50 +56,6 @@ func (c *claim) become(s claimState, err error) {
 	}
 }
 
-// busy is the error of a claim that did not get its key.
-func (c *claim) busy(cause error) error {
-	if c.trouble != nil {
-		return fmt.Errorf("lock: %s: %w", c.key, errors.Join(c.trouble, cause))
-	}
-	return &BusyError{Key: c.key, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
-}
-
-// Unlock is [Held.Unlock].
-func (c *claim) Unlock() error {
-	c.unlocking.Do(func() {
-		c.dropped.Stop()
-		c.cancel(ErrReleased)
-		r, err := c.queue.leave(c)
-		if err == nil && r != nil {
-			_, err = r.wait(context.Background())
-		}
-		c.unlocked = err
-	})
-	return c.unlocked
-}
-
-// Fence is [Held.Fence].
-func (c *claim) Fence(ctx context.Context) (int64, error) {
-	q := c.queue
-	q.mu.Lock()
-	if c.state != holding {
-		defer q.mu.Unlock()
-		return 0, c.over()
-	}
-	r := q.server.fence(c)
-	q.unlock()
-	fence, err := r.wait(ctx)
-	if err != nil {
-		return 0, err
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if c.state != holding { // so the number may be that of the next tenure
-		return 0, c.over()
-	}
-	return fence, nil
-}
-
 // over is why a claim holds no longer.
 func (c *claim) over() error {
 	if c.err == nil {
@@ -138,12 +64,151 @@ func (c *claim) over() error {
 	return c.err
 }
 
-// Backend is [Held.Backend].
-func (c *claim) Backend() (Backend, bool) {
-	if c.session == nil {
-		return Backend{}, false
+// busy is the error of a claim that did not get its key.
+func (c *claim) busy(cause error) error {
+	if c.trouble != nil {
+		if cause != nil {
+			return fmt.Errorf("lock: %s: %w (%w)", c.key, cause, c.trouble)
+		}
+		return fmt.Errorf("lock: %s: %w", c.key, c.trouble)
 	}
-	return c.session.backend, true
+	return &BusyError{Key: c.key, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
+}
+
+// acquire is Lock and its kin: it enters a claim and waits until that is
+// decided or ctx ends.
+func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
+	start := time.Now()
+	held, err := q.claim(ctx, key, m, try)
+	q.observe(ctx, start, err, key)
+	return held, err
+}
+
+// acquireAll is LockAll.
+func (q *queue) acquireAll(ctx context.Context, keys []Key) (*Held, error) {
+	start := time.Now()
+	held, err := q.claimAll(ctx, keys)
+	q.observe(ctx, start, err, keys...)
+	return held, err
+}
+
+func (q *queue) observe(ctx context.Context, start time.Time, err error, keys ...Key) {
+	if q.observer != nil {
+		for _, key := range keys {
+			q.observer.Acquired(ctx, key, time.Since(start), err)
+		}
+	}
+}
+
+func (q *queue) claim(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
+	if err := admissible(ctx, key); err != nil {
+		return nil, err
+	}
+	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	c := newClaim(key, m, try, cancel)
+	q.enter(c)
+	if err := q.await(ctx, c); err != nil {
+		cancel(err)
+		return nil, err
+	}
+	return q.hold(own, m, c), nil
+}
+
+// claimAll enters all claims at once. Of those granted it keeps
+// the ones that lie before the first that is busy, waits for that one, and
+// enters the rest again: so it waits for a key only while it holds smaller
+// ones, and two callers never wait for each other.
+func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
+	for _, key := range keys {
+		if err := key.Err(); err != nil {
+			return nil, err
+		}
+	}
+	keys = sortKeys(keys)
+	if err := admissible(ctx, keys...); err != nil {
+		return nil, err
+	}
+	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	claims := make([]*claim, len(keys))
+	enter := func(from, to int, try bool) {
+		for i, key := range keys[from:to] {
+			claims[from+i] = newClaim(key, alone, try, cancel)
+		}
+		q.enter(claims[from:to]...)
+	}
+	var err error
+	for n := 0; n < len(keys); n++ { // keys that are held
+		enter(n, len(keys), true)
+		for ; n < len(keys); n++ {
+			if err = q.await(ctx, claims[n]); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			break
+		}
+		q.dismiss(claims[n+1:])
+		if errors.Is(err, ErrBusy) && ctx.Err() == nil {
+			enter(n, n+1, false)
+			err = q.await(ctx, claims[n])
+		}
+		if err != nil {
+			q.dismiss(claims[:n])
+			break
+		}
+	}
+	if err != nil {
+		cancel(err)
+		return nil, err
+	}
+	return q.hold(own, alone, claims...), nil
+}
+
+// dismiss gives up claims whose caller no longer wants them.
+func (q *queue) dismiss(claims []*claim) {
+	for _, c := range claims {
+		q.withdraw(c, ErrReleased)
+	}
+	_ = q.release(claims) // what could be said has been said to the holder of the rest
+}
+
+func admissible(ctx context.Context, keys ...Key) error {
+	if len(keys) == 0 {
+		return fmt.Errorf("%w: none given", ErrInvalidKey)
+	}
+	if err := keys[0].Err(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("lock: %s: %w", keys[0], causeOf(ctx))
+	}
+	return nil
+}
+
+// await waits until c is decided or ctx ends; the error is why it is not
+// granted.
+func (q *queue) await(ctx context.Context, c *claim) error {
+	select {
+	case <-c.decided:
+	case <-ctx.Done():
+		q.withdraw(c, causeOf(ctx))
+	}
+	if c.granted {
+		return nil
+	}
+	return c.err
+}
+
+// hold makes a Held of granted claims.
+func (q *queue) hold(own context.Context, m mode, claims ...*claim) *Held {
+	t := &tenure{queue: q, claims: claims, since: time.Now()}
+	keys := make([]Key, len(claims))
+	for i, c := range claims {
+		keys[i] = c.key
+	}
+	h := newHeld(own, t, m == shared, keys)
+	t.dropped = runtime.AddCleanup(h, (*tenure).drop, t)
+	return h
 }
 
 // causeOf is why ctx ended: an error that matches ctx.Err() and its cause.
@@ -152,5 +217,5 @@ func causeOf(ctx context.Context) error {
 	if errors.Is(cause, err) {
 		return cause
 	}
-	return errors.Join(err, cause)
+	return fmt.Errorf("%w: %w", err, cause)
 }

@@ -114,7 +114,7 @@ FROM pg_stat_get_activity(pg_backend_pid())`
 // (PostgreSQL documentation, 20.3.2 TCP Settings, 20.11.1 Statement Behavior.)
 const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('statement_timeout', '0', false),
-	set_config('lock_timeout', '0', false),
+	set_config('lock_timeout', $2, false),
 	set_config('plan_cache_mode', 'force_generic_plan', false),
 	set_config('tcp_keepalives_idle', $1, false),
 	set_config('tcp_keepalives_interval', $1, false),
@@ -146,7 +146,7 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	}
 	// Twice as long as the client waits, and rounded up.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
-	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience); err != nil {
+	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
 		return backend, pgdb.Clean(err)
 	}
 	for _, s := range statements {

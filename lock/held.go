@@ -1,7 +1,9 @@
 package lock
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -22,7 +24,7 @@ type Tenure interface {
 	// Fence is [Held.Fence].
 	Fence(ctx context.Context) (int64, error)
 	// Backend is [Held.Backend].
-	Backend() (Backend, bool)
+	Backend(key Key) (Backend, bool)
 }
 
 // Backend identifies one session of a PostgreSQL server: process ids are used
@@ -38,7 +40,13 @@ type Backend struct {
 // when it has been unlocked.
 func NewHeld(ctx context.Context, t Tenure, shared bool, keys ...Key) (h *Held, cancel context.CancelCauseFunc) {
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	return newHeld(own, t, shared, keys), cancel
+	return newHeld(own, t, shared, sortKeys(keys)), cancel
+}
+
+// sortKeys returns keys in the order of their ids, each id once.
+func sortKeys(keys []Key) []Key {
+	keys = slices.SortedFunc(slices.Values(keys), func(a, b Key) int { return cmp.Compare(a.id, b.id) })
+	return slices.CompactFunc(keys, func(a, b Key) bool { return a.id == b.id })
 }
 
 func newHeld(own context.Context, t Tenure, shared bool, keys []Key) *Held {
@@ -47,11 +55,11 @@ func newHeld(own context.Context, t Tenure, shared bool, keys []Key) *Held {
 	return h
 }
 
-// Key is the key held; the first of them where there are several.
+// Key is the key held; one of them where there are several.
 func (h *Held) Key() Key { return h.keys[0] }
 
-// Keys are the keys held. The caller does not change the slice.
-func (h *Held) Keys() []Key { return h.keys }
+// Keys are the keys held.
+func (h *Held) Keys() []Key { return slices.Clone(h.keys) }
 
 // Shared reports whether others may hold the key at the same time.
 func (h *Held) Shared() bool { return h.shared }
@@ -97,8 +105,9 @@ func (h *Held) Fence(ctx context.Context) (int64, error) { return h.tenure.Fence
 // never touches a later tenure of the same key.
 func (h *Held) Unlock() error { return h.tenure.Unlock() }
 
-// Backend is the server session that holds the lock, if there is one.
-func (h *Held) Backend() (b Backend, ok bool) { return h.tenure.Backend() }
+// Backend is the server session that holds key, one of [Held.Keys], if there
+// is one.
+func (h *Held) Backend(key Key) (b Backend, ok bool) { return h.tenure.Backend(key) }
 
 // FromContext returns the tenure of key that ctx carries, innermost first, or
 // nil. The tenure may have been lost or unlocked since: see [Held.Context].
@@ -118,10 +127,9 @@ type tenureContext struct {
 
 func (c tenureContext) Value(key any) any {
 	if id, ok := key.(tenureKey); ok {
-		for _, k := range c.held.keys {
-			if k.id == int64(id) {
-				return c.held
-			}
+		_, found := slices.BinarySearchFunc(c.held.keys, int64(id), func(k Key, id int64) int { return cmp.Compare(k.id, id) })
+		if found {
+			return c.held
 		}
 	}
 	return c.Context.Value(key)

@@ -32,6 +32,16 @@ type Locker interface {
 	TryRLock(ctx context.Context, key Key) (*Held, error)
 }
 
+// AllLocker is a [Locker] that takes several keys together.
+type AllLocker interface {
+	Locker
+
+	// LockAll takes all of keys, or none, and waits like Lock. The keys may be
+	// given in any order: callers never wait for each other in a circle. Keys
+	// given twice count once.
+	LockAll(ctx context.Context, keys ...Key) (*Held, error)
+}
+
 // Do runs fn while it holds key, and unlocks whatever happens, a panic
 // included. The context given to fn is ctx, cancelled early with cause
 // [ErrLost] if the lock is lost, and carrying the tenure as

@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 	"sync/atomic"
-
-	"example.com/lockstore/backoff"
 )
 
 // Memory is a [Locker] of a single process, without a server: for hosts' unit
@@ -16,12 +14,13 @@ type Memory struct {
 	fences atomic.Int64
 }
 
-var _ Locker = (*Memory)(nil)
+var _ AllLocker = (*Memory)(nil)
 
 // NewMemory returns a Memory in which every key is free.
 func NewMemory() *Memory {
 	m := new(Memory)
-	m.queue.init(m, backoff.Default(), math.MaxInt64, math.MaxInt)
+	o := (&PostgresOptions{HandOff: math.MaxInt64, MaxKeys: math.MaxInt}).withDefaults()
+	m.queue.init(m, o)
 	return m
 }
 
@@ -44,6 +43,16 @@ func (m *Memory) RLock(ctx context.Context, key Key) (*Held, error) {
 func (m *Memory) TryRLock(ctx context.Context, key Key) (*Held, error) {
 	return m.queue.acquire(ctx, key, shared, true)
 }
+
+// LockAll takes several keys: all of them, or none. It waits like
+// [Locker].Lock, in whatever order the keys are given, and never for somebody
+// who waits for it in LockAll. Keys given twice count once.
+func (m *Memory) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
+	return m.queue.acquireAll(ctx, keys)
+}
+
+// Stats returns the counts so far.
+func (m *Memory) Stats() Stats { return m.queue.stats() }
 
 // With no other process to ask, every key that nobody here holds is free.
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,13 +25,14 @@ type Postgres struct {
 	session *session // nil while there is no connection
 	trouble error    // why there is none
 	backlog []op     // tries, until there is one
+	parking parking
 
 	life context.Context // until Close
 	stop context.CancelFunc
 	work sync.WaitGroup // serving a session, or connecting
 }
 
-var _ Locker = (*Postgres)(nil)
+var _ AllLocker = (*Postgres)(nil)
 
 // PostgresOptions configure a [Postgres]. The zero value, and nil, mean the
 // defaults.
@@ -43,6 +45,12 @@ type PostgresOptions struct {
 	// HandOff is how long a key is handed from holder to holder within this
 	// process before other processes get their turn. Default: 50 ms.
 	HandOff time.Duration
+
+	// Parking bounds the additional connections on which a key that another
+	// process keeps busy is waited for in the server's own queue, so that busy
+	// processes take turns. They are opened when needed, and closed after
+	// half a minute without use. Negative: none. Default: 2.
+	Parking int
 
 	// MaxKeys bounds the keys that are held or wanted here at a time, since a
 	// full lock table of the server (max_locks_per_transaction ×
@@ -64,6 +72,9 @@ type PostgresOptions struct {
 	// stranded on sessions that belong to others.
 	SessionPooler bool
 
+	// Observer is told of every lock. Default: none.
+	Observer Observer
+
 	// Logger is told of lost and restored connections, and of locks that were
 	// dropped without Unlock. Default: silence.
 	Logger *slog.Logger
@@ -79,6 +90,9 @@ func (o *PostgresOptions) withDefaults() PostgresOptions {
 	}
 	if d.HandOff <= 0 {
 		d.HandOff = 50 * time.Millisecond
+	}
+	if d.Parking == 0 {
+		d.Parking = 2
 	}
 	if d.MaxKeys <= 0 {
 		d.MaxKeys = 1000
@@ -107,11 +121,12 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 		return nil, err
 	}
 	p := &Postgres{dial: dial, opts: opts.withDefaults()}
-	p.queue.init(p, p.opts.Backoff, p.opts.HandOff, p.opts.MaxKeys)
+	p.queue.init(p, p.opts)
 	p.life, p.stop = context.WithCancel(context.Background())
 	if p.session, err = p.connect(ctx); err != nil {
 		return nil, fmt.Errorf("lock: connect: %w", err)
 	}
+	p.queue.counts.Sessions++
 	p.work.Go(p.session.serve)
 	return p, nil
 }
@@ -138,6 +153,14 @@ func (p *Postgres) TryRLock(ctx context.Context, key Key) (*Held, error) {
 	return p.queue.acquire(ctx, key, shared, true)
 }
 
+// LockAll takes several keys: all of them, or none. It waits like Lock, in
+// whatever order the keys are given, and never for somebody who waits for it
+// in LockAll. Keys given twice count once. Keys that are free take one round
+// trip together.
+func (p *Postgres) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
+	return p.queue.acquireAll(ctx, keys)
+}
+
 // Close ends the Locker: who waits gets [ErrClosed], and so does who calls it
 // later; who holds is told by its context, with that cause; every lock is
 // released. It returns when the connection and all goroutines are gone. If ctx
@@ -146,13 +169,17 @@ func (p *Postgres) TryRLock(ctx context.Context, key Key) (*Held, error) {
 // does the same.
 func (p *Postgres) Close(ctx context.Context) error {
 	p.queue.mu.Lock()
-	holders, s := p.queue.close(), p.session
+	holders := p.queue.close()
+	sessions := slices.Clone(p.parking.all)
+	if p.session != nil {
+		sessions = append(sessions, p.session)
+	}
 	p.queue.unlock()
 	for _, c := range holders {
 		c.cancel(ErrClosed)
 	}
 	p.stop()
-	if s != nil {
+	for _, s := range sessions {
 		s.leave()
 	}
 	gone := make(chan struct{})
@@ -161,15 +188,19 @@ func (p *Postgres) Close(ctx context.Context) error {
 	case <-gone:
 		return nil
 	case <-ctx.Done():
-		if s != nil {
+		for _, s := range sessions {
 			s.end(ErrClosed)
 		}
 		return fmt.Errorf("lock: close: %w", causeOf(ctx))
 	}
 }
 
-// ask implements server: a try on the session, or when there is one.
+// ask implements server: a try on the session, or when there is one. Who has
+// polled for as long as others keep a key parks, if there is a place.
 func (p *Postgres) ask(e *entry) {
+	if time.Since(e.polling) > p.opts.HandOff && !e.first().try && p.park(e) {
+		return
+	}
 	try := op{code: opTry, key: e.id, entry: e}
 	if e.mode == shared {
 		try.code = opTryShared
@@ -204,10 +235,16 @@ func (p *Postgres) requestReply(s *session, o op) *reply {
 func (p *Postgres) answered(s *session, batch []op) {
 	p.queue.mu.Lock()
 	var broken error
+	if len(batch) > 0 {
+		p.queue.counts.Batches++
+		p.queue.counts.Operations += int64(len(batch))
+	}
 	for _, o := range batch {
 		switch o.code {
 		case opTry, opTryShared:
 			p.queue.answered(o.entry, o.value == 1, s, o.err)
+		case opWait, opWaitShared:
+			p.waited(s, o)
 		case opFence:
 			o.reply.settle(o.value, o.err)
 		case opUnlock, opUnlockShared:
@@ -222,6 +259,7 @@ func (p *Postgres) answered(s *session, batch []op) {
 				o.err = lost(o.err)
 			}
 			o.reply.settle(o.value, o.err)
+			p.vacate(s)
 		}
 	}
 	p.queue.unlock()
@@ -234,7 +272,11 @@ func (p *Postgres) answered(s *session, batch []op) {
 // lost implements owner: holders are told, waiters carry on.
 func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	p.queue.mu.Lock()
-	p.session, p.trouble = nil, unavailable(why)
+	main := p.session == s
+	if main {
+		p.session, p.trouble = nil, unavailable(why)
+	}
+	p.parking.remove(s)
 	holders := p.queue.lose(s, lost(why))
 	p.settle(unanswered, why)
 	closed := p.queue.closed
@@ -242,7 +284,7 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	for _, c := range holders {
 		c.cancel(lost(why))
 	}
-	if !closed {
+	if main && !closed {
 		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", len(holders), "err", why)
 		p.work.Go(p.reconnect)
 	}
@@ -297,6 +339,7 @@ func (p *Postgres) connected(s *session, err error) bool {
 		return false
 	}
 	p.session = s
+	p.queue.counts.Sessions++
 	p.queue.request(s, backlog...)
 	return true
 }

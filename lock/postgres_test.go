@@ -65,7 +65,7 @@ func await(t testing.TB, done <-chan struct{}, what string) {
 
 func terminate(t testing.TB, pool *pgxpool.Pool, held *lock.Held) {
 	t.Helper()
-	backend, ok := held.Backend()
+	backend, ok := held.Backend(held.Key())
 	require.True(t, ok)
 	require.True(t, query[bool](t, pool, "SELECT pg_terminate_backend($1)", backend.PID))
 }
@@ -199,7 +199,7 @@ func TestCancelledSessionHoldsOn(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)
 	held := take(t, locker, lock.Name("k"))
-	backend, _ := held.Backend()
+	backend, _ := held.Backend(held.Key())
 	require.True(t, query[bool](t, db.Pool(), "SELECT pg_cancel_backend($1)", backend.PID))
 	_, err := held.Fence(t.Context()) // a round trip, after which the cancel has been dealt with
 	require.NoError(t, err)
@@ -249,7 +249,7 @@ func TestCloseTellsEverybody(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)
 	held := take(t, locker, lock.Name("k"))
-	backend, _ := held.Backend()
+	backend, _ := held.Backend(held.Key())
 	ctx := locktest.Arriving(t.Context())
 	left := make(chan struct{})
 	go func() {

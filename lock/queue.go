@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -29,8 +30,9 @@ import (
 //	pausing --timer----------> asking
 //	        --last one leaves> absent
 //	held    --unlock---------> held      handed to the next, within the budget
-//	                           asking    the next waits, but other processes get their turn: unlocked
-//	                           absent    nobody waits: unlocked
+//	                           pausing   unlocked, for other processes to have their turn
+//	                           asking    unlocked, as the next is alone where sharers were
+//	                           absent    unlocked, as nobody waits
 //	        --session lost---> asking    or absent: every holder is told
 //
 // All of it is guarded by mu, which is never held across I/O: what a change of
@@ -41,14 +43,21 @@ type queue struct {
 	budget  time.Duration // how long a key is handed on within the process
 	maxKeys int           // entries
 
+	observer Observer // nil: none
+	logger   *slog.Logger
+
 	mu      sync.Mutex
 	entries map[int64]*entry
 	unsent  []*session // that requests were made of
 	closed  bool
+	waiting int   // claims in line
+	holding int   // claims that hold
+	counts  Stats // of what has happened
 }
 
-func (q *queue) init(s server, policy backoff.Policy, budget time.Duration, maxKeys int) {
-	q.server, q.policy, q.budget, q.maxKeys = s, policy, budget, maxKeys
+func (q *queue) init(s server, o PostgresOptions) {
+	q.server, q.policy, q.budget, q.maxKeys = s, o.Backoff, o.HandOff, o.MaxKeys
+	q.observer, q.logger = o.Observer, o.Logger
 	q.entries = make(map[int64]*entry)
 }
 
@@ -90,7 +99,14 @@ type entry struct {
 	session *session  // that holds the key, while held; nil in a Memory
 	since   time.Time // when the server gave the key
 	polls   backoff.Sequence
+	polling time.Time   // since when the first waiter has asked the server
+	due     time.Time   // when polls has it ask again, while it waits at the server
 	timer   *time.Timer // while pausing
+}
+
+// renew starts the polling of a new first waiter.
+func (e *entry) renew(p backoff.Policy) {
+	e.polls, e.polling = backoff.Start(p), time.Now()
 }
 
 // first is the waiter on whose behalf the server is asked.
@@ -123,11 +139,17 @@ func (q *queue) unlock() {
 	}
 }
 
-// enter adds a claim to its key: it holds at once, waits in line, or has
+// enter adds claims to their keys: each holds at once, waits in line, or has
 // ended because the key is busy.
-func (q *queue) enter(c *claim) {
+func (q *queue) enter(claims ...*claim) {
 	q.mu.Lock()
 	defer q.unlock()
+	for _, c := range claims {
+		q.enterOne(c)
+	}
+}
+
+func (q *queue) enterOne(c *claim) {
 	e := q.entries[c.key.id]
 	switch {
 	case q.closed:
@@ -135,7 +157,8 @@ func (q *queue) enter(c *claim) {
 	case e == nil && len(q.entries) >= q.maxKeys:
 		q.end(c, fmt.Errorf("%w: %d keys are held or wanted here", ErrTooMany, q.maxKeys))
 	case e == nil:
-		e = &entry{id: c.key.id, polls: backoff.Start(q.policy)}
+		e = &entry{id: c.key.id}
+		e.renew(q.policy)
 		q.entries[e.id] = e
 		q.line(e, c)
 		q.ask(e)
@@ -160,6 +183,7 @@ func (q *queue) joins(e *entry, c *claim) bool {
 func (q *queue) line(e *entry, c *claim) {
 	c.entry = e
 	c.place = e.line.PushBack(c)
+	q.waiting++
 }
 
 // ask requests the key from the server for the first waiter.
@@ -204,7 +228,7 @@ func (q *queue) next(e *entry) {
 		q.forget(e)
 		return
 	}
-	e.polls = backoff.Start(q.policy)
+	e.renew(q.policy)
 	q.ask(e)
 }
 
@@ -257,19 +281,26 @@ func (q *queue) admit(e *entry) {
 		}
 		q.leaveLine(first)
 		first.place = e.holders.PushBack(first)
+		q.holding++
 		first.session = e.session
 		first.become(holding, nil)
+		q.counts.Acquired++
+		q.counts.WaitTime += time.Since(first.since)
 	}
 }
 
 func (q *queue) leaveLine(c *claim) {
 	c.entry.line.Remove(c.place)
+	q.waiting--
 }
 
 // end ends a claim that holds nothing.
 func (q *queue) end(c *claim, err error) {
 	if c.place != nil {
 		q.leaveLine(c)
+	}
+	if errors.Is(err, ErrBusy) {
+		q.counts.Busy++
 	}
 	c.become(ended, err)
 }
@@ -297,35 +328,57 @@ func (q *queue) withdraw(c *claim, why error) bool {
 // back to the server, whose reply is then on its way. The error says that the
 // tenure had ended before.
 func (q *queue) leave(c *claim) (*reply, error) {
-	q.mu.Lock()
-	defer q.unlock()
 	if c.state != holding {
 		return nil, c.err
 	}
-	e := c.entry
-	e.holders.Remove(c.place)
-	c.become(ended, nil)
-	if e.holders.Len() > 0 {
-		return nil, nil
+	q.endTenure(c, nil)
+	if e := c.entry; e.holders.Len() == 0 {
+		return q.vacated(e), nil
 	}
+	return nil, nil
+}
+
+func (q *queue) endTenure(c *claim, why error) {
+	c.entry.holders.Remove(c.place)
+	c.become(ended, why)
+	q.holding--
+}
+
+// vacated gives on a key whose last holder here has left.
+func (q *queue) vacated(e *entry) *reply {
 	if e.line.Len() > 0 && time.Since(e.since) < q.budget {
-		return q.pass(e), nil
+		q.counts.HandedOn++
+		return q.pass(e)
 	}
 	r := q.server.release(e)
 	e.session = nil
-	q.yield(e)
-	return r, nil
-}
-
-// yield lets other processes have their turn before the next waiter asks.
-func (q *queue) yield(e *entry) {
 	if e.line.Len() == 0 {
 		q.forget(e)
-		return
+		return r
 	}
-	e.polls = backoff.Start(q.policy)
-	wait, _ := e.polls.Next()
-	q.pause(e, wait)
+	// The others' turn. Who is parked in the server's queue has the key by
+	// now; this brief pause is for those who only poll.
+	e.renew(q.policy)
+	q.pause(e, q.budget/50)
+	return r
+}
+
+// evict ends every tenure of an entry, and gives the key on.
+func (q *queue) evict(e *entry, why error) (holders []*claim) {
+	holders = q.endAll(e, why)
+	q.vacated(e)
+	q.counts.Evicted += int64(len(holders))
+	return holders
+}
+
+// endAll ends every tenure of an entry.
+func (q *queue) endAll(e *entry, why error) (holders []*claim) {
+	for place := e.holders.Front(); place != nil; place = e.holders.Front() {
+		c := place.Value.(*claim)
+		q.endTenure(c, why)
+		holders = append(holders, c)
+	}
+	return holders
 }
 
 // close ends every claim, and returns those that held a key.
@@ -335,11 +388,7 @@ func (q *queue) close() (holders []*claim) {
 		for first := e.first(); first != nil; first = e.first() {
 			q.end(first, ErrClosed)
 		}
-		for place := e.holders.Front(); place != nil; place = e.holders.Front() {
-			c := e.holders.Remove(place).(*claim)
-			c.become(ended, ErrClosed)
-			holders = append(holders, c)
-		}
+		holders = append(holders, q.endAll(e, ErrClosed)...)
 		q.forget(e)
 	}
 	return holders
@@ -347,18 +396,14 @@ func (q *queue) close() (holders []*claim) {
 
 // lose ends every tenure that session held, and has their waiters ask again.
 // It returns the claims to tell.
-func (q *queue) lose(s *session, why error) (lost []*claim) {
+func (q *queue) lose(s *session, why error) (holders []*claim) {
 	for _, e := range q.entries {
-		if e.state != held || e.session != s {
-			continue
+		if e.state == held && e.session == s {
+			holders = append(holders, q.endAll(e, why)...)
+			e.session = nil
+			q.next(e)
 		}
-		for place := e.holders.Front(); place != nil; place = e.holders.Front() {
-			c := e.holders.Remove(place).(*claim)
-			c.become(ended, why)
-			lost = append(lost, c)
-		}
-		e.session = nil
-		q.next(e)
 	}
-	return lost
+	q.counts.Lost += int64(len(holders))
+	return holders
 }

@@ -37,6 +37,7 @@ type session struct {
 	silence time.Duration // of the server, that ends the session
 	owner   owner
 	beat    *time.Timer
+	unused  time.Time // since when, for a spare session (guarded by queue.mu)
 
 	mu      sync.Mutex
 	busy    bool
@@ -219,9 +220,9 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 		return batch
 	}
 	switch batch[failed].code {
-	case opTry:
+	case opTry, opWait:
 		s.enqueue([]op{{code: opUnlock, key: batch[failed].key}})
-	case opTryShared:
+	case opTryShared, opWaitShared:
 		s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key}})
 	}
 	if pgdb.Code(failure) != queryCanceled {

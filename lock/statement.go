@@ -13,11 +13,13 @@ const (
 	opFence
 	opTry
 	opTryShared
+	opWait // for up to the session's lock_timeout: on a spare session only
+	opWaitShared
 	opcodes // their number
 )
 
 // statements are what a session prepares, one for each opcode. Each takes
-// many keys and answers them in their order, and none of them blocks. The
+// many keys and answers them in their order. None but the waits blocks. The
 // server sends a row as soon as it has computed it. So if one operation
 // fails, those before it have their answers, and those behind it have not
 // been tried.
@@ -30,21 +32,27 @@ var statements = [opcodes]struct{ name, sql string }{
 	opFence:        {"lockstore_fence", "SELECT pg_current_xact_id()::text::bigint FROM unnest($1::bigint[])"},
 	opTry:          {"lockstore_try", "SELECT pg_try_advisory_lock(key) FROM unnest($1::bigint[]) AS key"},
 	opTryShared:    {"lockstore_try_shared", "SELECT pg_try_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
+	opWait:         {"lockstore_wait", "SELECT pg_advisory_lock(key) FROM unnest($1::bigint[]) AS key"},
+	opWaitShared:   {"lockstore_wait_shared", "SELECT pg_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
 }
 
 // An op is one operation and, later, its answer.
 type op struct {
 	code  opcode
 	key   int64
-	entry *entry // that tries
+	entry *entry // that tries or waits
 	reply *reply // to an unlock or a fence
 	value int64
 	err   error
 }
 
-// valueOf decodes the one column of a statement's row: bool or bigint, binary.
+// valueOf decodes the one column of a statement's row, in binary: a bool, a
+// bigint, or void, which says that the wait is over.
 func valueOf(column []byte) int64 {
-	if len(column) == 1 {
+	switch len(column) {
+	case 0:
+		return 1
+	case 1:
 		return int64(column[0])
 	}
 	return int64(binary.BigEndian.Uint64(column))

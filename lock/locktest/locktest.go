@@ -22,7 +22,7 @@ import (
 // patience bounds what should happen at once, for a slow machine's sake.
 const patience = 20 * time.Second
 
-// Run checks a Locker. Every test asks open for one, on which no key is held;
+// Run checks a Locker, and LockAll too if it is a [lock.AllLocker]. Every test asks open for one, on which no key is held;
 // open arranges for its end by t.Cleanup. Lockers opened within one run may
 // share a server: each test uses keys of its own.
 func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
@@ -50,6 +50,8 @@ func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 		{"DoReleases", (*suite).doReleases},
 		{"InvalidKeyIsRefused", (*suite).invalidKeyIsRefused},
 		{"DroppedHeldIsReleased", (*suite).droppedHeldIsReleased},
+		{"AllOrNone", (*suite).allOrNone},
+		{"AllInAnyOrder", (*suite).allInAnyOrder},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
@@ -484,5 +486,90 @@ func (s *suite) droppedHeldIsReleased() {
 		if time.Now().After(end) {
 			s.Fatal("a Held that was dropped is still held")
 		}
+	}
+}
+
+// all is the Locker's LockAll; without one there is nothing to check.
+func (s *suite) all() func(context.Context, ...lock.Key) (*lock.Held, error) {
+	if l, ok := s.locker.(lock.AllLocker); ok {
+		return l.LockAll
+	}
+	runtime.Goexit()
+	return nil
+}
+
+func (s *suite) allOrNone() {
+	lockAll := s.all()
+	a, b, c := s.key("a"), s.key("b"), s.key("c")
+	held, err := lockAll(s.ctx, c, a, b, a)
+	s.ok(err)
+	if n := len(held.Keys()); n != 3 {
+		s.Errorf("%d keys held, want 3", n)
+	}
+	for _, key := range []lock.Key{a, b, c} {
+		_, err := s.locker.TryLock(s.ctx, key)
+		s.is(err, lock.ErrBusy)
+		if lock.FromContext(held.Context(), key) != held {
+			s.Errorf("%s is not in the context", key)
+		}
+	}
+	if _, err := held.Fence(s.ctx); err != nil {
+		s.Errorf("fence: %v", err)
+	}
+	s.ok(held.Unlock())
+
+	for _, busy := range []lock.Key{a, b, c} {
+		one := s.lock(busy)
+		ctx, cancel := context.WithTimeout(s.ctx, 20*time.Millisecond)
+		_, err := lockAll(ctx, a, b, c)
+		cancel()
+		s.is(err, lock.ErrBusy)
+		s.is(err, context.DeadlineExceeded)
+		s.ok(one.Unlock())
+		for _, key := range []lock.Key{a, b, c} {
+			s.free(key)
+		}
+	}
+	_, err = lockAll(s.ctx)
+	s.is(err, lock.ErrInvalidKey)
+	_, err = lockAll(s.ctx, a, lock.Key{})
+	s.is(err, lock.ErrInvalidKey)
+	s.free(a)
+}
+
+func (s *suite) allInAnyOrder() {
+	lockAll := s.all()
+	a, b, c := s.key("a"), s.key("b"), s.key("c")
+	var counts, want [3]int // each count is guarded by its key
+	orders := [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0}, {2, 0}, {0}, {1, 2}}
+	const rounds = 50
+	var group sync.WaitGroup
+	for _, order := range orders {
+		for _, n := range order {
+			want[n] += rounds
+		}
+		group.Go(func() {
+			for range rounds {
+				keys := make([]lock.Key, len(order))
+				for i, n := range order {
+					keys[i] = []lock.Key{a, b, c}[n]
+				}
+				held, err := lockAll(s.ctx, keys...)
+				if err != nil {
+					s.Errorf("lock all: %v", err)
+					return
+				}
+				for _, n := range order {
+					counts[n]++
+				}
+				if err := held.Unlock(); err != nil {
+					s.Errorf("unlock: %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if counts != want {
+		s.Errorf("counts are %v, want %v", counts, want)
 	}
 }

@@ -1,0 +1,164 @@
+package lock_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// fromParked are the waiters in the server's own queues for this test's keys.
+const fromParked = ` FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+// Each Locker stands for a process: they know of each other only through the
+// server.
+func TestBusyProcessesTakeTurns(t *testing.T) {
+	db := pgtest.New(t)
+	key := lock.Name("hot")
+	const enough = 3 // turns that each must get while the others never pause
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var group sync.WaitGroup
+	var inside atomic.Int64
+	var satisfied sync.WaitGroup
+	for range 3 {
+		locker := newPostgres(t, db.Pool(), nil)
+		var turns atomic.Int64
+		satisfied.Add(1)
+		var last atomic.Int64 // grants by the server, at the last look
+		for range 4 {
+			group.Go(func() {
+				for ctx.Err() == nil {
+					held, err := locker.Lock(ctx, key)
+					if err != nil {
+						assert.ErrorIs(t, err, context.Canceled)
+						return
+					}
+					assert.EqualValues(t, 1, inside.Add(1))
+					if stats := locker.Stats(); stats.Acquired-stats.HandedOn != last.Swap(stats.Acquired-stats.HandedOn) {
+						if turns.Add(1) == enough {
+							satisfied.Done()
+						}
+					}
+					inside.Add(-1)
+					assert.NoError(t, held.Unlock())
+				}
+			})
+		}
+	}
+	done := make(chan struct{})
+	go func() { satisfied.Wait(); close(done) }()
+	await(t, done, "every process to get its turns")
+	stop()
+	group.Wait()
+}
+
+// A waiter that parks is granted by the server as soon as the holder unlocks,
+// however seldom its policy polls.
+func TestParkedWaiterNeedsNoPolling(t *testing.T) {
+	db := pgtest.New(t)
+	other := newPostgres(t, db.Pool(), nil)
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
+		HandOff: time.Millisecond,
+		Backoff: seldom{},
+	})
+	held := take(t, other, lock.Name("k"))
+	got := make(chan struct{})
+	go func() {
+		defer close(got)
+		held, err := locker.Lock(t.Context(), lock.Name("k"))
+		if assert.NoError(t, err) {
+			fence, err := held.Fence(t.Context())
+			assert.NoError(t, err)
+			assert.Positive(t, fence)
+			assert.NoError(t, held.Unlock())
+		}
+	}()
+	const parked = "SELECT count(*)" + fromParked
+	assert.Eventually(t, func() bool { return query[int](t, db.Pool(), parked) == 1 }, patience, time.Millisecond)
+	assert.NoError(t, held.Unlock())
+	await(t, got, "the parked waiter")
+	assert.NoError(t, take(t, other, lock.Name("k")).Unlock())
+}
+
+// seldom polls a few times quickly, and then not within this test's patience.
+type seldom struct{}
+
+func (seldom) Delay(attempt int, _ time.Duration) (time.Duration, bool) {
+	if attempt < 20 {
+		return 5 * time.Millisecond, true
+	}
+	return time.Hour, true
+}
+
+func TestParkedWaiterObeysItsPolicy(t *testing.T) {
+	db := pgtest.New(t)
+	other := newPostgres(t, db.Pool(), nil)
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
+		HandOff: time.Millisecond,
+		Silence: 300 * time.Millisecond, // slices of a third
+		Backoff: backoff.Within(backoff.Constant{Base: 2 * time.Millisecond}, 400*time.Millisecond),
+	})
+	held := take(t, other, lock.Name("k"))
+	_, err := locker.Lock(t.Context(), lock.Name("k"))
+	assert.ErrorIs(t, err, lock.ErrBusy)
+	assert.ErrorIs(t, err, backoff.ErrExhausted)
+	assert.NoError(t, held.Unlock())
+	assert.NoError(t, take(t, locker, lock.Name("k")).Unlock())
+}
+
+func TestParkedWaiterSurvivesItsConnection(t *testing.T) {
+	db := pgtest.New(t)
+	other := newPostgres(t, db.Pool(), nil)
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
+	held := take(t, other, lock.Name("k"))
+	got := make(chan struct{})
+	go func() {
+		defer close(got)
+		held, err := locker.Lock(t.Context(), lock.Name("k"))
+		if assert.NoError(t, err) {
+			assert.NoError(t, held.Unlock())
+		}
+	}()
+	const terminated = "SELECT count(pg_terminate_backend(pid))" + fromParked
+	const cancelled = "SELECT count(pg_cancel_backend(pid))" + fromParked
+	for _, harm := range []string{cancelled, terminated, cancelled} {
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), harm) == 1 }, patience, time.Millisecond)
+	}
+	assert.NoError(t, held.Unlock())
+	await(t, got, "the parked waiter")
+}
+
+func TestAbandonedParkingLeavesNothing(t *testing.T) {
+	db := pgtest.New(t)
+	other := newPostgres(t, db.Pool(), nil)
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond, Silence: 300 * time.Millisecond})
+	const parked = "SELECT count(*)" + fromParked
+	for range 5 {
+		held := take(t, other, lock.Name("k"))
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			held, err := locker.Lock(ctx, lock.Name("k"))
+			if err == nil {
+				err = held.Unlock()
+			}
+			assert.True(t, err == nil || ctx.Err() != nil, "%v", err)
+		}()
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), parked) == 1 }, patience, time.Millisecond)
+		go cancel()
+		assert.NoError(t, held.Unlock())
+		await(t, left, "the cancelled waiter")
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), advisoryLocks) == 0 }, patience, time.Millisecond)
+		cancel()
+	}
+}

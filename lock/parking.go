@@ -1,0 +1,148 @@
+package lock
+
+import (
+	"slices"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// parking are the spare sessions, on which keys are waited for in the
+// server's own queue. That queue is fair between processes where polling is
+// not: the server gives a key that is unlocked to the first in it, and denies
+// a try while there is one.
+//
+//	idle     no key's
+//	waiting  for a key, in slices of parkingTime
+//	holding  the key, until its last holder here has left
+//
+//	idle    --park---------> waiting
+//	waiting --granted------> holding
+//	        --slice is over> waiting  or idle, if nobody waits here any more
+//	holding --unlocked-----> idle
+//
+// Guarded by queue.mu.
+type parking struct {
+	all     []*session
+	idle    []*session
+	opening bool
+}
+
+// parkingTime is how long a statement waits at most. It holds a snapshot
+// meanwhile, which vacuum and CREATE INDEX CONCURRENTLY wait for.
+func parkingTime(o *PostgresOptions) time.Duration { return min(time.Second, o.Silence/3) }
+
+// parkingIdle is how long a spare session is kept unused.
+const parkingIdle = 30 * time.Second
+
+// lockNotAvailable is the SQLSTATE of a wait that lock_timeout ended
+// (PostgreSQL documentation, Appendix A).
+const lockNotAvailable = "55P03"
+
+// park has a spare session wait for the key of e. It reports false if none is
+// idle; there may be one when it is asked next.
+func (p *Postgres) park(e *entry) bool {
+	if len(p.parking.idle) == 0 {
+		if len(p.parking.all) < p.opts.Parking && !p.parking.opening && !p.queue.closed {
+			p.parking.opening = true
+			p.work.Go(p.openSpare)
+		}
+		return false
+	}
+	s := p.parking.idle[0]
+	p.parking.idle = p.parking.idle[1:]
+	if !p.waitOn(s, e) {
+		p.parking.remove(s)
+		return false
+	}
+	return true
+}
+
+func (p *Postgres) waitOn(s *session, e *entry) bool {
+	if e.mode == shared {
+		return p.queue.request(s, op{code: opWaitShared, key: e.id, entry: e})
+	}
+	return p.queue.request(s, op{code: opWait, key: e.id, entry: e})
+}
+
+// waited takes the answer to a wait. One slice follows another until the key
+// is granted; the policy is asked whenever its next poll would have been due.
+func (p *Postgres) waited(s *session, o op) {
+	if pgdb.Code(o.err) == lockNotAvailable {
+		o.err = nil
+		if p.waitsOn(o.entry) && p.waitOn(s, o.entry) {
+			return
+		}
+		p.vacate(s)
+	} else if o.err != nil {
+		p.vacate(s)
+	}
+	p.queue.answered(o.entry, o.value == 1, s, o.err)
+}
+
+// waitsOn reports whether e is to be waited for as it was.
+func (p *Postgres) waitsOn(e *entry) bool {
+	first := e.first()
+	if first == nil || first.mode != e.mode {
+		return false
+	}
+	if now := time.Now(); now.After(e.due) {
+		wait, ok := e.polls.Next()
+		if !ok {
+			return false
+		}
+		first.attempts++
+		e.due = now.Add(wait)
+	}
+	return true
+}
+
+// vacate makes a spare session idle.
+func (p *Postgres) vacate(s *session) {
+	if !slices.Contains(p.parking.all, s) {
+		return
+	}
+	p.parking.idle = append(p.parking.idle, s)
+	s.unused = time.Now()
+	time.AfterFunc(parkingIdle, func() { p.retire(s) })
+}
+
+// retire closes a spare session that has been idle since it was vacated.
+func (p *Postgres) retire(s *session) {
+	p.queue.mu.Lock()
+	i := slices.Index(p.parking.idle, s)
+	if i < 0 || time.Since(s.unused) < parkingIdle {
+		p.queue.unlock()
+		return
+	}
+	p.parking.remove(s)
+	p.queue.unlock()
+	s.leave()
+}
+
+func (k *parking) remove(s *session) {
+	is := func(t *session) bool { return s == t }
+	k.all, k.idle = slices.DeleteFunc(k.all, is), slices.DeleteFunc(k.idle, is)
+}
+
+// openSpare adds a spare session, and serves it.
+func (p *Postgres) openSpare() {
+	s, err := p.connect(p.life)
+	p.queue.mu.Lock()
+	p.parking.opening = false
+	closed := p.queue.closed
+	if err == nil && !closed {
+		p.parking.all = append(p.parking.all, s)
+		p.queue.counts.Sessions++
+		p.vacate(s)
+	}
+	p.queue.unlock()
+	switch {
+	case err != nil:
+		p.opts.Logger.Warn("lock: cannot open another connection to wait on", "err", err)
+	case closed:
+		s.end(ErrClosed)
+	default:
+		s.serve()
+	}
+}

@@ -1,0 +1,126 @@
+package lock
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// A tenure is what stands behind a [Held]: the claims that were granted
+// together, until they are unlocked together.
+type tenure struct {
+	queue   *queue
+	claims  []*claim
+	since   time.Time
+	dropped runtime.Cleanup // of a Held that nobody unlocked
+
+	unlocking sync.Once
+	unlocked  error
+}
+
+var _ Tenure = (*tenure)(nil)
+
+// Unlock is [Held.Unlock].
+func (t *tenure) Unlock() error {
+	t.unlocking.Do(func() {
+		t.dropped.Stop()
+		t.claims[0].cancel(ErrReleased)
+		t.unlocked = t.queue.release(t.claims)
+		if o := t.queue.observer; o != nil {
+			for _, c := range t.claims {
+				o.Released(c.key, time.Since(t.since), t.unlocked)
+			}
+		}
+	})
+	return t.unlocked
+}
+
+// drop unlocks what its owner forgot. It runs on the goroutine of all
+// cleanups, and must not keep that waiting.
+func (t *tenure) drop() {
+	t.queue.logger.Error("lock: a Held was dropped without Unlock", "key", t.claims[0].key.String())
+	go t.Unlock()
+}
+
+// release ends the tenures of claims, and waits for the server to confirm it.
+func (q *queue) release(claims []*claim) error {
+	var replies []*reply
+	var failed error
+	q.mu.Lock()
+	for _, c := range claims {
+		r, err := q.leave(c)
+		if r != nil {
+			replies = append(replies, r)
+		}
+		failed = first(failed, err)
+	}
+	q.unlock()
+	for _, r := range replies {
+		_, err := r.wait(context.Background()) // which the session bounds
+		failed = first(failed, err)
+	}
+	return failed
+}
+
+// first is the first error, if there is one: a session that is lost says the
+// same of each of its locks.
+func first(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// Fence is [Held.Fence]. Keys that were taken together can be held by several
+// sessions; the smallest of their numbers is one for all of them, since each
+// is greater than any given before, and smaller than any to come for its own
+// keys.
+func (t *tenure) Fence(ctx context.Context) (int64, error) {
+	q := t.queue
+	asked := make(map[*session]*reply)
+	q.mu.Lock()
+	err := t.over()
+	for _, c := range t.claims {
+		if err == nil && asked[c.session] == nil {
+			asked[c.session] = q.server.fence(c)
+		}
+	}
+	q.unlock()
+	if err != nil {
+		return 0, err
+	}
+	fence := int64(-1)
+	for _, r := range asked {
+		value, err := r.wait(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if fence < 0 || value < fence {
+			fence = value
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return fence, t.over() // in which case the number may be another's
+}
+
+// over is why the tenure has ended, or nil.
+func (t *tenure) over() error {
+	for _, c := range t.claims {
+		if c.state != holding {
+			return c.over()
+		}
+	}
+	return nil
+}
+
+// Backend is [Held.Backend].
+func (t *tenure) Backend(key Key) (Backend, bool) {
+	for _, c := range t.claims {
+		if c.key.id == key.id && c.session != nil {
+			return c.session.backend, true
+		}
+	}
+	return Backend{}, false
+}
