@@ -3,10 +3,8 @@ package pgtest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -20,6 +18,7 @@ type ownership struct {
 	keeper      sync.WaitGroup
 
 	mu     sync.Mutex // held for a whole change of state: they come one after the other
+	alive  *os.File   // the server's lock, unless it runs and holds it itself
 	paused *pausing   // nil unless paused
 }
 
@@ -36,7 +35,7 @@ func (s *Server) PID() int {
 // left. [Server.Restart] starts it again; a server that does not run stays so.
 // The error is [ErrShared] unless the server is [Dedicated].
 func (s *Server) Stop(ctx context.Context) error {
-	return s.control(func() error { return s.in.stop(ctx, stopFast) })
+	return s.control(func() error { return s.stop(ctx, stopFast) })
 }
 
 // Restart stops the server where it runs, as [Server.Stop] does, and starts it.
@@ -44,13 +43,11 @@ func (s *Server) Stop(ctx context.Context) error {
 // ALTER SYSTEM take effect. The error is [ErrShared] unless the server is [Dedicated].
 func (s *Server) Restart(ctx context.Context) error {
 	return s.control(func() error {
-		if err := s.in.stop(ctx, stopFast); err != nil {
+		if err := s.stop(ctx, stopFast); err != nil {
 			return err
 		}
-		alive, err := s.in.lock()
-		if err != nil {
-			return err
-		}
+		alive := s.own.alive
+		s.own.alive = nil
 		return s.in.start(ctx, alive)
 	})
 }
@@ -66,8 +63,40 @@ func (s *Server) Kill(ctx context.Context) error {
 			pids = append(pids, backends...)
 			s.put(conn)
 		}
-		return s.in.kill(ctx, pids)
+		for _, pid := range pids {
+			if pid == 0 {
+				continue
+			}
+			if err := s.in.signal(pid, stopHard); err != nil {
+				return err
+			}
+		}
+		return s.stop(ctx, stopNow)
 	})
+}
+
+// remove ends a dedicated server at once, with all it had.
+func (s *Server) remove(ctx context.Context) error {
+	return s.control(func() error {
+		err := s.stop(ctx, stopNow)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // the watchdog was first
+		}
+		if err != nil {
+			return err
+		}
+		alive := s.own.alive
+		s.own.alive = nil
+		return errors.Join(os.RemoveAll(s.in.Dir), alive.Close())
+	})
+}
+
+// stop stops a dedicated server and keeps its lock, so that nobody sweeps it up.
+func (s *Server) stop(ctx context.Context, how stopMode) (err error) {
+	if s.own.alive == nil {
+		s.own.alive, err = s.in.stop(ctx, how)
+	}
+	return err
 }
 
 // Pause freezes all the server's processes (SIGSTOP): connections stay open and
@@ -127,37 +156,4 @@ func listBackends(ctx context.Context, conn *pgx.Conn) ([]int, error) {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[int])
-}
-
-// stop asks the postmaster to end and waits until no process of the server is left.
-func (in *instance) stop(ctx context.Context, how os.Signal) error {
-	if pid := in.pid(); pid != 0 {
-		if err := in.signal(pid, how); err != nil {
-			return err
-		}
-	}
-	for !in.gone() {
-		if err := pause(ctx, 2*time.Millisecond); err != nil {
-			return fmt.Errorf("pgtest: stop the server in %s: %w", in.Dir, err)
-		}
-	}
-	return nil
-}
-
-// kill kills the processes and waits until none of the server's is left.
-func (in *instance) kill(ctx context.Context, pids []int) error {
-	for _, pid := range pids {
-		if pid == 0 {
-			continue
-		}
-		if err := in.signal(pid, os.Kill); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
-	}
-	return in.stop(ctx, stopNow)
-}
-
-// end stops the server at once and removes all it had.
-func (in *instance) end(ctx context.Context) error {
-	return errors.Join(in.stop(ctx, stopNow), in.remove())
 }

@@ -113,45 +113,13 @@ func (in *instance) data() string    { return filepath.Join(in.Dir, "data") }
 func (in *instance) pidPath() string { return filepath.Join(in.data(), "postmaster.pid") }
 func (in *instance) log() string     { return filepath.Join(in.Dir, "log") }
 
-// lock takes the lock that every process of the server inherits and so holds.
-// It fails while one of them lives.
-func (in *instance) lock() (*os.File, error) {
-	f, err := openOwn(filepath.Join(in.Dir, "alive"), 0)
-	if err != nil {
-		return nil, err
-	}
-	ok, err := tryLock(f)
-	if err == nil && !ok {
-		err = fmt.Errorf("pgtest: the server in %s is running", in.Dir)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// gone says that no process of the server is left.
-func (in *instance) gone() bool {
-	f, err := in.lock()
-	if err != nil {
-		return errors.Is(err, os.ErrNotExist) // the directory went with the last one
-	}
-	f.Close()
-	return true
+func (in *instance) running() error {
+	return fmt.Errorf("pgtest: the server in %s is running", in.Dir)
 }
 
 // start runs the postmaster, detached from us, and returns when it accepts connections.
 // It closes alive, whose lock from then on is the server's.
 func (in *instance) start(ctx context.Context, alive *os.File) error {
-	// A killed server's lock files name a process that is dead, as the lock proves,
-	// but may still be listed: until init has waited for it, which not every container's does.
-	stale, _ := filepath.Glob(filepath.Join(in.Dir, ".s.PGSQL.*"))
-	for _, path := range append(stale, in.pidPath()) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return errors.Join(fmt.Errorf("pgtest: start: %w", err), alive.Close())
-		}
-	}
 	err := in.spawn(ctx, alive, filepath.Join(in.Bin, "postgres"), "-D", in.data())
 	if err := errors.Join(err, alive.Close()); err != nil {
 		return fmt.Errorf("pgtest: start the server of %s: %w", in.Bin, err)
@@ -217,13 +185,54 @@ func (in *instance) url(database string) string {
 	}).String()
 }
 
-// remove deletes a dead server's directory and the bit of System V shared memory
-// that a killed postmaster leaves.
-func (in *instance) remove() error {
+// clear removes what a killed server leaves outside of its data: lock files that
+// name a process, which is dead but may still be listed (init has to wait for it,
+// and not every container's does), and a bit of System V shared memory.
+func (in *instance) clear() error {
 	if _, id, ok := strings.Cut(in.pidLine(7), " "); ok {
 		exec.Command("ipcrm", "-m", strings.TrimSpace(id)).Run() // fails when it is gone already, which is well
 	}
-	return os.RemoveAll(in.Dir)
+	stale, _ := filepath.Glob(filepath.Join(in.Dir, ".s.PGSQL.*"))
+	for _, path := range append(stale, in.pidPath()) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("pgtest: clear up after a server: %w", err)
+		}
+	}
+	return nil
+}
+
+// stop signals the postmaster where one runs, and waits until no process of the
+// server is left. It returns the server's lock, for start or for end.
+func (in *instance) stop(ctx context.Context, how stopMode) (alive *os.File, err error) {
+	if pid := in.pid(); pid != 0 {
+		if err := in.signal(pid, how); err != nil {
+			return nil, err
+		}
+	}
+	for alive, err = in.lock(); err != nil; alive, err = in.lock() {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, err // the watchdog has removed it all
+		}
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return nil, fmt.Errorf("pgtest: stop the server in %s: %w", in.Dir, err)
+		}
+	}
+	if err := in.clear(); err != nil {
+		return nil, errors.Join(err, alive.Close())
+	}
+	return alive, nil
+}
+
+// end stops the server at once and removes all it had.
+func (in *instance) end(ctx context.Context) error {
+	alive, err := in.stop(ctx, stopNow)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(in.Dir), alive.Close())
 }
 
 // sweep removes what dead servers left. The caller holds the cache's lock, under
@@ -238,11 +247,17 @@ func sweep(as *account) {
 				continue
 			}
 			seen[dir] = true
-			if _, err := os.Lstat(filepath.Join(dir, "alive")); err != nil && time.Since(info.ModTime()) < time.Minute {
+			_, locked := os.Lstat(filepath.Join(dir, "alive"))
+			if time.Since(info.ModTime()) < time.Minute && (locked != nil || !shares) {
 				continue // just being made, by a process with another cache and so another lock
 			}
-			if in := (&instance{Dir: dir}); in.gone() {
-				in.remove() // what cannot be removed now is tried again by the next sweep
+			in := &instance{Dir: dir}
+			if alive, err := in.lock(); err == nil {
+				in.clear() // what cannot be removed now is tried again by the next sweep
+				os.RemoveAll(dir)
+				alive.Close()
+			} else if errors.Is(err, os.ErrNotExist) {
+				os.RemoveAll(dir)
 			}
 		}
 	}

@@ -53,6 +53,9 @@ func join(ctx context.Context, o options) (*Server, error) {
 
 // rejoin takes a lease on the server that the state file names.
 func rejoin(ctx context.Context, state string, linger time.Duration) (*Server, error) {
+	if !shares {
+		return nil, errors.ErrUnsupported
+	}
 	text, err := os.ReadFile(state)
 	if err != nil {
 		return nil, err

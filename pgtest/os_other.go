@@ -1,3 +1,93 @@
-//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+//go:build !(darwin || dragonfly || freebsd || linux)
 
 package pgtest
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+)
+
+// Windows and others, where this builds and was never run. There is no lock that
+// a server can inherit, so servers are not shared: each process has its own.
+const shares = false
+
+type account struct{}
+
+func serverAccount() (*account, error) { return nil, nil }
+
+func (*account) owns(os.FileInfo) bool { return true }
+func (*account) give(*os.File) error   { return nil }
+func (*account) run(*exec.Cmd)         {}
+
+func ownedBy(os.FileInfo, int) bool    { return true }
+func freeSpace(string) (uint64, error) { return math.MaxUint64, nil }
+
+func openOwn(path string, flags int) (*os.File, error) {
+	return os.OpenFile(path, flags|os.O_RDWR, 0o600)
+}
+
+func lockFile(_ context.Context, path string) (*os.File, error) { return openOwn(path, os.O_CREATE) }
+
+// lock fails while the postmaster runs.
+func (in *instance) lock() (*os.File, error) {
+	if !in.gone() {
+		return nil, in.running()
+	}
+	return openOwn(filepath.Join(in.Dir, "alive"), 0)
+}
+
+// gone says that no postmaster runs; its backends end with it.
+func (in *instance) gone() bool {
+	pid, err := strconv.Atoi(in.pidLine(1))
+	if err != nil {
+		return true
+	}
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return true
+	}
+	process.Release()
+	return false
+}
+
+func (in *instance) spawn(_ context.Context, _ *os.File, program string, args ...string) error {
+	log, err := os.OpenFile(in.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(program, args...)
+	// The watchdog finds pg_ctl on the path.
+	cmd.Dir, cmd.Env = in.Dir, append(serverEnv(), "PATH="+in.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	return cmd.Process.Release()
+}
+
+type stopMode string
+
+const (
+	stopFast stopMode = "INT"
+	stopNow  stopMode = "QUIT"
+	stopHard stopMode = "KILL"
+)
+
+func (in *instance) signal(pid int, how stopMode) error {
+	return exec.Command(filepath.Join(in.Bin, "pg_ctl"), "kill", string(how), strconv.Itoa(pid)).Run()
+}
+
+type pausing struct{}
+
+func startPausing(int) (*pausing, error) { return nil, errors.New("pgtest: pause: not on this system") }
+func (*pausing) add([]int) error         { return nil }
+func (*pausing) end() error              { return nil }
+
+// endProgram ends the server. Its directory is left to the next one's sweep.
+const endProgram = `pg_ctl stop --pgdata=. --mode=immediate --no-wait`

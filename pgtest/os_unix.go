@@ -1,4 +1,4 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+//go:build darwin || dragonfly || freebsd || linux
 
 package pgtest
 
@@ -10,10 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
 )
+
+// shares says that the processes of a user share a server.
+const shares = true
 
 // account is the user the server runs as; nil means: as we do.
 type account struct{ uid, gid int }
@@ -118,6 +122,34 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
+// lock takes the lock that every process of the server inherits and so holds.
+// It fails while one of them lives.
+func (in *instance) lock() (*os.File, error) {
+	f, err := openOwn(filepath.Join(in.Dir, "alive"), 0)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := tryLock(f)
+	if err == nil && !ok {
+		err = in.running()
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// gone says that no process of the server is left.
+func (in *instance) gone() bool {
+	f, err := in.lock()
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist) // the directory went with the last one
+	}
+	f.Close()
+	return true
+}
+
 // spawn runs a server program detached from us, its output going to the log.
 // It inherits the lock.
 func (in *instance) spawn(ctx context.Context, lock *os.File, program string, args ...string) error {
@@ -137,15 +169,16 @@ func (in *instance) spawn(ctx context.Context, lock *os.File, program string, ar
 const (
 	stopFast = syscall.SIGINT  // what pg_ctl calls fast
 	stopNow  = syscall.SIGQUIT // immediate
+	stopHard = syscall.SIGKILL
 )
 
-func (in *instance) signal(pid int, sig os.Signal) error {
-	process, err := os.FindProcess(pid)
-	if err != nil {
-		return err
+type stopMode = syscall.Signal
+
+func (in *instance) signal(pid int, how stopMode) error {
+	if err := syscall.Kill(pid, how); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("pgtest: signal %d: %w", pid, err)
 	}
-	defer process.Release()
-	return process.Signal(sig)
+	return nil
 }
 
 // pausing is a server whose processes stand still. A shell waits beside it and

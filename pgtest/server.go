@@ -160,9 +160,11 @@ func (s *Server) Close() error {
 		errs = append(errs, db.Close())
 	}
 	if s.own != nil {
-		errs = append(errs, s.Resume())
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
 		s.own.stopKeeping()
 		s.own.keeper.Wait()
+		errs = append(errs, s.remove(ctx))
 	}
 	s.work.Wait()
 	s.mu.Lock()
@@ -171,10 +173,5 @@ func (s *Server) Close() error {
 	}
 	s.idle, s.closed = nil, true
 	s.mu.Unlock()
-	if s.own != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		errs = append(errs, s.in.end(ctx))
-	}
 	return errors.Join(errs...)
 }
