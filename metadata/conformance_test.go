@@ -1,0 +1,40 @@
+package metadata_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/storetest"
+	"example.com/lockstore/pgtest"
+)
+
+func TestMemoryConforms(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
+		store, err := metadata.NewMemory(nil, nil)
+		require.NoError(t, err)
+		return store
+	})
+}
+
+func TestPostgresConforms(t *testing.T) {
+	db := pgtest.New(t)
+	for name, open := range map[string]func(*metadata.Options) (*metadata.Postgres, error){
+		"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) },
+		"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) },
+		"sql":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX().DB, o) },
+	} {
+		for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
+					store, err := open(&metadata.Options{MergeInGo: inGo})
+					require.NoError(t, err)
+					t.Cleanup(store.Close)
+					require.NoError(t, store.Migrate(t.Context()))
+					return store
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"example.com/lockstore/lock"
+)
+
+// documents are the operations on single documents, which [Postgres] and
+// [Memory] share: they check what they are given and make of each write a
+// change, for an engine to carry out.
+type documents struct {
+	engine     engine
+	options    *Options
+	privileged bool   // may change protected keys
+	version    *int64 // that a document must have, if not nil
+}
+
+// An engine reads documents and carries out changes. Its ids are canonical.
+type engine interface {
+	get(ctx context.Context, id string) (Document, error)
+	write(ctx context.Context, id string, w *write) (Document, error)
+}
+
+// A write is one caller's change of one document.
+type write struct {
+	change func(*draft) error // run for each attempt to commit it, but see once
+	patch  json.RawMessage    // the change, where it is nothing but a merge patch
+	size   int                // of what the caller supplied, in bytes
+
+	alone  bool // not in one commit with others
+	once   bool // change runs host code, and must not run again
+	create bool // makes the document if it is missing
+}
+
+// Key is the key of a document's lock: whoever holds it through a
+// [lock.Locker] on the same database keeps writers out, and writes by itself
+// with the context of [lock.Held]. The key of an invalid id is invalid.
+func (d *documents) Key(id string) lock.Key {
+	canonical, problem := d.options.Table.IDType.canonical(id)
+	if problem != "" {
+		return lock.Key{}
+	}
+	return d.options.Table.key(d.options.Namespace, canonical)
+}
+
+// Get implements [MetadataStore].
+func (d *documents) Get(ctx context.Context, id string) (Document, error) {
+	canonical, err := d.checkID(id)
+	if err != nil {
+		return Document{}, err
+	}
+	doc, err := d.engine.get(ctx, canonical)
+	return doc, named(id, err)
+}
+
+// Merge implements [MetadataStore].
+func (d *documents) Merge(ctx context.Context, id string, patch json.RawMessage) (Document, error) {
+	p, err := d.parsePatch(patch)
+	if err != nil {
+		return Document{}, named(id, err)
+	}
+	w := &write{change: func(dr *draft) error { return d.merge(dr, &p) }, size: len(patch), create: true}
+	if d.version == nil {
+		w.patch = patch
+	}
+	return d.write(ctx, id, w)
+}
+
+// Update implements [MetadataStore].
+func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
+	return d.write(ctx, id, &write{alone: true, once: true, create: true, change: func(dr *draft) error {
+		if err := d.checkVersion(dr); err != nil {
+			return err
+		}
+		patch, err := decide(dr.document())
+		if err != nil || patch == nil {
+			return err
+		}
+		p, err := d.parsePatch(patch)
+		if err != nil {
+			return err
+		}
+		return d.merge(dr, &p)
+	}})
+}
+
+// Replace stores document, a JSON object, in the place of the one there is, or
+// as a new one where writes may create. It waits and fails as Merge does.
+func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
+	v, err := d.parse(document)
+	if err != nil {
+		return Document{}, named(id, err)
+	}
+	return d.write(ctx, id, &write{size: len(document), alone: true, create: true, change: func(dr *draft) error {
+		if err := d.checkVersion(dr); err != nil {
+			return err
+		}
+		for _, key := range d.options.Protect {
+			before, after := dr.tree.find(key), v.find(key)
+			same := before == nil && after == nil || before != nil && after != nil && before.equal(after)
+			if !same && !d.privileged {
+				return &ProtectedError{key}
+			}
+		}
+		dr.replace(v)
+		return nil
+	}})
+}
+
+// Delete removes the document, and its row with it; [ErrNotFound] says that
+// there was none. It waits and fails as Merge does. A table whose rows are the
+// host's refuses it with [ErrUnsupported]: see [Table].
+func (d *documents) Delete(ctx context.Context, id string) error {
+	if !d.options.Table.Create {
+		return fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
+	}
+	_, err := d.write(ctx, id, &write{alone: true, change: func(dr *draft) error {
+		if err := d.checkVersion(dr); err != nil {
+			return err
+		}
+		for _, key := range d.options.Protect {
+			if dr.tree.find(key) != nil && !d.privileged {
+				return &ProtectedError{key}
+			}
+		}
+		dr.removed = true
+		return nil
+	}})
+	return err
+}
+
+func (d *documents) write(ctx context.Context, id string, w *write) (Document, error) {
+	canonical, err := d.checkID(id)
+	if err != nil {
+		return Document{}, err
+	}
+	if d.version != nil && d.options.Table.Version == "" {
+		return Document{}, fmt.Errorf("%w: IfVersion takes a Table.Version", ErrUnsupported)
+	}
+	if ctx.Err() != nil {
+		return Document{}, named(id, causeOf(ctx))
+	}
+	doc, err := d.engine.write(ctx, canonical, w)
+	return doc, named(id, err)
+}
+
+func (d *documents) checkID(id string) (canonical string, err error) {
+	canonical, problem := d.options.Table.IDType.canonical(id)
+	if problem != "" {
+		return "", fmt.Errorf("%w: %s", ErrInvalidID, problem)
+	}
+	return canonical, nil
+}
+
+func (d *documents) checkVersion(dr *draft) error {
+	if d.version != nil && *d.version != dr.version {
+		return &VersionError{Want: *d.version, Have: dr.version}
+	}
+	return nil
+}
+
+func (d *documents) merge(dr *draft, patch *value) error {
+	if err := d.checkVersion(dr); err != nil {
+		return err
+	}
+	dr.merge(patch)
+	return nil
+}
+
+// maxDigits is how many digits a number with an exponent may stand for.
+const maxDigits = 1024
+
+// parse reads a JSON object that a caller wants to be stored.
+func (d *documents) parse(text json.RawMessage) (value, error) {
+	if len(text) > d.options.MaxPatchBytes {
+		return value{}, (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d bytes", d.options.MaxPatchBytes)}).of(ErrTooLarge)
+	}
+	v, err := parse(text, d.options.MaxDepth, maxDigits)
+	switch {
+	case err != nil:
+		return value{}, err
+	case v.kind != object:
+		return value{}, &PatchError{Path: "$", Reason: "not an object"}
+	}
+	return v, nil
+}
+
+func (d *documents) parsePatch(text json.RawMessage) (value, error) {
+	p, err := d.parse(text)
+	if err != nil || d.privileged {
+		return p, err
+	}
+	for _, key := range d.options.Protect {
+		if p.find(key) != nil {
+			return value{}, &ProtectedError{key}
+		}
+	}
+	return p, nil
+}
+
+// named says which document an error is about.
+func named(id string, err error) error {
+	if err == nil || errors.Is(err, ErrInvalidID) {
+		return err
+	}
+	if len(id) > maxStep {
+		id = id[:maxStep] + "…"
+	}
+	return fmt.Errorf("%q: %w", id, err)
+}
+
+// causeOf is why ctx ended: an error that matches ctx.Err() and its cause.
+func causeOf(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return errors.Join(err, cause)
+}
+
+// A draft is a document while it is being changed.
+type draft struct {
+	id      string
+	version int64
+	tree    value
+	text    json.RawMessage // the tree, printed
+	changes int64           // since the draft was made
+	fresh   bool            // the document has just been created, empty
+	removed bool
+}
+
+// newDraft starts from a document as the database printed it.
+func newDraft(doc Document, fresh bool) (*draft, error) {
+	tree, err := parse(doc.Metadata, noDepth, 0)
+	if err != nil {
+		return nil, err.of(ErrInvalidDocument)
+	}
+	return &draft{id: doc.ID, version: doc.Version, tree: tree, text: doc.Metadata, fresh: fresh}, nil
+}
+
+// document is what the draft would be if it were stored now.
+func (d *draft) document() Document {
+	return Document{ID: d.id, Metadata: slices.Clone(d.text), Version: d.version}
+}
+
+func (d *draft) merge(patch *value) { d.changed(d.tree.merge(patch)) }
+
+// replace takes over v as it is; nothing may change the draft after it.
+func (d *draft) replace(v value) {
+	changed := !d.tree.equal(&v)
+	d.tree = v
+	d.changed(changed)
+}
+
+// changed prints a document that has changed. The first change of a fresh
+// document counts even if it leaves it empty, as it has created it.
+func (d *draft) changed(changed bool) {
+	if !changed && !d.fresh {
+		return
+	}
+	d.fresh = false
+	d.changes++
+	d.version++
+	d.text = d.tree.append(make([]byte, 0, len(d.text)+len(d.text)/16+64))
+}

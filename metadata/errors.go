@@ -1,0 +1,177 @@
+package metadata
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// What an operation failed of. Errors carry the document's id, keys and the
+// names of database objects, but never a value of a document or patch.
+//
+// Merges and other writes that find the document's lock taken fail with an
+// error that matches [lock.ErrBusy], those under a tenure that has ended with
+// one that matches [lock.ErrLost].
+var (
+	// ErrNotFound says that there is no document with this id.
+	ErrNotFound = errors.New("metadata: not found")
+
+	// ErrInvalidID says that an id cannot be one of the table's. Nothing was
+	// sent to the server.
+	ErrInvalidID = errors.New("metadata: invalid id")
+
+	// ErrInvalidPatch says that a patch or a document to store was refused
+	// before anything was sent to the server. The error is a [*PatchError].
+	ErrInvalidPatch = errors.New("metadata: invalid patch")
+
+	// ErrInvalidDocument says that a document is not what it should be: the
+	// target given to [MergePatch] is not JSON, or [Decode] does not fit it.
+	ErrInvalidDocument = errors.New("metadata: invalid document")
+
+	// ErrTooLarge says that a patch, or a document to store, is larger than
+	// [Options] allow. The error is a [*PatchError].
+	ErrTooLarge = errors.New("metadata: too large")
+
+	// ErrConflict says that the document is not of the version asked for. The
+	// error is a [*VersionError].
+	ErrConflict = errors.New("metadata: version conflict")
+
+	// ErrProtected says that a write would have changed a protected key. The
+	// error is a [*ProtectedError].
+	ErrProtected = errors.New("metadata: protected key")
+
+	// ErrRejected says that the database refused the data: a constraint, a
+	// trigger, a row-level security policy. The error is a [*RejectedError].
+	ErrRejected = errors.New("metadata: rejected by the database")
+
+	// ErrSchema says that the database lacks the table, a column or the merge
+	// function, or has them otherwise than [Table] says.
+	ErrSchema = errors.New("metadata: not in the database as configured")
+
+	// ErrUnknownOutcome says that a write may or may not have been made: the
+	// connection broke, or took too long, after it was sent. Get tells.
+	ErrUnknownOutcome = errors.New("metadata: outcome unknown")
+
+	// ErrSharedTenure says that the context carries a shared lock on the
+	// document, which does not allow to write it.
+	ErrSharedTenure = errors.New("metadata: a shared lock does not allow to write")
+
+	// ErrClosed says that the store has been closed.
+	ErrClosed = errors.New("metadata: closed")
+
+	// ErrInvalidOptions says that a database handle, a [Table] or [Options]
+	// cannot be used; the error's text says why.
+	ErrInvalidOptions = errors.New("metadata: invalid options")
+
+	// ErrUnsupported says that the store, as it is configured, has no such
+	// operation; the error's text says what it would take.
+	ErrUnsupported = errors.New("metadata: unsupported")
+)
+
+// PatchError says what is wrong with a patch or document, and where. It
+// matches [ErrInvalidPatch], and [ErrTooLarge] where that is what is wrong.
+type PatchError struct {
+	Path   string // such as $.profile["first name"][0]; $ is the whole
+	Reason string
+
+	steps []string // of the path, innermost first, until it is known whole
+	kind  error    // instead of ErrInvalidPatch
+}
+
+func (e *PatchError) Error() string {
+	return fmt.Sprintf("%s: %s at %s", e.Unwrap()[0], e.Reason, e.Path)
+}
+
+// Unwrap gives the sentinels that the error matches.
+func (e *PatchError) Unwrap() []error {
+	switch e.kind {
+	case nil:
+		return []error{ErrInvalidPatch}
+	case ErrTooLarge:
+		return []error{ErrTooLarge, ErrInvalidPatch}
+	}
+	return []error{e.kind}
+}
+
+func (e *PatchError) of(kind error) *PatchError {
+	e.kind = kind
+	return e
+}
+
+// within says that the fault is in the member called key.
+func (e *PatchError) within(key []byte) *PatchError {
+	e.steps = append(e.steps, step(key))
+	return e
+}
+
+// at says that the fault is in the element with this index.
+func (e *PatchError) at(index int) *PatchError {
+	e.steps = append(e.steps, "["+strconv.Itoa(index)+"]")
+	return e
+}
+
+// rooted says that there is nothing around.
+func (e *PatchError) rooted() *PatchError {
+	if e == nil {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteByte('$')
+	for i := len(e.steps) - 1; i >= 0; i-- {
+		b.WriteString(e.steps[i])
+	}
+	e.Path, e.steps = b.String(), nil
+	return e
+}
+
+// maxStep is where a key is cut off that stands in a path.
+const maxStep = 64
+
+// step is a key as it stands in a path.
+func step(key []byte) string {
+	if len(key) > maxStep {
+		return "[" + strconv.Quote(string(key[:maxStep])) + "…]"
+	}
+	for i, c := range key {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return "[" + strconv.Quote(string(key)) + "]"
+		}
+	}
+	if len(key) == 0 {
+		return `[""]`
+	}
+	return "." + string(key)
+}
+
+// VersionError says which version a write asked for and which there is. It
+// matches [ErrConflict].
+type VersionError struct{ Want, Have int64 }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("%s: want %d, have %d", ErrConflict, e.Want, e.Have)
+}
+
+func (e *VersionError) Unwrap() error { return ErrConflict }
+
+// ProtectedError says which protected key a write would have changed. It
+// matches [ErrProtected].
+type ProtectedError struct{ Key string }
+
+func (e *ProtectedError) Error() string { return fmt.Sprintf("%s: %q", ErrProtected, e.Key) }
+
+func (e *ProtectedError) Unwrap() error { return ErrProtected }
+
+// RejectedError says what in the database refused a write. It matches
+// [ErrRejected].
+type RejectedError struct {
+	SQLState                  string // PostgreSQL documentation, Appendix A
+	Schema, Table, Constraint string // where the server names them
+	Cause                     error  // with the server's message, if that cannot quote the data
+}
+
+func (e *RejectedError) Error() string { return fmt.Sprintf("%s: %s", ErrRejected, e.Cause) }
+
+// Unwrap gives [ErrRejected] and the cause.
+func (e *RejectedError) Unwrap() []error { return []error{ErrRejected, e.Cause} }

@@ -1,0 +1,142 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/pgdb"
+)
+
+// write implements [engine].
+func (p *postgres) write(ctx context.Context, id string, w *write) (Document, error) {
+	key := p.options.Table.key(p.options.Namespace, id)
+	held, err := tenureOf(ctx, key)
+	if err != nil {
+		return Document{}, err
+	}
+	c := &call{write: w, since: time.Now()}
+	l, leads, err := p.queue.join(lineKey{id, held}, key, p.options.Backoff, c)
+	if err != nil {
+		return Document{}, err
+	}
+	if leads || p.queue.wait(ctx, l, c) {
+		p.lead(ctx, l, c)
+	}
+	if c.err != nil {
+		return Document{}, c.err
+	}
+	return c.doc, nil
+}
+
+// lead has the turn until c, the first in line, is done or gives up.
+func (p *postgres) lead(ctx context.Context, l *line, c *call) {
+	done := 1
+	defer func() { p.queue.pass(l, done) }()
+	for {
+		n, err := p.commitTurn(ctx, l)
+		if n > 0 {
+			done = n
+			l.polls, l.attempts = backoff.Start(p.options.Backoff), 0
+			return
+		}
+		if !errors.Is(err, errTaken) && !isTransient(err) {
+			c.err = err
+			return
+		}
+		l.attempts++
+		wait, ok := l.polls.Next()
+		if !ok {
+			c.err = l.giveUp(c, err, backoff.ErrExhausted)
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			c.err = l.giveUp(c, err, causeOf(ctx))
+		case <-p.queue.closing:
+			c.err = ErrClosed
+		}
+		if timer.Stop(); c.err != nil {
+			return
+		}
+	}
+}
+
+// giveUp is the error of a call whose last attempt failed of err.
+func (l *line) giveUp(c *call, err, cause error) error {
+	if errors.Is(err, errTaken) {
+		return l.busy(c, cause)
+	}
+	return errors.Join(err, cause)
+}
+
+// isTransient reports whether the same write may succeed at another time:
+// the server resolved a conflict with others to its disadvantage.
+func isTransient(err error) bool {
+	code := pgdb.Code(err)
+	return (code == "40001" || code == "40P01") && !errors.Is(err, ErrUnknownOutcome)
+}
+
+// commitTurn carries out the writes of the leader and of those behind it, and
+// returns how many, from the first on, are done. If none is, the error says
+// why, and nothing is on its way to the server.
+func (p *postgres) commitTurn(ctx context.Context, l *line) (done int, err error) {
+	conn, err := p.db.Acquire(ctx)
+	if err != nil {
+		return 0, p.failure(err, false)
+	}
+	defer conn.Release()
+	calls, err := p.queue.take(l, p.options.MaxBatch, p.options.MaxBatchBytes)
+	if err != nil {
+		return 0, err
+	}
+	defer p.queue.untake(l)
+	return p.commit(ctx, conn, l, calls)
+}
+
+// commit is commitTurn for calls that have been taken. Where the database
+// rejects what several of them make together, it halves them until those that
+// are to blame stand alone.
+func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (done int, err error) {
+	if c := calls[0]; len(calls) == 1 && c.patch != nil && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo {
+		c.doc, err = p.mergeOne(ctx, conn, l.key.id, l.lock, c.patch)
+		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isTransient(err) {
+			c.err = err
+			return 1, nil
+		}
+		l.rowFirst = true
+	}
+	done, err = p.transact(ctx, conn, l.key.id, p.gateOf(l), calls)
+	var last *unsettled
+	err = p.failure(err, errors.As(err, &last))
+	switch {
+	case err == nil:
+		return done, nil
+	case errors.Is(err, errTaken), isTransient(err) && !calls[0].once:
+		return 0, err
+	case errors.Is(err, ErrRejected) && done > 1:
+		half, err := p.commit(ctx, conn, l, calls[:done/2])
+		if err != nil || half < done/2 {
+			return half, err
+		}
+		rest, err := p.commit(ctx, conn, l, calls[half:done])
+		return half + rest, err
+	}
+	for _, c := range calls[:done] {
+		c.err = err
+	}
+	return done, nil
+}
+
+func (p *postgres) gateOf(l *line) gate {
+	if l.key.held == nil {
+		return p.taking(l.key.id, l.lock)
+	}
+	b, _ := l.key.held.Backend(l.lock)
+	return p.under(b, l.key.id, l.lock)
+}
+
+var _ engine = (*postgres)(nil)

@@ -1,0 +1,137 @@
+package metadata
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"example.com/lockstore/lock"
+)
+
+// Memory is a [MetadataStore] without a server, for hosts' unit tests and for
+// programs that are alone. It answers as a [Postgres] on the default table
+// does, to the byte. Its documents end with it.
+type Memory struct {
+	documents
+	*memory
+}
+
+var _ MetadataStore = (*Memory)(nil)
+
+// NewMemory returns a Memory without documents. Its writers take the
+// documents' locks from locker, so that who holds one there keeps them out;
+// nil is a [lock.Memory] that nobody else has. Of the options it heeds those
+// that are not about the server.
+func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if locker == nil {
+		locker = lock.NewMemory()
+	}
+	m := &memory{locker: locker, table: &o.Table, namespace: o.Namespace, stored: map[string]Document{}}
+	return &Memory{documents{engine: m, options: &o}, m}, nil
+}
+
+// Privileged is a view of the store that may change protected keys.
+func (m *Memory) Privileged() *Memory {
+	view := *m
+	view.privileged = true
+	return &view
+}
+
+// IfVersion is a view of the store whose writes fail with [ErrConflict],
+// changing nothing, unless the document is of this version when they come to
+// it. Version 0 is that of a document about to be created.
+func (m *Memory) IfVersion(version int64) *Memory {
+	view := *m
+	view.version = &version
+	return &view
+}
+
+// memory is the engine behind a [Memory] and its views.
+type memory struct {
+	locker    lock.Locker
+	table     *Table
+	namespace lock.Namespace
+
+	mu     sync.Mutex
+	stored map[string]Document
+}
+
+var _ engine = (*memory)(nil)
+
+func (m *memory) get(ctx context.Context, id string) (Document, error) {
+	if ctx.Err() != nil {
+		return Document{}, causeOf(ctx)
+	}
+	doc, ok := m.load(id)
+	if !ok {
+		return Document{}, ErrNotFound
+	}
+	return doc, nil
+}
+
+// load returns a copy of a document, which is the caller's.
+func (m *memory) load(id string) (Document, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	doc, ok := m.stored[id]
+	doc.Metadata = append([]byte(nil), doc.Metadata...)
+	return doc, ok
+}
+
+func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, err error) {
+	key := m.table.key(m.namespace, id)
+	held := lock.FromContext(ctx, key)
+	switch {
+	case held == nil:
+		if held, err = m.locker.Lock(ctx, key); err != nil {
+			return Document{}, err
+		}
+		defer func() {
+			if failed := held.Unlock(); failed != nil && err == nil {
+				err = fmt.Errorf("%w: %w", ErrUnknownOutcome, failed)
+			}
+		}()
+	case held.Shared():
+		return Document{}, ErrSharedTenure
+	}
+	doc, found := m.load(id)
+	if !found {
+		if !w.create || !m.table.Create {
+			return Document{}, ErrNotFound
+		}
+		doc = Document{ID: id, Metadata: []byte(`{}`)}
+	}
+	dr, err := newDraft(doc, !found)
+	if err != nil {
+		return Document{}, err
+	}
+	if err := w.change(dr); err != nil {
+		return Document{}, err
+	}
+	return m.store(dr, doc.UpdatedAt, held)
+}
+
+// store makes a draft the document, if its lock is still held.
+func (m *memory) store(dr *draft, updated time.Time, held *lock.Held) (Document, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case held.Context().Err() != nil:
+		return Document{}, over(held)
+	case dr.removed:
+		delete(m.stored, dr.id)
+		return Document{}, nil
+	}
+	doc := dr.document()
+	if doc.UpdatedAt = updated; dr.changes > 0 {
+		doc.UpdatedAt = time.Now()
+		m.stored[dr.id] = doc
+		doc.Metadata = append([]byte(nil), doc.Metadata...)
+	}
+	return doc, nil
+}

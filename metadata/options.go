@@ -1,0 +1,82 @@
+package metadata
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
+)
+
+// Options configure a [Postgres]. The zero value means the defaults; so does
+// a nil pointer.
+type Options struct {
+	// Table is where the documents are. The zero Table is the default table,
+	// which [Postgres.Migrate] creates.
+	Table Table
+
+	// Namespace keeps the lock keys of several applications apart.
+	Namespace lock.Namespace
+
+	// Backoff says how often a writer looks whether the document's lock is
+	// free again. nil: [backoff.Default]. Where it gives up, the writer fails
+	// with [lock.ErrBusy].
+	Backoff backoff.Policy
+
+	// Timeout bounds each statement of a write once it has been sent: a
+	// caller whose context ends meanwhile still learns the outcome, at most so
+	// much later. 0: 10 s.
+	Timeout time.Duration
+
+	// MaxPatchBytes and MaxDepth bound patches and documents to store.
+	// 0: 1 MiB and 64 levels.
+	MaxPatchBytes int
+	MaxDepth      int
+
+	// MaxBatch and MaxBatchBytes bound how many merges of one document share
+	// a commit, and how large the answers to them are together, before the
+	// others have to wait for the next one. A table whose constraints or
+	// triggers must see each patch by itself needs a MaxBatch of 1.
+	// 0: 1024 and 8 MiB.
+	MaxBatch      int
+	MaxBatchBytes int
+
+	// Protect names top-level keys that only [Postgres.Privileged] may change.
+	Protect []string
+
+	// MergeInGo keeps the store from using the merge function in the database,
+	// for hosts that may not create one: a merge then takes two round trips
+	// and not one.
+	MergeInGo bool
+
+	// Logger gets what an operator should look into. nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy that is complete and valid.
+func (o *Options) withDefaults() (Options, error) {
+	var full Options
+	if o != nil {
+		full = *o
+	}
+	for name, n := range map[string]int{
+		"Timeout": int(full.Timeout), "MaxPatchBytes": full.MaxPatchBytes, "MaxDepth": full.MaxDepth,
+		"MaxBatch": full.MaxBatch, "MaxBatchBytes": full.MaxBatchBytes,
+	} {
+		if n < 0 {
+			return full, fmt.Errorf("%w: negative %s", ErrInvalidOptions, name)
+		}
+	}
+	full.Timeout = cmp.Or(full.Timeout, 10*time.Second)
+	full.MaxPatchBytes = cmp.Or(full.MaxPatchBytes, 1<<20)
+	full.MaxDepth = cmp.Or(full.MaxDepth, 64)
+	full.MaxBatch = cmp.Or(full.MaxBatch, 1024)
+	full.MaxBatchBytes = cmp.Or(full.MaxBatchBytes, 8<<20)
+	full.Protect = slices.Clone(full.Protect)
+	var err error
+	full.Table, err = full.Table.withDefaults()
+	return full, err
+}

@@ -1,0 +1,405 @@
+package metadata
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// A parser reads one JSON text (RFC 8259) strictly: what jsonb would refuse or
+// silently alter is a fault. Its time is linear in the text's length but for
+// the sorting of members.
+type parser struct {
+	data     []byte
+	pos      int
+	maxDepth int
+	digits   int // how many a number may print; 0: numbers keep their text
+}
+
+// noDepth is the depth at which parsing ends where no limit is asked for, lest
+// the goroutine's stack runs out.
+const noDepth = 100_000
+
+// The digits that PostgreSQL's numeric has at most before and after the point
+// (PostgreSQL documentation, section 8.1.2).
+const numericWhole, numericScale = 131072, 16383
+
+// parse reads the whole of data.
+func parse(data []byte, maxDepth, digits int) (value, *PatchError) {
+	p := parser{data: data, maxDepth: maxDepth, digits: digits}
+	v, err := p.value(0)
+	if err == nil {
+		if p.space(); p.pos < len(p.data) {
+			err = fault("more than one JSON value")
+		}
+	}
+	return v, err.rooted()
+}
+
+// fault makes the error for the value that is being read. Those who read its
+// containers say where that is by within.
+func fault(format string, args ...any) *PatchError {
+	return &PatchError{Reason: fmt.Sprintf(format, args...)}
+}
+
+func (p *parser) space() {
+	for p.pos < len(p.data) {
+		switch p.data[p.pos] {
+		case ' ', '\t', '\n', '\r':
+			p.pos++
+		default:
+			return
+		}
+	}
+}
+
+// take consumes c, if it is next.
+func (p *parser) take(c byte) bool {
+	if p.pos < len(p.data) && p.data[p.pos] == c {
+		p.pos++
+		return true
+	}
+	return false
+}
+
+func (p *parser) value(depth int) (value, *PatchError) {
+	p.space()
+	if p.pos == len(p.data) {
+		return value{}, fault("unexpected end")
+	}
+	switch c := p.data[p.pos]; c {
+	case '{', '[':
+		if depth == p.maxDepth {
+			return value{}, fault("deeper than %d levels", p.maxDepth)
+		}
+		p.pos++
+		if c == '{' {
+			return p.object(depth + 1)
+		}
+		return p.array(depth + 1)
+	case '"':
+		_, printed, err := p.string()
+		return value{kind: scalar, text: printed}, err
+	case 't':
+		return p.literal("true")
+	case 'f':
+		return p.literal("false")
+	case 'n':
+		return p.literal("null")
+	}
+	return p.number()
+}
+
+func (p *parser) literal(word string) (value, *PatchError) {
+	end := p.pos + len(word)
+	if end > len(p.data) || string(p.data[p.pos:end]) != word {
+		return value{}, fault("not JSON at byte %d", p.pos)
+	}
+	v := value{kind: scalar, text: p.data[p.pos:end]}
+	p.pos = end
+	return v, nil
+}
+
+func (p *parser) object(depth int) (value, *PatchError) {
+	v := value{kind: object}
+	sorted := true
+	if p.space(); p.take('}') {
+		return v, nil
+	}
+	for {
+		if p.space(); p.pos == len(p.data) || p.data[p.pos] != '"' {
+			return v, fault("no key at byte %d", p.pos)
+		}
+		key, name, err := p.string()
+		if err != nil {
+			return v, err
+		}
+		if p.space(); !p.take(':') {
+			return v, fault("no colon at byte %d", p.pos)
+		}
+		m := member{key: key, name: name}
+		if m.value, err = p.value(depth); err != nil {
+			return v, err.within(key)
+		}
+		if n := len(v.members); n > 0 && sorted {
+			switch c := compareKeys(v.members[n-1], m); {
+			case c == 0:
+				return v, fault("duplicate key").within(key)
+			case c > 0:
+				sorted = false
+			}
+		}
+		v.members = append(v.members, m)
+		if p.space(); p.take('}') {
+			break
+		}
+		if !p.take(',') {
+			return v, fault("no comma or brace at byte %d", p.pos)
+		}
+	}
+	if !sorted {
+		slices.SortFunc(v.members, compareKeys)
+		for i := range v.members[1:] {
+			if compareKeys(v.members[i], v.members[i+1]) == 0 {
+				return v, fault("duplicate key").within(v.members[i].key)
+			}
+		}
+	}
+	return v, nil
+}
+
+func (p *parser) array(depth int) (value, *PatchError) {
+	v := value{kind: array}
+	if p.space(); p.take(']') {
+		return v, nil
+	}
+	for {
+		element, err := p.value(depth)
+		if err != nil {
+			return v, err.at(len(v.members))
+		}
+		v.members = append(v.members, member{value: element})
+		if p.space(); p.take(']') {
+			return v, nil
+		}
+		if !p.take(',') {
+			return v, fault("no comma or bracket at byte %d", p.pos)
+		}
+	}
+}
+
+// string reads a string and returns what it says and how jsonb prints it.
+func (p *parser) string() (said, printed []byte, err *PatchError) {
+	start := p.pos
+	body := p.data[start+1:]
+	end := bytes.IndexByte(body, '"')
+	if end < 0 {
+		return nil, nil, fault("unterminated string at byte %d", start)
+	}
+	if plain := body[:end]; bytes.IndexByte(plain, '\\') < 0 {
+		p.pos += end + 2
+		return plain, p.data[start:p.pos], checkText(plain)
+	}
+	return p.escapedString()
+}
+
+// checkText refuses what no JSON string holds unescaped.
+func checkText(s []byte) *PatchError {
+	for _, c := range s {
+		if c < ' ' {
+			return fault("control character in a string")
+		}
+	}
+	if !utf8.Valid(s) {
+		return fault("invalid UTF-8")
+	}
+	return nil
+}
+
+func (p *parser) escapedString() (said, printed []byte, err *PatchError) {
+	p.pos++
+	for {
+		rest := p.data[p.pos:]
+		n := bytes.IndexAny(rest, `"\`)
+		if n < 0 {
+			return nil, nil, fault("unterminated string")
+		}
+		if err := checkText(rest[:n]); err != nil {
+			return nil, nil, err
+		}
+		said = append(said, rest[:n]...)
+		p.pos += n + 1
+		if rest[n] == '"' {
+			return said, quote(said), nil
+		}
+		if said, err = p.escape(said); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// escape reads what follows a backslash.
+func (p *parser) escape(said []byte) ([]byte, *PatchError) {
+	if p.pos == len(p.data) {
+		return nil, fault("unterminated string")
+	}
+	c := p.data[p.pos]
+	p.pos++
+	switch c {
+	case '"', '\\', '/':
+		return append(said, c), nil
+	case 'b':
+		return append(said, '\b'), nil
+	case 'f':
+		return append(said, '\f'), nil
+	case 'n':
+		return append(said, '\n'), nil
+	case 'r':
+		return append(said, '\r'), nil
+	case 't':
+		return append(said, '\t'), nil
+	case 'u':
+		r, ok := p.hex()
+		switch {
+		case !ok:
+			return nil, fault("bad escape in a string")
+		case r == 0:
+			return nil, fault(`\u0000 in a string`)
+		case !utf16.IsSurrogate(r):
+			return utf8.AppendRune(said, r), nil
+		}
+		if p.take('\\') && p.take('u') {
+			if low, ok := p.hex(); ok {
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					return utf8.AppendRune(said, r), nil
+				}
+			}
+		}
+		return nil, fault("lone surrogate in a string")
+	}
+	return nil, fault("bad escape in a string")
+}
+
+// hex reads four hexadecimal digits.
+func (p *parser) hex() (rune, bool) {
+	if p.pos+4 > len(p.data) {
+		return 0, false
+	}
+	var r rune
+	for _, c := range p.data[p.pos : p.pos+4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	p.pos += 4
+	return r, true
+}
+
+// quote prints a string as jsonb does.
+func quote(s []byte) []byte {
+	q := make([]byte, 0, len(s)+8)
+	q = append(q, '"')
+	for _, c := range s {
+		switch c {
+		case '"', '\\':
+			q = append(q, '\\', c)
+		case '\b':
+			q = append(q, `\b`...)
+		case '\f':
+			q = append(q, `\f`...)
+		case '\n':
+			q = append(q, `\n`...)
+		case '\r':
+			q = append(q, `\r`...)
+		case '\t':
+			q = append(q, `\t`...)
+		default:
+			if c < ' ' {
+				q = fmt.Appendf(q, `\u%04x`, c)
+			} else {
+				q = append(q, c)
+			}
+		}
+	}
+	return append(q, '"')
+}
+
+// number reads a number, and prints it as jsonb does if the parser is asked
+// to: exponents expanded, every other digit kept.
+func (p *parser) number() (value, *PatchError) {
+	start := p.pos
+	negative := p.take('-')
+	whole := p.digitsAt()
+	var fraction, exponent []byte
+	ok := len(whole) == 1 || len(whole) > 1 && whole[0] != '0'
+	if p.take('.') {
+		fraction = p.digitsAt()
+		ok = ok && len(fraction) > 0
+	}
+	down := false
+	if p.take('e') || p.take('E') {
+		if down = p.take('-'); !down {
+			p.take('+')
+		}
+		exponent = p.digitsAt()
+		ok = ok && len(exponent) > 0
+	}
+	if !ok {
+		return value{}, fault("not JSON at byte %d", start)
+	}
+	text := p.data[start:p.pos]
+	if p.digits == 0 {
+		return value{kind: scalar, text: text}, nil
+	}
+	shift, err := strconv.Atoi(string(exponent))
+	if exponent == nil {
+		shift = 0
+	} else if err != nil {
+		shift = len(text) + p.digits + 1 // far beyond any limit
+	}
+	if down {
+		shift = -shift
+	}
+	// The decimal point stands after so many of the digits, or before them.
+	point := len(whole) + shift
+	scale := max(0, len(fraction)-shift)
+	if exponent != nil && max(point, 1)+scale > p.digits {
+		return value{}, fault("number that expands to more than %d digits", p.digits)
+	}
+	if point > numericWhole || scale > numericScale {
+		return value{}, fault("number with more digits than PostgreSQL keeps")
+	}
+	zero := bytes.IndexAny(whole, "123456789") < 0 && bytes.IndexAny(fraction, "123456789") < 0
+	if exponent == nil && !(negative && zero) {
+		return value{kind: scalar, text: text}, nil
+	}
+	return value{kind: scalar, text: printNumber(negative && !zero, slices.Concat(whole, fraction), point, scale)}, nil
+}
+
+func (p *parser) digitsAt() []byte {
+	start := p.pos
+	for p.pos < len(p.data) && '0' <= p.data[p.pos] && p.data[p.pos] <= '9' {
+		p.pos++
+	}
+	return p.data[start:p.pos]
+}
+
+// printNumber prints digits with the point after so many of them, which may
+// be less than none or more than there are, and with scale digits behind it.
+func printNumber(negative bool, digits []byte, point, scale int) []byte {
+	out := make([]byte, 0, max(point, 1)+scale+2)
+	if negative {
+		out = append(out, '-')
+	}
+	digit := func(i int) byte {
+		if i < 0 || i >= len(digits) {
+			return '0'
+		}
+		return digits[i]
+	}
+	first := 0
+	for first < point-1 && digit(first) == '0' {
+		first++
+	}
+	for i := min(first, point-1); i < point; i++ {
+		out = append(out, digit(i))
+	}
+	if scale > 0 {
+		out = append(out, '.')
+		for i := point; i < point+scale; i++ {
+			out = append(out, digit(i))
+		}
+	}
+	return out
+}

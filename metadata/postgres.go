@@ -1,0 +1,159 @@
+package metadata
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jmoiron/sqlx"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/lock"
+)
+
+// DB is a host's connection pool: pgx's, or database/sql's (sqlx's) opened
+// with pgx's driver.
+type DB interface {
+	*pgxpool.Pool | *sql.DB | *sqlx.DB
+}
+
+// Postgres is a [MetadataStore] in a table of a PostgreSQL database.
+//
+// Its methods are safe for concurrent use. Views of it, such as that of
+// [Postgres.Privileged], are cheap and share everything with it.
+type Postgres struct {
+	documents
+	*postgres
+}
+
+var _ MetadataStore = (*Postgres)(nil)
+
+// NewPostgres makes a store on a host's pool. It asks the server nothing: what is
+// missing there is told by the first operation ([ErrSchema]). The error
+// matches [ErrInvalidOptions].
+func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
+	opened, err := pgdb.Open(db)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
+	}
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	pg := &postgres{db: opened, options: &o, sql: newStatements(&o.Table)}
+	pg.defaultTable = opts == nil || opts.Table.Name == ""
+	pg.queue.lines = map[lineKey]*line{}
+	pg.queue.closing = make(chan struct{})
+	return &Postgres{documents{engine: pg, options: &o}, pg}, nil
+}
+
+// Privileged is a view of the store that may change protected keys.
+func (p *Postgres) Privileged() *Postgres {
+	view := *p
+	view.privileged = true
+	return &view
+}
+
+// IfVersion is a view of the store whose writes fail with [ErrConflict],
+// changing nothing, unless the document is of this version when they come to
+// it. Version 0 is that of a document about to be created.
+func (p *Postgres) IfVersion(version int64) *Postgres {
+	view := *p
+	view.version = &version
+	return &view
+}
+
+// Close refuses what comes after it with [ErrClosed], ends the waiting of
+// those who wait for a document's lock, and returns when no statement of a
+// write is on its way. It leaves the pool open. Closing again does nothing.
+func (p *Postgres) Close() { p.queue.close() }
+
+// postgres is the engine behind a [Postgres] and its views.
+type postgres struct {
+	db      pgdb.DB
+	options *Options
+	sql     statements
+	queue   queue
+
+	defaultTable bool // which Migrate creates
+}
+
+// statements are the SQL of one table.
+type statements struct {
+	get, merge, insert statement
+	taking, under      gates
+}
+
+func newStatements(t *Table) statements {
+	return statements{
+		get:    t.expand(getSQL),
+		merge:  t.expand(mergeSQL),
+		insert: t.expand(insertSQL),
+		taking: newGates(t, tryLockSQL, "true"),
+		under:  newGates(t, shareGuardSQL, stillHeldSQL),
+	}
+}
+
+const getSQL = `SELECT {row} FROM {table} AS t WHERE {match}`
+
+func (p *postgres) get(ctx context.Context, id string) (Document, error) {
+	if p.queue.isClosed() {
+		return Document{}, ErrClosed
+	}
+	doc, err := p.read(ctx, p.db, p.sql.get, p.sql.get.args(id), id)
+	return doc, p.failure(err, false)
+}
+
+// read runs a statement that returns {row}.
+func (p *postgres) read(ctx context.Context, q pgdb.Querier, s statement, args []any, id string, more ...any) (Document, error) {
+	doc := Document{ID: id}
+	var updated nullTime
+	err := q.QueryRow(ctx, append([]any{(*[]byte)(&doc.Metadata), &doc.Version, &updated.at}, more...), s.text, args...)
+	if errors.Is(err, pgdb.ErrNoRows) {
+		return Document{}, ErrNotFound
+	}
+	doc.UpdatedAt = updated.time()
+	return doc, err
+}
+
+// failure says in this package's terms what an error of the database means.
+// sent says that the statement could have committed.
+func (p *postgres) failure(err error, sent bool) error {
+	switch code, class := pgdb.Code(err), pgdb.Class(err); {
+	case err == nil:
+		return nil
+	case sent && pgdb.Uncertain(err):
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	case code == "" || isOurs(err):
+		return err
+	case code == "42P01", code == "42703", code == "42883", code == "42804", code == "42846", code == "3F000":
+		return fmt.Errorf("%w: %w; run Migrate, or look at Options.Table", ErrSchema, err)
+	case code == "42501", !isSystem(class):
+		var e *pgdb.Error
+		errors.As(err, &e)
+		return &RejectedError{SQLState: e.Code, Schema: e.Schema, Table: e.Table, Constraint: e.Constraint, Cause: err}
+	}
+	return fmt.Errorf("metadata: %w", err)
+}
+
+// isSystem reports whether errors of a class are about the server's state, not
+// about the data.
+func isSystem(class string) bool {
+	switch class {
+	case "08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "XX":
+		return true
+	}
+	return false
+}
+
+// isOurs reports whether an error has been through failure already.
+func isOurs(err error) bool {
+	for _, ours := range []error{ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, lock.ErrBusy, lock.ErrLost} {
+		if errors.Is(err, ours) {
+			return true
+		}
+	}
+	return false
+}

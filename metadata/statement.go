@@ -1,0 +1,77 @@
+package metadata
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A statement is a SQL text for one [Table], with its arguments' places:
+//
+//	$1       the id or ids
+//	$2 …     the values of the table's scopes
+//	{1} …    what the statement takes besides
+//
+// In the texts, {table}, {id}, {column} and so on stand for the quoted names.
+type statement struct {
+	text   string
+	scopes []any
+}
+
+// args are the arguments in the order of their places.
+func (s *statement) args(id any, rest ...any) []any {
+	args := make([]any, 0, 1+len(s.scopes)+len(rest))
+	args = append(args, id)
+	args = append(args, s.scopes...)
+	return append(args, rest...)
+}
+
+// expand makes the statements of a table. It is the only place in which SQL is
+// put together, and it takes names through quoteName only.
+func (t *Table) expand(text string) statement {
+	match := fmt.Sprintf("t.%s = $1::text::%s", quoteName(t.ID), t.IDType.sql())
+	version, updated, bump := "0::bigint", "NULL::timestamptz", ""
+	var columns, values, within strings.Builder // of an INSERT, and of a WHERE
+	var scopes []any
+	for i, s := range t.Scope {
+		place := fmt.Sprintf("$%d::text::%s", i+2, s.Type.sql())
+		fmt.Fprintf(&within, " AND t.%s = %s", quoteName(s.Column), place)
+		fmt.Fprintf(&columns, ", %s", quoteName(s.Column))
+		fmt.Fprintf(&values, ", %s", place)
+		scopes = append(scopes, s.Value)
+	}
+	if t.Version != "" {
+		name := quoteName(t.Version)
+		version = fmt.Sprintf("coalesce(t.%s, 0)::bigint", name)
+		bump += fmt.Sprintf(", %s = coalesce(t.%s, 0) + {1}::bigint", name, name)
+		columns.WriteString(", " + name)
+		values.WriteString(", 0")
+	}
+	if t.UpdatedAt != "" {
+		name := quoteName(t.UpdatedAt)
+		updated = "t." + name
+		bump += fmt.Sprintf(", %s = clock_timestamp()", name)
+		columns.WriteString(", " + name)
+		values.WriteString(", clock_timestamp()")
+	}
+	pairs := []string{
+		"{table}", t.qualify(t.Name),
+		"{id}", quoteName(t.ID),
+		"{idtype}", t.IDType.sql(),
+		"{column}", quoteName(t.Column),
+		"{merge}", t.qualify(mergeFunction),
+		"{match}", match + within.String(),
+		"{within}", within.String(),
+		"{row}", fmt.Sprintf("coalesce(t.%s, '{}') AS metadata, %s AS version, %s AS updated_at", quoteName(t.Column), version, updated),
+		"{bump}", bump, // by {1}
+		"{columns}", columns.String(),
+		"{values}", values.String(),
+		"{version}", version,
+		"{updated}", updated,
+	}
+	text = strings.NewReplacer(pairs...).Replace(text)
+	var places []string
+	for i := 1; i <= 6; i++ {
+		places = append(places, fmt.Sprintf("{%d}", i), fmt.Sprintf("$%d", 1+len(t.Scope)+i))
+	}
+	return statement{strings.NewReplacer(places...).Replace(text), scopes}
+}

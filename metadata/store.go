@@ -1,0 +1,54 @@
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// MetadataStore keeps one JSON document for each id. It is what a host
+// programs against, and fakes with a [Memory]. All methods are safe for
+// concurrent use.
+//
+// Implementations: [Postgres] and [Memory]. One of your own can be checked by
+// the suite in package storetest.
+type MetadataStore interface {
+	// Get returns the document as it is now, or [ErrNotFound]. It does not
+	// wait for anybody who holds the document's lock.
+	Get(ctx context.Context, id string) (Document, error)
+
+	// Merge applies a JSON merge patch (RFC 7396) and returns the document
+	// after this patch. Members of the patch replace those of the document,
+	// null removes, objects are merged in depth, arrays are replaced whole.
+	// The patch must be an object. One that changes nothing writes nothing.
+	//
+	// A nil error means that the patch is in the document for good, exactly
+	// once; any other, that it was not applied, unless the error matches
+	// [ErrUnknownOutcome]. Merge waits for those who hold the document's lock
+	// until ctx ends.
+	Merge(ctx context.Context, id string, patch json.RawMessage) (Document, error)
+
+	// Update reads the document, has decide make a patch of it, and applies
+	// that as Merge does, while nobody else can write the document. An error
+	// of decide is returned as it is, and nothing is changed; a nil patch
+	// changes nothing either.
+	//
+	// decide runs at most once, on the caller's goroutine, while others wait:
+	// it should be quick, and must not write the same document by itself.
+	Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error)
+}
+
+// Document is one document as it was at one moment.
+type Document struct {
+	ID       string
+	Metadata json.RawMessage // as PostgreSQL prints a jsonb; the caller owns it
+
+	// Version counts the changes since the document was created: the patch
+	// that led to version n was applied to version n-1. It is 0 where the
+	// table has no such column.
+	Version int64
+
+	// UpdatedAt is when the server made the last change. It is zero where the
+	// table has no such column.
+	UpdatedAt time.Time
+}

@@ -1,0 +1,369 @@
+// Package storetest is the conformance suite of [metadata.MetadataStore]: what
+// every implementation promises, whatever it is built on.
+//
+//	func TestConformance(t *testing.T) {
+//		storetest.Run(t, func(t testing.TB) metadata.MetadataStore { return mystore.New() })
+//	}
+package storetest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/lockstore/metadata"
+)
+
+// Run checks a store. Every test asks open for one, in which writes create the
+// documents they miss, with the limits of [metadata.Options]; open arranges
+// for its end by t.Cleanup. Stores opened within one run may share their
+// documents: each test uses ids of its own.
+func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
+	for _, c := range []struct {
+		name string
+		test func(*suite)
+	}{
+		{"MissingDocumentIsNotFound", (*suite).missing},
+		{"MergeCreatesMergesAndReturns", (*suite).merge},
+		{"MergeFollowsRFC7396", (*suite).rfc7396},
+		{"MergeIsExact", (*suite).exact},
+		{"UnchangingPatchWritesNothing", (*suite).unchanging},
+		{"InvalidPatchIsRefused", (*suite).invalidPatch},
+		{"InvalidIDIsRefused", (*suite).invalidID},
+		{"DocumentsAreIndependent", (*suite).independent},
+		{"AnswersAreTheCallers", (*suite).answersAreTheCallers},
+		{"UpdateReadsDecidesAndPatches", (*suite).update},
+		{"UpdateErrorChangesNothing", (*suite).updateError},
+		{"UpdatePanicChangesNothing", (*suite).updatePanic},
+		{"ConcurrentMergesAreAllKept", (*suite).concurrentMerges},
+		{"ConcurrentUpdatesAreAllKept", (*suite).concurrentUpdates},
+		{"EndedContextChangesNothing", (*suite).endedContext},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(&suite{t, t.Context(), open(t)}) })
+	}
+}
+
+type suite struct {
+	*testing.T
+	ctx   context.Context
+	store metadata.MetadataStore
+}
+
+// id is the document of the running test.
+func (s *suite) id(more ...any) string { return s.Name() + fmt.Sprint(more...) }
+
+func (s *suite) must(doc metadata.Document, err error) metadata.Document {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("unexpected error: %v", err)
+	}
+	return doc
+}
+
+func (s *suite) wantError(err, want error) {
+	s.Helper()
+	if !errors.Is(err, want) {
+		s.Errorf("error is %v, want one that matches %v", err, want)
+	}
+}
+
+// wantText compares to the byte.
+func (s *suite) wantText(doc metadata.Document, want string) {
+	s.Helper()
+	if string(doc.Metadata) != want {
+		s.Errorf("document is %s, want %s", doc.Metadata, want)
+	}
+}
+
+func (s *suite) merged(id, patch string) metadata.Document {
+	s.Helper()
+	return s.must(s.store.Merge(s.ctx, id, json.RawMessage(patch)))
+}
+
+func (s *suite) got(id string) metadata.Document {
+	s.Helper()
+	return s.must(s.store.Get(s.ctx, id))
+}
+
+func (s *suite) missing() {
+	_, err := s.store.Get(s.ctx, s.id())
+	s.wantError(err, metadata.ErrNotFound)
+}
+
+func (s *suite) merge() {
+	first := s.merged(s.id(), `{"name":"Ada","tags":["a","b"]}`)
+	s.wantText(first, `{"name": "Ada", "tags": ["a", "b"]}`)
+	second := s.merged(s.id(), `{"name":null,"tags":["c"],"at":{"home":true}}`)
+	s.wantText(second, `{"at": {"home": true}, "tags": ["c"]}`)
+	if first.ID != s.id() || first.Version != 1 || second.Version != 2 {
+		s.Errorf("versions are %d and %d, want 1 and 2", first.Version, second.Version)
+	}
+	if first.UpdatedAt.IsZero() || second.UpdatedAt.Before(first.UpdatedAt) {
+		s.Errorf("times are %v and %v", first.UpdatedAt, second.UpdatedAt)
+	}
+	got := s.got(s.id())
+	if !got.UpdatedAt.Equal(second.UpdatedAt) {
+		s.Errorf("Get says %v, Merge said %v", got.UpdatedAt, second.UpdatedAt)
+	}
+	got.UpdatedAt = second.UpdatedAt
+	if !reflect.DeepEqual(got, second) {
+		s.Errorf("Get returns %+v, Merge returned %+v", got, second)
+	}
+}
+
+// rfc7396 is Appendix A of the RFC, as far as both sides are objects.
+func (s *suite) rfc7396() {
+	for i, c := range []struct{ target, patch, want string }{
+		{`{"a":"b"}`, `{"a":"c"}`, `{"a": "c"}`},
+		{`{"a":"b"}`, `{"b":"c"}`, `{"a": "b", "b": "c"}`},
+		{`{"a":"b"}`, `{"a":null}`, `{}`},
+		{`{"a":"b","b":"c"}`, `{"a":null}`, `{"b": "c"}`},
+		{`{"a":["b"]}`, `{"a":"c"}`, `{"a": "c"}`},
+		{`{"a":"c"}`, `{"a":["b"]}`, `{"a": ["b"]}`},
+		{`{"a":{"b":"c"}}`, `{"a":{"b":"d","c":null}}`, `{"a": {"b": "d"}}`},
+		{`{"a":[{"b":"c"}]}`, `{"a":[1]}`, `{"a": [1]}`},
+		{`{}`, `{"a":{"bb":{"ccc":null}}}`, `{"a": {"bb": {}}}`},
+	} {
+		id := s.id(i)
+		s.merged(id, c.target)
+		s.wantText(s.merged(id, c.patch), c.want)
+		s.wantText(s.got(id), c.want)
+	}
+}
+
+func (s *suite) exact() {
+	for i, c := range []struct{ patch, want string }{
+		{`{"n":12345678901234567890.12345678901234567890}`, `{"n": 12345678901234567890.12345678901234567890}`},
+		{`{"n":9007199254740993,"m":1.10,"z":-0}`, `{"m": 1.10, "n": 9007199254740993, "z": 0}`},
+		{`{"n":1e3,"m":1.5E-2,"k":-2.50e+1,"z":0.0e1}`, `{"k": -25.0, "m": 0.015, "n": 1000, "z": 0}`},
+		{`{"a":[null,{"b":null,"a":[]}]}`, `{"a": [null, {"a": [], "b": null}]}`},
+		{`{"long key":1,"b":2,"aa":3,"é":4}`, `{"b": 2, "aa": 3, "é": 4, "long key": 1}`},
+		{`{"s":"\u00e9\/\"\\\b\f\n\r\t\u0001\u007f😀\ud83d\ude00"}`, "{\"s\": \"é/\\\"\\\\\\b\\f\\n\\r\\t\\u0001\u007f😀😀\"}"},
+		{`{"":{"":0}}`, `{"": {"": 0}}`},
+	} {
+		id := s.id(i)
+		s.wantText(s.merged(id, c.patch), c.want)
+		s.wantText(s.got(id), c.want)
+		s.wantText(s.merged(id, `{"other":{}}`), s.object(c.want, `"other": {}`))
+	}
+}
+
+// object inserts a member where jsonb has it: behind all shorter keys.
+func (s *suite) object(text, member string) string {
+	if at := strings.Index(text, `, "long key"`); at >= 0 {
+		return text[:at] + ", " + member + text[at:]
+	}
+	return strings.TrimSuffix(text, "}") + ", " + member + "}"
+}
+
+func (s *suite) unchanging() {
+	before := s.merged(s.id(), `{"a":{"b":[1,{"c":null}]},"n":1.0}`)
+	for _, patch := range []string{`{}`, `{"x":null}`, `{"a":{}}`, `{"a":{"b":[1,{"c":null}],"x":null}}`, `{"n":1.0}`} {
+		after := s.merged(s.id(), patch)
+		if after.Version != before.Version || !after.UpdatedAt.Equal(before.UpdatedAt) {
+			s.Errorf("%s led from version %d to %d", patch, before.Version, after.Version)
+		}
+		s.wantText(after, string(before.Metadata))
+	}
+}
+
+func (s *suite) invalidPatch() {
+	before := s.merged(s.id(), `{"a":1}`)
+	deep := strings.Repeat(`{"a":`, 64) + "{}" + strings.Repeat("}", 64)
+	for _, c := range []struct{ patch, path string }{
+		{``, "$"}, {`null`, "$"}, {`[1]`, "$"}, {`"a"`, "$"}, {`{"a":1`, "$"}, {`{"a":1} x`, "$"},
+		{`{"b":{"c":[0,"\u0000"]}}`, "$.b.c[1]"},
+		{`{"b":"\ud800"}`, "$.b"}, {"{\"b\":\"\xff\"}", "$.b"},
+		{`{"b":1,"b":1}`, "$.b"},
+		{`{"b":[1e131071]}`, "$.b[0]"}, {`{"b":1e-5000}`, "$.b"}, {`{"b":1e99999999999999999999}`, "$.b"},
+		{deep, "$" + strings.Repeat(".a", 64)},
+		{`{"b":` + strings.Repeat("[", 500_000), "$.b" + strings.Repeat("[0]", 63)},
+	} {
+		_, err := s.store.Merge(s.ctx, s.id(), json.RawMessage(c.patch))
+		s.wantError(err, metadata.ErrInvalidPatch)
+		var patchErr *metadata.PatchError
+		if !errors.As(err, &patchErr) || patchErr.Path != c.path || patchErr.Reason == "" {
+			s.Errorf("error for %.40q is %v, want a PatchError at %s", c.patch, err, c.path)
+		}
+		_, err = s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) {
+			return json.RawMessage(c.patch), nil
+		})
+		s.wantError(err, metadata.ErrInvalidPatch)
+	}
+	_, err := s.store.Merge(s.ctx, s.id(), json.RawMessage(`{"b":"`+strings.Repeat("x", 1<<20)+`"}`))
+	s.wantError(err, metadata.ErrTooLarge)
+	s.wantText(s.got(s.id()), string(before.Metadata))
+}
+
+func (s *suite) invalidID() {
+	for _, id := range []string{"", "a\x00b", "\xff", strings.Repeat("x", 1<<20)} {
+		_, err := s.store.Get(s.ctx, id)
+		s.wantError(err, metadata.ErrInvalidID)
+		_, err = s.store.Merge(s.ctx, id, json.RawMessage(`{"a":1}`))
+		s.wantError(err, metadata.ErrInvalidID)
+		_, err = s.store.Update(s.ctx, id, func(metadata.Document) (json.RawMessage, error) { return nil, nil })
+		s.wantError(err, metadata.ErrInvalidID)
+	}
+	for i, odd := range []string{"'; DROP TABLE users; --", `"`, "$1", "%", "\\", "é😀", " "} {
+		patch := fmt.Sprintf(`{"i":%d}`, i)
+		s.merged(odd, patch)
+		s.wantText(s.got(odd), fmt.Sprintf(`{"i": %d}`, i))
+	}
+}
+
+func (s *suite) independent() {
+	s.merged(s.id("a"), `{"a":1}`)
+	s.merged(s.id("b"), `{"b":2}`)
+	s.wantText(s.got(s.id("a")), `{"a": 1}`)
+	s.wantText(s.got(s.id("b")), `{"b": 2}`)
+}
+
+func (s *suite) answersAreTheCallers() {
+	patch := json.RawMessage(`{"a":"value"}`)
+	doc := s.must(s.store.Merge(s.ctx, s.id(), patch))
+	for i := range patch {
+		patch[i] = 'x'
+	}
+	for i := range doc.Metadata {
+		doc.Metadata[i] = 'y'
+	}
+	got := s.got(s.id())
+	s.wantText(got, `{"a": "value"}`)
+	for i := range got.Metadata {
+		got.Metadata[i] = 'z'
+	}
+	s.wantText(s.got(s.id()), `{"a": "value"}`)
+}
+
+func (s *suite) update() {
+	decide := func(doc metadata.Document) (json.RawMessage, error) {
+		var counted struct{ N int }
+		if err := json.Unmarshal(doc.Metadata, &counted); err != nil {
+			return nil, err
+		}
+		return json.RawMessage(fmt.Sprintf(`{"N":%d}`, counted.N+1)), nil
+	}
+	for n := range 3 {
+		doc := s.must(s.store.Update(s.ctx, s.id(), decide))
+		s.wantText(doc, fmt.Sprintf(`{"N": %d}`, n+1))
+		if doc.Version != int64(n+1) {
+			s.Errorf("version is %d, want %d", doc.Version, n+1)
+		}
+	}
+	doc := s.must(s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) { return nil, nil }))
+	s.wantText(doc, `{"N": 3}`)
+}
+
+func (s *suite) updateError() {
+	s.merged(s.id(), `{"a":1}`)
+	enough := errors.New("enough")
+	for _, id := range []string{s.id(), s.id("missing")} {
+		_, err := s.store.Update(s.ctx, id, func(metadata.Document) (json.RawMessage, error) {
+			return json.RawMessage(`{"a":2}`), enough
+		})
+		s.wantError(err, enough)
+	}
+	s.wantText(s.got(s.id()), `{"a": 1}`)
+	_, err := s.store.Get(s.ctx, s.id("missing"))
+	s.wantError(err, metadata.ErrNotFound)
+}
+
+func (s *suite) updatePanic() {
+	s.merged(s.id(), `{"a":1}`)
+	func() {
+		defer func() {
+			if recover() == nil {
+				s.Error("the panic ended in Update")
+			}
+		}()
+		s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) { panic("decide") })
+	}()
+	s.wantText(s.merged(s.id(), `{"b":2}`), `{"a": 1, "b": 2}`)
+}
+
+// writers runs fn in n goroutines at once.
+func (s *suite) writers(n int, fn func(i int) (metadata.Document, error)) []metadata.Document {
+	docs := make([]metadata.Document, n)
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		wg.Go(func() {
+			<-start
+			doc, err := fn(i)
+			if err != nil {
+				s.Errorf("writer %d: %v", i, err)
+			}
+			docs[i] = doc
+		})
+	}
+	close(start)
+	wg.Wait()
+	return docs
+}
+
+func (s *suite) concurrentMerges() {
+	const n = 64
+	docs := s.writers(n, func(i int) (metadata.Document, error) {
+		return s.store.Merge(s.ctx, s.id(), json.RawMessage(fmt.Sprintf(`{"w%d":%d,"last":%d}`, i, i, i)))
+	})
+	s.history(docs, func(i int) string { return fmt.Sprintf(`{"w%d":%d,"last":%d}`, i, i, i) })
+}
+
+func (s *suite) concurrentUpdates() {
+	const n = 16
+	docs := s.writers(n, func(i int) (metadata.Document, error) {
+		if i%2 == 0 {
+			return s.store.Merge(s.ctx, s.id(), json.RawMessage(fmt.Sprintf(`{"w%d":1}`, i)))
+		}
+		return s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) {
+			return json.RawMessage(fmt.Sprintf(`{"w%d":1}`, i)), nil
+		})
+	})
+	s.history(docs, func(i int) string { return fmt.Sprintf(`{"w%d":1}`, i) })
+}
+
+// history checks that the answers, in the order of their versions, are what
+// the patches make of each other from nothing, and that the last is stored.
+func (s *suite) history(docs []metadata.Document, patch func(i int) string) {
+	byVersion := map[int64]int{}
+	for i, doc := range docs {
+		byVersion[doc.Version] = i
+	}
+	if len(byVersion) != len(docs) {
+		s.Fatalf("%d answers have %d versions", len(docs), len(byVersion))
+	}
+	text := json.RawMessage(`{}`)
+	for v := range docs {
+		i, ok := byVersion[int64(v+1)]
+		if !ok {
+			s.Fatalf("nobody was given version %d", v+1)
+		}
+		var err error
+		if text, err = metadata.MergePatch(text, json.RawMessage(patch(i))); err != nil {
+			s.Fatal(err)
+		}
+		s.wantText(docs[i], string(text))
+	}
+	s.wantText(s.got(s.id()), string(text))
+}
+
+func (s *suite) endedContext() {
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	why := errors.New("why")
+	cancel(why)
+	_, err := s.store.Merge(ctx, s.id(), json.RawMessage(`{"a":1}`))
+	s.wantError(err, context.Canceled)
+	s.wantError(err, why)
+	_, err = s.store.Update(ctx, s.id(), func(metadata.Document) (json.RawMessage, error) {
+		s.Error("decide was called")
+		return nil, nil
+	})
+	s.wantError(err, why)
+	_, err = s.store.Get(s.ctx, s.id())
+	s.wantError(err, metadata.ErrNotFound)
+}

@@ -1,0 +1,206 @@
+package metadata
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"example.com/lockstore/lock"
+)
+
+// Table says where in the database the documents are. The zero value is the
+// default table lockstore_metadata, found by the search path, with versions
+// and times, in which writes create the documents they miss. A Table with
+// nothing but a Schema is the default table in that schema.
+//
+// A host's own table needs a unique id and a jsonb column; NULL in it counts
+// as an empty document. Triggers, constraints, row-level security and
+// partitions work as for any other UPDATE.
+type Table struct {
+	Schema string // empty: found by the search path
+	Name   string
+
+	ID     string // the id's column; empty: "id"
+	IDType Type   // the id column's type; Text if it is not one of the others
+
+	Column    string // the jsonb column; empty: "metadata"
+	Version   string // a bigint column that counts changes; empty: there is none
+	UpdatedAt string // a timestamptz column; empty: there is none
+
+	// Create makes writes insert the rows they miss, and allows Delete, which
+	// removes rows. Without it the rows are the host's: writes of a missing
+	// one fail with [ErrNotFound].
+	Create bool
+
+	// Scope restricts the store to the rows in which these columns have these
+	// values, such as those of one tenant. It is part of the lock's key.
+	Scope []Scope
+}
+
+// Scope is one condition of a [Table]: that a column has a value.
+type Scope struct {
+	Column string
+	Type   Type
+	Value  string
+}
+
+// Type is the type of a column that identifies rows.
+type Type string
+
+const (
+	Text   Type = "" // text, varchar and domains over them
+	UUID   Type = "uuid"
+	BigInt Type = "bigint" // and the smaller integers
+)
+
+// DefaultTable is the name of the table that [Postgres.Migrate] creates.
+const DefaultTable = "lockstore_metadata"
+
+// MaxIDLen is the longest id, in bytes.
+const MaxIDLen = 512
+
+// maxScopeLen bounds the values of all scopes, so that a lock's key has room
+// for them.
+const maxScopeLen = 128
+
+func (t Table) withDefaults() (Table, error) {
+	if t.Name == "" {
+		if t.ID+string(t.IDType)+t.Column+t.Version+t.UpdatedAt != "" {
+			return t, fmt.Errorf("%w: Table without a Name", ErrInvalidOptions)
+		}
+		t.Name, t.Version, t.UpdatedAt, t.Create = DefaultTable, "version", "updated_at", true
+		if t.Scope != nil {
+			return t, fmt.Errorf("%w: the default table has no columns for a Scope", ErrInvalidOptions)
+		}
+	}
+	if t.ID == "" {
+		t.ID = "id"
+	}
+	if t.Column == "" {
+		t.Column = "metadata"
+	}
+	t.Scope = slices.Clone(t.Scope)
+	names := []string{t.Name, t.ID, t.Column}
+	for _, optional := range []string{t.Schema, t.Version, t.UpdatedAt} {
+		if optional != "" {
+			names = append(names, optional)
+		}
+	}
+	scopes := 0
+	for i, s := range t.Scope {
+		names = append(names, s.Column)
+		value, problem := s.Type.canonical(s.Value)
+		if scopes += len(value); problem == "" && scopes > maxScopeLen {
+			problem = fmt.Sprintf("longer than %d bytes", maxScopeLen)
+		}
+		if problem != "" {
+			return t, fmt.Errorf("%w: value of scope %q: %s", ErrInvalidOptions, s.Column, problem)
+		}
+		t.Scope[i].Value = value
+	}
+	for _, name := range names {
+		if problem := checkName(name); problem != "" {
+			return t, fmt.Errorf("%w: identifier %.80q %s", ErrInvalidOptions, name, problem)
+		}
+	}
+	if t.IDType.sql() == "" {
+		return t, fmt.Errorf("%w: type %.80q", ErrInvalidOptions, t.IDType)
+	}
+	return t, nil
+}
+
+// checkName says what keeps a name from being an identifier
+// (PostgreSQL documentation, section 4.1.1), or nothing.
+func checkName(name string) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case len(name) > 63:
+		return "is longer than 63 bytes"
+	case strings.IndexByte(name, 0) >= 0:
+		return "contains NUL"
+	case !utf8.ValidString(name):
+		return "is not valid UTF-8"
+	}
+	return ""
+}
+
+// quoteName is the only way of a name into SQL.
+func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// qualify quotes the name of something in the table's schema.
+func (t *Table) qualify(name string) string {
+	if t.Schema == "" {
+		return quoteName(name)
+	}
+	return quoteName(t.Schema) + "." + quoteName(name)
+}
+
+// key is the lock's key of a document whose id is canonical. Processes with the
+// same namespace and the same [Table] agree on it.
+func (t *Table) key(ns lock.Namespace, id string) lock.Key {
+	parts := []string{"metadata", t.qualify(t.Name) + "." + quoteName(t.Column)}
+	for _, s := range t.Scope {
+		parts = append(parts, quoteName(s.Column)+"="+s.Value)
+	}
+	return ns.Name(append(parts, id)...)
+}
+
+// sql is the name of the type in a cast.
+func (t Type) sql() string {
+	switch t {
+	case Text:
+		return "text"
+	case UUID, BigInt:
+		return string(t)
+	}
+	return ""
+}
+
+// canonical returns the one way in which a value of this type is written, or
+// else what is wrong with it: two ways to write an id would be two lock keys.
+func (t Type) canonical(s string) (value, problem string) {
+	switch {
+	case s == "":
+		return "", "empty"
+	case len(s) > MaxIDLen:
+		return "", fmt.Sprintf("longer than %d bytes", MaxIDLen)
+	case strings.IndexByte(s, 0) >= 0:
+		return "", "contains NUL"
+	case !utf8.ValidString(s):
+		return "", "not valid UTF-8"
+	}
+	switch t {
+	case UUID:
+		if !isUUID(s) {
+			return "", "not a UUID of the form 8-4-4-4-12"
+		}
+		return strings.ToLower(s), ""
+	case BigInt:
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return "", "not a bigint"
+		}
+		return strconv.FormatInt(n, 10), ""
+	}
+	return s, ""
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if c != '-' {
+				return false
+			}
+		case !('0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'):
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,127 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/lockstore/lock"
+)
+
+// A gate is how a write makes sure of the document's lock: it takes it, for
+// its own transaction, or it writes under the tenure that its context carries.
+type gate struct {
+	open   query                // openSQL
+	save   func(d *draft) query // saveSQL
+	remove query                // removeSQL
+	closed error                // what it means that openSQL did not get in
+}
+
+// A query is a statement and its arguments.
+type query struct {
+	statement
+	args []any
+}
+
+// gates are the statements of both kinds.
+type gates struct{ open, save, remove statement }
+
+func newGates(t *Table, try, held string) gates {
+	expand := func(text string, first int) statement {
+		places := make([]any, 4)
+		for i := range places {
+			places[i] = "{" + strconv.Itoa(first+i) + "}"
+		}
+		fill := func(s string) string {
+			if strings.Contains(s, "%") {
+				return fmt.Sprintf(s, places...)
+			}
+			return s
+		}
+		return t.expand(strings.NewReplacer("{gate}", try, "{held}", fill(held)).Replace(text))
+	}
+	return gates{expand(openSQL, 1), expand(saveSQL, 3), expand(removeSQL, 1)}
+}
+
+// A write without a tenure takes the document's lock, which its transaction
+// then holds to its end.
+const tryLockSQL = `pg_try_advisory_xact_lock({1}::bigint)`
+
+func (p *postgres) taking(id string, key lock.Key) gate {
+	g := p.sql.taking
+	return gate{
+		open:   query{g.open, g.open.args(id, key.Int64())},
+		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.changes, string(d.text))} },
+		remove: query{g.remove, g.remove.args(id)},
+		closed: errTaken,
+	}
+}
+
+// A write under a tenure is stored only if the very session that the tenure
+// was given to still holds the lock: process ids are used again, so that its
+// start counts, too. It is looked up after the row has been locked, in the
+// statement that stores.
+//
+// Between this look and the end of the commit the tenure may still be lost.
+// Until then, however, the row is locked: whoever gets the lock next cannot
+// write the document before this write is in it, which is as if it had been
+// made before the loss. What he reads without writing may be older.
+//
+// That gap closes, too, where lockers do not get a key while its guard is
+// shared: the same 64 bits as two integers, another key to the server. Writes
+// under a tenure share the guard before they look, and to the end of their
+// transaction.
+const (
+	shareGuardSQL = `pg_try_advisory_xact_lock_shared({1}::int, {2}::int)`
+
+	stillHeldSQL = `EXISTS (
+		SELECT FROM pg_locks AS l, pg_stat_get_activity(%[3]s::int) AS a
+		WHERE l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted
+			AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+			AND l.classid = %[1]s::bigint::oid AND l.objid = %[2]s::bigint::oid AND l.objsubid = 1
+			AND l.pid = %[3]s::int AND a.backend_start = %[4]s::text::timestamptz)`
+)
+
+func (p *postgres) under(b lock.Backend, id string, key lock.Key) gate {
+	g := p.sql.under
+	high, low := uint32(key.Int64()>>32), uint32(key.Int64())
+	session := []any{int64(high), int64(low), int32(b.PID), b.Start.UTC().Format(time.RFC3339Nano)}
+	return gate{
+		open: query{g.open, g.open.args(id, int32(high), int32(low))},
+		save: func(d *draft) query {
+			return query{g.save, g.save.args(id, append([]any{d.changes, string(d.text)}, session...)...)}
+		},
+		remove: query{g.remove, g.remove.args(id, session...)},
+		closed: errLost,
+	}
+}
+
+// errLost says that the tenure in a write's context is over.
+var errLost = fmt.Errorf("metadata: the tenure that the context carries is over: %w", lock.ErrLost)
+
+// tenureOf returns the tenure of key that ctx carries and that a server's
+// session holds, or nil.
+func tenureOf(ctx context.Context, key lock.Key) (*lock.Held, error) {
+	held := lock.FromContext(ctx, key)
+	if held == nil {
+		return nil, nil
+	}
+	if held.Context().Err() != nil {
+		return nil, over(held)
+	}
+	if _, ok := held.Backend(key); !ok {
+		return nil, nil
+	}
+	if held.Shared() {
+		return nil, ErrSharedTenure
+	}
+	return held, nil
+}
+
+// over is the error of a tenure that has ended by itself or by Unlock.
+func over(held *lock.Held) error {
+	return errors.Join(errLost, context.Cause(held.Context()))
+}

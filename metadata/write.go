@@ -1,0 +1,197 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/lock"
+)
+
+// mergeSQL is a lone merge in one round trip: it takes the document's lock for
+// its own, implicit transaction, merges, and commits. No row means that the
+// lock is taken, that the document is missing, or that the patch changes
+// nothing; openSQL finds out which.
+//
+// A concurrent UPDATE of the row makes this one wait and then evaluate all of
+// it again with the row as it is then (PostgreSQL documentation, section
+// 13.2.1). The row must not come from a subquery, which would not be evaluated
+// again: that is how updates are lost.
+const mergeSQL = `
+UPDATE {table} AS t SET {column} = {merge}(t.{column}, {2}::text::jsonb){bump}
+WHERE {match} AND pg_try_advisory_xact_lock({3}::bigint)
+	AND {merge}(t.{column}, {2}::text::jsonb) IS DISTINCT FROM t.{column}
+RETURNING {row}`
+
+// openSQL locks the row first and then tries the document's lock. Writers of
+// one document thereby queue for its row, in the server and for as long as a
+// commit takes; that the lock is taken nevertheless means that somebody holds
+// it on purpose, perhaps for long, and he is not waited for in the server.
+//
+// The lock is tried outside the subquery because a select list is evaluated
+// before FOR UPDATE has locked the row.
+const openSQL = `
+WITH doc AS MATERIALIZED (SELECT {row} FROM {table} AS t WHERE {match} FOR NO KEY UPDATE)
+SELECT doc.*, {gate} FROM doc`
+
+const insertSQL = `
+INSERT INTO {table} ({id}, {column}{columns}) VALUES ($1::text::{idtype}, '{}'{values})
+ON CONFLICT DO NOTHING`
+
+// saveSQL stores a document whose row openSQL has locked. It returns the
+// document only if a trigger has made it another.
+const saveSQL = `
+WITH gate AS MATERIALIZED (SELECT {held} AS open),
+stored AS (
+	UPDATE {table} AS t SET {column} = new.doc{bump}
+	FROM gate, (SELECT {2}::text::jsonb AS doc OFFSET 0) AS new
+	WHERE {match} AND gate.open
+	RETURNING {version} AS version, {updated} AS updated_at,
+		CASE WHEN t.{column} IS DISTINCT FROM new.doc THEN t.{column} END AS altered
+)
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM gate LEFT JOIN stored ON true`
+
+const removeSQL = `
+WITH gate AS MATERIALIZED (SELECT {held} AS open),
+removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETURNING 1)
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::timestamptz, NULL::jsonb
+FROM gate`
+
+// errTaken says that somebody else holds the document's lock.
+var errTaken = errors.New("lock is taken")
+
+// errSuppressed says that the row was there, and that neither an error nor
+// the row came back.
+var errSuppressed = errors.New("a trigger or policy suppressed the write")
+
+// A session is where the statements of one transaction go.
+type session struct {
+	q     pgdb.Querier
+	last  func(ctx context.Context, dest []any, sql string, args ...any) error // the statement to commit with
+	bound func(context.Context) (context.Context, context.CancelFunc)          // the time of one statement
+}
+
+// mergeOne sends a merge as one statement, and reports ErrNotFound where only
+// carryOut can tell what is the matter.
+func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key lock.Key, patch []byte) (Document, error) {
+	ctx, cancel := p.bounded(ctx)
+	defer cancel()
+	s := p.sql.merge
+	return p.read(ctx, conn, s, s.args(id, 1, string(patch), key.Int64()), id)
+}
+
+// transact carries calls out in a transaction of their own.
+func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g gate, calls []*call) (decided int, err error) {
+	tx, err := conn.Begin(context.WithoutCancel(ctx))
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		ctx, cancel := p.bounded(ctx)
+		defer cancel()
+		if failed := tx.Rollback(ctx); failed != nil && p.options.Logger != nil {
+			p.options.Logger.WarnContext(ctx, "metadata: rollback failed", "error", failed)
+		}
+	}()
+	return p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded}, id, g, calls)
+}
+
+// bounded is the context of one statement, which nobody's cancellation ends.
+func (p *postgres) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), p.options.Timeout)
+}
+
+// carryOut makes the changes of calls, in order, and stores what becomes of
+// the document. It decides on as many of them as fit into one answer; when the
+// error is nil, each of these has its own document or error.
+func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, calls []*call) (decided int, err error) {
+	doc, fresh, err := p.open(ctx, s, id, g, calls[0].create)
+	if err != nil {
+		return len(calls), err
+	}
+	dr, err := newDraft(doc, fresh)
+	if err != nil {
+		return len(calls), err
+	}
+	for size := 0; decided < len(calls) && (decided == 0 || size < p.options.MaxBatchBytes); decided++ {
+		c := calls[decided]
+		c.err = c.change(dr)
+		c.doc = Document{ID: id, Metadata: dr.text, Version: dr.version, UpdatedAt: doc.UpdatedAt}
+		size += len(dr.text)
+	}
+	switch {
+	case dr.removed:
+		return decided, p.finish(ctx, s, g.remove, dr, calls[:decided])
+	case dr.changes > 0:
+		return decided, p.finish(ctx, s, g.save(dr), dr, calls[:decided])
+	case dr.fresh: // nobody wanted it after all
+		ctx, cancel := s.bound(ctx)
+		defer cancel()
+		_, err = s.q.Exec(ctx, g.remove.text, g.remove.args...)
+	}
+	return decided, err
+}
+
+// open locks the document, which it creates if it may, and reads it.
+func (p *postgres) open(ctx context.Context, s session, id string, g gate, create bool) (doc Document, fresh bool, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var free bool
+	doc, err = p.read(ctx, s.q, g.open.statement, g.open.args, id, &free)
+	if errors.Is(err, ErrNotFound) && create && p.options.Table.Create {
+		inserted, failed := s.q.Exec(ctx, p.sql.insert.text, p.sql.insert.args(id)...)
+		if failed != nil {
+			return doc, false, failed
+		}
+		fresh = inserted > 0
+		doc, err = p.read(ctx, s.q, g.open.statement, g.open.args, id, &free)
+	}
+	if err == nil && !free {
+		err = g.closed
+	}
+	return doc, fresh, err
+}
+
+// finish sends the statement that makes the changes last.
+func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls []*call) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var open, done bool
+	var version int64
+	var updated nullTime
+	var altered []byte
+	err := s.last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
+	switch {
+	case err != nil:
+		return &unsettled{err}
+	case !open:
+		return errLost
+	case !done:
+		return &RejectedError{Table: p.options.Table.Name, Cause: errSuppressed}
+	}
+	for _, c := range calls {
+		if altered != nil && c.doc.Version == dr.version {
+			c.doc.Metadata = altered
+		}
+		c.doc.Version += version - dr.version
+		c.doc.UpdatedAt = updated.time()
+	}
+	return nil
+}
+
+// unsettled marks an error of the statement that commits.
+type unsettled struct{ error }
+
+func (u *unsettled) Unwrap() error { return u.error }
+
+// nullTime reads a time that can be NULL.
+type nullTime struct{ at *time.Time }
+
+func (n nullTime) time() time.Time {
+	if n.at == nil {
+		return time.Time{}
+	}
+	return *n.at
+}
