@@ -25,6 +25,7 @@ type instance struct {
 	Bin      string
 	Port     string // names the socket; taken on TCP where listen_addresses says so
 	Password string
+	Durable  bool
 }
 
 // baseSettings hold for every server of ours.
@@ -41,6 +42,7 @@ var baseSettings = map[string]string{
 	"log_timezone":                   "UTC",
 	"timezone":                       "UTC",
 	"lc_messages":                    "C",
+	"log_checkpoints":                "off",
 	"jit":                            "off", // compiles for longer than a test's query runs
 }
 
@@ -91,7 +93,7 @@ func prepare(ctx context.Context, cache, bin string, o options) (in *instance, a
 	if err != nil {
 		return nil, nil, err
 	}
-	in = &instance{Dir: dir, Bin: bin, Port: o.port(), Password: cl.password}
+	in = &instance{Dir: dir, Bin: bin, Port: o.port(), Password: cl.password, Durable: o.durable}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("pgtest: prepare a server: %w", err), alive.Close(), os.RemoveAll(dir))
