@@ -95,7 +95,7 @@ func (db *DB) Close() error {
 }
 
 // releaseWait is how long a pool's connections may still be in use at the end.
-const releaseWait = 5 * time.Second
+var releaseWait = 5 * time.Second
 
 func (db *DB) disconnect() error {
 	db.mu.Lock()

@@ -1,4 +1,38 @@
 package pgtest
 
+import (
+	"context"
+	"testing"
+	"time"
+)
+
 // Settle waits until what is made ahead is made and what is to be dropped is dropped.
 func (s *Server) Settle() { s.work.Wait() }
+
+// Abandon ends a lease as the death of its process would.
+func (s *Server) Abandon() {
+	s.Settle()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing, s.closed = true, true
+	for _, conn := range s.idle {
+		conn.Close(context.Background())
+	}
+}
+
+// Dir is the directory of a server of ours.
+func (s *Server) Dir() string { return s.in.Dir }
+
+// Download looks for a major version at the last resort only.
+func Download(ctx context.Context, major int) (bin string, looked []string, ok bool) {
+	s := &search{major: major}
+	bin, ok = s.download(ctx)
+	return bin, s.looked, ok
+}
+
+// SetReleaseWait changes how long connections may stay in use when a test ends.
+func SetReleaseWait(t *testing.T, d time.Duration) {
+	was := releaseWait
+	releaseWait = d
+	t.Cleanup(func() { releaseWait = was })
+}

@@ -1,21 +1,303 @@
 package pgtest_test
 
 import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/pgtest"
 )
 
+var _ pgtest.TB = testing.TB(nil)
+
 func TestNewGivesAFreshDatabase(t *testing.T) {
 	for range 3 {
 		db := pgtest.New(t)
-		_, err := db.Pool().Exec(t.Context(), "CREATE TABLE here (n int)")
-		require.NoError(t, err)
+		exec(t, db, "CREATE TABLE here (n int)")
 		var n int
 		require.NoError(t, db.SQLX().GetContext(t.Context(), &n, "SELECT count(*) FROM here"))
 		assert.Zero(t, n)
+		assert.Same(t, db.Pool(), db.Pool())
+		assert.Same(t, db.SQLX(), db.SQLX())
 	}
+}
+
+func TestDatabaseIsDroppedWhenTheTestEnds(t *testing.T) {
+	var db *pgtest.DB
+	f := fakeTest(t, func(f *fakeTB) {
+		db = pgtest.New(f)
+		exec(t, db, "CREATE TABLE here ()")
+	})
+	assert.False(t, f.failed, f.output.String())
+	assert.Empty(t, f.output.String())
+	db.Server().Settle()
+	assert.False(t, exists(t, db.Server(), db.Name()))
+	require.NoError(t, db.Close(), "a second time")
+}
+
+// exists says whether a server has a database of that name.
+func exists(t *testing.T, s *pgtest.Server, name string) (found bool) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URL())
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).Scan(&found))
+	return found
+}
+
+var keptURL = regexp.MustCompile(`kept for \S+: \S*psql '(\S+)'`)
+
+func TestFailedTestShowsTheLogAndKeepsItsDatabase(t *testing.T) {
+	var db *pgtest.DB
+	f := fakeTest(t, func(f *fakeTB) {
+		db = pgtest.New(f)
+		exec(t, db, "CREATE TABLE evidence ()")
+		_, err := db.Pool().Exec(t.Context(), "SELECT\n'no such', column_of_mine")
+		require.Error(t, err)
+		f.Errorf("failed")
+	})
+	out := f.output.String()
+	assert.Contains(t, out, `ERROR:  column "column_of_mine" does not exist`)
+	assert.Contains(t, out, "\t'no such', column_of_mine", "the statement goes on in a second line")
+	match := keptURL.FindStringSubmatch(out)
+	require.NotNil(t, match, out)
+	conn, err := pgx.Connect(t.Context(), match[1])
+	require.NoError(t, err)
+	name := conn.Config().Database
+	assert.Contains(t, name, "kept_testfailedtestshows")
+	_, err = conn.Exec(t.Context(), "TABLE evidence")
+	assert.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	admin, err := pgx.Connect(t.Context(), db.Server().URL())
+	require.NoError(t, err)
+	defer admin.Close(t.Context())
+	_, err = admin.Exec(t.Context(), "DROP DATABASE "+name+" WITH (FORCE)")
+	require.NoError(t, err)
+}
+
+func TestNothingIsKeptWhereKeepIsZero(t *testing.T) {
+	t.Setenv("PGTEST_KEEP", "0")
+	var db *pgtest.DB
+	f := fakeTest(t, func(f *fakeTB) {
+		db = pgtest.New(f)
+		f.Errorf("failed")
+	})
+	assert.Equal(t, "failed\n", f.output.String())
+	db.Server().Settle()
+	assert.False(t, exists(t, db.Server(), db.Name()))
+}
+
+func TestConnectionThatIsNotReleasedFailsTheTest(t *testing.T) {
+	pgtest.SetReleaseWait(t, 20*time.Millisecond)
+	t.Setenv("PGTEST_KEEP", "0")
+	f := fakeTest(t, func(f *fakeTB) {
+		conn, err := pgtest.New(f).Pool().Acquire(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(conn.Release)
+	})
+	assert.True(t, f.failed)
+	assert.Contains(t, f.output.String(), "1 connections of the pool were not released")
+}
+
+func TestNothingFoundNamesEveryPlace(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("PGTEST_VERSION", "99")
+	t.Setenv("PGTEST_DSN", "")
+	f := fakeTest(t, func(f *fakeTB) { pgtest.New(f) })
+	assert.True(t, f.failed)
+	for _, place := range []string{"PostgreSQL 99", "PATH: ", "pg_config", "postgresql", "npm package", "install ", "PGTEST_BINDIR", "PGTEST_DSN"} {
+		assert.Contains(t, f.output.String(), place)
+	}
+	_, err := pgtest.Start(t.Context())
+	assert.ErrorIs(t, err, pgtest.ErrNotFound)
+}
+
+func TestNamedDirectoryIsNotPassedOver(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PGTEST_BINDIR", dir)
+	_, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+	assert.ErrorIs(t, err, pgtest.ErrNotFound)
+	assert.ErrorContains(t, err, "PGTEST_BINDIR "+dir+": no postgres")
+}
+
+func TestEnvironmentIsChecked(t *testing.T) {
+	for name, value := range map[string]string{
+		"PGTEST_VERSION": "fifteen",
+		"PGTEST_LINGER":  "30",
+		"PGTEST_DSN":     "postgres://%zz",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			_, err := pgtest.Start(t.Context())
+			assert.ErrorContains(t, err, name)
+		})
+	}
+}
+
+func TestCacheThatOthersCanWriteIsRefused(t *testing.T) {
+	for name, make := range map[string]func(dir string) error{
+		"open":          func(dir string) error { return os.Mkdir(dir, 0o700) },
+		"symbolic link": func(dir string) error { return os.Symlink(t.TempDir(), dir) },
+		"file":          func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "cache")
+			require.NoError(t, make(dir))
+			if name == "open" {
+				require.NoError(t, os.Chmod(dir, 0o777))
+			}
+			t.Setenv("PGTEST_CACHE", dir)
+			_, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+			assert.ErrorContains(t, err, "is not a directory that only we can write")
+		})
+	}
+}
+
+func TestDSNServerIsUsedAndLeftClean(t *testing.T) {
+	host := pgtest.New(t, pgtest.Dedicated(), pgtest.Setting("listen_addresses", "127.0.0.1"))
+	cfg, err := pgx.ParseConfig(host.Server().URL())
+	require.NoError(t, err)
+	for form, dsn := range map[string]string{
+		"URL":      host.Server().URL(),
+		"keywords": "host=" + cfg.Host + " user=postgres dbname=postgres password=" + cfg.Password + " port=" + value[string](t, host, "SHOW port"),
+	} {
+		t.Run(form, func(t *testing.T) {
+			t.Setenv("PGTEST_DSN", dsn)
+			s, err := pgtest.Start(t.Context())
+			require.NoError(t, err)
+			defer s.Close()
+			db, err := s.New(t.Context())
+			require.NoError(t, err)
+			exec(t, db, "CREATE TABLE here ()")
+			assert.ErrorIs(t, s.Stop(t.Context()), pgtest.ErrShared)
+
+			conn, err := pgx.Connect(t.Context(), pgtest.NewProxy(t, db).URL())
+			require.NoError(t, err)
+			require.NoError(t, conn.Close(t.Context()))
+
+			require.NoError(t, db.Close())
+			assert.False(t, exists(t, host.Server(), db.Name()))
+		})
+	}
+	t.Run("durable", func(t *testing.T) {
+		t.Setenv("PGTEST_DSN", host.Server().URL())
+		_, err := pgtest.Start(t.Context(), pgtest.Durable())
+		assert.ErrorContains(t, err, "fsync off")
+	})
+}
+
+func TestSettingsHold(t *testing.T) {
+	db := pgtest.New(t, pgtest.Setting("max_connections", "17"), pgtest.Setting("application_name", "it's"),
+		pgtest.Setting("listen_addresses", "127.0.0.1"))
+	assert.Equal(t, "17", value[string](t, db, "SHOW max_connections"))
+	cfg, err := pgx.ParseConfig(db.URL())
+	require.NoError(t, err)
+	cfg.Host = "127.0.0.1"
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	var name string
+	require.NoError(t, conn.QueryRow(t.Context(), "SHOW application_name").Scan(&name))
+	assert.Equal(t, "it's", name)
+
+	cfg.Password = "another"
+	_, err = pgx.ConnectConfig(t.Context(), cfg)
+	assert.ErrorContains(t, err, "28P01", "whoever does not know the password stays out")
+}
+
+func TestBadSettingShowsTheServersWords(t *testing.T) {
+	_, err := pgtest.Start(t.Context(), pgtest.Setting("max_connections", "many"))
+	assert.ErrorContains(t, err, `invalid value for parameter "max_connections": "many"`)
+}
+
+func TestDurableServerWritesThrough(t *testing.T) {
+	for name, opts := range map[string][]pgtest.Option{
+		"shared":    {pgtest.Durable()},
+		"dedicated": {pgtest.Durable(), pgtest.Dedicated()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := pgtest.New(t, opts...)
+			for _, setting := range []string{"fsync", "full_page_writes", "synchronous_commit", "autovacuum"} {
+				assert.Equal(t, "on", value[string](t, db, "SHOW "+setting), setting)
+			}
+			assert.False(t, strings.HasPrefix(db.Server().Dir(), "/dev/shm/"))
+		})
+	}
+	assert.Equal(t, "off", value[string](t, pgtest.New(t), "SHOW fsync"))
+}
+
+func TestDownloadIsForbiddenOffline(t *testing.T) {
+	t.Setenv("PGTEST_CACHE", filepath.Join(t.TempDir(), "cache"))
+	t.Setenv("PGTEST_OFFLINE", "1")
+	_, looked, ok := pgtest.Download(t.Context(), 17)
+	assert.False(t, ok)
+	assert.Contains(t, strings.Join(looked, "\n"), "PGTEST_OFFLINE forbids")
+}
+
+func TestArchiveThatIsNotTheTrustedOneIsRefused(t *testing.T) {
+	for name, c := range map[string]struct{ npm, want string }{
+		"other archive": {"#!/bin/sh\necho other >other.tgz\n", "not the one that is trusted"},
+		"no archive":    {"#!/bin/sh\nexit 0\n", "0 archives"},
+		"npm fails":     {"#!/bin/sh\necho no network >&2\nexit 1\n", "no network"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bin, cache := t.TempDir(), filepath.Join(t.TempDir(), "cache")
+			require.NoError(t, os.WriteFile(filepath.Join(bin, "npm"), []byte(c.npm), 0o700))
+			t.Setenv("PATH", bin+":/bin:/usr/bin")
+			t.Setenv("PGTEST_CACHE", cache)
+			_, looked, ok := pgtest.Download(t.Context(), 17)
+			assert.False(t, ok)
+			assert.Contains(t, strings.Join(looked, "\n"), c.want)
+			left, err := filepath.Glob(filepath.Join(cache, "postgresql-*"))
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+}
+
+func TestTerminateEndsABackendOfTheDatabase(t *testing.T) {
+	db, other := pgtest.New(t), pgtest.New(t)
+	conn, err := pgx.Connect(t.Context(), db.URL())
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	pid := conn.PgConn().PID()
+	require.Error(t, other.Terminate(pid), "of another database")
+	require.NoError(t, conn.Ping(t.Context()))
+	require.NoError(t, db.Terminate(pid))
+	assert.Error(t, conn.Ping(t.Context()))
+	assert.Error(t, db.Terminate(pid), "it is gone")
+}
+
+func TestLocksShowsHoldersAndWaiters(t *testing.T) {
+	db, other := pgtest.New(t), pgtest.New(t)
+	connect := func(db *pgtest.DB) *pgx.Conn {
+		conn, err := pgx.Connect(t.Context(), db.URL()+"&application_name=tester")
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close(context.Background()) })
+		return conn
+	}
+	holder, waiter := connect(db), connect(db)
+	for conn, sql := range map[*pgx.Conn]string{
+		holder:         "SELECT pg_advisory_lock(-7), pg_advisory_lock_shared(1, -2)",
+		connect(other): "SELECT pg_advisory_lock(99)",
+	} {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	go waiter.Exec(context.Background(), "SELECT pg_advisory_lock(-7)")
+	require.Eventually(t, func() bool { return len(db.Locks(t)) == 3 }, 10*time.Second, time.Millisecond)
+	held, waits := holder.PgConn().PID(), waiter.PgConn().PID()
+	assert.ElementsMatch(t, []pgtest.Lock{
+		{PID: held, Application: "tester", Key: -7, Mode: "ExclusiveLock", Granted: true},
+		{PID: waits, Application: "tester", Key: -7, Mode: "ExclusiveLock"},
+		{PID: held, Application: "tester", Key: 1<<32 | 0xfffffffe, TwoKeys: true, Mode: "ShareLock", Granted: true},
+	}, db.Locks(t))
 }
