@@ -29,23 +29,17 @@ type DB interface {
 // keep the locks from being served.
 type dialer func(ctx context.Context) (*pgx.Conn, error)
 
-func dialerOf(db any) (dialer, error) {
+// dialerOf takes what pgdb.Open has accepted.
+func dialerOf(db any) dialer {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
-		if db != nil {
-			return func(ctx context.Context) (*pgx.Conn, error) { return dialPool(ctx, db) }, nil
-		}
+		return func(ctx context.Context) (*pgx.Conn, error) { return dialPool(ctx, db) }
 	case *sqlx.DB:
-		if db != nil && db.DB != nil {
-			return dialerOf(db.DB)
-		}
+		return (&sqlDialer{db: db.DB}).dial
 	case *sql.DB:
-		if db != nil {
-			d := &sqlDialer{db: db}
-			return d.dial, nil
-		}
+		return (&sqlDialer{db: db}).dial
 	}
-	return nil, fmt.Errorf("%w: the database is nil", ErrUnsupported)
+	panic(fmt.Sprintf("lock: no dialer for %T", db))
 }
 
 // dialPool connects as pool does.
@@ -93,18 +87,15 @@ func (d *sqlDialer) read(ctx context.Context) error {
 	}
 	defer conn.Close()
 	return conn.Raw(func(driver any) error {
-		c, ok := driver.(*stdlib.Conn)
-		if !ok {
-			return fmt.Errorf("%w: database/sql driver %T; open the database with github.com/jackc/pgx/v5/stdlib", ErrUnsupported, driver)
-		}
-		d.config = c.Conn().Config()
+		d.config = driver.(*stdlib.Conn).Conn().Config()
 		return nil
 	})
 }
 
 // probeSQL asks what decides whether a session can hold locks, and what
 // identifies it.
-const probeSQL = `SELECT pid, backend_start, pg_is_in_recovery(), current_setting('transaction_read_only')::bool, version()
+const probeSQL = `SELECT pid, coalesce((extract(epoch FROM backend_start) * 1000000)::bigint, 0),
+	pg_is_in_recovery(), current_setting('transaction_read_only')::bool, version()
 FROM pg_stat_get_activity(pg_backend_pid())`
 
 // setupSQL protects a session from what the host's defaults would do to one
@@ -123,17 +114,19 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 
 // prepare makes a new connection ready to be a session, or refuses it if its
 // locks would exclude nobody.
-func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, error) {
+func prepare(ctx context.Context, conn *pgx.Conn, begin string, o *PostgresOptions) (Backend, error) {
 	var (
 		backend              Backend
+		started              int64
 		recovering, readOnly bool
 		version              string
 	)
 	err := conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
-		Scan(&backend.PID, &backend.Start, &recovering, &readOnly, &version)
+		Scan(&backend.PID, &started, &recovering, &readOnly, &version)
 	if err != nil {
 		return backend, pgdb.Clean(err)
 	}
+	backend.Start = startOf(started)
 	switch {
 	case strings.Contains(version, "CockroachDB"):
 		return backend, fmt.Errorf("%w: CockroachDB's advisory locks do nothing", ErrUnsupported)
@@ -147,6 +140,9 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	// Twice as long as the client waits, and rounded up.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
+		return backend, pgdb.Clean(err)
+	}
+	if err := conn.PgConn().Exec(ctx, begin).Close(); err != nil {
 		return backend, pgdb.Clean(err)
 	}
 	for _, s := range statements {

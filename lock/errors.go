@@ -15,6 +15,13 @@ var (
 	// not unlock it: the session that held it has ended.
 	ErrLost = errors.New("lock: lost")
 
+	// ErrEvicted says that Evict took the lock from its holder. Errors that
+	// match it match [ErrLost], too.
+	ErrEvicted = errors.New("lock: evicted")
+
+	// ErrNotPermitted says that the database role may not do what was asked.
+	ErrNotPermitted = errors.New("lock: not permitted")
+
 	// ErrUnavailable says that there was no connection to the server.
 	ErrUnavailable = errors.New("lock: server unavailable")
 
@@ -42,6 +49,7 @@ type BusyError struct {
 	Waited   time.Duration // from the call to its end
 	Attempts int           // how often the server was asked on this caller's behalf
 	Cause    error         // why the wait ended; nil where there was none
+	Status   *Status       // who holds the key, if [PostgresOptions] ask for it
 }
 
 func (e *BusyError) Error() string {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/pgdb"
 )
 
 // Postgres is a [Locker] whose locks are PostgreSQL's session-level advisory
@@ -19,13 +20,15 @@ import (
 type Postgres struct {
 	queue queue
 	dial  dialer
+	db    pgdb.DB // the host's, for questions
 	opts  PostgresOptions
 
 	// Guarded by queue.mu.
-	session *session // nil while there is no connection
-	trouble error    // why there is none
-	backlog []op     // tries, until there is one
-	parking parking
+	session   *session // nil while there is no connection
+	trouble   error    // why there is none
+	backlog   []op     // tries, until there is one
+	parking   parking
+	evictions map[int64]chan struct{} // asked for from here, by token
 
 	life context.Context // until Close
 	stop context.CancelFunc
@@ -72,6 +75,10 @@ type PostgresOptions struct {
 	// stranded on sessions that belong to others.
 	SessionPooler bool
 
+	// DescribeBusy has every [*BusyError] say who holds the key, for which the
+	// server is asked on a connection of the host's pool, for up to a second.
+	DescribeBusy bool
+
 	// Observer is told of every lock. Default: none.
 	Observer Observer
 
@@ -116,14 +123,14 @@ func (o *PostgresOptions) withDefaults() PostgresOptions {
 // standby, read-only, behind a connection pooler, or with another driver than
 // pgx. Other errors are those of connecting.
 func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postgres, error) {
-	dial, err := dialerOf(db)
+	host, err := pgdb.Open(db)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	p := &Postgres{dial: dial, opts: opts.withDefaults()}
+	p := &Postgres{dial: dialerOf(db), db: host, opts: opts.withDefaults(), evictions: make(map[int64]chan struct{})}
 	p.queue.init(p, p.opts)
 	p.life, p.stop = context.WithCancel(context.Background())
-	if p.session, err = p.connect(ctx); err != nil {
+	if p.session, err = p.connect(ctx, listenSQL); err != nil {
 		return nil, fmt.Errorf("lock: connect: %w", err)
 	}
 	p.queue.counts.Sessions++
@@ -133,24 +140,37 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 
 // Lock is [Locker].Lock.
 func (p *Postgres) Lock(ctx context.Context, key Key) (*Held, error) {
-	return p.queue.acquire(ctx, key, alone, false)
+	return p.acquire(ctx, key, alone, false)
 }
 
 // TryLock is [Locker].TryLock. It takes one round trip, and none if the key is
 // held or wanted in this process. Without a connection its error matches
 // [ErrUnavailable].
 func (p *Postgres) TryLock(ctx context.Context, key Key) (*Held, error) {
-	return p.queue.acquire(ctx, key, alone, true)
+	return p.acquire(ctx, key, alone, true)
 }
 
 // RLock is [Locker].RLock.
 func (p *Postgres) RLock(ctx context.Context, key Key) (*Held, error) {
-	return p.queue.acquire(ctx, key, shared, false)
+	return p.acquire(ctx, key, shared, false)
 }
 
 // TryRLock is TryLock for a shared lock.
 func (p *Postgres) TryRLock(ctx context.Context, key Key) (*Held, error) {
-	return p.queue.acquire(ctx, key, shared, true)
+	return p.acquire(ctx, key, shared, true)
+}
+
+func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
+	held, err := p.queue.acquire(ctx, key, m, try)
+	var busy *BusyError
+	if p.opts.DescribeBusy && errors.As(err, &busy) {
+		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if status, err := p.Status(brief, key); err == nil {
+			busy.Status = &status
+		}
+	}
+	return held, err
 }
 
 // LockAll takes several keys: all of them, or none. It waits like Lock, in
@@ -312,7 +332,7 @@ func (p *Postgres) reconnect() {
 		if err != nil {
 			return // closed
 		}
-		s, err := p.connect(p.life)
+		s, err := p.connect(p.life, listenSQL)
 		if p.connected(s, err) {
 			p.opts.Logger.Info("lock: session restored", "pid", s.backend.PID)
 			s.serve()
@@ -344,15 +364,15 @@ func (p *Postgres) connected(s *session, err error) bool {
 	return true
 }
 
-// connect makes a session.
-func (p *Postgres) connect(ctx context.Context) (*session, error) {
+// connect makes a session, which begins with the statements begin.
+func (p *Postgres) connect(ctx context.Context, begin string) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.opts.ConnectTimeout)
 	defer cancel()
 	conn, err := p.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	backend, err := prepare(ctx, conn, &p.opts)
+	backend, err := prepare(ctx, conn, begin, &p.opts)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}

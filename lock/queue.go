@@ -92,6 +92,7 @@ const (
 // An entry is one key that this process holds or wants.
 type entry struct {
 	id      int64
+	key     Key // as the first to come here named it
 	state   state
 	mode    mode      // asked for or held with
 	line    list.List // of *claim: those who wait, first come first
@@ -157,7 +158,7 @@ func (q *queue) enterOne(c *claim) {
 	case e == nil && len(q.entries) >= q.maxKeys:
 		q.end(c, fmt.Errorf("%w: %d keys are held or wanted here", ErrTooMany, q.maxKeys))
 	case e == nil:
-		e = &entry{id: c.key.id}
+		e = &entry{id: c.key.id, key: c.key}
 		e.renew(q.policy)
 		q.entries[e.id] = e
 		q.line(e, c)

@@ -59,6 +59,8 @@ type owner interface {
 	// answered tells the answers of a batch, which is the session's again
 	// afterwards.
 	answered(s *session, batch []op)
+	// notified tells of a NOTIFY.
+	notified(channel, payload string)
 	// lost tells that the session is dead, and what it did not answer.
 	lost(s *session, why error, unanswered []op)
 }
@@ -177,6 +179,8 @@ func (s *session) serve() {
 			values = append(values, valueOf(msg.Values[0]))
 		case *pgproto3.ErrorResponse:
 			failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
+		case *pgproto3.NotificationResponse:
+			s.owner.notified(msg.Channel, msg.Payload)
 		case *pgproto3.ReadyForQuery:
 			s.ready(values, failure)
 			values, failure = values[:0], nil

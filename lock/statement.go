@@ -13,7 +13,8 @@ const (
 	opFence
 	opTry
 	opTryShared
-	opWait // for up to the session's lock_timeout: on a spare session only
+	opEvicted // key is a token
+	opWait    // for up to the session's lock_timeout: on a spare session only
 	opWaitShared
 	opcodes // their number
 )
@@ -32,6 +33,7 @@ var statements = [opcodes]struct{ name, sql string }{
 	opFence:        {"lockstore_fence", "SELECT pg_current_xact_id()::text::bigint FROM unnest($1::bigint[])"},
 	opTry:          {"lockstore_try", "SELECT pg_try_advisory_lock(key) FROM unnest($1::bigint[]) AS key"},
 	opTryShared:    {"lockstore_try_shared", "SELECT pg_try_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
+	opEvicted:      {"lockstore_evicted", "SELECT pg_notify('" + evictedChannel + "', token::text) FROM unnest($1::bigint[]) AS token"},
 	opWait:         {"lockstore_wait", "SELECT pg_advisory_lock(key) FROM unnest($1::bigint[]) AS key"},
 	opWaitShared:   {"lockstore_wait_shared", "SELECT pg_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
 }

@@ -1,0 +1,82 @@
+package lock
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// A Finding is a setting that does not suit the load a [Postgres] is
+// configured for.
+type Finding struct {
+	Setting string // of the server, or of [PostgresOptions]
+	Value   string // what it is
+	Want    string // what to set
+	Why     string
+}
+
+func (f Finding) String() string {
+	return fmt.Sprintf("%s is %s, want %s: %s", f.Setting, f.Value, f.Want, f.Why)
+}
+
+const settingsSQL = `SELECT name, setting FROM pg_settings WHERE name IN (
+	'max_locks_per_transaction', 'max_connections', 'max_prepared_transactions',
+	'idle_in_transaction_session_timeout', 'client_connection_check_interval',
+	'fsync', 'synchronous_commit', 'application_name')`
+
+// Check compares the server's settings with what this Locker needs of them. No
+// findings means that nothing stands out. It asks the server on a connection
+// of the host's pool, and changes nothing.
+// (PostgreSQL documentation, chapter 20, Server Configuration.)
+func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
+	settings := make(map[string]string)
+	err := p.db.Query(ctx, func(row pgdb.Row) error {
+		var name, value string
+		err := row.Scan(&name, &value)
+		settings[name] = value
+		return err
+	}, settingsSQL)
+	if err != nil {
+		return nil, fmt.Errorf("lock: check: %w", err)
+	}
+	return findings(settings, p.opts), nil
+}
+
+func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
+	add := func(setting, want, why string) {
+		found = append(found, Finding{setting, settings[setting], want, why})
+	}
+	number := func(setting string) int {
+		n, _ := strconv.Atoi(settings[setting])
+		return n
+	}
+	sessions := number("max_connections") + number("max_prepared_transactions")
+	if capacity := number("max_locks_per_transaction") * sessions; o.MaxKeys > capacity/2 {
+		add("max_locks_per_transaction", strconv.Itoa(2*o.MaxKeys/max(sessions, 1)+1),
+			fmt.Sprintf("the lock table has room for %d locks, and MaxKeys (%d) may fill more than half of it; when it is full, every client fails with SQLSTATE 53200", capacity, o.MaxKeys))
+	}
+	if number("idle_in_transaction_session_timeout") == 0 {
+		add("idle_in_transaction_session_timeout", "a minute or so",
+			"a transaction that is left open keeps its transaction-level locks")
+	}
+	if number("client_connection_check_interval") == 0 {
+		add("client_connection_check_interval", "10s",
+			"a client that is gone keeps its place in a lock's queue until its statement ends")
+	}
+	if settings["fsync"] == "off" {
+		add("fsync", "on", "a crash of the server may lose what was committed")
+	}
+	if settings["synchronous_commit"] == "off" {
+		add("synchronous_commit", "on", "a crash of the server may lose the last commits that it confirmed")
+	}
+	if settings["application_name"] == "" {
+		add("application_name", "the application's name", "Status cannot say by name who holds a lock")
+	}
+	if o.SessionPooler {
+		found = append(found, Finding{"SessionPooler", "true", "a direct connection",
+			"if the pooler is ever put into transaction mode, locks are stranded on sessions of others"})
+	}
+	return found
+}

@@ -1,0 +1,159 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/pgdb"
+)
+
+// Evict frees a key that others hold, in any process. It first asks: a
+// [Postgres] that holds the key ends that tenure, whose context is cancelled
+// with a cause that matches [ErrEvicted] and [ErrLost], and unlocks. A holder
+// that has not given the key up after grace has its server session terminated,
+// and with it loses all it holds; so do sessions that hold it by a transaction
+// or by hand-written locks. It is nil once nobody holds the key who did so
+// when Evict was called; by then somebody else may.
+//
+// Terminating needs the same role as the holder's, pg_signal_backend, or
+// superuser: otherwise the error matches [ErrNotPermitted]
+// (PostgreSQL documentation, 9.28.2 Server Signaling Functions). Evict uses a
+// connection of the host's pool, and blocks until it is done or ctx ends.
+func (p *Postgres) Evict(ctx context.Context, key Key, grace time.Duration) error {
+	status, err := p.Status(ctx, key)
+	if err != nil {
+		return err
+	}
+	for _, h := range status.Holders {
+		if err := p.evict(ctx, key, h, grace); err != nil {
+			return fmt.Errorf("lock: evict process %d from %s: %w", h.PID, key, err)
+		}
+	}
+	return nil
+}
+
+const (
+	evictChannel   = "lockstore_evict"   // an eviction, for who holds the key
+	evictedChannel = "lockstore_evicted" // its token, for who asked
+
+	listenSQL    = "LISTEN " + evictChannel + "; LISTEN " + evictedChannel
+	notifySQL    = "SELECT 1 FROM pg_notify('" + evictChannel + "', $1::text)"
+	terminateSQL = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = $1::bigint AND (extract(epoch FROM backend_start) * 1000000)::bigint = $2::bigint`
+)
+
+// insufficientPrivilege is an SQLSTATE (PostgreSQL documentation, Appendix A).
+const insufficientPrivilege = "42501"
+
+// An eviction asks the session pid to give up key, and to tell so by the
+// token. A session that lives is known by its pid alone.
+type eviction struct {
+	key, pid, token int64
+}
+
+const evictionFormat = "%d %d %d"
+
+func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Duration) error {
+	v := eviction{key.id, int64(h.PID), rand.Int64()}
+	done := make(chan struct{})
+	p.queue.mu.Lock()
+	p.evictions[v.token] = done
+	p.queue.mu.Unlock()
+	defer func() {
+		p.queue.mu.Lock()
+		delete(p.evictions, v.token)
+		p.queue.mu.Unlock()
+	}()
+	_, err := p.db.Exec(ctx, notifySQL, fmt.Sprintf(evictionFormat, v.key, v.pid, v.token))
+	if err != nil {
+		return err
+	}
+	begin, terminated := time.Now(), false
+	for polls := backoff.Start(nil); ; {
+		wait, _ := polls.Next()
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return causeOf(ctx)
+		case <-time.After(wait):
+		}
+		if held, err := p.isHeldBy(ctx, key, h); err != nil || !held {
+			return err
+		}
+		if !terminated && time.Since(begin) >= grace {
+			terminated = true
+			if err := p.terminate(ctx, h); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (p *Postgres) isHeldBy(ctx context.Context, key Key, h Holder) (bool, error) {
+	status, err := p.Status(ctx, key)
+	for _, other := range status.Holders {
+		if other.is(h.Backend) {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+func (p *Postgres) terminate(ctx context.Context, h Holder) error {
+	if h.Start.IsZero() {
+		return fmt.Errorf("%w: the server does not show that session to this role", ErrNotPermitted)
+	}
+	var signalled bool
+	err := p.db.QueryRow(ctx, []any{&signalled}, terminateSQL, int64(h.PID), h.Start.UnixMicro())
+	switch {
+	case pgdb.Code(err) == insufficientPrivilege:
+		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+	case errors.Is(err, pgdb.ErrNoRows): // it has gone by itself
+		return nil
+	}
+	return err
+}
+
+// notified implements owner: somebody wants a tenure to end, or says that it
+// has.
+func (p *Postgres) notified(channel, payload string) {
+	var v eviction
+	var holders []*claim
+	p.queue.mu.Lock()
+	switch channel {
+	case evictedChannel:
+		if _, err := fmt.Sscan(payload, &v.token); err == nil && p.evictions[v.token] != nil {
+			close(p.evictions[v.token])
+			delete(p.evictions, v.token)
+		}
+	case evictChannel:
+		if _, err := fmt.Sscanf(payload, evictionFormat, &v.key, &v.pid, &v.token); err == nil {
+			holders = p.giveUp(v)
+		}
+	}
+	p.queue.unlock()
+	for _, c := range holders {
+		p.opts.Logger.Warn("lock: evicted", "key", c.key.String())
+		c.cancel(errEvicted)
+	}
+}
+
+// giveUp ends the tenures that an eviction is meant for.
+func (p *Postgres) giveUp(v eviction) []*claim {
+	e := p.queue.entries[v.key]
+	if e == nil || e.state != held || int64(e.session.backend.PID) != v.pid {
+		return nil
+	}
+	holders := p.queue.evict(e, errEvicted)
+	if p.session != nil {
+		p.queue.request(p.session, op{code: opEvicted, key: v.token})
+	}
+	return holders
+}
+
+var errEvicted = lost(ErrEvicted)

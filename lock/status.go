@@ -1,0 +1,137 @@
+package lock
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// Status is what was known of a key at one moment. It is for people and
+// dashboards: by the time it is read, it may no longer be so.
+type Status struct {
+	Key     Key      // its name is known only if this process holds or wants it; [Key.Int64] always
+	Holders []Holder // server sessions; none if the key is free
+	Waiters int      // server sessions that wait in the server's own queue
+
+	HoldersHere int // Helds of this Locker
+	WaitersHere int // calls that wait in this Locker, without a server session
+}
+
+// Holder is a server session that holds a key: for a Locker, or by
+// transaction-level or hand-written locks of its own.
+type Holder struct {
+	Backend                // Start is zero where the server does not tell
+	Shared       bool      //
+	Application  string    // application_name
+	User         string    //
+	Address      string    // of the client; empty for a unix socket
+	InThisLocker bool      // the session is this Locker's
+	Since        time.Time // when this Locker got the key; zero if another did
+}
+
+// statusSQL lists the sessions that have or want 64-bit advisory locks of this
+// database (PostgreSQL documentation, 54.12 pg_locks): classid and objid are
+// the halves of the key, and objsubid is 1 for keys of one number.
+const statusSQL = `SELECT l.classid::bigint << 32 | l.objid::bigint, l.granted, l.mode = 'ShareLock', l.pid,
+	coalesce(extract(epoch FROM a.backend_start) * 1000000, 0)::bigint,
+	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(host(a.client_addr), '')
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.objsubid = 1
+	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+const (
+	keyStatusSQL       = statusSQL + ` AND l.classid::bigint << 32 | l.objid::bigint = $1::bigint ORDER BY a.backend_start, l.pid`
+	namespaceStatusSQL = statusSQL + ` AND l.classid::bigint >> 16 = $1::bigint ORDER BY 1, a.backend_start, l.pid`
+)
+
+// Status tells who holds key, and who waits for it, in any process. It asks
+// the server on a connection of the host's pool, and blocks until it has one.
+// Details of sessions of other roles need the role pg_read_all_stats.
+func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
+	if err := key.Err(); err != nil {
+		return Status{}, err
+	}
+	found, err := p.statuses(ctx, keyStatusSQL, key.id)
+	if err != nil {
+		return Status{}, fmt.Errorf("lock: status of %s: %w", key, err)
+	}
+	if len(found) == 0 {
+		found = append(found, p.queue.describe(Status{Key: key}))
+	}
+	found[0].Key = key
+	return found[0], nil
+}
+
+// List tells the status of every key of a namespace that is held or waited for
+// at the server, in any process. It asks as Status does.
+func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
+	found, err := p.statuses(ctx, namespaceStatusSQL, int64(n.tag()>>48))
+	if err != nil {
+		return nil, fmt.Errorf("lock: list: %w", err)
+	}
+	return found, nil
+}
+
+func (p *Postgres) statuses(ctx context.Context, sql string, arg int64) ([]Status, error) {
+	var found []Status
+	err := p.db.Query(ctx, func(row pgdb.Row) error {
+		var (
+			h           Holder
+			id, started int64
+			granted     bool
+		)
+		if err := row.Scan(&id, &granted, &h.Shared, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
+			return err
+		}
+		h.Start = startOf(started)
+		if len(found) == 0 || found[len(found)-1].Key.id != id {
+			found = append(found, Status{Key: ID(id)})
+		}
+		s := &found[len(found)-1]
+		if granted {
+			s.Holders = append(s.Holders, h)
+		} else {
+			s.Waiters++
+		}
+		return nil
+	}, sql, arg)
+	for i := range found {
+		found[i] = p.queue.describe(found[i])
+	}
+	return found, err
+}
+
+// describe adds what this process knows.
+func (q *queue) describe(s Status) Status {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.entries[s.Key.id]
+	if e == nil {
+		return s
+	}
+	s.Key, s.HoldersHere, s.WaitersHere = e.key, e.holders.Len(), e.line.Len()
+	for i, h := range s.Holders {
+		if e.session != nil && e.session.backend.is(h.Backend) {
+			s.Holders[i].InThisLocker, s.Holders[i].Since = true, e.since
+		}
+	}
+	return s
+}
+
+// startOf is a backend's start, in microseconds since 1970 as the server keeps
+// it; 0 where it does not tell.
+func startOf(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros)
+}
+
+// is reports whether both are the same session, as far as is known: the server
+// shows a session's start to its own role only, which SET ROLE may hide even
+// from itself.
+func (b Backend) is(other Backend) bool {
+	return b.PID == other.PID && (b.Start.IsZero() || other.Start.IsZero() || b.Start.Equal(other.Start))
+}
