@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"example.com/lockstore/lock"
 )
@@ -16,6 +17,7 @@ import (
 type documents struct {
 	engine     engine
 	options    *Options
+	counts     *counts
 	privileged bool   // may change protected keys
 	version    *int64 // that a document must have, if not nil
 }
@@ -145,9 +147,18 @@ func (d *documents) write(ctx context.Context, id string, w *write) (Document, e
 	if ctx.Err() != nil {
 		return Document{}, named(id, causeOf(ctx))
 	}
+	start := time.Now()
 	doc, err := d.engine.write(ctx, canonical, w)
+	took := time.Since(start)
+	d.counts.wrote(w, took, err)
+	if d.options.Observer != nil {
+		d.options.Observer.Wrote(ctx, canonical, took, err)
+	}
 	return doc, named(id, err)
 }
+
+// Stats returns the counts so far. It does not ask the server.
+func (d *documents) Stats() Stats { return d.counts.stats() }
 
 func (d *documents) checkID(id string) (canonical string, err error) {
 	canonical, problem := d.options.Table.IDType.canonical(id)

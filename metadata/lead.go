@@ -38,30 +38,38 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 		n, err := p.commitTurn(ctx, l)
 		if n > 0 {
 			done = n
-			l.polls, l.attempts = backoff.Start(p.options.Backoff), 0
+			l.polls = backoff.Start(p.options.Backoff)
+			l.attempts.Store(0)
 			return
 		}
 		if !errors.Is(err, errTaken) && !isTransient(err) {
 			c.err = err
 			return
 		}
-		l.attempts++
-		wait, ok := l.polls.Next()
-		if !ok {
-			c.err = l.giveUp(c, err, backoff.ErrExhausted)
+		l.attempts.Add(1)
+		p.counts.waits.Add(1)
+		if c.err = l.pause(ctx, c, err, p.queue.closing); c.err != nil {
 			return
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			c.err = l.giveUp(c, err, causeOf(ctx))
-		case <-p.queue.closing:
-			c.err = ErrClosed
-		}
-		if timer.Stop(); c.err != nil {
-			return
-		}
+	}
+}
+
+// pause waits before the next attempt, or returns why there will be none; err
+// is what the last one failed of.
+func (l *line) pause(ctx context.Context, c *call, err error, closing <-chan struct{}) error {
+	wait, ok := l.polls.Next()
+	if !ok {
+		return l.giveUp(c, err, backoff.ErrExhausted)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return l.giveUp(c, err, causeOf(ctx))
+	case <-closing:
+		return ErrClosed
 	}
 }
 
@@ -101,10 +109,12 @@ func (p *postgres) commitTurn(ctx context.Context, l *line) (done int, err error
 // rejects what several of them make together, it halves them until those that
 // are to blame stand alone.
 func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (done int, err error) {
+	start := time.Now()
 	if c := calls[0]; len(calls) == 1 && c.patch != nil && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo {
 		c.doc, err = p.mergeOne(ctx, conn, l.key.id, l.lock, c.patch)
 		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isTransient(err) {
 			c.err = err
+			p.committed(ctx, l, 1, start, err)
 			return 1, nil
 		}
 		l.rowFirst = true
@@ -114,6 +124,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	err = p.failure(err, errors.As(err, &last))
 	switch {
 	case err == nil:
+		p.committed(ctx, l, done, start, nil)
 		return done, nil
 	case errors.Is(err, errTaken), isTransient(err) && !calls[0].once:
 		return 0, err
@@ -128,7 +139,20 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	for _, c := range calls[:done] {
 		c.err = err
 	}
+	p.committed(ctx, l, done, start, err)
 	return done, nil
+}
+
+// committed makes known that a commit, or its failure, has decided on writes.
+func (p *postgres) committed(ctx context.Context, l *line, writes int, start time.Time, err error) {
+	took := time.Since(start)
+	p.counts.committed(writes)
+	if p.options.Observer != nil {
+		p.options.Observer.Committed(ctx, l.key.id, writes, took, err)
+	}
+	if errors.Is(err, ErrUnknownOutcome) {
+		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", l.key.id, "writes", writes, "took", took, "error", err)
+	}
 }
 
 func (p *postgres) gateOf(l *line) gate {

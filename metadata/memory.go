@@ -32,7 +32,7 @@ func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 		locker = lock.NewMemory()
 	}
 	m := &memory{locker: locker, table: &o.Table, namespace: o.Namespace, stored: map[string]Document{}}
-	return &Memory{documents{engine: m, options: &o}, m}, nil
+	return &Memory{documents{engine: m, options: &o, counts: new(counts)}, m}, nil
 }
 
 // Privileged is a view of the store that may change protected keys.

@@ -52,7 +52,11 @@ type Options struct {
 	// and not one.
 	MergeInGo bool
 
-	// Logger gets what an operator should look into. nil: nothing is logged.
+	// Observer is told of every write and commit. nil: nobody is.
+	Observer Observer
+
+	// Logger is told what an operator should look into: unknown outcomes, and
+	// transactions that could not be rolled back. nil: silence.
 	Logger *slog.Logger
 }
 
@@ -75,6 +79,9 @@ func (o *Options) withDefaults() (Options, error) {
 	full.MaxDepth = cmp.Or(full.MaxDepth, 64)
 	full.MaxBatch = cmp.Or(full.MaxBatch, 1024)
 	full.MaxBatchBytes = cmp.Or(full.MaxBatchBytes, 8<<20)
+	if full.Logger == nil {
+		full.Logger = slog.New(slog.DiscardHandler)
+	}
 	full.Protect = slices.Clone(full.Protect)
 	var err error
 	full.Table, err = full.Table.withDefaults()

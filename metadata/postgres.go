@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jmoiron/sqlx"
@@ -42,11 +43,11 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	pg := &postgres{db: opened, options: &o, sql: newStatements(&o.Table)}
+	pg := &postgres{db: opened, options: &o, sql: newStatements(&o.Table), counts: new(counts)}
 	pg.defaultTable = opts == nil || opts.Table.Name == ""
 	pg.queue.lines = map[lineKey]*line{}
 	pg.queue.closing = make(chan struct{})
-	return &Postgres{documents{engine: pg, options: &o}, pg}, nil
+	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil
 }
 
 // Privileged is a view of the store that may change protected keys.
@@ -76,23 +77,29 @@ type postgres struct {
 	options *Options
 	sql     statements
 	queue   queue
+	counts  *counts
 
 	defaultTable bool // which Migrate creates
 }
 
 // statements are the SQL of one table.
 type statements struct {
-	get, merge, insert statement
-	taking, under      gates
+	get, getMany, findFirst, findAfter statement
+	merge, mergeMany, insert           statement
+	taking, under                      gates
 }
 
 func newStatements(t *Table) statements {
 	return statements{
-		get:    t.expand(getSQL),
-		merge:  t.expand(mergeSQL),
-		insert: t.expand(insertSQL),
-		taking: newGates(t, tryLockSQL, "true"),
-		under:  newGates(t, shareGuardSQL, stillHeldSQL),
+		get:       t.expand(getSQL),
+		getMany:   t.expand(getManySQL),
+		findFirst: t.expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
+		findAfter: t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
+		merge:     t.expand(mergeSQL),
+		mergeMany: t.expand(mergeManySQL),
+		insert:    t.expand(insertSQL),
+		taking:    newGates(t, tryLockSQL, "true"),
+		under:     newGates(t, shareGuardSQL, stillHeldSQL),
 	}
 }
 

@@ -2,7 +2,9 @@ package metadata
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/lockstore/backoff"
@@ -46,15 +48,20 @@ type line struct {
 	calls []*call // the first leads; the first so many are taken
 	taken int
 
-	// What only who leads uses.
+	// What only the leader uses.
 	polls    backoff.Sequence
-	attempts int  // that found the lock taken, since the last that did not
 	rowFirst bool // somebody else writes the document, too: no lone statements
+
+	attempts atomic.Int32 // that found the lock taken, since the last that did not
 }
 
-// busy is the error of a call that waited for the lock in vain.
+// busy is the error of a call that waited in vain: for the lock, if that was
+// found taken, and else for the others' writes or a connection.
 func (l *line) busy(c *call, cause error) error {
-	return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: l.attempts, Cause: cause}
+	if l.attempts.Load() == 0 {
+		return fmt.Errorf("metadata: not its turn after %v: %w", time.Since(c.since).Round(time.Microsecond), cause)
+	}
+	return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: int(l.attempts.Load()), Cause: cause}
 }
 
 // A call is one caller's write.
@@ -130,6 +137,17 @@ func (q *queue) take(l *line, maxCalls, maxBytes int) ([]*call, error) {
 	l.taken = n
 	q.sent.Add(1)
 	return l.calls[:n:n], nil
+}
+
+// begin is take for a statement that nobody lines up for: sent.Done ends it.
+func (q *queue) begin() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return ErrClosed
+	}
+	q.sent.Add(1)
+	return nil
 }
 
 // untake ends what take began: none of the calls is on its way any more.

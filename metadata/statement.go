@@ -29,7 +29,7 @@ func (s *statement) args(id any, rest ...any) []any {
 // put together, and it takes names through quoteName only.
 func (t *Table) expand(text string) statement {
 	match := fmt.Sprintf("t.%s = $1::text::%s", quoteName(t.ID), t.IDType.sql())
-	version, updated, bump := "0::bigint", "NULL::timestamptz", ""
+	version, updated, bump, stamp := "0::bigint", "NULL::timestamptz", "", ""
 	var columns, values, within strings.Builder // of an INSERT, and of a WHERE
 	var scopes []any
 	for i, s := range t.Scope {
@@ -42,16 +42,22 @@ func (t *Table) expand(text string) statement {
 	if t.Version != "" {
 		name := quoteName(t.Version)
 		version = fmt.Sprintf("coalesce(t.%s, 0)::bigint", name)
-		bump += fmt.Sprintf(", %s = coalesce(t.%s, 0) + {1}::bigint", name, name)
+		bump = fmt.Sprintf(", %s = coalesce(t.%s, 0) + ", name, name)
 		columns.WriteString(", " + name)
 		values.WriteString(", 0")
 	}
 	if t.UpdatedAt != "" {
 		name := quoteName(t.UpdatedAt)
 		updated = "t." + name
-		bump += fmt.Sprintf(", %s = clock_timestamp()", name)
+		stamp = fmt.Sprintf(", %s = clock_timestamp()", name)
 		columns.WriteString(", " + name)
 		values.WriteString(", clock_timestamp()")
+	}
+	counted := func(by string) string {
+		if bump == "" {
+			return ""
+		}
+		return bump + by
 	}
 	pairs := []string{
 		"{table}", t.qualify(t.Name),
@@ -62,7 +68,8 @@ func (t *Table) expand(text string) statement {
 		"{match}", match + within.String(),
 		"{within}", within.String(),
 		"{row}", fmt.Sprintf("coalesce(t.%s, '{}') AS metadata, %s AS version, %s AS updated_at", quoteName(t.Column), version, updated),
-		"{bump}", bump, // by {1}
+		"{bump}", counted("1") + stamp,
+		"{bumps}", counted("gate.changes") + stamp,
 		"{columns}", columns.String(),
 		"{values}", values.String(),
 		"{version}", version,

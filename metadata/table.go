@@ -92,6 +92,9 @@ func (t Table) withDefaults() (Table, error) {
 	for i, s := range t.Scope {
 		names = append(names, s.Column)
 		value, problem := s.Type.canonical(s.Value)
+		if s.Type.sql() == "" {
+			problem = fmt.Sprintf("unknown type %.80q", s.Type)
+		}
 		if scopes += len(value); problem == "" && scopes > maxScopeLen {
 			problem = fmt.Sprintf("longer than %d bytes", maxScopeLen)
 		}

@@ -19,9 +19,9 @@ import (
 // 13.2.1). The row must not come from a subquery, which would not be evaluated
 // again: that is how updates are lost.
 const mergeSQL = `
-UPDATE {table} AS t SET {column} = {merge}(t.{column}, {2}::text::jsonb){bump}
-WHERE {match} AND pg_try_advisory_xact_lock({3}::bigint)
-	AND {merge}(t.{column}, {2}::text::jsonb) IS DISTINCT FROM t.{column}
+UPDATE {table} AS t SET {column} = {merge}(t.{column}, {1}::text::jsonb){bump}
+WHERE {match} AND pg_try_advisory_xact_lock({2}::bigint)
+	AND {merge}(t.{column}, {1}::text::jsonb) IS DISTINCT FROM t.{column}
 RETURNING {row}`
 
 // openSQL locks the row first and then tries the document's lock. Writers of
@@ -42,9 +42,9 @@ ON CONFLICT DO NOTHING`
 // saveSQL stores a document whose row openSQL has locked. It returns the
 // document only if a trigger has made it another.
 const saveSQL = `
-WITH gate AS MATERIALIZED (SELECT {held} AS open),
+WITH gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes),
 stored AS (
-	UPDATE {table} AS t SET {column} = new.doc{bump}
+	UPDATE {table} AS t SET {column} = new.doc{bumps}
 	FROM gate, (SELECT {2}::text::jsonb AS doc OFFSET 0) AS new
 	WHERE {match} AND gate.open
 	RETURNING {version} AS version, {updated} AS updated_at,
@@ -79,7 +79,7 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key 
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	s := p.sql.merge
-	return p.read(ctx, conn, s, s.args(id, 1, string(patch), key.Int64()), id)
+	return p.read(ctx, conn, s, s.args(id, string(patch), key.Int64()), id)
 }
 
 // transact carries calls out in a transaction of their own.
@@ -91,7 +91,7 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g ga
 	defer func() {
 		ctx, cancel := p.bounded(ctx)
 		defer cancel()
-		if failed := tx.Rollback(ctx); failed != nil && p.options.Logger != nil {
+		if failed := tx.Rollback(ctx); failed != nil {
 			p.options.Logger.WarnContext(ctx, "metadata: rollback failed", "error", failed)
 		}
 	}()

@@ -1,0 +1,47 @@
+package metadata_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// arriving is a context that tells when it is first waited for: a write that
+// has been called with it is in line by then.
+type arriving struct {
+	context.Context
+	arrived chan struct{}
+	once    sync.Once
+}
+
+func newArriving(ctx context.Context) *arriving {
+	return &arriving{Context: ctx, arrived: make(chan struct{})}
+}
+
+func (a *arriving) Done() <-chan struct{} {
+	a.once.Do(func() { close(a.arrived) })
+	return a.Context.Done()
+}
+
+// waitFor returns when the query says true.
+func waitFor(t testing.TB, d *database, query string, args ...any) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		var yes bool
+		require.NoError(t, d.Pool().QueryRow(context.Background(), query, args...).Scan(&yes))
+		if yes {
+			return
+		}
+		require.True(t, time.Now().Before(deadline), "%s is still false", query)
+	}
+}
+
+// waitForRow returns when somebody waits for a row in this database.
+func waitForRow(t testing.TB, d *database) {
+	t.Helper()
+	waitFor(t, d, `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple'))`)
+}

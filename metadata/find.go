@@ -1,0 +1,97 @@
+package metadata
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"iter"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// FindOptions configure [Postgres.Find]. The zero value, and nil, mean the
+// defaults.
+type FindOptions struct {
+	// After is the id to go on after: that of the last document seen. Empty:
+	// from the first.
+	After string
+
+	// PageSize is how many documents are fetched in a round trip. Default: 100.
+	PageSize int
+}
+
+// findSQL is one page, by keyset: it costs the same wherever it is.
+const findSQL = `
+SELECT t.{id}::text, {row} FROM {table} AS t
+WHERE t.{column} @> {1}::text::jsonb AND {after}{within}
+ORDER BY t.{id} LIMIT {2}::bigint`
+
+// Where a page begins.
+const (
+	fromFirstSQL = `$1::text IS NOT NULL`
+	afterSQL     = `t.{id} > $1::text::{idtype}`
+)
+
+// Find yields the documents that contain a JSON value in the sense of jsonb's
+// operator @> (PostgreSQL documentation, section 8.14.3), in the order of
+// their ids. It fetches them page by page as the loop goes on, and holds
+// nothing between pages: it may miss or see what changes meanwhile. An error
+// is yielded last.
+//
+// A large table needs an index for it, which makes every write dearer:
+//
+//	CREATE INDEX ON lockstore_metadata USING gin (metadata jsonb_path_ops);
+func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *FindOptions) iter.Seq2[Document, error] {
+	return func(yield func(Document, error) bool) {
+		var o FindOptions
+		if opts != nil {
+			o = *opts
+		}
+		size := max(cmp.Or(o.PageSize, 100), 1)
+		if len(contained) > p.documents.options.MaxPatchBytes {
+			yield(Document{}, (&PatchError{Path: "$", Reason: "too long to look for"}).of(ErrTooLarge))
+			return
+		}
+		if _, err := parse(contained, p.documents.options.MaxDepth, maxDigits); err != nil {
+			yield(Document{}, err)
+			return
+		}
+		after, s := "", p.sql.findFirst
+		if o.After != "" {
+			var err error
+			if after, err = p.checkID(o.After); err != nil {
+				yield(Document{}, err)
+				return
+			}
+			s = p.sql.findAfter
+		}
+		for {
+			page, err := p.page(ctx, s, s.args(after, string(contained), int64(size)))
+			if err != nil {
+				yield(Document{}, err)
+				return
+			}
+			for _, doc := range page {
+				if !yield(doc, nil) {
+					return
+				}
+			}
+			if len(page) < size {
+				return
+			}
+			after, s = page[len(page)-1].ID, p.sql.findAfter
+		}
+	}
+}
+
+func (p *postgres) page(ctx context.Context, s statement, args []any) (page []Document, err error) {
+	if p.queue.isClosed() {
+		return nil, ErrClosed
+	}
+	err = p.db.Query(ctx, func(row pgdb.Row) error {
+		doc, err := scanDocument(row)
+		page = append(page, doc)
+		return err
+	}, s.text, args...)
+	return page, p.failure(err, false)
+}

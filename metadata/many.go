@@ -1,0 +1,238 @@
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/lock"
+)
+
+const getManySQL = `
+SELECT t.{id}::text, {row} FROM {table} AS t
+WHERE t.{id} = ANY ($1::text[]::{idtype}[]){within}`
+
+// GetMany returns those of the documents that there are, by their ids, in one
+// round trip.
+func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Document, error) {
+	if p.queue.isClosed() {
+		return nil, ErrClosed
+	}
+	asked := make(map[string][]string, len(ids)) // by canonical id
+	for _, id := range ids {
+		canonical, err := p.checkID(id)
+		if err != nil {
+			return nil, err
+		}
+		asked[canonical] = append(asked[canonical], id)
+	}
+	found := make(map[string]Document, len(ids))
+	s := p.sql.getMany
+	err := p.db.Query(ctx, func(row pgdb.Row) error {
+		doc, err := scanDocument(row)
+		for _, id := range asked[doc.ID] {
+			found[id] = doc
+		}
+		return err
+	}, s.text, s.args(slices.Collect(maps.Keys(asked)))...)
+	return found, p.failure(err, false)
+}
+
+// scanDocument reads an id and {row}.
+func scanDocument(row pgdb.Row) (Document, error) {
+	var doc Document
+	var updated nullTime
+	err := row.Scan(&doc.ID, (*[]byte)(&doc.Metadata), &doc.Version, &updated.at)
+	doc.UpdatedAt = updated.time()
+	return doc, err
+}
+
+// Patch is a merge patch for one document.
+type Patch struct {
+	ID    string
+	Patch json.RawMessage
+}
+
+// Result is what became of one of several merges: the document after it, or
+// an error.
+type Result struct {
+	Document Document
+	Err      error
+}
+
+// mergeManySQL is openSQL, the merge and saveSQL for many documents at once.
+// The rows are locked in the order of their ids, so that two of these do not
+// wait for each other, and the documents' locks are tried after that. All that
+// is stored has been computed from rows that were locked before.
+const mergeManySQL = `
+WITH patches AS MATERIALIZED (
+	SELECT * FROM unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[]) AS p (id, patch, key)
+), doc AS MATERIALIZED (
+	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key
+	FROM patches AS p JOIN {table} AS t ON t.{id} = p.id{within}
+	ORDER BY t.{id} FOR NO KEY UPDATE OF t
+), merged AS MATERIALIZED (
+	SELECT *, pg_try_advisory_xact_lock(key) AS free, {merge}(metadata, patch) AS after FROM doc
+), stored AS (
+	UPDATE {table} AS t SET {column} = merged.after{bump} FROM merged
+	WHERE t.{id} = merged.id{within} AND merged.free AND merged.after IS DISTINCT FROM merged.metadata
+	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {updated} AS updated_at
+)
+SELECT m.id::text, coalesce(s.metadata, m.metadata), coalesce(s.version, m.version), coalesce(s.updated_at, m.updated_at)
+FROM merged AS m LEFT JOIN stored AS s USING (id)
+WHERE m.free AND (s.id IS NOT NULL OR m.after IS NOT DISTINCT FROM m.metadata)`
+
+// Bounds of one statement of MergeMany.
+const (
+	manyPatches = 1000
+	manyBytes   = 4 << 20
+)
+
+// MergeMany merges each patch into its document, many to a round trip and a
+// commit, and returns a result for each, in the order of the patches. Every
+// merge promises what Merge does, by itself: they do not succeed or fail
+// together, except that a lost connection leaves all of them unknown. Patches
+// of the same document are merged in their order.
+//
+// The error is nil if every Result's is; otherwise it says how many are not,
+// and matches the first of these. With [Options.MergeInGo], and under a
+// tenure, each merge has its own commit.
+func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) ([]Result, error) {
+	results := make([]Result, len(patches))
+	rest := make([]*job, 0, len(patches))
+	for i, patch := range patches {
+		j := &job{Patch: patch, Result: &results[i]}
+		if p.admit(ctx, j) {
+			rest = append(rest, j)
+		}
+	}
+	for len(rest) > 0 {
+		var now []*job
+		now, rest = nextJobs(rest)
+		p.mergeJobs(ctx, now)
+	}
+	failed := 0
+	for i := range results {
+		if results[i].Err != nil {
+			failed++
+		}
+	}
+	if failed == 0 {
+		return results, nil
+	}
+	first := slices.IndexFunc(results, func(r Result) bool { return r.Err != nil })
+	return results, fmt.Errorf("metadata: %d of %d merges failed, the first: %w", failed, len(patches), results[first].Err)
+}
+
+// A job is one merge of many.
+type job struct {
+	Patch
+	*Result
+	canonical string
+	key       lock.Key
+}
+
+// admit reports whether a job is fit to be done together with others. One
+// that is not has its result when it returns.
+func (p *Postgres) admit(ctx context.Context, j *job) bool {
+	if p.version != nil || p.postgres.options.MergeInGo {
+		p.mergeAlone(ctx, j)
+		return false
+	}
+	if j.canonical, j.Err = p.checkID(j.ID); j.Err != nil {
+		return false
+	}
+	if _, err := p.parsePatch(j.Patch.Patch); err != nil {
+		j.Err = named(j.ID, err)
+		return false
+	}
+	if j.key = p.Key(j.ID); lock.FromContext(ctx, j.key) != nil {
+		p.mergeAlone(ctx, j)
+		return false
+	}
+	return true
+}
+
+func (p *Postgres) mergeAlone(ctx context.Context, j *job) {
+	j.Document, j.Err = p.Merge(ctx, j.ID, j.Patch.Patch)
+}
+
+// nextJobs splits off what one statement is to do: each document once.
+func nextJobs(jobs []*job) (now, rest []*job) {
+	seen := map[string]bool{}
+	size := 0
+	for _, j := range jobs {
+		size += len(j.Patch.Patch)
+		if seen[j.canonical] || len(now) == manyPatches || size > manyBytes && len(now) > 0 {
+			rest = append(rest, j)
+			continue
+		}
+		seen[j.canonical] = true
+		now = append(now, j)
+	}
+	return now, rest
+}
+
+// mergeJobs does jobs in one statement, and whatever that leaves over, because
+// a document is missing or its lock is taken, one by one. Where the database
+// rejects what they make together, it halves them until those that are to
+// blame stand alone.
+func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) {
+	left, err := p.mergeTogether(ctx, jobs)
+	switch {
+	case err == nil || isTransient(err):
+		for _, j := range left {
+			p.mergeAlone(ctx, j)
+		}
+	case errors.Is(err, ErrRejected) && len(jobs) > 1:
+		p.mergeJobs(ctx, jobs[:len(jobs)/2])
+		p.mergeJobs(ctx, jobs[len(jobs)/2:])
+	default:
+		for _, j := range jobs {
+			j.Err = named(j.ID, err)
+		}
+	}
+}
+
+// mergeTogether returns the jobs that it has not done.
+func (p *Postgres) mergeTogether(ctx context.Context, jobs []*job) (left []*job, err error) {
+	ids, patches, keys := make([]string, len(jobs)), make([]string, len(jobs)), make([]int64, len(jobs))
+	byID := make(map[string]*job, len(jobs))
+	for i, j := range jobs {
+		ids[i], patches[i], keys[i] = j.canonical, string(j.Patch.Patch), j.key.Int64()
+		byID[j.canonical] = j
+	}
+	conn, err := p.db.Acquire(ctx)
+	if err != nil {
+		return nil, p.failure(err, false)
+	}
+	defer conn.Release()
+	if err := p.queue.begin(); err != nil {
+		return nil, err
+	}
+	defer p.queue.sent.Done()
+	ctx, cancel := p.bounded(ctx)
+	defer cancel()
+	s := p.sql.mergeMany
+	err = conn.Query(ctx, func(row pgdb.Row) error {
+		doc, err := scanDocument(row)
+		if j := byID[doc.ID]; j != nil {
+			j.Document = doc
+			delete(byID, doc.ID)
+		}
+		return err
+	}, s.text, s.args(ids, patches, keys)...)
+	for _, j := range jobs {
+		if err != nil {
+			j.Document = Document{}
+		}
+		if err != nil || byID[j.canonical] != nil {
+			left = append(left, j)
+		}
+	}
+	return left, p.failure(err, true)
+}

@@ -1,0 +1,83 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"example.com/lockstore/lock"
+)
+
+// Stats counts what a store, with all its views, has done since it was made.
+// Compare two to see what happened between.
+type Stats struct {
+	Writes    int64         // calls of Merge, Update, Replace, Delete that succeeded
+	Bytes     int64         // of their patches and documents
+	WriteTime time.Duration // that they took, in sum
+	Failures  int64         // calls that did not
+	Busy      int64         // of them, those that found the document's lock taken to the end
+	Conflicts int64         // of them, those for another version
+	Rejected  int64         // of them, those that the database refused
+	Unknown   int64         // of them, those with an unknown outcome
+
+	Commits int64 // transactions that decided on writes; Writes ÷ Commits is what sharing gains
+	Largest int64 // the most writes that shared one
+	Waits   int64 // attempts that found the lock taken, and were made again
+}
+
+// An Observer is told of every write, for metrics and traces. Its methods are
+// called on the goroutine of a caller, and delay it. They are told ids, but no
+// values.
+type Observer interface {
+	// Wrote tells that a call of Merge, Update, Replace or Delete has ended,
+	// after so long: with the write made, or with err.
+	Wrote(ctx context.Context, id string, took time.Duration, err error)
+
+	// Committed tells that a transaction has ended, after so long, that
+	// decided on so many writes of a document; err is nil or what all of them
+	// failed of. The context is that of one of the writers.
+	Committed(ctx context.Context, id string, writes int, took time.Duration, err error)
+}
+
+// counts are Stats while they grow.
+type counts struct {
+	writes, bytes, nanos, failures, busy, conflicts, rejected, unknown atomic.Int64
+	commits, largest, waits                                            atomic.Int64
+}
+
+func (c *counts) wrote(w *write, took time.Duration, err error) {
+	if err == nil {
+		c.writes.Add(1)
+		c.bytes.Add(int64(w.size))
+		c.nanos.Add(int64(took))
+		return
+	}
+	c.failures.Add(1)
+	for reason, count := range map[error]*atomic.Int64{
+		lock.ErrBusy: &c.busy, ErrConflict: &c.conflicts, ErrRejected: &c.rejected, ErrUnknownOutcome: &c.unknown,
+	} {
+		if errors.Is(err, reason) {
+			count.Add(1)
+		}
+	}
+}
+
+func (c *counts) committed(writes int) {
+	c.commits.Add(1)
+	for {
+		largest := c.largest.Load()
+		if int64(writes) <= largest || c.largest.CompareAndSwap(largest, int64(writes)) {
+			return
+		}
+	}
+}
+
+func (c *counts) stats() Stats {
+	return Stats{
+		Writes: c.writes.Load(), Bytes: c.bytes.Load(), WriteTime: time.Duration(c.nanos.Load()),
+		Failures: c.failures.Load(), Busy: c.busy.Load(), Conflicts: c.conflicts.Load(),
+		Rejected: c.rejected.Load(), Unknown: c.unknown.Load(),
+		Commits: c.commits.Load(), Largest: c.largest.Load(), Waits: c.waits.Load(),
+	}
+}

@@ -1,0 +1,110 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/pgdb"
+)
+
+// Tx is a [MetadataStore] in the host's own transaction: what it writes
+// becomes true, and visible to others, when the host commits. It is for the
+// goroutine that has the transaction.
+//
+// The first write of a document takes its lock, which is released with the
+// transaction; until then other writers of the document wait. A write that
+// fails leaves the transaction as it was before (it is done behind a
+// savepoint), so that the host can go on; only a lost connection does not.
+type Tx struct{ documents }
+
+var _ MetadataStore = (*Tx)(nil)
+
+// In is the store in a host's transaction: a pgx.Tx, a *sql.Tx or a *sqlx.Tx.
+// Operations on anything else fail with [ErrInvalidOptions]. Where the store
+// is a view, so is the Tx.
+func (p *Postgres) In(tx any) *Tx {
+	q, err := pgdb.Tx(tx)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrInvalidOptions, err)
+	}
+	d := p.documents
+	d.engine = &hosted{p.postgres, q, err}
+	return &Tx{d}
+}
+
+// hosted is the engine behind a [Tx].
+type hosted struct {
+	*postgres
+	q   pgdb.Querier
+	err error // why there is no q
+}
+
+var _ engine = (*hosted)(nil)
+
+func (h *hosted) get(ctx context.Context, id string) (Document, error) {
+	if h.err != nil {
+		return Document{}, h.err
+	}
+	doc, err := h.read(ctx, h.q, h.sql.get, h.sql.get.args(id), id)
+	return doc, h.failure(err, false)
+}
+
+func (h *hosted) write(ctx context.Context, id string, w *write) (Document, error) {
+	if h.err != nil {
+		return Document{}, h.err
+	}
+	key := h.options.Table.key(h.options.Namespace, id)
+	held, err := tenureOf(ctx, key)
+	if err != nil {
+		return Document{}, err
+	}
+	l := &line{key: lineKey{id, held}, lock: key, polls: backoff.Start(h.options.Backoff)}
+	c := &call{write: w, since: time.Now()}
+	for {
+		err := h.attempt(ctx, l, c)
+		if !errors.Is(err, errTaken) {
+			return c.doc, h.failure(err, false)
+		}
+		l.attempts.Add(1)
+		h.counts.waits.Add(1)
+		if err := l.pause(ctx, c, err, nil); err != nil {
+			return Document{}, err
+		}
+	}
+}
+
+// attempt is a write behind a savepoint. It gives up the row with it when the
+// lock is taken: whoever holds that may be about to write the row.
+func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
+	if err := h.exec(ctx, "SAVEPOINT lockstore"); err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		var failed error
+		if !done {
+			failed = h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")
+		}
+		if failed == nil {
+			failed = h.exec(ctx, "RELEASE SAVEPOINT lockstore")
+		}
+		if err == nil {
+			err = failed
+		}
+	}()
+	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded}, l.key.id, h.gateOf(l), []*call{c}); err != nil {
+		return err
+	}
+	done = c.err == nil
+	return c.err
+}
+
+func (h *hosted) exec(ctx context.Context, sql string) error {
+	ctx, cancel := h.bounded(ctx)
+	defer cancel()
+	_, err := h.q.Exec(ctx, sql)
+	return err
+}

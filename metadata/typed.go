@@ -1,0 +1,34 @@
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// MergeValue merges v, as encoding/json encodes it, into a document: a struct
+// or map of what is to be set. Nil pointers and nil interfaces become null,
+// which removes their keys; omitempty and omitzero leave keys alone.
+func MergeValue(ctx context.Context, s MetadataStore, id string, v any) (Document, error) {
+	patch, err := json.Marshal(v)
+	if err != nil {
+		return Document{}, fmt.Errorf("%w: cannot encode %T", ErrInvalidPatch, v)
+	}
+	return s.Merge(ctx, id, patch)
+}
+
+// Decode reads a document into a T as encoding/json does. The error matches
+// [ErrInvalidDocument] and names the field that does not fit, not its value.
+func Decode[T any](doc Document) (T, error) {
+	var v T
+	err := json.Unmarshal(doc.Metadata, &v)
+	if err == nil {
+		return v, nil
+	}
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) {
+		return v, fmt.Errorf("%q: %w: %s.%s does not fit %s", doc.ID, ErrInvalidDocument, mismatch.Struct, mismatch.Field, mismatch.Type)
+	}
+	return v, fmt.Errorf("%q: %w: cannot decode it into %T", doc.ID, ErrInvalidDocument, v)
+}
