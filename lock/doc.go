@@ -1,2 +1,52 @@
-// Package lock gives many goroutines and many processes named locks.
+// Package lock gives many goroutines and many processes named locks, held by
+// PostgreSQL, which it asks over one connection however many the locks.
+//
+//	locker, err := lock.NewPostgres(ctx, pool, nil)
+//	...
+//	held, err := locker.Lock(ctx, lock.Name("user", id))
+//	if err != nil {
+//		return err // nothing is held
+//	}
+//	defer held.Unlock()
+//	return work(held.Context()) // which ends if the lock is lost
+//
+// [Do] puts these steps into one call. [Postgres] is for production, [Memory]
+// for tests and single processes; both are a [Locker], and so can be one of
+// your own, which package locktest checks.
+//
+// # What is promised
+//
+// While a [Held] is valid nobody else holds its key, in any process. Locks are
+// not re-entrant. Whatever happens, a lock is not held by nobody: either the
+// server confirms that it was unlocked, or the session that held it is ended.
+// A holder whose session is lost is told by [Held.Context], at once where the
+// network says so and otherwise before the server gives the key to another.
+//
+// A waiter costs no connection, and leaves when its context ends. Within a
+// process waiters are served in the order of their calls; a key is handed on
+// without asking the server. Between processes they take turns: see
+// PostgresOptions.HandOff and Parking.
+//
+// # Seeing and freeing
+//
+// [Postgres.Status] and [Postgres.List] tell who holds and who waits.
+// [Postgres.Evict] frees a key that is stuck. [Postgres.Check] finds settings
+// of the server that do not suit the load. [Postgres.Stats], an [Observer] and
+// a logger tell what goes on.
+//
+// # Caveats
+//
+// A process that is stopped or cut off can not know that its lock is lost until
+// it runs again. What it writes then must be refused by who receives it: see
+// [Held.Fence]. Package metadata does so by itself.
+//
+// Advisory locks are no authorization: whoever can connect to the database can
+// take, and ask to evict, every key. They belong to one database of one
+// server; a failover loses them, and tells so.
+//
+// A connection pooler in transaction mode would strand locks; NewPostgres
+// refuses it. [InTx], whose lock ends with the host's transaction, works there.
+//
+// A key taken while another is held can deadlock with a process that does it
+// the other way round. Take both by LockAll, or bound the wait by its context.
 package lock

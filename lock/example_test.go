@@ -1,0 +1,211 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// database stands for the host's own pool.
+func database(ctx context.Context) (pool *pgxpool.Pool, end func()) {
+	server, err := pgtest.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err := server.New(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return db.Pool(), func() {
+		if err := errors.Join(db.Close(), server.Close()); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// open stands for a process of the host: each has a Locker of its own.
+func open(ctx context.Context, pool *pgxpool.Pool, opts *lock.PostgresOptions) *lock.Postgres {
+	locker, err := lock.NewPostgres(ctx, pool, opts)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return locker
+}
+
+func ExampleDo() {
+	ctx := context.Background()
+	pool, end := database(ctx)
+	defer end()
+	locker := open(ctx, pool, nil)
+	defer locker.Close(ctx)
+
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // for waiting and work
+	defer cancel()
+	err := lock.Do(ctx, locker, lock.Name("user", "42"), func(ctx context.Context) error {
+		fmt.Println("nobody else is here")
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// nobody else is here
+	// <nil>
+}
+
+// A client that finds a key busy can be told who holds it.
+func ExamplePostgres_Status() {
+	ctx := context.Background()
+	pool, end := database(ctx)
+	defer end()
+	worker, service := open(ctx, pool, nil), open(ctx, pool, &lock.PostgresOptions{DescribeBusy: true})
+	defer worker.Close(ctx)
+	defer service.Close(ctx)
+
+	key := lock.Name("user", "42")
+	held, err := worker.Lock(ctx, key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = service.TryLock(ctx, key)
+	var busy *lock.BusyError
+	if errors.As(err, &busy) && busy.Status != nil {
+		h := busy.Status.Holders[0]
+		fmt.Println(busy.Key, "is held by another process:", !h.InThisLocker && h.User != "")
+	}
+	if err := held.Unlock(); err != nil {
+		log.Fatal(err)
+	}
+	status, err := service.Status(ctx, key)
+	fmt.Println(len(status.Holders), "holders,", err)
+	// Output:
+	// user/42 is held by another process: true
+	// 0 holders, <nil>
+}
+
+// An operator frees a key whose holder is stuck: it is asked to stop, and its
+// session terminated only if it does not.
+func ExamplePostgres_Evict() {
+	ctx := context.Background()
+	pool, end := database(ctx)
+	defer end()
+	worker, operator := open(ctx, pool, nil), open(ctx, pool, nil)
+	defer worker.Close(ctx)
+	defer operator.Close(ctx)
+
+	key := lock.Name("user", "42")
+	held, err := worker.Lock(ctx, key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := operator.Evict(ctx, key, 5*time.Second); err != nil {
+		log.Fatal(err)
+	}
+	<-held.Context().Done() // what the worker's work watches
+	fmt.Println(errors.Is(context.Cause(held.Context()), lock.ErrEvicted))
+	fmt.Println(errors.Is(held.Unlock(), lock.ErrLost))
+	// Output:
+	// true
+	// true
+}
+
+// A leader leads while it holds the lock, stops when it is lost, and stands
+// again.
+func ExampleHeld_Context_leader() {
+	ctx, stop := context.WithCancel(context.Background())
+	pool, end := database(ctx)
+	defer end()
+	locker := open(ctx, pool, nil)
+	defer locker.Close(context.Background())
+
+	terms := 0
+	lead := func(ctx context.Context) {
+		terms++
+		fmt.Println("term", terms, "begins")
+		if terms == 2 {
+			stop() // shut down
+		} else { // an accident
+			held := lock.FromContext(ctx, lock.Name("leader"))
+			backend, _ := held.Backend(held.Key())
+			if _, err := pool.Exec(ctx, "SELECT pg_terminate_backend($1)", backend.PID); err != nil {
+				log.Print(err)
+			}
+		}
+		<-ctx.Done()
+		fmt.Println("term", terms, "ends, lost:", errors.Is(context.Cause(ctx), lock.ErrLost))
+	}
+	for ctx.Err() == nil {
+		err := lock.Do(ctx, locker, lock.Name("leader"), func(ctx context.Context) error {
+			lead(ctx)
+			return nil
+		})
+		fmt.Println("lost:", errors.Is(err, lock.ErrLost))
+	}
+	// Output:
+	// term 1 begins
+	// term 1 ends, lost: true
+	// lost: true
+	// term 2 begins
+	// term 2 ends, lost: false
+	// lost: false
+}
+
+// A system beyond the database refuses the writes of a holder that has been
+// succeeded, even if that holder does not know it yet.
+func ExampleHeld_Fence() {
+	ctx := context.Background()
+	pool, end := database(ctx)
+	defer end()
+	locker := open(ctx, pool, nil)
+	defer locker.Close(ctx)
+
+	var seen int64 // kept by the system that is written to
+	write := func(fence int64, text string) {
+		if fence < seen {
+			fmt.Println("refused:", text)
+			return
+		}
+		seen = fence
+		fmt.Println("written:", text)
+	}
+
+	var fences []int64
+	for range 2 {
+		err := lock.Do(ctx, locker, lock.Name("report"), func(ctx context.Context) error {
+			fence, err := lock.FromContext(ctx, lock.Name("report")).Fence(ctx)
+			fences = append(fences, fence)
+			return err
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	write(fences[1], "by the second holder")
+	write(fences[0], "by the first, late")
+	// Output:
+	// written: by the second holder
+	// refused: by the first, late
+}
+
+func ExampleInTx() {
+	ctx := context.Background()
+	pool, end := database(ctx)
+	defer end()
+
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tx.Rollback(ctx)
+	if err := lock.InTx(ctx, tx, lock.Name("user", "42")); err != nil {
+		log.Fatal(err)
+	}
+	// What the transaction does now, nobody else does under that key.
+	fmt.Println(tx.Commit(ctx)) // which unlocks
+	// Output: <nil>
+}

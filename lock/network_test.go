@@ -1,0 +1,143 @@
+package lock_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/lock/locktest"
+	"example.com/lockstore/pgtest"
+)
+
+// through opens a pool that reaches the database by way of a bad network.
+func through(t testing.TB, proxy *pgtest.Proxy) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), proxy.URL())
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func TestBrokenConnectionIsLoss(t *testing.T) {
+	for name, harm := range map[string]func(*pgtest.Proxy){
+		"reset":               (*pgtest.Proxy).Reset,
+		"cut":                 (*pgtest.Proxy).Cut,
+		"blackhole":           func(p *pgtest.Proxy) { p.Blackhole(pgtest.Both) },
+		"blackhole to server": func(p *pgtest.Proxy) { p.Blackhole(pgtest.ToServer) },
+		"blackhole to client": func(p *pgtest.Proxy) { p.Blackhole(pgtest.ToClient) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := pgtest.NewProxy(t, pgtest.New(t))
+			locker := newPostgres(t, through(t, proxy), &lock.PostgresOptions{Silence: 300 * time.Millisecond})
+			held := take(t, locker, lock.Name("k"))
+			harm(proxy)
+			await(t, held.Context().Done(), "loss")
+			assert.ErrorIs(t, context.Cause(held.Context()), lock.ErrLost)
+			assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+			proxy.Restore()
+			assert.NoError(t, take(t, locker, lock.Name("k")).Unlock(), "after the network is whole again")
+		})
+	}
+}
+
+// Unlock takes no context. It must not wait for ever all the same.
+func TestUnlockIntoABlackholeIsBounded(t *testing.T) {
+	proxy := pgtest.NewProxy(t, pgtest.New(t))
+	locker := newPostgres(t, through(t, proxy), &lock.PostgresOptions{Silence: 300 * time.Millisecond})
+	held := take(t, locker, lock.Name("k"))
+	proxy.Blackhole(pgtest.Both)
+	unlocked := make(chan struct{})
+	go func() {
+		defer close(unlocked)
+		assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+	}()
+	await(t, unlocked, "Unlock")
+	proxy.Restore()
+}
+
+func TestBadNetworkIsOnlySlow(t *testing.T) {
+	for name, harm := range map[string]func(*pgtest.Proxy){
+		"delay": func(p *pgtest.Proxy) { p.Delay(time.Millisecond, 5*time.Millisecond) },
+		"slice": func(p *pgtest.Proxy) { p.Slice(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := pgtest.NewProxy(t, pgtest.New(t))
+			locker := newPostgres(t, through(t, proxy), nil)
+			harm(proxy)
+			locktest.Run(t, func(testing.TB) lock.Locker { return locker })
+		})
+	}
+}
+
+// One session could fill the lock table, at every client's expense. Where that
+// happens all the same, what fails is the one lock for which there was no room.
+func TestFullLockTableFailsOnlyWhatDoesNotFit(t *testing.T) {
+	db := pgtest.New(t, pgtest.Setting("max_connections", "10"), pgtest.Setting("max_locks_per_transaction", "10"))
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{MaxKeys: 100_000})
+	mark := take(t, locker, lock.Name("mark"))
+	var mu sync.Mutex
+	var held []*lock.Held
+	var refused atomic.Int64
+	var group sync.WaitGroup
+	for worker := range int64(8) {
+		group.Go(func() {
+			for i := int64(0); ; i++ {
+				h, err := locker.Lock(t.Context(), lock.ID(i<<8|worker))
+				if err != nil {
+					assert.ErrorContains(t, err, "53200")
+					refused.Add(1)
+					return
+				}
+				mu.Lock()
+				held = append(held, h)
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	assert.Positive(t, refused.Load())
+	assert.NoError(t, mark.Context().Err(), "the session is not lost")
+	for _, h := range held {
+		assert.NoError(t, h.Unlock())
+	}
+	assert.NoError(t, mark.Unlock())
+	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks), "locks left")
+}
+
+// A waiter is granted or cancelled, whatever races: the lock is never held by
+// nobody.
+func TestCancelRacesWithTheServer(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), nil)
+	var group sync.WaitGroup
+	for worker := range 8 {
+		group.Go(func() {
+			for i := range 150 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration((i*37+worker*11)%300)*time.Microsecond)
+				held, err := locker.Lock(ctx, lock.ID(int64(worker%4)))
+				if err == nil {
+					err = held.Unlock()
+				}
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					assert.NoError(t, err)
+				}
+				cancel()
+			}
+		})
+	}
+	group.Wait()
+	for key := range int64(4) {
+		assert.NoError(t, take(t, locker, lock.ID(key)).Unlock())
+	}
+	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks), "locks left")
+}
