@@ -2,11 +2,14 @@ package metadata_test
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
 )
 
 // arriving is a context that tells when it is first waited for: a write that
@@ -44,4 +47,12 @@ func waitForRow(t testing.TB, d *database) {
 	t.Helper()
 	waitFor(t, d, `SELECT EXISTS (SELECT FROM pg_stat_activity
 		WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple'))`)
+}
+
+// waitForWaits returns when a write has found its document's lock taken.
+func waitForWaits(t testing.TB, store interface{ Stats() metadata.Stats }) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); store.Stats().Waits == 0; runtime.Gosched() {
+		require.True(t, time.Now().Before(deadline))
+	}
 }

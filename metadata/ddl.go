@@ -11,14 +11,17 @@ import (
 // another one gives it another name, so that releases can run side by side.
 const mergeFunction = "lockstore_merge_patch"
 
-//go:embed up.sql
-var upSQL string
+//go:embed sql/function.sql
+var functionSQL string
 
-//go:embed down.sql
+//go:embed sql/down.sql
 var downSQL string
 
-//go:embed table.sql
+//go:embed sql/table.sql
 var tableSQL string
+
+//go:embed sql/schema.sql
+var schemaSQL string
 
 // DDL returns the SQL that prepares the database for a store on this table,
 // and the SQL that takes it back, for hosts with a migration tool of their
@@ -34,21 +37,24 @@ func (t Table) DDL() (up, down string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	up, down = upSQL, downSQL
+	up, down = functionSQL, downSQL
 	if own {
-		up = strings.Replace(up, "-- {table}\n", tableSQL, 1)
+		up = tableSQL + up
 		down += "DROP TABLE IF EXISTS {table};\n"
-	} else {
-		up = strings.Replace(up, "-- {table}\n", "", 1)
+		if t.Schema != "" {
+			up = schemaSQL + up
+		}
 	}
-	schema := ""
-	if t.Schema != "" && own {
-		schema = fmt.Sprintf("DO $$ BEGIN\n\tIF to_regnamespace(%s) IS NULL THEN CREATE SCHEMA %s; END IF;\nEND $$;\n\n",
-			quoteText(quoteName(t.Schema)), quoteName(t.Schema))
+	mark := "lockstore"
+	for strings.Contains(t.Schema+t.Name, mark) { // what is quoted must not end its quotes
+		mark += "_"
 	}
-	fill := strings.NewReplacer("{table}", t.qualify(t.Name), "{function}", t.qualify(mergeFunction),
-		"'{function}'", quoteText(t.qualify(mergeFunction)+"(jsonb,jsonb)"))
-	return schema + fill.Replace(up), fill.Replace(down), nil
+	fill := strings.NewReplacer(
+		"{table}", t.qualify(t.Name), "{function}", t.qualify(mergeFunction), "{schema}", quoteName(t.Schema),
+		"'{function}'", quoteText(t.qualify(mergeFunction)+"(jsonb,jsonb)"), "'{schema}'", quoteText(quoteName(t.Schema)),
+		"{do}", "$"+mark+"$", "{body}", "$"+mark+"_body$",
+	)
+	return fill.Replace(up), fill.Replace(down), nil
 }
 
 // quoteText makes a literal of a name; a value never becomes one.

@@ -1,10 +1,9 @@
--- {table}
 -- RFC 7396, section 2. What a patch of scalars and arrays sets, it sets at
 -- once; nulls and objects take their own way.
-DO $do$ BEGIN
+DO {do} BEGIN
 	IF to_regprocedure('{function}') IS NULL THEN
 		CREATE FUNCTION {function}(target jsonb, patch jsonb) RETURNS jsonb
-		LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $merge$
+		LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS {body}
 		BEGIN
 			IF jsonb_typeof(patch) IS DISTINCT FROM 'object' THEN
 				RETURN patch;
@@ -22,6 +21,6 @@ DO $do$ BEGIN
 						FILTER (WHERE value <> 'null'), '{}')
 				FROM jsonb_each(patch)
 			);
-		END $merge$;
+		END {body};
 	END IF;
-END $do$;
+END {do};

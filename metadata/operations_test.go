@@ -1,0 +1,410 @@
+package metadata_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+// full is what Postgres, Memory and Tx have besides the interface.
+type full interface {
+	metadata.MetadataStore
+	Replace(ctx context.Context, id string, document json.RawMessage) (metadata.Document, error)
+	Delete(ctx context.Context, id string) error
+	Key(id string) lock.Key
+	Stats() metadata.Stats
+}
+
+// eachStore runs a test on every store; its views are made by the options
+// privileged and version.
+func eachStore(t *testing.T, opts *metadata.Options, test func(t *testing.T, view func(privileged bool, version ...int64) full)) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, opts)
+		test(t, func(privileged bool, version ...int64) full {
+			view := store
+			if privileged {
+				view = view.Privileged()
+			}
+			for _, v := range version {
+				view = view.IfVersion(v)
+			}
+			return view
+		})
+	})
+	t.Run("memory", func(t *testing.T) {
+		store, err := metadata.NewMemory(nil, opts)
+		require.NoError(t, err)
+		test(t, func(privileged bool, version ...int64) full {
+			view := store
+			if privileged {
+				view = view.Privileged()
+			}
+			for _, v := range version {
+				view = view.IfVersion(v)
+			}
+			return view
+		})
+	})
+}
+
+func TestReplaceAndDelete(t *testing.T) {
+	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
+		ctx, store := t.Context(), view(false)
+		doc, err := store.Replace(ctx, "a", raw(`{"b":null,"a":[1, {"z":1,"y":2}]}`))
+		require.NoError(t, err)
+		assert.Equal(t, `{"a": [1, {"y": 2, "z": 1}], "b": null}`, string(doc.Metadata))
+		assert.Equal(t, int64(1), doc.Version)
+		doc, err = store.Replace(ctx, "a", doc.Metadata)
+		require.NoError(t, err)
+		assert.Equal(t, int64(1), doc.Version, "nothing has changed")
+		doc, err = store.Replace(ctx, "a", raw(`{"c":3}`))
+		require.NoError(t, err)
+		assert.Equal(t, `{"c": 3}`, string(doc.Metadata))
+		_, err = store.Replace(ctx, "a", raw(`[]`))
+		assert.ErrorIs(t, err, metadata.ErrInvalidPatch)
+
+		require.NoError(t, store.Delete(ctx, "a"))
+		_, err = store.Get(ctx, "a")
+		assert.ErrorIs(t, err, metadata.ErrNotFound)
+		assert.ErrorIs(t, store.Delete(ctx, "a"), metadata.ErrNotFound)
+		doc, err = store.Merge(ctx, "a", raw(`{}`))
+		require.NoError(t, err)
+		assert.Equal(t, int64(1), doc.Version, "a new document")
+		assert.Equal(t, `{}`, string(doc.Metadata))
+	})
+}
+
+func TestIfVersion(t *testing.T) {
+	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
+		ctx := t.Context()
+		_, err := view(false, 1).Merge(ctx, "a", raw(`{"n":1}`))
+		assert.ErrorIs(t, err, metadata.ErrConflict)
+		_, err = view(false).Get(ctx, "a")
+		assert.ErrorIs(t, err, metadata.ErrNotFound, "nothing was created")
+		doc, err := view(false, 0).Merge(ctx, "a", raw(`{"n":1}`))
+		require.NoError(t, err)
+		writes := map[string]func(s full) error{
+			"merge":   func(s full) error { _, err := s.Merge(ctx, "a", raw(`{"n":2}`)); return err },
+			"replace": func(s full) error { _, err := s.Replace(ctx, "a", raw(`{"n":2}`)); return err },
+			"delete":  func(s full) error { return s.Delete(ctx, "a") },
+			"update": func(s full) error {
+				_, err := s.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
+					return nil, errors.New("decide was called")
+				})
+				return err
+			},
+		}
+		for name, write := range writes {
+			err := write(view(false, doc.Version+1))
+			var conflict *metadata.VersionError
+			require.ErrorAs(t, err, &conflict, name)
+			assert.Equal(t, metadata.VersionError{Want: 2, Have: 1}, *conflict)
+			assert.ErrorIs(t, err, metadata.ErrConflict)
+		}
+		assert.Equal(t, int64(5), view(false).Stats().Conflicts)
+
+		var wg sync.WaitGroup
+		var won sync.Map
+		for i := range 16 {
+			wg.Go(func() {
+				if _, err := view(false, 1).Merge(ctx, "a", raw(`{"winner":%d}`, i)); err == nil {
+					won.Store(i, true)
+				} else {
+					assert.ErrorIs(t, err, metadata.ErrConflict)
+				}
+			})
+		}
+		wg.Wait()
+		winners := 0
+		won.Range(func(any, any) bool { winners++; return true })
+		assert.Equal(t, 1, winners)
+	})
+}
+
+func TestProtectedKeys(t *testing.T) {
+	opts := &metadata.Options{Protect: []string{"system", "audit"}}
+	eachStore(t, opts, func(t *testing.T, view func(bool, ...int64) full) {
+		ctx, store, privileged := t.Context(), view(false), view(true)
+		_, err := privileged.Merge(ctx, "a", raw(`{"system":{"tier":1},"mine":{"system":1}}`))
+		require.NoError(t, err)
+		update := func(patch string) func(full) error {
+			return func(s full) error {
+				_, err := s.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw("%s", patch), nil })
+				return err
+			}
+		}
+		merge := func(patch string) func(full) error {
+			return func(s full) error { _, err := s.Merge(ctx, "a", raw("%s", patch)); return err }
+		}
+		replace := func(doc string) func(full) error {
+			return func(s full) error { _, err := s.Replace(ctx, "a", raw("%s", doc)); return err }
+		}
+		for name, write := range map[string]func(full) error{
+			"sets":            merge(`{"system":{"tier":2}}`),
+			"sets the same":   merge(`{"system":{"tier":1}}`),
+			"removes":         merge(`{"system":null}`),
+			"spells it oddly": merge(`{"s\u0079stem":1}`),
+			"updates":         update(`{"system":1}`),
+			"adds":            merge(`{"audit":1}`),
+			"replaces away":   replace(`{"mine":1}`),
+			"replaces other":  replace(`{"system":{"tier":2}}`),
+			"deletes":         func(s full) error { return s.Delete(ctx, "a") },
+		} {
+			var protected *metadata.ProtectedError
+			err := write(store)
+			require.ErrorAs(t, err, &protected, name)
+			assert.ErrorIs(t, err, metadata.ErrProtected)
+		}
+		doc, err := store.Get(ctx, "a")
+		require.NoError(t, err)
+		assert.Equal(t, int64(1), doc.Version)
+
+		_, err = store.Merge(ctx, "a", raw(`{"mine":{"system":2}}`))
+		assert.NoError(t, err, "only the top level is protected")
+		_, err = store.Replace(ctx, "a", raw(`{"system":{"tier":1},"new":1}`))
+		assert.NoError(t, err)
+		for _, write := range []func(full) error{merge(`{"system":null}`), update(`{"system":1}`), replace(`{}`)} {
+			assert.NoError(t, write(privileged))
+		}
+		assert.NoError(t, store.Delete(ctx, "a"), "with nothing protected in it")
+	})
+}
+
+func TestTypedHelpers(t *testing.T) {
+	type profile struct {
+		Plan  string `json:"plan,omitzero"`
+		Seats *int   `json:"seats"`
+	}
+	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
+		ctx, seats := t.Context(), 3
+		_, err := metadata.MergeValue(ctx, view(false), "a", profile{Plan: "pro", Seats: &seats})
+		require.NoError(t, err)
+		doc, err := metadata.MergeValue(ctx, view(false), "a", profile{})
+		require.NoError(t, err)
+		got, err := metadata.Decode[profile](doc)
+		require.NoError(t, err)
+		assert.Equal(t, profile{Plan: "pro"}, got)
+		_, err = metadata.MergeValue(ctx, view(false), "a", func() {})
+		assert.ErrorIs(t, err, metadata.ErrInvalidPatch)
+		for _, text := range []string{`{"seats":"` + canary + `"}`, `{"seats":123456789012345678901234567890}`, `{`} {
+			_, err = metadata.Decode[profile](metadata.Document{ID: "a", Metadata: raw("%s", text)})
+			assert.ErrorIs(t, err, metadata.ErrInvalidDocument)
+			assert.NotContains(t, err.Error(), canary)
+			assert.NotContains(t, err.Error(), "1234567890")
+		}
+	})
+}
+
+func TestMergeMany(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		for _, inGo := range []bool{false, true} {
+			t.Run(fmt.Sprintf("MergeInGo=%v", inGo), func(t *testing.T) {
+				ctx := t.Context()
+				d.exec(t, guarded)
+				opts := guardedOptions(inGo)
+				opts.Protect = []string{"system"}
+				store := d.migrated(t, opts)
+				var patches []metadata.Patch
+				for i := range 1500 {
+					patches = append(patches, metadata.Patch{ID: fmt.Sprint("u", i), Patch: raw(`{"n":%d}`, i)})
+				}
+				results, err := store.MergeMany(ctx, patches)
+				require.NoError(t, err)
+				require.Len(t, results, 1500)
+				for i, r := range results {
+					assert.Equal(t, fmt.Sprintf(`{"n": %d}`, i), string(r.Document.Metadata))
+					assert.Equal(t, int64(1), r.Document.Version)
+				}
+				results, err = store.MergeMany(ctx, []metadata.Patch{
+					{"u1", raw(`{"again":1}`)}, {"u0", raw(`{"n":null}`)}, {"u1", raw(`{"again":2}`)}, {"u2", raw(`{}`)},
+					{"u3", raw(`{"bad":%q}`, canary)}, {"", raw(`{}`)}, {"u4", raw(`[%q]`, canary)}, {"u5", raw(`{"system":1}`)}, {"u6", raw(`{"stamp":1}`)},
+				})
+				for i, want := range []string{`{"n": 1, "again": 1}`, `{}`, `{"n": 1, "again": 2}`, `{"n": 2}`} {
+					require.NoError(t, results[i].Err)
+					assert.Equal(t, want, string(results[i].Document.Metadata))
+				}
+				for i, want := range []error{metadata.ErrRejected, metadata.ErrInvalidID, metadata.ErrInvalidPatch, metadata.ErrProtected} {
+					assert.ErrorIs(t, results[i+4].Err, want)
+				}
+				assert.Equal(t, `{"n": 6, "stamp": 1, "stamped": true}`, string(results[8].Document.Metadata))
+				assert.ErrorIs(t, err, metadata.ErrRejected)
+				assert.ErrorContains(t, err, "4 of 9")
+				assert.NotContains(t, fmt.Sprint(err, results[4].Err, results[6].Err), canary)
+
+				_, err = store.Privileged().MergeMany(ctx, []metadata.Patch{{"u5", raw(`{"system":1}`)}})
+				assert.NoError(t, err)
+				_, err = store.IfVersion(7).MergeMany(ctx, []metadata.Patch{{"u5", raw(`{}`)}})
+				assert.ErrorIs(t, err, metadata.ErrConflict)
+				results, err = store.MergeMany(ctx, nil)
+				assert.NoError(t, err)
+				assert.Empty(t, results)
+			})
+		}
+	})
+}
+
+// TestMergeManyLosesNothing has both ways of writing meet on the same rows.
+func TestMergeManyLosesNothing(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		const ids, rounds = 5, 40
+		var wg sync.WaitGroup
+		for w := range 4 {
+			wg.Go(func() {
+				for r := range rounds {
+					var patches []metadata.Patch
+					for i := range ids {
+						patches = append(patches, metadata.Patch{ID: fmt.Sprint("u", (i+w)%ids), Patch: raw(`{"many-%d-%d":1}`, w, r)})
+					}
+					_, err := store.MergeMany(ctx, patches)
+					assert.NoError(t, err)
+				}
+			})
+			wg.Go(func() {
+				for r := range rounds {
+					_, err := store.Merge(ctx, fmt.Sprint("u", r%ids), raw(`{"one-%d-%d":1}`, w, r))
+					assert.NoError(t, err)
+				}
+			})
+		}
+		wg.Wait()
+		total, versions := 0, int64(0)
+		for doc, err := range store.Find(ctx, raw(`{}`), nil) {
+			require.NoError(t, err)
+			var keys map[string]int
+			require.NoError(t, json.Unmarshal(doc.Metadata, &keys))
+			total += len(keys)
+			versions += doc.Version
+		}
+		assert.Equal(t, 4*rounds*ids+4*rounds, total)
+		assert.Equal(t, int64(total), versions)
+	})
+}
+
+func TestFind(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		for i := range 25 {
+			_, err := store.Merge(ctx, fmt.Sprintf("u%02d", i), raw(`{"even":%v,"n":%d}`, i%2 == 0, i))
+			require.NoError(t, err)
+		}
+		ids := func(contained string, opts *metadata.FindOptions) (ids []string) {
+			for doc, err := range store.Find(ctx, raw("%s", contained), opts) {
+				require.NoError(t, err)
+				assert.Equal(t, int64(1), doc.Version)
+				ids = append(ids, doc.ID)
+			}
+			return ids
+		}
+		assert.Len(t, ids(`{}`, nil), 25)
+		assert.Len(t, ids(`{"even":true}`, &metadata.FindOptions{PageSize: 4}), 13)
+		assert.Equal(t, []string{"u22", "u24"}, ids(`{"even":true}`, &metadata.FindOptions{PageSize: 2, After: "u20"}))
+		assert.Equal(t, []string{"u07"}, ids(`{"n":7}`, nil))
+		assert.Empty(t, ids(`{"n":99}`, nil))
+		for doc, err := range store.Find(ctx, raw(`{}`), &metadata.FindOptions{PageSize: 1}) {
+			require.NoError(t, err)
+			assert.Equal(t, "u00", doc.ID)
+			break
+		}
+		for contained, want := range map[string]error{`{"a"`: metadata.ErrInvalidPatch, `{"a":"\u0000"}`: metadata.ErrInvalidPatch} {
+			for _, err := range store.Find(ctx, raw("%s", contained), nil) {
+				assert.ErrorIs(t, err, want)
+			}
+		}
+		for _, err := range store.Find(ctx, raw(`{}`), &metadata.FindOptions{After: "\x00"}) {
+			assert.ErrorIs(t, err, metadata.ErrInvalidID)
+		}
+	})
+}
+
+func TestInTheHostsTransaction(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		native, err := d.Pool().Begin(ctx)
+		require.NoError(t, err)
+		viaSQLX, err := d.SQLX().BeginTxx(ctx, nil)
+		require.NoError(t, err)
+		viaSQL, err := d.SQLX().DB.BeginTx(ctx, nil)
+		require.NoError(t, err)
+		for id, tx := range map[string]any{"pgx": native, "sqlx": viaSQLX, "sql": viaSQL} {
+			in := store.In(tx)
+			_, err := in.Merge(ctx, id, raw(`{"n":1}`))
+			require.NoError(t, err)
+			_, err = in.Merge(ctx, id, raw(`{"n":`))
+			assert.ErrorIs(t, err, metadata.ErrInvalidPatch)
+			_, err = in.Update(ctx, id, func(metadata.Document) (json.RawMessage, error) { return nil, errors.New("no") })
+			assert.Error(t, err)
+			assert.Panics(t, func() {
+				in.Update(ctx, id, func(metadata.Document) (json.RawMessage, error) { panic("no") })
+			})
+			doc, err := in.Update(ctx, id, func(doc metadata.Document) (json.RawMessage, error) { return raw(`{"m":2}`), nil })
+			require.NoError(t, err)
+			assert.Equal(t, `{"m": 2, "n": 1}`, string(doc.Metadata))
+			_, err = store.IfVersion(9).In(tx).Merge(ctx, id, raw(`{}`))
+			assert.ErrorIs(t, err, metadata.ErrConflict)
+			_, err = store.In(tx).Replace(ctx, id+"2", raw(`{}`))
+			require.NoError(t, err)
+			require.NoError(t, in.Delete(ctx, id+"2"))
+			_, err = store.Get(ctx, id)
+			assert.ErrorIs(t, err, metadata.ErrNotFound, "not yet committed")
+		}
+		require.NoError(t, native.Commit(ctx))
+		require.NoError(t, viaSQLX.Commit())
+		require.NoError(t, viaSQL.Rollback())
+		for _, id := range []string{"pgx", "sqlx"} {
+			doc, err := store.Get(ctx, id)
+			require.NoError(t, err)
+			assert.Equal(t, int64(2), doc.Version)
+		}
+		_, err = store.Get(ctx, "sql")
+		assert.ErrorIs(t, err, metadata.ErrNotFound)
+		assert.Empty(t, d.Locks(t))
+
+		for _, tx := range []any{nil, pgx.Tx(nil), d.Pool(), "tx"} {
+			_, err := store.In(tx).Merge(ctx, "a", raw(`{}`))
+			assert.ErrorIs(t, err, metadata.ErrInvalidOptions)
+			_, err = store.In(tx).Get(ctx, "a")
+			assert.ErrorIs(t, err, metadata.ErrInvalidOptions)
+		}
+	})
+}
+
+// TestHostsTransactionLetsTheHolderWrite: the transaction finds the lock taken
+// and must not keep the row from whoever has it.
+func TestHostsTransactionLetsTheHolderWrite(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		_, err := store.Merge(ctx, "a", raw(`{}`))
+		require.NoError(t, err)
+		held, err := newLocker(t, d).Lock(ctx, store.Key("a"))
+		require.NoError(t, err)
+		tx, err := d.Pool().Begin(ctx)
+		require.NoError(t, err)
+		done := make(chan error)
+		go func() {
+			_, err := store.In(tx).Merge(ctx, "a", raw(`{"host":1}`))
+			done <- err
+		}()
+		waitForWaits(t, store)
+		for i := range 3 {
+			_, err = store.Merge(held.Context(), "a", raw(`{"holder":%d}`, i))
+			require.NoError(t, err)
+		}
+		require.NoError(t, held.Unlock())
+		require.NoError(t, <-done)
+		require.NoError(t, tx.Commit(ctx))
+		doc, err := store.Get(ctx, "a")
+		require.NoError(t, err)
+		assert.Equal(t, `{"host": 1, "holder": 2}`, string(doc.Metadata))
+	})
+}

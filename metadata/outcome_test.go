@@ -1,0 +1,181 @@
+package metadata_test
+
+import (
+	"context"
+	"database/sql"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
+)
+
+// throughProxy opens a store whose connections go through a bad network.
+func throughProxy(t *testing.T, proxy *pgtest.Proxy, driver string, opts *metadata.Options) *metadata.Postgres {
+	var store *metadata.Postgres
+	var err error
+	if driver == "pgx" {
+		pool, failed := pgxpool.New(t.Context(), proxy.URL())
+		require.NoError(t, failed)
+		t.Cleanup(pool.Close)
+		store, err = metadata.NewPostgres(pool, opts)
+	} else {
+		db, failed := sql.Open("pgx", proxy.URL())
+		require.NoError(t, failed)
+		t.Cleanup(func() { db.Close() })
+		store, err = metadata.NewPostgres(db, opts)
+	}
+	require.NoError(t, err)
+	t.Cleanup(store.Close)
+	return store
+}
+
+func TestLostReplyIsAnUnknownOutcome(t *testing.T) {
+	for _, driver := range []string{"pgx", "sql"} {
+		t.Run(driver, func(t *testing.T) {
+			ctx, db := t.Context(), pgtest.New(t)
+			proxy := pgtest.NewProxy(t, db)
+			store := throughProxy(t, proxy, driver, nil)
+			require.NoError(t, store.Migrate(ctx))
+			for range 2 { // the second finds the row, and has the statement prepared
+				_, err := store.Merge(ctx, "a", raw(`{"n":%d}`, len(t.Name())))
+				require.NoError(t, err)
+			}
+			_, err := store.Merge(ctx, "a", raw(`{"n":0}`))
+			require.NoError(t, err)
+			before, err := store.Get(ctx, "a")
+			require.NoError(t, err)
+
+			proxy.Discard(pgtest.ToClient)
+			failed := make(chan error)
+			go func() {
+				_, err := store.Merge(ctx, "a", raw(`{"n":1}`))
+				failed <- err
+			}()
+			waitFor(t, &database{DB: db}, "SELECT version > $1 FROM lockstore_metadata WHERE id = 'a'", before.Version)
+			proxy.Cut()
+			assert.ErrorIs(t, <-failed, metadata.ErrUnknownOutcome)
+			proxy.Restore()
+			after, err := store.Get(ctx, "a")
+			require.NoError(t, err)
+			assert.Equal(t, before.Version+1, after.Version, "Get tells")
+			assert.Equal(t, int64(1), store.Stats().Unknown)
+		})
+	}
+}
+
+func TestLostBeforeTheCommitIsNotApplied(t *testing.T) {
+	for _, driver := range []string{"pgx", "sql"} {
+		t.Run(driver, func(t *testing.T) {
+			ctx, db := t.Context(), pgtest.New(t)
+			proxy := pgtest.NewProxy(t, db)
+			store := throughProxy(t, proxy, driver, &metadata.Options{MergeInGo: true})
+			require.NoError(t, store.Migrate(ctx))
+			before, err := store.Merge(ctx, "a", raw(`{"n":0}`))
+			require.NoError(t, err)
+			host, err := db.Pool().Begin(ctx)
+			require.NoError(t, err)
+			defer host.Rollback(ctx)
+			_, err = host.Exec(ctx, "SELECT FROM lockstore_metadata FOR UPDATE")
+			require.NoError(t, err)
+			failed := make(chan error)
+			go func() {
+				_, err := store.Merge(ctx, "a", raw(`{"n":1}`))
+				failed <- err
+			}()
+			waitForRow(t, &database{DB: db})
+			proxy.Reset()
+			err = <-failed
+			assert.Error(t, err)
+			assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
+			require.NoError(t, host.Rollback(ctx))
+			after, err := store.Get(ctx, "a")
+			require.NoError(t, err)
+			assert.Equal(t, before, after)
+		})
+	}
+}
+
+func TestTerminatedWriterIsNotApplied(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		b := newBlocked(t, d, nil)
+		first := b.merge(t.Context(), true, "first")
+		var pid uint32
+		require.NoError(t, d.Pool().QueryRow(t.Context(), `SELECT pid FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&pid))
+		require.NoError(t, d.Terminate(pid))
+		assert.Error(t, <-first)
+		b.unblock()
+		assert.Equal(t, `{"zero": 0}`, string(b.document().Metadata))
+		_, err := b.store.Merge(t.Context(), "a", raw(`{"next":1}`))
+		assert.NoError(t, err)
+	})
+}
+
+func TestPreparedStatementsGone(t *testing.T) {
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	store, err := metadata.NewPostgres(pool, nil)
+	require.NoError(t, err)
+	defer store.Close()
+	require.NoError(t, store.Migrate(t.Context()))
+	for i := range 5 {
+		_, err := store.Merge(t.Context(), "a", raw(`{"n":%d}`, i))
+		require.NoError(t, err)
+	}
+	_, err = pool.Exec(t.Context(), "DISCARD ALL")
+	require.NoError(t, err)
+	_, err = store.Merge(t.Context(), "a", raw(`{"n":"again"}`))
+	assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
+	_, err = store.Merge(t.Context(), "a", raw(`{"n":"again"}`))
+	assert.NoError(t, err)
+}
+
+func TestReadOnlyServer(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.migrated(t, nil)
+		d.exec(t, "ALTER DATABASE "+d.Name()+" SET default_transaction_read_only = on")
+		store := throughProxy(t, pgtest.NewProxy(t, d.DB), "pgx", nil)
+		_, err := store.Merge(t.Context(), "a", raw(`{}`))
+		require.Error(t, err)
+		assert.ErrorContains(t, err, "25006")
+		assert.NotErrorIs(t, err, metadata.ErrRejected)
+	})
+}
+
+func TestOnePoolOfOneConnection(t *testing.T) {
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	store, err := metadata.NewPostgres(pool, nil)
+	require.NoError(t, err)
+	defer store.Close()
+	require.NoError(t, store.Migrate(t.Context()))
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := newArriving(ctx)
+	failed := make(chan error)
+	go func() {
+		_, err := store.Merge(watched, "a", raw(`{}`))
+		failed <- err
+	}()
+	<-watched.arrived
+	cancel()
+	err = <-failed
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
+	conn.Release()
+	_, err = store.Merge(t.Context(), "a", raw(`{}`))
+	assert.NoError(t, err)
+}

@@ -1,0 +1,6 @@
+DO {do} BEGIN -- IF NOT EXISTS would need the right to create it even if it exists
+	IF to_regnamespace('{schema}') IS NULL THEN
+		CREATE SCHEMA {schema};
+	END IF;
+END {do};
+

@@ -1,0 +1,229 @@
+package metadata_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+func newLocker(t testing.TB, d *database) *lock.Postgres {
+	locker, err := lock.NewPostgres(t.Context(), d.Pool(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { locker.Close(context.Background()) })
+	return locker
+}
+
+func TestHolderKeepsWritersOut(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		for _, inGo := range []bool{false, true} {
+			ctx := t.Context()
+			store, locker := d.migrated(t, &metadata.Options{MergeInGo: inGo}), newLocker(t, d)
+			before, err := store.Merge(ctx, "a", raw(`{"n":0}`))
+			require.NoError(t, err)
+			for name, hold := range map[string]func(context.Context, lock.Key) (*lock.Held, error){"alone": locker.Lock, "shared": locker.RLock} {
+				held, err := hold(ctx, store.Key("a"))
+				require.NoError(t, err)
+				brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+				defer cancel()
+				_, err = store.Merge(brief, "a", raw(`{"n":1}`))
+				require.ErrorIs(t, err, lock.ErrBusy, name)
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				var busy *lock.BusyError
+				require.ErrorAs(t, err, &busy)
+				assert.Equal(t, store.Key("a"), busy.Key)
+				assert.Positive(t, busy.Attempts)
+				doc, err := store.Get(ctx, "a")
+				require.NoError(t, err)
+				assert.Equal(t, before, doc, "nobody is kept from reading")
+
+				_, err = store.Merge(ctx, "other", raw(`{"n":1}`))
+				assert.NoError(t, err)
+				waited := make(chan error)
+				go func() {
+					_, err := store.Merge(ctx, "a", raw(`{"n":0}`))
+					waited <- err
+				}()
+				require.NoError(t, held.Unlock())
+				assert.NoError(t, <-waited)
+			}
+			stats := store.Stats()
+			assert.Equal(t, int64(2), stats.Busy)
+			assert.Positive(t, stats.Waits)
+		}
+	})
+}
+
+func TestWriterGivesUpWithItsPolicy(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, &metadata.Options{Backoff: backoff.Limit(backoff.Exponential{Cap: time.Millisecond}, 3)})
+		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		_, err = store.Merge(t.Context(), "a", raw(`{}`))
+		assert.ErrorIs(t, err, lock.ErrBusy)
+		assert.ErrorIs(t, err, backoff.ErrExhausted)
+		require.NoError(t, held.Unlock())
+		_, err = store.Get(t.Context(), "a")
+		assert.ErrorIs(t, err, metadata.ErrNotFound, "nothing was created")
+	})
+}
+
+func TestHoldersOwnWritesGoThrough(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store, locker := d.migrated(t, nil), newLocker(t, d)
+		held, err := locker.Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		ctx, stop := held.Bind(ctx)
+		defer stop()
+
+		_, err = store.Merge(ctx, "a", raw(`{"merge":1}`))
+		require.NoError(t, err)
+		_, err = store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"update":1}`), nil })
+		require.NoError(t, err)
+		_, err = store.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"many":1}`)}, {"b", raw(`{"many":1}`)}})
+		require.NoError(t, err)
+		tx, err := d.SQLX().Beginx()
+		require.NoError(t, err)
+		defer tx.Rollback()
+		doc, err := store.In(tx).Merge(ctx, "a", raw(`{"tx":1}`))
+		require.NoError(t, err)
+		assert.Equal(t, `{"tx": 1, "many": 1, "merge": 1, "update": 1}`, string(doc.Metadata))
+		guard := func() (free bool) {
+			key := store.Key("a").Int64()
+			require.NoError(t, d.Pool().QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1, $2)", int32(key>>32), int32(key)).Scan(&free))
+			return free
+		}
+		assert.False(t, guard(), "until the write is committed")
+		require.NoError(t, tx.Commit())
+		assert.True(t, guard())
+		_, err = store.Replace(ctx, "a", raw(`{}`))
+		require.NoError(t, err)
+		require.NoError(t, store.Delete(ctx, "a"))
+
+		require.NoError(t, held.Unlock())
+		_, err = store.Merge(held.Context(), "a", raw(`{"late":1}`))
+		assert.ErrorIs(t, err, lock.ErrReleased)
+		_, err = store.Get(t.Context(), "a")
+		assert.ErrorIs(t, err, metadata.ErrNotFound)
+	})
+}
+
+func TestSharedTenureDoesNotAllowToWrite(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		held, err := newLocker(t, d).RLock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		_, err = store.Merge(held.Context(), "a", raw(`{"n":1}`))
+		assert.ErrorIs(t, err, metadata.ErrSharedTenure)
+		require.NoError(t, held.Unlock())
+	})
+}
+
+func TestTenureOfAMemoryLockerIsNoTenure(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		held, err := lock.NewMemory().Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		_, err = store.Merge(held.Context(), "a", raw(`{"n":1}`))
+		require.NoError(t, err)
+	})
+}
+
+func TestWriteAfterTheSessionEndedIsRefused(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store, locker := d.migrated(t, nil), newLocker(t, d)
+		before, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
+		require.NoError(t, err)
+		held, err := locker.Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		backend, ok := held.Backend(store.Key("a"))
+		require.True(t, ok)
+		require.NoError(t, d.Terminate(backend.PID))
+		_, err = store.Merge(held.Context(), "a", raw(`{"n":1}`))
+		assert.ErrorIs(t, err, lock.ErrLost)
+		doc, err := store.Get(t.Context(), "a")
+		require.NoError(t, err)
+		assert.Equal(t, before, doc)
+	})
+}
+
+// stopped is the tenure of a process that does not know what has become of it
+// since: stopped, say, and continued.
+type stopped struct{ backend lock.Backend }
+
+func (s stopped) Unlock() error                         { return nil }
+func (s stopped) Fence(context.Context) (int64, error)  { return 0, errors.New("stopped") }
+func (s stopped) Backend(lock.Key) (lock.Backend, bool) { return s.backend, true }
+
+func TestTheServerKnowsBetterWhoHoldsTheLock(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		store := d.migrated(t, nil)
+		key := store.Key("a")
+		before, err := store.Merge(ctx, "a", raw(`{"n":0}`))
+		require.NoError(t, err)
+		session := func() (*pgx.Conn, lock.Backend) {
+			conn, err := pgx.Connect(ctx, d.URL())
+			require.NoError(t, err)
+			t.Cleanup(func() { conn.Close(context.Background()) })
+			var b lock.Backend
+			require.NoError(t, conn.QueryRow(ctx, "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()").Scan(&b.PID, &b.Start))
+			return conn, b
+		}
+		conn, backend := session()
+		other, _ := session()
+		_, err = conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
+		require.NoError(t, err)
+
+		refused := func(b lock.Backend, why string) {
+			t.Helper()
+			held, _ := lock.NewHeld(ctx, stopped{b}, false, key)
+			writes := map[string]func() error{
+				"merge":  func() error { _, err := store.Merge(held.Context(), "a", raw(`{"n":1}`)); return err },
+				"delete": func() error { return store.Delete(held.Context(), "a") },
+				"update": func() error {
+					_, err := store.Update(held.Context(), "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"n":1}`), nil })
+					return err
+				},
+			}
+			for name, write := range writes {
+				assert.ErrorIs(t, write(), lock.ErrLost, "%s, %s", name, why)
+			}
+			doc, err := store.Get(ctx, "a")
+			require.NoError(t, err)
+			assert.Equal(t, before, doc, why)
+		}
+		refused(lock.Backend{PID: backend.PID, Start: backend.Start.Add(-time.Microsecond)}, "the process id has been used again")
+		held, _ := lock.NewHeld(ctx, stopped{backend}, false, key)
+		before, err = store.Merge(held.Context(), "a", raw(`{"n":2}`))
+		require.NoError(t, err, "the session still holds the lock")
+
+		_, err = conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", key.Int64())
+		require.NoError(t, err)
+		refused(backend, "the lock is free")
+		_, err = conn.Exec(ctx, "SELECT pg_advisory_lock_shared($1)", key.Int64())
+		require.NoError(t, err)
+		refused(backend, "the lock is shared")
+		_, err = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+		require.NoError(t, err)
+		_, err = other.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
+		require.NoError(t, err)
+		refused(backend, "another session has the lock")
+		_, err = other.Exec(ctx, "SELECT pg_advisory_unlock_all(), pg_advisory_lock($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+		require.NoError(t, err)
+		_, err = conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
+		require.NoError(t, err)
+		refused(backend, "somebody is taking the lock over: he has the guard")
+	})
+}
