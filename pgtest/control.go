@@ -14,11 +14,11 @@ var ErrShared = errors.New("pgtest: not a Dedicated server")
 
 // ownership is what a dedicated server has over a shared one.
 type ownership struct {
+	lock        *os.File // see instance.own
 	stopKeeping context.CancelFunc
 	keeper      sync.WaitGroup
 
 	mu     sync.Mutex // held for a whole change of state: they come one after the other
-	alive  *os.File   // the server's lock, unless it runs and holds it itself
 	paused *pausing   // nil unless paused
 }
 
@@ -43,11 +43,10 @@ func (s *Server) Stop(ctx context.Context) error {
 // ALTER SYSTEM take effect. The error is [ErrShared] unless the server is [Dedicated].
 func (s *Server) Restart(ctx context.Context) error {
 	return s.control(func() error {
-		if err := s.stop(ctx, stopFast); err != nil {
+		alive, err := s.in.stop(ctx, stopFast)
+		if err != nil {
 			return err
 		}
-		alive := s.own.alive
-		s.own.alive = nil
 		return s.in.start(ctx, alive)
 	})
 }
@@ -75,28 +74,13 @@ func (s *Server) Kill(ctx context.Context) error {
 	})
 }
 
-// remove ends a dedicated server at once, with all it had.
-func (s *Server) remove(ctx context.Context) error {
-	return s.control(func() error {
-		err := s.stop(ctx, stopNow)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil // the watchdog was first
-		}
-		if err != nil {
-			return err
-		}
-		alive := s.own.alive
-		s.own.alive = nil
-		return errors.Join(os.RemoveAll(s.in.Dir), alive.Close())
-	})
-}
-
-// stop stops a dedicated server and keeps its lock, so that nobody sweeps it up.
-func (s *Server) stop(ctx context.Context, how stopMode) (err error) {
-	if s.own.alive == nil {
-		s.own.alive, err = s.in.stop(ctx, how)
+// stop stops a dedicated server, and leaves it so.
+func (s *Server) stop(ctx context.Context, how stopMode) error {
+	alive, err := s.in.stop(ctx, how)
+	if err != nil {
+		return err
 	}
-	return err
+	return alive.Close()
 }
 
 // Pause freezes all the server's processes (SIGSTOP): connections stay open and

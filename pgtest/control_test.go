@@ -11,8 +11,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// exec runs a statement in a database that is expected to take it.
-func exec(t *testing.T, db *pgtest.DB, sql string, args ...any) {
+// query runs a statement in a database that is expected to take it.
+func query(t *testing.T, db *pgtest.DB, sql string, args ...any) {
 	t.Helper()
 	_, err := db.Pool().Exec(t.Context(), sql, args...)
 	require.NoError(t, err, sql)
@@ -28,7 +28,7 @@ func value[T any](t *testing.T, db *pgtest.DB, sql string, args ...any) (v T) {
 func TestDedicatedServerKeepsWhatWasCommitted(t *testing.T) {
 	db := pgtest.New(t, pgtest.Dedicated())
 	srv := db.Server()
-	exec(t, db, "CREATE TABLE commits (n int)")
+	query(t, db, "CREATE TABLE commits (n int)")
 	for n, restart := range []func(context.Context) error{
 		srv.Restart,
 		func(ctx context.Context) error {
@@ -51,7 +51,7 @@ func TestDedicatedServerKeepsWhatWasCommitted(t *testing.T) {
 			return srv.Restart(ctx)
 		},
 	} {
-		exec(t, db, "INSERT INTO commits VALUES ($1)", n)
+		query(t, db, "INSERT INTO commits VALUES ($1)", n)
 		before := srv.PID()
 		require.NoError(t, restart(t.Context()))
 		assert.NotEqual(t, before, srv.PID())

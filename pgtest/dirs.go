@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // cacheDir returns the directory for what outlives a run: lock and state files,
@@ -64,7 +65,7 @@ func makeOwn(dir string) error {
 // suits is taken: memory before disk, unless durability is wanted.
 func runRoots(durable bool) []string {
 	if durable {
-		return []string{os.TempDir(), "/var/tmp", "/tmp"}
+		return []string{"/var/tmp", os.TempDir(), "/tmp"} // /tmp may be in memory
 	}
 	return []string{"/dev/shm", os.TempDir(), "/tmp"}
 }
@@ -83,20 +84,33 @@ const (
 func makeRunDir(durable bool) (dir string, alive *os.File, err error) {
 	var tried []error
 	for _, root := range runRoots(durable) {
-		if err := suits(root); err != nil {
-			tried = append(tried, err)
-			continue
-		}
-		dir, err := os.MkdirTemp(root, runPrefix())
+		dir, alive, err := makeRunDirIn(root)
 		if err == nil {
-			if alive, err = lockFile(context.Background(), filepath.Join(dir, "alive")); err == nil {
-				return dir, alive, nil
-			}
-			err = errors.Join(err, os.RemoveAll(dir))
+			return dir, alive, nil
 		}
 		tried = append(tried, err)
 	}
 	return "", nil, fmt.Errorf("pgtest: no place for a server's directory: %w", errors.Join(tried...))
+}
+
+func makeRunDirIn(root string) (dir string, alive *os.File, err error) {
+	if err := suits(root); err != nil {
+		return "", nil, err
+	}
+	// No directory that is not locked has a name that is swept.
+	hidden, err := os.MkdirTemp(root, "."+runPrefix())
+	if err != nil {
+		return "", nil, err
+	}
+	dir = filepath.Join(root, strings.TrimPrefix(filepath.Base(hidden), "."))
+	alive, err = lockFile(context.Background(), filepath.Join(hidden, "alive"))
+	if err == nil {
+		err = os.Rename(hidden, dir)
+	}
+	if err != nil {
+		return "", nil, errors.Join(err, os.RemoveAll(hidden))
+	}
+	return dir, alive, nil
 }
 
 func runPrefix() string { return "pgtest-" + strconv.Itoa(os.Geteuid()) + "-" }

@@ -237,30 +237,47 @@ func (in *instance) end(ctx context.Context) error {
 	return errors.Join(os.RemoveAll(in.Dir), alive.Close())
 }
 
-// sweep removes what dead servers left. The caller holds the cache's lock, under
-// which every server's directory comes into being.
+// own takes the lock that keeps a dedicated server's directory from being swept
+// up while it is stopped.
+func (in *instance) own() (*os.File, error) {
+	return lockFile(context.Background(), filepath.Join(in.Dir, "owned"))
+}
+
+// sweep removes what dead servers left.
 func sweep(as *account) {
-	seen := map[string]bool{}
 	for _, root := range append(runRoots(false), runRoots(true)...) {
 		dirs, _ := filepath.Glob(filepath.Join(root, runPrefix()+"*"))
-		for _, dir := range dirs {
+		halfMade, _ := filepath.Glob(filepath.Join(root, "."+runPrefix()+"*"))
+		for _, dir := range append(dirs, halfMade...) {
 			info, err := os.Lstat(dir)
-			if seen[dir] || err != nil || !info.IsDir() || !as.owns(info) {
+			if err != nil || !info.IsDir() || !as.owns(info) {
 				continue
 			}
-			seen[dir] = true
-			_, locked := os.Lstat(filepath.Join(dir, "alive"))
-			if time.Since(info.ModTime()) < time.Minute && (locked != nil || !shares) {
-				continue // just being made, by a process with another cache and so another lock
+			if old := time.Since(info.ModTime()) > time.Minute; !old && (!shares || slices.Contains(halfMade, dir)) {
+				continue
 			}
-			in := &instance{Dir: dir}
-			if alive, err := in.lock(); err == nil {
-				in.clear() // what cannot be removed now is tried again by the next sweep
-				os.RemoveAll(dir)
-				alive.Close()
-			} else if errors.Is(err, os.ErrNotExist) {
-				os.RemoveAll(dir)
-			}
+			(&instance{Dir: dir}).sweep() // what cannot be removed now is tried again by the next sweep
 		}
+	}
+}
+
+// sweep removes the directory of a server unless it runs or is owned.
+func (in *instance) sweep() {
+	for _, name := range []string{"owned", "alive"} {
+		f, err := openOwn(filepath.Join(in.Dir, name), 0)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		if free, err := tryLock(f); err != nil || !free {
+			return
+		}
+	}
+	if shares || in.gone() {
+		in.clear()
+		os.RemoveAll(in.Dir)
 	}
 }

@@ -102,13 +102,17 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return nil, err
 	}
+	owned, err := in.own()
+	if err != nil {
+		return nil, errors.Join(err, alive.Close())
+	}
 	// Long enough for the keeper to come back after a test has ended all backends.
 	s, err := boot(ctx, in, alive, 2*time.Second)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, owned.Close())
 	}
 	keeping, stop := context.WithCancel(context.Background())
-	s.own = &ownership{stopKeeping: stop}
+	s.own = &ownership{lock: owned, stopKeeping: stop}
 	s.own.keeper.Go(func() { s.keep(keeping) })
 	return s, nil
 }

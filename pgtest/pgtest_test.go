@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ var _ pgtest.TB = testing.TB(nil)
 func TestNewGivesAFreshDatabase(t *testing.T) {
 	for range 3 {
 		db := pgtest.New(t)
-		exec(t, db, "CREATE TABLE here (n int)")
+		query(t, db, "CREATE TABLE here (n int)")
 		var n int
 		require.NoError(t, db.SQLX().GetContext(t.Context(), &n, "SELECT count(*) FROM here"))
 		assert.Zero(t, n)
@@ -34,7 +35,7 @@ func TestDatabaseIsDroppedWhenTheTestEnds(t *testing.T) {
 	var db *pgtest.DB
 	f := fakeTest(t, func(f *fakeTB) {
 		db = pgtest.New(f)
-		exec(t, db, "CREATE TABLE here ()")
+		query(t, db, "CREATE TABLE here ()")
 	})
 	assert.False(t, f.failed, f.output.String())
 	assert.Empty(t, f.output.String())
@@ -56,10 +57,11 @@ func exists(t *testing.T, s *pgtest.Server, name string) (found bool) {
 var keptURL = regexp.MustCompile(`kept for \S+: \S*psql '(\S+)'`)
 
 func TestFailedTestShowsTheLogAndKeepsItsDatabase(t *testing.T) {
+	t.Setenv("PGTEST_KEEP", "1m")
 	var db *pgtest.DB
 	f := fakeTest(t, func(f *fakeTB) {
 		db = pgtest.New(f)
-		exec(t, db, "CREATE TABLE evidence ()")
+		query(t, db, "CREATE TABLE evidence ()")
 		_, err := db.Pool().Exec(t.Context(), "SELECT\n'no such', column_of_mine")
 		require.Error(t, err)
 		f.Errorf("failed")
@@ -176,7 +178,7 @@ func TestDSNServerIsUsedAndLeftClean(t *testing.T) {
 			defer s.Close()
 			db, err := s.New(t.Context())
 			require.NoError(t, err)
-			exec(t, db, "CREATE TABLE here ()")
+			query(t, db, "CREATE TABLE here ()")
 			assert.ErrorIs(t, s.Stop(t.Context()), pgtest.ErrShared)
 
 			conn, err := pgx.Connect(t.Context(), pgtest.NewProxy(t, db).URL())
@@ -292,7 +294,11 @@ func TestLocksShowsHoldersAndWaiters(t *testing.T) {
 		_, err := conn.Exec(t.Context(), sql)
 		require.NoError(t, err)
 	}
-	go waiter.Exec(context.Background(), "SELECT pg_advisory_lock(-7)")
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	waiting.Go(func() { waiter.Exec(ctx, "SELECT pg_advisory_lock(-7)") })
+	defer waiting.Wait()
+	defer cancel()
 	require.Eventually(t, func() bool { return len(db.Locks(t)) == 3 }, 10*time.Second, time.Millisecond)
 	held, waits := holder.PgConn().PID(), waiter.PgConn().PID()
 	assert.ElementsMatch(t, []pgtest.Lock{

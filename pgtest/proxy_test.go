@@ -69,7 +69,7 @@ func TestBlackholeHoldsBackUntilRestored(t *testing.T) {
 	for name, way := range map[string]pgtest.Direction{"to server": pgtest.ToServer, "to client": pgtest.ToClient, "both": pgtest.Both} {
 		t.Run(name, func(t *testing.T) {
 			db := pgtest.New(t)
-			exec(t, db, "CREATE TABLE arrived ()")
+			query(t, db, "CREATE TABLE arrived ()")
 			proxy, conn := through(t, db)
 			proxy.Blackhole(way)
 			done := make(chan error, 1)
@@ -98,7 +98,7 @@ func TestBlackholeHoldsBackUntilRestored(t *testing.T) {
 
 func TestDiscardedReplyLeavesTheStatementDone(t *testing.T) {
 	db := pgtest.New(t)
-	exec(t, db, "CREATE TABLE arrived ()")
+	query(t, db, "CREATE TABLE arrived ()")
 	proxy, conn := through(t, db)
 	proxy.Discard(pgtest.ToClient)
 	done := make(chan error, 1)

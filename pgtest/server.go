@@ -164,7 +164,7 @@ func (s *Server) Close() error {
 		defer cancel()
 		s.own.stopKeeping()
 		s.own.keeper.Wait()
-		errs = append(errs, s.remove(ctx))
+		errs = append(errs, s.control(func() error { return s.in.end(ctx) }), s.own.lock.Close())
 	}
 	s.work.Wait()
 	s.mu.Lock()

@@ -28,7 +28,7 @@ func (s *Server) fromStock(t template) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stocks[t.database()]
-	if st == nil || len(st.ahead) == 0 {
+	if s.closing || st == nil || len(st.ahead) == 0 {
 		return "", false
 	}
 	name := st.ahead[0]

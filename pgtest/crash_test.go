@@ -1,0 +1,268 @@
+//go:build darwin || dragonfly || freebsd || linux
+
+package pgtest_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/pgtest"
+)
+
+// program is the path of this test's program, where every user may run it.
+var program string
+
+// TestMain lets this program be a test process that gets killed.
+func TestMain(m *testing.M) {
+	if kind := os.Getenv("PGTEST_TEST_CHILD"); kind != "" {
+		fmt.Println("failed:", child(kind))
+		os.Exit(1)
+	}
+	flag.Parse()
+	flag.Set("test.parallel", "16") // those below spend their time waiting
+	code, err := run(m)
+	if err != nil {
+		fmt.Println(err)
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	if program, err = os.Executable(); err != nil {
+		return 1, err
+	}
+	if os.Geteuid() == 0 { // it lies in a directory of ours
+		dir, err := os.MkdirTemp("/tmp", "pgtest-test-")
+		if err != nil {
+			return 1, err
+		}
+		defer os.RemoveAll(dir)
+		copied := filepath.Join(dir, "pgtest.test")
+		// Not by this process: what it forks meanwhile would have the file open for writing.
+		err = errors.Join(os.Chmod(dir, 0o755), exec.Command("cp", program, copied).Run())
+		if err != nil {
+			return 1, err
+		}
+		program = copied
+	}
+	return m.Run(), nil
+}
+
+// child uses a database, says where, and stays until it is killed, in mid-query.
+func child(kind string) error {
+	ctx := context.Background()
+	var opts []pgtest.Option
+	if kind != "shared" {
+		opts = append(opts, pgtest.Dedicated())
+	}
+	s, err := pgtest.Start(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	db, err := s.New(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, db.URL())
+	if err != nil {
+		return err
+	}
+	dir, pid := s.Dir(), s.PID()
+	if kind == "paused" {
+		if err := s.Pause(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Println("ready", pid, dir)
+	_, err = conn.Exec(ctx, "SELECT pg_sleep(3600)")
+	return fmt.Errorf("the query ended: %w", err)
+}
+
+// process is a child and, once it is ready, the server that it uses.
+type process struct {
+	*exec.Cmd
+	out     *bufio.Reader
+	pid     int // of the postmaster
+	dir     string
+	segment string // of System V shared memory
+}
+
+func startChild(t *testing.T, kind, cache string, as *syscall.Credential) *process {
+	t.Helper()
+	cmd := exec.Command(program)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "PGTEST_TEST_CHILD="+kind, "PGTEST_CACHE="+cache, "PGTEST_LINGER=500ms", "PGTEST_DSN=")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return &process{Cmd: cmd, out: bufio.NewReader(out)}
+}
+
+// ready waits until the child uses its server.
+func (p *process) ready(t *testing.T) *process {
+	t.Helper()
+	line, err := p.out.ReadString('\n')
+	require.NoError(t, err)
+	_, err = fmt.Sscanf(line, "ready %d %s", &p.pid, &p.dir)
+	require.NoError(t, err, line)
+	text, err := os.ReadFile(filepath.Join(p.dir, "data", "postmaster.pid"))
+	require.NoError(t, err)
+	fields := strings.Fields(strings.Split(string(text), "\n")[6])
+	require.Len(t, fields, 2)
+	p.segment = fields[1]
+	return p
+}
+
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.Process.Kill())
+}
+
+// users are those we can be: ourselves, and when that is root an ordinary one too.
+func users(t *testing.T) map[string]*syscall.Credential {
+	t.Helper()
+	all := map[string]*syscall.Credential{"as we are": nil}
+	if os.Geteuid() == 0 {
+		nobody, err := user.Lookup("nobody")
+		require.NoError(t, err)
+		uid, err := strconv.ParseUint(nobody.Uid, 10, 32)
+		require.NoError(t, err)
+		gid, err := strconv.ParseUint(nobody.Gid, 10, 32)
+		require.NoError(t, err)
+		all["as nobody"] = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	return all
+}
+
+// cacheFor is an empty cache directory for a user.
+func cacheFor(t *testing.T, as *syscall.Credential) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "pgtest-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	if as != nil {
+		require.NoError(t, os.Chown(dir, int(as.Uid), int(as.Gid)))
+	}
+	return dir
+}
+
+// requireGone waits until a server has left nothing: process, directory or shared memory.
+func requireGone(t *testing.T, server *process) {
+	t.Helper()
+	require.Eventually(t, func() bool { _, err := os.Lstat(server.dir); return os.IsNotExist(err) },
+		20*time.Second, 10*time.Millisecond, "its directory stays")
+	require.Eventually(t, func() bool { return syscall.Kill(server.pid, 0) == syscall.ESRCH },
+		20*time.Second, 10*time.Millisecond, "it runs on")
+	running, err := exec.Command("ps", "-A", "-o", "args=").Output()
+	require.NoError(t, err)
+	assert.NotContains(t, string(running), server.dir)
+	segments, err := exec.Command("ipcs", "-m").Output()
+	require.NoError(t, err)
+	for line := range strings.Lines(string(segments)) {
+		if fields := strings.Fields(line); len(fields) > 1 {
+			assert.NotEqual(t, server.segment, fields[1], line)
+		}
+	}
+}
+
+func TestNothingIsLeftWhenAllProcessesAreKilled(t *testing.T) {
+	t.Parallel() // it mostly waits
+	for who, as := range users(t) {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			cache := cacheFor(t, as)
+			children := make([]*process, 4)
+			for i := range children {
+				children[i] = startChild(t, "shared", cache, as)
+			}
+			children[0].ready(t)
+			for _, c := range children[1:] {
+				assert.Equal(t, children[0].dir, c.ready(t).dir, "one server for all")
+			}
+			for _, c := range children {
+				c.kill(t)
+			}
+			requireGone(t, children[0])
+		})
+	}
+}
+
+func TestDedicatedServerEndsWithItsProcess(t *testing.T) {
+	t.Parallel() // it mostly waits
+	for who, as := range users(t) {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			cache := cacheFor(t, as)
+			plain := startChild(t, "dedicated", cache, as)
+			paused := startChild(t, "paused", cache, as)
+			for _, child := range []*process{plain, paused} {
+				child.ready(t).kill(t)
+			}
+			requireGone(t, plain)
+			requireGone(t, paused)
+		})
+	}
+}
+
+func TestServerStaysWhileOneProcessUsesIt(t *testing.T) {
+	t.Parallel() // it mostly waits
+	cache := cacheFor(t, nil)
+	one := startChild(t, "shared", cache, nil).ready(t)
+	other := startChild(t, "shared", cache, nil).ready(t)
+	require.Equal(t, one.dir, other.dir)
+	one.kill(t)
+	assert.Never(t, func() bool { _, err := os.Lstat(one.dir); return err != nil },
+		1500*time.Millisecond, 50*time.Millisecond) // three times the linger
+}
+
+func TestNextServerRemovesWhatAKilledOneLeft(t *testing.T) {
+	cache := cacheFor(t, nil)
+	child := startChild(t, "shared", cache, nil).ready(t)
+	child.kill(t)
+	require.NoError(t, syscall.Kill(child.pid, syscall.SIGKILL))
+	t.Setenv("PGTEST_CACHE", cache)
+	require.Eventually(t, func() bool { // until the last backend has noticed
+		s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+		_, err = os.Lstat(child.dir)
+		return os.IsNotExist(err)
+	}, 20*time.Second, 10*time.Millisecond)
+	requireGone(t, child)
+}
+
+// TestAsOrdinaryUser runs the tests of the other files as an ordinary user where we are root.
+func TestAsOrdinaryUser(t *testing.T) {
+	t.Parallel() // it mostly waits
+	as := users(t)["as nobody"]
+	if as == nil {
+		return // they have run as one
+	}
+	const here = "TestNothingIsLeft|TestDedicatedServerEnds|TestServerStays|TestNextServer|TestAsOrdinaryUser"
+	cmd := exec.Command(program, "-test.run", "^Test", "-test.skip", here)
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), "PGTEST_CACHE="+cacheFor(t, as), "PGTEST_LINGER=0s", "PGTEST_KEEP=0s", "TMPDIR=/tmp")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
