@@ -18,6 +18,9 @@ func (p *plan) run(ctx context.Context, stderr io.Writer) (results []result, err
 		return nil, interrupted(ctx, err)
 	}
 	defer func() { err = errors.Join(interrupted(ctx, err), drop()) }()
+	if err := installLockstore(ctx, db); err != nil {
+		return nil, fmt.Errorf("cannot install the merge function, check that the role may create one in the first schema of its search_path: %w", err)
+	}
 	observer, err := db.connect(ctx)
 	if err != nil {
 		return nil, err

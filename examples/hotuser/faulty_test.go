@@ -16,6 +16,7 @@ var faultyStrategies = []strategy{
 	{name: "forgetful", promises: true, open: openFaulty(forget)},
 	{name: "overwriting", promises: true, open: openFaulty(overwrite)},
 	{name: "leaky", promises: true, open: openFaulty(leak)},
+	{name: "refusing", promises: true, open: openFaulty(refuse)},
 	{name: "stuck", open: openFaulty(hang)},
 	{name: "crashing", open: openFaulty(crash)},
 	{name: "unopenable", open: func(context.Context, database) (merger, error) {
@@ -57,6 +58,11 @@ func overwrite(ctx context.Context, f *faulty, user string, patch json.RawMessag
 func leak(ctx context.Context, f *faulty, user string, patch json.RawMessage) (err error) {
 	f.once.Do(func() { _, err = f.pool.Exec(ctx, "SELECT pg_try_advisory_lock(42)") })
 	return errors.Join(err, f.concat.merge(ctx, user, patch))
+}
+
+// refuse merges nothing, and says so.
+func refuse(context.Context, *faulty, string, json.RawMessage) error {
+	return errors.New("not today")
 }
 
 // hang goes on until it is cut.

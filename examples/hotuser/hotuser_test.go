@@ -60,7 +60,7 @@ func TestNothingIsLostByLockstore(t *testing.T) {
 	for _, processes := range []string{"1", "3"} {
 		t.Run(processes+" processes", func(t *testing.T) {
 			status, stdout, stderr := call(t, "-dsn", "", "-writers", "32", "-processes", processes,
-				"-strategies", "locker+v0.25,update-concat", "-json")
+				"-strategies", "lockstore,locker+v0.25,update-concat", "-json")
 			require.Zero(t, status, stderr)
 			for name, r := range rows(t, stdout) {
 				assert.Equal(t, 32, r.Writers, name)
@@ -73,7 +73,7 @@ func TestNothingIsLostByLockstore(t *testing.T) {
 				assert.Positive(t, r.Seconds, name)
 				assert.Contains(t, stderr, name)
 			}
-			assert.Len(t, rows(t, stdout), 2)
+			assert.Len(t, rows(t, stdout), 3)
 		})
 	}
 }
@@ -107,6 +107,14 @@ func TestLossAndLeaksAreFound(t *testing.T) {
 			assert.Contains(t, stderr, "bug")
 		})
 	}
+}
+
+func TestDoingNothingIsNotEnough(t *testing.T) {
+	status, stdout, stderr := call(t, "-writers", "3", "-strategies", "refusing", "-json")
+	assert.Equal(t, 1, status)
+	assert.Equal(t, 3, rows(t, stdout)["refusing"].Failed)
+	assert.Contains(t, stderr, "refusing acknowledged nothing")
+	assert.Contains(t, stderr, "not today")
 }
 
 func TestEachProcessTakesPartAndIsWatched(t *testing.T) {

@@ -4,17 +4,19 @@
 // were left behind.
 //
 //	go run ./examples/hotuser
-//	go run ./examples/hotuser -writers 64 -strategies zep-v0.25,locker+v0.25
-//	go run ./examples/hotuser -processes 4 -strategies locker+v0.25 -json
+//	go run ./examples/hotuser -writers 64 -strategies zep-v0.25,lockstore
+//	go run ./examples/hotuser -processes 4 -strategies lockstore,locker+v0.25 -json
 //
 // It starts a PostgreSQL of its own, or uses the server that -dsn names, in a
 // database that it creates there and drops again. Progress goes to stderr, the
 // table (or with -json an array of its rows) to stdout.
 //
-// To learn how the library is used, read locker.go, and compare it with zep.go.
+// To learn how the library is used, read lockstore.go first, then locker.go, and
+// compare with zep.go.
 //
-// It exits with 1 if the strategies that are built on lockstore lost a merge or
-// leaked a lock, or if it could not run; with 2 if it was called wrongly.
+// It exits with 1 if a strategy that is built on lockstore lost a merge, leaked a
+// lock or acknowledged nothing, or if it could not run; with 2 if it was called
+// wrongly.
 package main
 
 import (
@@ -148,13 +150,19 @@ func (p *plan) show(results []result, stdout io.Writer) error {
 	return err
 }
 
-// broken returns an error if a strategy that promises to lose nothing did.
+// broken returns an error if a strategy did not do what it promises: to lose and to
+// leak nothing. One that does nothing has not shown that it can.
 func broken(results []result) error {
 	var errs []error
 	for _, r := range results {
-		if s, err := strategyNamed(r.Strategy); err == nil && s.promises && (r.Lost > 0 || r.LeakedLocks > 0) {
+		s, err := strategyNamed(r.Strategy)
+		switch {
+		case err != nil || !s.promises:
+		case r.Lost > 0 || r.LeakedLocks > 0:
 			errs = append(errs, fmt.Errorf("%s lost %d merges and leaked %d locks: this is a bug in lockstore, please report it with this output",
 				r.Strategy, r.Lost, r.LeakedLocks))
+		case r.Acknowledged == 0:
+			errs = append(errs, fmt.Errorf("%s acknowledged nothing, see above for the reason", r.Strategy))
 		}
 	}
 	return errors.Join(errs...)

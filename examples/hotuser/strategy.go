@@ -35,6 +35,7 @@ var strategies = []strategy{
 	{name: "zep-v0.25", about: "advisory lock through the pool; 7 retries, 200 ms doubling to 10 s", open: openZep25},
 	{name: "locker+v0.25", about: "the retries of v0.25 on lock.Postgres", promises: true, open: openLocker},
 	{name: "update-concat", about: "UPDATE … SET metadata = metadata || patch", open: openConcat},
+	{name: "lockstore", about: "MetadataStore.Merge", promises: true, open: openLockstore},
 }
 
 func strategyNamed(name string) (strategy, error) {

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/metadata"
+)
+
+// lockstore leaves it all to a MetadataStore over the host's own table: the store
+// locks the document, merges in the server, gathers the merges that arrive
+// meanwhile into the next commit, and answers each writer by itself.
+type lockstore struct {
+	pool  *pgxpool.Pool
+	store *metadata.Postgres
+}
+
+// metadataOptions says where the documents are.
+var metadataOptions = &metadata.Options{Table: metadata.Table{Name: "users", ID: "id", Column: "metadata"}}
+
+// installLockstore gives the database what a store needs in it beside the host's
+// table: the merge function. A host calls it with its other migrations.
+func installLockstore(ctx context.Context, db database) error {
+	pool, err := db.pool(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	store, err := metadata.NewPostgres(pool, metadataOptions)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.Migrate(ctx)
+}
+
+func openLockstore(ctx context.Context, db database) (merger, error) {
+	pool, err := db.pool(ctx)
+	if err != nil {
+		return nil, err
+	}
+	store, err := metadata.NewPostgres(pool, metadataOptions)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return lockstore{pool, store}, nil
+}
+
+func (l lockstore) merge(ctx context.Context, user string, patch json.RawMessage) error {
+	_, err := l.store.Merge(ctx, user, patch)
+	return err
+}
+
+func (l lockstore) close() error {
+	l.store.Close()
+	l.pool.Close()
+	return nil
+}
