@@ -29,7 +29,8 @@ type claim struct {
 	state    claimState
 	err      error // why it ended, unless by Unlock
 	entry    *entry
-	place    *list.Element // in entry.line while waiting, in entry.holders while holding
+	place    *list.Element // in entry.line, while waiting
+	slot     int           // in entry.holders, while holding
 	attempts int           // how often the server was asked for it
 	trouble  error         // why the server did not answer last time
 }

@@ -24,9 +24,8 @@ const MaxKeyLen = 1024
 // that takes a Key answers an invalid one with an error that matches
 // [ErrInvalidKey], before it asks the server anything.
 type Key struct {
-	id      int64
-	name    string
-	problem string // why the key is invalid
+	id   int64
+	name string // or, behind a NUL, why the key is invalid
 }
 
 // Name makes a key of the default namespace from parts, such as
@@ -53,7 +52,7 @@ type Namespace string
 func (n Namespace) Name(parts ...string) Key {
 	name := strings.Join(parts, "/")
 	if problem := inspect(parts); problem != "" {
-		return Key{problem: problem}
+		return Key{name: "\x00" + problem}
 	}
 	digest := hash(append([]string{string(n)}, parts...))
 	return Key{id: int64(n.tag() | digest>>16), name: name}
@@ -116,11 +115,11 @@ func (k Key) String() string {
 
 // Err is nil for a valid key, and otherwise matches [ErrInvalidKey].
 func (k Key) Err() error {
-	switch {
-	case k.problem != "":
-		return fmt.Errorf("%w: %s", ErrInvalidKey, k.problem)
-	case k.name == "":
+	if k.name == "" {
 		return fmt.Errorf("%w: zero Key", ErrInvalidKey)
+	}
+	if problem, bad := strings.CutPrefix(k.name, "\x00"); bad {
+		return fmt.Errorf("%w: %s", ErrInvalidKey, problem)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func TestUnlockIntoABlackholeIsBounded(t *testing.T) {
 
 func TestBadNetworkIsOnlySlow(t *testing.T) {
 	for name, harm := range map[string]func(*pgtest.Proxy){
-		"delay": func(p *pgtest.Proxy) { p.Delay(time.Millisecond, 5*time.Millisecond) },
+		"delay": func(p *pgtest.Proxy) { p.Delay(200*time.Microsecond, time.Millisecond) },
 		"slice": func(p *pgtest.Proxy) { p.Slice(1) },
 	} {
 		t.Run(name, func(t *testing.T) {

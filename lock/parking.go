@@ -26,6 +26,7 @@ type parking struct {
 	all     []*session
 	idle    []*session
 	opening bool
+	wanted  []*entry // that found none idle, and poll meanwhile
 }
 
 // parkingTime is how long a statement waits at most. It holds a snapshot
@@ -43,6 +44,10 @@ const lockNotAvailable = "55P03"
 // idle; there may be one when it is asked next.
 func (p *Postgres) park(e *entry) bool {
 	if len(p.parking.idle) == 0 {
+		if !e.wanted {
+			e.wanted = true
+			p.parking.wanted = append(p.parking.wanted, e)
+		}
 		if len(p.parking.all) < p.opts.Parking && !p.parking.opening && !p.queue.closed {
 			p.parking.opening = true
 			p.work.Go(p.openSpare)
@@ -55,14 +60,15 @@ func (p *Postgres) park(e *entry) bool {
 		p.parking.remove(s)
 		return false
 	}
+	e.turn = time.Time{}
 	return true
 }
 
 func (p *Postgres) waitOn(s *session, e *entry) bool {
 	if e.mode == shared {
-		return p.queue.request(s, op{code: opWaitShared, key: e.id, entry: e})
+		return p.queue.request(s, op{code: opWaitShared, key: e.key.id, entry: e})
 	}
-	return p.queue.request(s, op{code: opWait, key: e.id, entry: e})
+	return p.queue.request(s, op{code: opWait, key: e.key.id, entry: e})
 }
 
 // waited takes the answer to a wait. One slice follows another until the key
@@ -80,10 +86,11 @@ func (p *Postgres) waited(s *session, o op) {
 	p.queue.answered(o.entry, o.value == 1, s, o.err)
 }
 
-// waitsOn reports whether e is to be waited for as it was.
+// waitsOn reports whether e is to be waited for as it was. If others look for
+// a spare session, they get this one, and e polls.
 func (p *Postgres) waitsOn(e *entry) bool {
 	first := e.first()
-	if first == nil || first.mode != e.mode {
+	if first == nil || first.mode != e.mode || len(p.parking.wanted) > 0 {
 		return false
 	}
 	if now := time.Now(); now.After(e.due) {
@@ -97,14 +104,22 @@ func (p *Postgres) waitsOn(e *entry) bool {
 	return true
 }
 
-// vacate makes a spare session idle.
+// vacate makes a spare session idle, or gives it to the first who wanted one.
 func (p *Postgres) vacate(s *session) {
 	if !slices.Contains(p.parking.all, s) {
 		return
 	}
 	p.parking.idle = append(p.parking.idle, s)
-	s.unused = time.Now()
-	time.AfterFunc(parkingIdle, func() { p.retire(s) })
+	for len(p.parking.wanted) > 0 && len(p.parking.idle) > 0 {
+		e := p.parking.wanted[0]
+		p.parking.wanted = p.parking.wanted[1:]
+		e.wanted = false
+		p.queue.rouse(e)
+	}
+	if len(p.parking.idle) > 0 {
+		s.unused = time.Now()
+		time.AfterFunc(parkingIdle, func() { p.retire(s) })
+	}
 }
 
 // retire closes a spare session that has been idle since it was vacated.

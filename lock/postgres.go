@@ -215,13 +215,13 @@ func (p *Postgres) Close(ctx context.Context) error {
 	}
 }
 
-// ask implements server: a try on the session, or when there is one. Who has
-// polled for as long as others keep a key parks, if there is a place.
+// ask implements server: a try on the session, or when there is one. Where
+// another process had the key, it parks, if there is a place.
 func (p *Postgres) ask(e *entry) {
-	if time.Since(e.polling) > p.opts.HandOff && !e.first().try && p.park(e) {
+	if e.rival && !e.first().try && p.park(e) {
 		return
 	}
-	try := op{code: opTry, key: e.id, entry: e}
+	try := op{code: opTry, key: e.key.id, entry: e}
 	if e.mode == shared {
 		try.code = opTryShared
 	}
@@ -235,9 +235,9 @@ func (p *Postgres) ask(e *entry) {
 // release implements server.
 func (p *Postgres) release(e *entry) *reply {
 	if e.mode == shared {
-		return p.requestReply(e.session, op{code: opUnlockShared, key: e.id})
+		return p.requestReply(e.session, op{code: opUnlockShared, key: e.key.id})
 	}
-	return p.requestReply(e.session, op{code: opUnlock, key: e.id})
+	return p.requestReply(e.session, op{code: opUnlock, key: e.key.id})
 }
 
 // fence implements server.
@@ -262,6 +262,7 @@ func (p *Postgres) answered(s *session, batch []op) {
 	for _, o := range batch {
 		switch o.code {
 		case opTry, opTryShared:
+			o.entry.rival = o.err == nil && o.value != 1
 			p.queue.answered(o.entry, o.value == 1, s, o.err)
 		case opWait, opWaitShared:
 			p.waited(s, o)

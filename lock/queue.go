@@ -29,9 +29,10 @@ import (
 //	        --no-------------> pausing   or, the policy giving up, the first waiter leaves: asking
 //	pausing --timer----------> asking
 //	        --last one leaves> absent
-//	held    --unlock---------> held      handed to the next, within the budget
-//	                           pausing   unlocked, for other processes to have their turn
-//	                           asking    unlocked, as the next is alone where sharers were
+//	held    --unlock---------> held      handed to the next, within the turn of this process
+//	                           pausing   unlocked, as the turn is over
+//	                           asking    unlocked, to see who else waits at the server,
+//	                                     or as the next is alone where sharers were
 //	                           absent    unlocked, as nobody waits
 //	        --session lost---> asking    or absent: every holder is told
 //
@@ -40,7 +41,7 @@ import (
 type queue struct {
 	server  server
 	policy  backoff.Policy
-	budget  time.Duration // how long a key is handed on within the process
+	budget  time.Duration // how long a turn is
 	maxKeys int           // entries
 
 	observer Observer // nil: none
@@ -91,23 +92,20 @@ const (
 
 // An entry is one key that this process holds or wants.
 type entry struct {
-	id      int64
 	key     Key // as the first to come here named it
 	state   state
 	mode    mode      // asked for or held with
 	line    list.List // of *claim: those who wait, first come first
-	holders list.List // of *claim: those who hold, while held
+	holders []*claim  // while held
 	session *session  // that holds the key, while held; nil in a Memory
 	since   time.Time // when the server gave the key
+	turn    time.Time // when this process began to have it to itself
+	passed  int       // how often it was handed on since it was given
+	rival   bool      // another process had it when the server was last asked
+	wanted  bool      // is in parking.wanted
 	polls   backoff.Sequence
-	polling time.Time   // since when the first waiter has asked the server
 	due     time.Time   // when polls has it ask again, while it waits at the server
 	timer   *time.Timer // while pausing
-}
-
-// renew starts the polling of a new first waiter.
-func (e *entry) renew(p backoff.Policy) {
-	e.polls, e.polling = backoff.Start(p), time.Now()
 }
 
 // first is the waiter on whose behalf the server is asked.
@@ -158,9 +156,8 @@ func (q *queue) enterOne(c *claim) {
 	case e == nil && len(q.entries) >= q.maxKeys:
 		q.end(c, fmt.Errorf("%w: %d keys are held or wanted here", ErrTooMany, q.maxKeys))
 	case e == nil:
-		e = &entry{id: c.key.id, key: c.key}
-		e.renew(q.policy)
-		q.entries[e.id] = e
+		e = &entry{key: c.key, polls: backoff.Start(q.policy)}
+		q.entries[e.key.id] = e
 		q.line(e, c)
 		q.ask(e)
 	case q.joins(e, c):
@@ -178,7 +175,7 @@ func (q *queue) enterOne(c *claim) {
 // may wait for.
 func (q *queue) joins(e *entry, c *claim) bool {
 	return e.state == held && e.mode == shared && c.mode == shared &&
-		e.line.Len() == 0 && time.Since(e.since) < q.budget
+		e.line.Len() == 0 && time.Since(e.turn) < q.budget
 }
 
 func (q *queue) line(e *entry, c *claim) {
@@ -201,7 +198,10 @@ func (q *queue) answered(e *entry, granted bool, s *session, err error) {
 	first := e.first()
 	switch {
 	case granted:
-		e.state, e.session, e.since = held, s, time.Now()
+		e.state, e.session, e.since, e.passed = held, s, time.Now(), 0
+		if e.turn.IsZero() {
+			e.turn = e.since
+		}
 		q.pass(e)
 	case first == nil:
 		q.forget(e)
@@ -229,7 +229,7 @@ func (q *queue) next(e *entry) {
 		q.forget(e)
 		return
 	}
-	e.renew(q.policy)
+	e.polls = backoff.Start(q.policy)
 	q.ask(e)
 }
 
@@ -247,12 +247,21 @@ func (q *queue) pause(e *entry, wait time.Duration) {
 	e.timer = timer
 }
 
+// rouse asks at once for an entry that pauses.
+func (q *queue) rouse(e *entry) {
+	if e.state == pausing && e.timer != nil {
+		e.timer.Stop()
+		e.timer = nil
+		q.ask(e)
+	}
+}
+
 func (q *queue) forget(e *entry) {
 	if e.timer != nil {
 		e.timer.Stop()
 		e.timer = nil
 	}
-	delete(q.entries, e.id)
+	delete(q.entries, e.key.id)
 }
 
 // pass gives a key that the process holds, and that has no holder here, to
@@ -277,11 +286,11 @@ func (q *queue) pass(e *entry) *reply {
 // follow it directly.
 func (q *queue) admit(e *entry) {
 	for first := e.first(); first != nil; first = e.first() {
-		if e.holders.Len() > 0 && (first.mode == alone || e.holders.Front().Value.(*claim).mode == alone) {
+		if len(e.holders) > 0 && (first.mode == alone || e.holders[0].mode == alone) {
 			return
 		}
 		q.leaveLine(first)
-		first.place = e.holders.PushBack(first)
+		first.slot, e.holders = len(e.holders), append(e.holders, first)
 		q.holding++
 		first.session = e.session
 		first.become(holding, nil)
@@ -292,6 +301,7 @@ func (q *queue) admit(e *entry) {
 
 func (q *queue) leaveLine(c *claim) {
 	c.entry.line.Remove(c.place)
+	c.place = nil
 	q.waiting--
 }
 
@@ -333,36 +343,49 @@ func (q *queue) leave(c *claim) (*reply, error) {
 		return nil, c.err
 	}
 	q.endTenure(c, nil)
-	if e := c.entry; e.holders.Len() == 0 {
+	if e := c.entry; len(e.holders) == 0 {
 		return q.vacated(e), nil
 	}
 	return nil, nil
 }
 
 func (q *queue) endTenure(c *claim, why error) {
-	c.entry.holders.Remove(c.place)
-	c.become(ended, why)
+	e, last := c.entry, len(c.entry.holders)-1
+	e.holders[c.slot], e.holders[last].slot = e.holders[last], c.slot
+	e.holders[last] = nil
+	e.holders = e.holders[:last]
 	q.holding--
+	c.become(ended, why)
 }
 
 // vacated gives on a key whose last holder here has left.
 func (q *queue) vacated(e *entry) *reply {
-	if e.line.Len() > 0 && time.Since(e.since) < q.budget {
+	over := time.Since(e.turn) >= q.budget
+	if e.line.Len() > 0 && !over && e.passed < maxPassed {
+		e.passed++
 		q.counts.HandedOn++
 		return q.pass(e)
 	}
 	r := q.server.release(e)
 	e.session = nil
-	if e.line.Len() == 0 {
+	switch {
+	case e.line.Len() == 0:
 		q.forget(e)
-		return r
+	case over:
+		// Who is parked at the server has the key by now. The pause is for
+		// processes that only poll.
+		e.turn = time.Time{}
+		e.polls = backoff.Start(q.policy)
+		q.pause(e, q.budget/50)
+	default:
+		q.next(e)
 	}
-	// The others' turn. Who is parked in the server's queue has the key by
-	// now; this brief pause is for those who only poll.
-	e.renew(q.policy)
-	q.pause(e, q.budget/50)
 	return r
 }
+
+// maxPassed is how often a key is handed on before it is offered to those who
+// are parked at the server. It costs one round trip if there are none.
+const maxPassed = 256
 
 // evict ends every tenure of an entry, and gives the key on.
 func (q *queue) evict(e *entry, why error) (holders []*claim) {
@@ -374,10 +397,9 @@ func (q *queue) evict(e *entry, why error) (holders []*claim) {
 
 // endAll ends every tenure of an entry.
 func (q *queue) endAll(e *entry, why error) (holders []*claim) {
-	for place := e.holders.Front(); place != nil; place = e.holders.Front() {
-		c := place.Value.(*claim)
+	holders = slices.Clone(e.holders)
+	for _, c := range holders {
 		q.endTenure(c, why)
-		holders = append(holders, c)
 	}
 	return holders
 }
@@ -401,7 +423,7 @@ func (q *queue) lose(s *session, why error) (holders []*claim) {
 	for _, e := range q.entries {
 		if e.state == held && e.session == s {
 			holders = append(holders, q.endAll(e, why)...)
-			e.session = nil
+			e.session, e.turn = nil, time.Time{}
 			q.next(e)
 		}
 	}

@@ -67,7 +67,7 @@ type owner interface {
 
 // maxBatch bounds the operations of one batch, so that a burst delays no
 // answer for long and a batch fits a socket's buffer.
-const maxBatch = 1024
+const maxBatch = 256
 
 // newSession is a session on conn, where the statements have been prepared.
 // It lives while serve runs.
