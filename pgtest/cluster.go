@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // initdbArgs make a data directory that is the same on every machine.
@@ -56,7 +57,33 @@ func cachedCluster(ctx context.Context, cache, bin string, as *account) (cluster
 	if err != nil {
 		return cluster{}, fmt.Errorf("pgtest: initialised data directory: %w", err)
 	}
+	now := time.Now()
+	os.Chtimes(path, now, now) // see tidy
 	return cluster{path, string(password)}, nil
+}
+
+// tidy removes from the cache what is of no use any more: the data directories
+// of servers that were not used for a month, which an upgrade leaves behind, and
+// the state of servers that have ended. The caller holds the cache's lock.
+func tidy(cache string) {
+	clusters, _ := filepath.Glob(filepath.Join(cache, "cluster-*"))
+	for _, path := range clusters {
+		if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > 30*24*time.Hour {
+			os.RemoveAll(path)
+		}
+	}
+	states, _ := filepath.Glob(filepath.Join(cache, "server-*.json"))
+	for _, path := range states {
+		if in, err := readState(path); err == nil && in.ended() {
+			os.Remove(path)
+		}
+	}
+}
+
+// ended says that the server's directory is gone.
+func (in *instance) ended() bool {
+	_, err := os.Lstat(in.Dir)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func makeCluster(ctx context.Context, path, bin string, as *account) (password []byte, err error) {

@@ -107,7 +107,7 @@ func startChild(t *testing.T, kind, cache string, as *syscall.Credential) *proce
 	t.Helper()
 	cmd := exec.Command(program)
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "PGTEST_TEST_CHILD="+kind, "PGTEST_CACHE="+cache, "PGTEST_LINGER=500ms", "PGTEST_DSN=")
+	cmd.Env = append(os.Environ(), "PGTEST_TEST_CHILD="+kind, "PGTEST_BINDIR="+binDir(t), "PGTEST_CACHE="+cache, "PGTEST_LINGER=500ms")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -151,6 +151,11 @@ func users(t *testing.T) map[string]*syscall.Credential {
 		all["as nobody"] = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
 	return all
+}
+
+// binDir is where the server programs are that this process found.
+func binDir(t *testing.T) string {
+	return value[string](t, pgtest.New(t), "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
 }
 
 // cacheFor is an empty cache directory for a user.
@@ -261,7 +266,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	const here = "TestNothingIsLeft|TestDedicatedServerEnds|TestServerStays|TestNextServer|TestAsOrdinaryUser"
 	cmd := exec.Command(program, "-test.run", "^Test", "-test.skip", here)
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "PGTEST_CACHE="+cacheFor(t, as), "PGTEST_LINGER=0s", "PGTEST_KEEP=0s", "TMPDIR=/tmp")
+	cmd.Env = append(os.Environ(), "PGTEST_BINDIR="+binDir(t), "PGTEST_CACHE="+cacheFor(t, as), "PGTEST_LINGER=0s", "PGTEST_KEEP=0s", "TMPDIR=/tmp")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)

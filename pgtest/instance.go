@@ -85,6 +85,7 @@ func prepare(ctx context.Context, cache, bin string, o options) (in *instance, a
 		return nil, nil, err
 	}
 	sweep(as)
+	tidy(cache)
 	cl, err := cachedCluster(ctx, cache, bin, as)
 	if err != nil {
 		return nil, nil, err

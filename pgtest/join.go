@@ -56,15 +56,20 @@ func rejoin(ctx context.Context, state string, linger time.Duration) (*Server, e
 	if !shares {
 		return nil, errors.ErrUnsupported
 	}
-	text, err := os.ReadFile(state)
+	in, err := readState(state)
+	if err != nil {
+		return nil, err
+	}
+	return attach(ctx, in, linger)
+}
+
+func readState(path string) (*instance, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	in := new(instance)
-	if err := json.Unmarshal(text, in); err != nil {
-		return nil, err
-	}
-	return attach(ctx, in, linger)
+	return in, json.Unmarshal(text, in)
 }
 
 func writeState(path string, in *instance) error {

@@ -112,7 +112,7 @@ func TestConnectionThatIsNotReleasedFailsTheTest(t *testing.T) {
 func TestNothingFoundNamesEveryPlace(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("PGTEST_VERSION", "99")
-	t.Setenv("PGTEST_DSN", "")
+	t.Setenv("PGTEST_BINDIR", "")
 	f := fakeTest(t, func(f *fakeTB) { pgtest.New(f) })
 	assert.True(t, f.failed)
 	for _, place := range []string{"PostgreSQL 99", "PATH: ", "pg_config", "postgresql", "npm package", "install ", "PGTEST_BINDIR", "PGTEST_DSN"} {
