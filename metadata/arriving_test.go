@@ -49,10 +49,10 @@ func waitForRow(t testing.TB, d *database) {
 		WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event IN ('transactionid', 'tuple'))`)
 }
 
-// waitForWaits returns when a write has found its document's lock taken.
-func waitForWaits(t testing.TB, store interface{ Stats() metadata.Stats }) {
+// waitForWaits returns when so many attempts have found a lock taken.
+func waitForWaits(t testing.TB, store *metadata.Postgres, waits int64) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); store.Stats().Waits == 0; runtime.Gosched() {
+	for deadline := time.Now().Add(20 * time.Second); store.Stats().Waits < waits; runtime.Gosched() {
 		require.True(t, time.Now().Before(deadline))
 	}
 }

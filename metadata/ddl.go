@@ -65,8 +65,8 @@ func quoteText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") 
 // in the schema, and may run in many processes at once. It blocks until ctx
 // ends.
 func (p *Postgres) Migrate(ctx context.Context) error {
-	table := p.postgres.options.Table
-	if p.defaultTable {
+	table := p.options.Table
+	if p.pg.defaultTable {
 		table = Table{Schema: table.Schema}
 	}
 	up, _, err := table.DDL()
@@ -75,7 +75,7 @@ func (p *Postgres) Migrate(ctx context.Context) error {
 	}
 	// Objects that two transactions create at once are an error for one of
 	// them, IF NOT EXISTS or not. One text is one transaction.
-	guard := fmt.Sprintf("SELECT pg_advisory_xact_lock(%d);\n", p.postgres.options.Namespace.Name("metadata", "migrate").Int64())
-	_, err = p.db.Exec(ctx, guard+up)
-	return p.failure(err, true)
+	guard := fmt.Sprintf("SELECT pg_advisory_xact_lock(%d);\n", p.options.Namespace.Name("metadata", "migrate").Int64())
+	_, err = p.pg.db.Exec(ctx, guard+up)
+	return p.pg.failure(err, true)
 }

@@ -150,7 +150,7 @@ func (d *documents) write(ctx context.Context, id string, w *write) (Document, e
 	start := time.Now()
 	doc, err := d.engine.write(ctx, canonical, w)
 	took := time.Since(start)
-	d.counts.wrote(w, took, err)
+	d.counts.wrote(w.size, took, err)
 	if d.options.Observer != nil {
 		d.options.Observer.Wrote(ctx, canonical, took, err)
 	}

@@ -48,25 +48,25 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			o = *opts
 		}
 		size := max(cmp.Or(o.PageSize, 100), 1)
-		if len(contained) > p.documents.options.MaxPatchBytes {
+		if len(contained) > p.options.MaxPatchBytes {
 			yield(Document{}, (&PatchError{Path: "$", Reason: "too long to look for"}).of(ErrTooLarge))
 			return
 		}
-		if _, err := parse(contained, p.documents.options.MaxDepth, maxDigits); err != nil {
+		if _, err := parse(contained, p.options.MaxDepth, maxDigits); err != nil {
 			yield(Document{}, err)
 			return
 		}
-		after, s := "", p.sql.findFirst
+		after, s := "", p.pg.sql.findFirst
 		if o.After != "" {
 			var err error
 			if after, err = p.checkID(o.After); err != nil {
 				yield(Document{}, err)
 				return
 			}
-			s = p.sql.findAfter
+			s = p.pg.sql.findAfter
 		}
 		for {
-			page, err := p.page(ctx, s, s.args(after, string(contained), int64(size)))
+			page, err := p.pg.page(ctx, s, s.args(after, string(contained), int64(size)))
 			if err != nil {
 				yield(Document{}, err)
 				return
@@ -79,7 +79,7 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			if len(page) < size {
 				return
 			}
-			after, s = page[len(page)-1].ID, p.sql.findAfter
+			after, s = page[len(page)-1].ID, p.pg.sql.findAfter
 		}
 	}
 }

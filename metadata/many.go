@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"example.com/lockstore/internal/pgdb"
 	"example.com/lockstore/lock"
@@ -19,7 +20,7 @@ WHERE t.{id} = ANY ($1::text[]::{idtype}[]){within}`
 // GetMany returns those of the documents that there are, by their ids, in one
 // round trip.
 func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Document, error) {
-	if p.queue.isClosed() {
+	if p.pg.queue.isClosed() {
 		return nil, ErrClosed
 	}
 	asked := make(map[string][]string, len(ids)) // by canonical id
@@ -31,15 +32,15 @@ func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Docum
 		asked[canonical] = append(asked[canonical], id)
 	}
 	found := make(map[string]Document, len(ids))
-	s := p.sql.getMany
-	err := p.db.Query(ctx, func(row pgdb.Row) error {
+	s := p.pg.sql.getMany
+	err := p.pg.db.Query(ctx, func(row pgdb.Row) error {
 		doc, err := scanDocument(row)
 		for _, id := range asked[doc.ID] {
 			found[id] = doc
 		}
 		return err
 	}, s.text, s.args(slices.Collect(maps.Keys(asked)))...)
-	return found, p.failure(err, false)
+	return found, p.pg.failure(err, false)
 }
 
 // scanDocument reads an id and {row}.
@@ -85,6 +86,15 @@ WITH patches AS MATERIALIZED (
 SELECT m.id::text, coalesce(s.metadata, m.metadata), coalesce(s.version, m.version), coalesce(s.updated_at, m.updated_at)
 FROM merged AS m LEFT JOIN stored AS s USING (id)
 WHERE m.free AND (s.id IS NOT NULL OR m.after IS NOT DISTINCT FROM m.metadata)`
+
+// createManySQL makes documents of patches that mergeManySQL found missing.
+const createManySQL = `
+INSERT INTO {table} AS t ({id}, {column}{columns})
+SELECT p.id, {merge}('{}', p.patch::jsonb){firsts}
+FROM unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[]) AS p (id, patch, key)
+WHERE pg_try_advisory_xact_lock(p.key) ORDER BY p.id
+ON CONFLICT DO NOTHING
+RETURNING t.{id}::text, {row}`
 
 // Bounds of one statement of MergeMany.
 const (
@@ -139,7 +149,7 @@ type job struct {
 // admit reports whether a job is fit to be done together with others. One
 // that is not has its result when it returns.
 func (p *Postgres) admit(ctx context.Context, j *job) bool {
-	if p.version != nil || p.postgres.options.MergeInGo {
+	if p.version != nil || p.options.MergeInGo {
 		p.mergeAlone(ctx, j)
 		return false
 	}
@@ -177,62 +187,81 @@ func nextJobs(jobs []*job) (now, rest []*job) {
 	return now, rest
 }
 
-// mergeJobs does jobs in one statement, and whatever that leaves over, because
-// a document is missing or its lock is taken, one by one. Where the database
-// rejects what they make together, it halves them until those that are to
-// blame stand alone.
+// mergeJobs does jobs in one statement, those whose document is missing in a
+// second, and whatever that leaves over, because a lock is taken, one by one.
+// Where the database rejects what a statement makes, it halves the jobs until
+// those that are to blame stand alone.
 func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) {
-	left, err := p.mergeTogether(ctx, jobs)
+	left, err := p.together(ctx, p.pg.sql.mergeMany, jobs)
+	if err == nil && p.options.Table.Create {
+		left, err = p.together(ctx, p.pg.sql.createMany, left)
+	}
 	switch {
 	case err == nil || isTransient(err):
 		for _, j := range left {
 			p.mergeAlone(ctx, j)
 		}
-	case errors.Is(err, ErrRejected) && len(jobs) > 1:
-		p.mergeJobs(ctx, jobs[:len(jobs)/2])
-		p.mergeJobs(ctx, jobs[len(jobs)/2:])
+	case errors.Is(err, ErrRejected) && len(left) > 1:
+		p.mergeJobs(ctx, left[:len(left)/2])
+		p.mergeJobs(ctx, left[len(left)/2:])
 	default:
-		for _, j := range jobs {
-			j.Err = named(j.ID, err)
+		for _, j := range left {
+			j.Document, j.Err = Document{}, named(j.ID, err)
+			p.counted(ctx, j, 0)
 		}
 	}
 }
 
-// mergeTogether returns the jobs that it has not done.
-func (p *Postgres) mergeTogether(ctx context.Context, jobs []*job) (left []*job, err error) {
+// together does jobs in one statement, and returns those that it has not done:
+// after an error, all of them.
+func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left []*job, err error) {
+	if len(jobs) == 0 {
+		return nil, nil
+	}
 	ids, patches, keys := make([]string, len(jobs)), make([]string, len(jobs)), make([]int64, len(jobs))
 	byID := make(map[string]*job, len(jobs))
 	for i, j := range jobs {
 		ids[i], patches[i], keys[i] = j.canonical, string(j.Patch.Patch), j.key.Int64()
 		byID[j.canonical] = j
 	}
-	conn, err := p.db.Acquire(ctx)
+	conn, err := p.pg.db.Acquire(ctx)
 	if err != nil {
-		return nil, p.failure(err, false)
+		return jobs, p.pg.failure(err, false)
 	}
 	defer conn.Release()
-	if err := p.queue.begin(); err != nil {
-		return nil, err
+	if err := p.pg.queue.begin(); err != nil {
+		return jobs, err
 	}
-	defer p.queue.sent.Done()
-	ctx, cancel := p.bounded(ctx)
+	defer p.pg.queue.sent.Done()
+	ctx, cancel := p.pg.bounded(ctx)
 	defer cancel()
-	s := p.sql.mergeMany
+	start := time.Now()
 	err = conn.Query(ctx, func(row pgdb.Row) error {
 		doc, err := scanDocument(row)
 		if j := byID[doc.ID]; j != nil {
-			j.Document = doc
+			j.Document, j.Err = doc, nil
 			delete(byID, doc.ID)
 		}
 		return err
 	}, s.text, s.args(ids, patches, keys)...)
+	if err != nil {
+		return jobs, p.pg.failure(err, true)
+	}
 	for _, j := range jobs {
-		if err != nil {
-			j.Document = Document{}
-		}
-		if err != nil || byID[j.canonical] != nil {
+		if byID[j.canonical] != nil {
 			left = append(left, j)
+		} else {
+			p.counted(ctx, j, time.Since(start))
 		}
 	}
-	return left, p.failure(err, true)
+	p.counts.committed(len(jobs) - len(left))
+	return left, nil
+}
+
+// counted makes a job's end known, unless Merge has done it.
+func (p *Postgres) counted(ctx context.Context, j *job, took time.Duration) {
+	p.counts.wrote(len(j.Patch.Patch), took, j.Err)
+	if p.options.Observer != nil {
+		p.options.Observer.Wrote(ctx, j.canonical, took, j.Err)
+	}
 }

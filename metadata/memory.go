@@ -12,10 +12,7 @@ import (
 // Memory is a [MetadataStore] without a server, for hosts' unit tests and for
 // programs that are alone. It answers as a [Postgres] on the default table
 // does, to the byte. Its documents end with it.
-type Memory struct {
-	documents
-	*memory
-}
+type Memory struct{ documents }
 
 var _ MetadataStore = (*Memory)(nil)
 
@@ -32,7 +29,7 @@ func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 		locker = lock.NewMemory()
 	}
 	m := &memory{locker: locker, table: &o.Table, namespace: o.Namespace, stored: map[string]Document{}}
-	return &Memory{documents{engine: m, options: &o, counts: new(counts)}, m}, nil
+	return &Memory{documents{engine: m, options: &o, counts: new(counts)}}, nil
 }
 
 // Privileged is a view of the store that may change protected keys.

@@ -395,7 +395,7 @@ func TestHostsTransactionLetsTheHolderWrite(t *testing.T) {
 			_, err := store.In(tx).Merge(ctx, "a", raw(`{"host":1}`))
 			done <- err
 		}()
-		waitForWaits(t, store)
+		waitForWaits(t, store, 1)
 		for i := range 3 {
 			_, err = store.Merge(held.Context(), "a", raw(`{"holder":%d}`, i))
 			require.NoError(t, err)

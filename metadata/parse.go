@@ -360,7 +360,7 @@ func (p *parser) number() (value, *PatchError) {
 	if point > numericWhole || scale > numericScale {
 		return value{}, fault("number with more digits than PostgreSQL keeps")
 	}
-	zero := bytes.IndexAny(whole, "123456789") < 0 && bytes.IndexAny(fraction, "123456789") < 0
+	zero := !bytes.ContainsAny(whole, "123456789") && !bytes.ContainsAny(fraction, "123456789")
 	if exponent == nil && !(negative && zero) {
 		return value{kind: scalar, text: text}, nil
 	}

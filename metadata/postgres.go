@@ -26,7 +26,7 @@ type DB interface {
 // [Postgres.Privileged], are cheap and share everything with it.
 type Postgres struct {
 	documents
-	*postgres
+	pg *postgres
 }
 
 var _ MetadataStore = (*Postgres)(nil)
@@ -69,7 +69,7 @@ func (p *Postgres) IfVersion(version int64) *Postgres {
 // Close refuses what comes after it with [ErrClosed], ends the waiting of
 // those who wait for a document's lock, and returns when no statement of a
 // write is on its way. It leaves the pool open. Closing again does nothing.
-func (p *Postgres) Close() { p.queue.close() }
+func (p *Postgres) Close() { p.pg.queue.close() }
 
 // postgres is the engine behind a [Postgres] and its views.
 type postgres struct {
@@ -84,22 +84,23 @@ type postgres struct {
 
 // statements are the SQL of one table.
 type statements struct {
-	get, getMany, findFirst, findAfter statement
-	merge, mergeMany, insert           statement
-	taking, under                      gates
+	get, getMany, findFirst, findAfter   statement
+	merge, mergeMany, createMany, insert statement
+	taking, under                        gates
 }
 
 func newStatements(t *Table) statements {
 	return statements{
-		get:       t.expand(getSQL),
-		getMany:   t.expand(getManySQL),
-		findFirst: t.expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
-		findAfter: t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
-		merge:     t.expand(mergeSQL),
-		mergeMany: t.expand(mergeManySQL),
-		insert:    t.expand(insertSQL),
-		taking:    newGates(t, tryLockSQL, "true"),
-		under:     newGates(t, shareGuardSQL, stillHeldSQL),
+		get:        t.expand(getSQL),
+		getMany:    t.expand(getManySQL),
+		findFirst:  t.expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
+		findAfter:  t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
+		merge:      t.expand(mergeSQL),
+		mergeMany:  t.expand(mergeManySQL),
+		createMany: t.expand(createManySQL),
+		insert:     t.expand(insertSQL),
+		taking:     newGates(t, tryLockSQL, "true"),
+		under:      newGates(t, shareGuardSQL, stillHeldSQL),
 	}
 }
 

@@ -30,13 +30,14 @@ func (s *statement) args(id any, rest ...any) []any {
 func (t *Table) expand(text string) statement {
 	match := fmt.Sprintf("t.%s = $1::text::%s", quoteName(t.ID), t.IDType.sql())
 	version, updated, bump, stamp := "0::bigint", "NULL::timestamptz", "", ""
-	var columns, values, within strings.Builder // of an INSERT, and of a WHERE
+	var columns, values, firsts, within strings.Builder // of an INSERT, and of a WHERE
 	var scopes []any
 	for i, s := range t.Scope {
 		place := fmt.Sprintf("$%d::text::%s", i+2, s.Type.sql())
 		fmt.Fprintf(&within, " AND t.%s = %s", quoteName(s.Column), place)
 		fmt.Fprintf(&columns, ", %s", quoteName(s.Column))
 		fmt.Fprintf(&values, ", %s", place)
+		fmt.Fprintf(&firsts, ", %s", place)
 		scopes = append(scopes, s.Value)
 	}
 	if t.Version != "" {
@@ -45,6 +46,7 @@ func (t *Table) expand(text string) statement {
 		bump = fmt.Sprintf(", %s = coalesce(t.%s, 0) + ", name, name)
 		columns.WriteString(", " + name)
 		values.WriteString(", 0")
+		firsts.WriteString(", 1")
 	}
 	if t.UpdatedAt != "" {
 		name := quoteName(t.UpdatedAt)
@@ -52,6 +54,7 @@ func (t *Table) expand(text string) statement {
 		stamp = fmt.Sprintf(", %s = clock_timestamp()", name)
 		columns.WriteString(", " + name)
 		values.WriteString(", clock_timestamp()")
+		firsts.WriteString(", clock_timestamp()")
 	}
 	counted := func(by string) string {
 		if bump == "" {
@@ -71,7 +74,8 @@ func (t *Table) expand(text string) statement {
 		"{bump}", counted("1") + stamp,
 		"{bumps}", counted("gate.changes") + stamp,
 		"{columns}", columns.String(),
-		"{values}", values.String(),
+		"{values}", values.String(), // of an empty document
+		"{firsts}", firsts.String(), // of one with a patch
 		"{version}", version,
 		"{updated}", updated,
 	}

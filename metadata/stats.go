@@ -46,10 +46,10 @@ type counts struct {
 	commits, largest, waits                                            atomic.Int64
 }
 
-func (c *counts) wrote(w *write, took time.Duration, err error) {
+func (c *counts) wrote(size int, took time.Duration, err error) {
 	if err == nil {
 		c.writes.Add(1)
-		c.bytes.Add(int64(w.size))
+		c.bytes.Add(int64(size))
 		c.nanos.Add(int64(took))
 		return
 	}

@@ -31,7 +31,7 @@ func (p *Postgres) In(tx any) *Tx {
 		err = fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
 	d := p.documents
-	d.engine = &hosted{p.postgres, q, err}
+	d.engine = &hosted{p.pg, q, err}
 	return &Tx{d}
 }
 
