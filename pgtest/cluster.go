@@ -11,13 +11,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -151,111 +149,4 @@ func serverEnv() []string {
 		}
 	}
 	return env
-}
-
-// copyTree copies the directory src to dst, which it makes, for the account.
-// A thousand small files: the work is in the system calls, so both cores do it.
-func copyTree(dst, src string, as *account) error {
-	var files []string
-	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(src, path)
-		if err != nil {
-			return err
-		}
-		if !d.IsDir() {
-			files = append(files, rel)
-			return nil
-		}
-		if err := os.Mkdir(filepath.Join(dst, rel), 0o700); err != nil {
-			return err
-		}
-		return giveDir(filepath.Join(dst, rel), as)
-	})
-	if err != nil {
-		return err
-	}
-	const workers = 4
-	var wg sync.WaitGroup
-	failed := make([]error, workers)
-	for w := range workers {
-		wg.Go(func() {
-			buf := make([]byte, 1<<18)
-			for i := w; i < len(files) && failed[w] == nil; i += workers {
-				failed[w] = copyFile(filepath.Join(dst, files[i]), filepath.Join(src, files[i]), buf, as)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(failed...)
-}
-
-// copyFile copies one file, leaving holes for zeros: a fresh WAL segment is
-// 16 MiB of little else.
-func copyFile(dst, src string, buf []byte, as *account) (err error) {
-	in, err := os.Open(src)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	if err := as.give(out); err != nil {
-		return err
-	}
-	var size int64
-	for {
-		n, err := io.ReadFull(in, buf)
-		if n > 0 && !allZero(buf[:n]) {
-			if _, err := out.WriteAt(buf[:n], size); err != nil {
-				return err
-			}
-		}
-		size += int64(n)
-		switch err {
-		case nil:
-		case io.EOF, io.ErrUnexpectedEOF:
-			return out.Truncate(size)
-		default:
-			return err
-		}
-	}
-}
-
-var zeros [4096]byte
-
-func allZero(b []byte) bool {
-	for len(b) > len(zeros) {
-		if !bytes.Equal(b[:len(zeros)], zeros[:]) {
-			return false
-		}
-		b = b[len(zeros):]
-	}
-	return bytes.Equal(b, zeros[:len(b)])
-}
-
-func writeOwned(path, text string, as *account) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := io.WriteString(f, text); err != nil {
-		return err
-	}
-	return as.give(f)
-}
-
-func giveDir(path string, as *account) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return as.give(f)
 }

@@ -55,6 +55,9 @@ func (db *DB) Pool() *pgxpool.Pool {
 		if err != nil {
 			panic("pgtest: " + err.Error()) // the same URL was parsed before
 		}
+		if db.closed {
+			db.pool.Close()
+		}
 	}
 	return db.pool
 }
@@ -68,6 +71,9 @@ func (db *DB) SQLX() *sqlx.DB {
 		db.sqlx = sqlx.NewDb(stdlib.OpenDB(*db.cfg), "pgx")
 		db.sqlx.SetMaxOpenConns(maxConns)
 		db.sqlx.SetMaxIdleConns(maxConns)
+		if db.closed {
+			db.sqlx.Close()
+		}
 	}
 	return db.sqlx
 }
@@ -81,9 +87,6 @@ func (db *DB) Close() error {
 		return nil
 	}
 	s := db.server
-	s.mu.Lock()
-	delete(s.open, db)
-	s.mu.Unlock()
 	if s.in != nil {
 		s.dropLater(db.name)
 		return err
@@ -97,7 +100,9 @@ func (db *DB) Close() error {
 // releaseWait is how long a pool's connections may still be in use at the end.
 var releaseWait = 5 * time.Second
 
+// disconnect closes the pools, and makes the database one that is closed.
 func (db *DB) disconnect() error {
+	db.server.forget(db)
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.closed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -149,7 +150,7 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // pidLine returns a line of postmaster.pid: 1 process id, 7 shared memory key and id, 8 status.
 func (in *instance) pidLine(n int) string {
-	text, _ := os.ReadFile(in.pidPath())
+	text, _ := in.read("data/postmaster.pid")
 	lines := strings.Split(string(text), "\n")
 	if len(lines) < n {
 		return ""
@@ -166,9 +167,20 @@ func (in *instance) pid() int {
 	return pid
 }
 
+// read reads a file of the server. Its user may be another than ours, and must not
+// lead us to files of ours by a link.
+func (in *instance) read(name string) ([]byte, error) {
+	f, err := os.OpenInRoot(in.Dir, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
 // logTail returns the last lines of the log.
 func (in *instance) logTail(lines int) string {
-	text, err := os.ReadFile(in.log())
+	text, err := in.read("log")
 	if err != nil {
 		return err.Error()
 	}
@@ -192,8 +204,14 @@ func (in *instance) url(database string) string {
 // name a process, which is dead but may still be listed (init has to wait for it,
 // and not every container's does), and a bit of System V shared memory.
 func (in *instance) clear() error {
-	if _, id, ok := strings.Cut(in.pidLine(7), " "); ok {
-		exec.Command("ipcrm", "-m", strings.TrimSpace(id)).Run() // fails when it is gone already, which is well
+	if fields := strings.Fields(in.pidLine(7)); len(fields) == 2 {
+		as, err := serverAccount()
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command("ipcrm", "-m", fields[1])
+		as.run(cmd) // not as root what a file of its says
+		cmd.Run()   // fails when it is gone already, which is well
 	}
 	stale, _ := filepath.Glob(filepath.Join(in.Dir, ".s.PGSQL.*"))
 	for _, path := range append(stale, in.pidPath()) {

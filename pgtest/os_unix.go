@@ -20,7 +20,7 @@ import (
 const shares = true
 
 // account is the user the server runs as; nil means: as we do.
-type account struct{ uid, gid int }
+type account struct{ uid, gid uint32 }
 
 // serverAccount is the user for the server: ourselves, except that PostgreSQL
 // refuses to run as root.
@@ -35,18 +35,18 @@ func serverAccount() (*account, error) {
 			tried = append(tried, err)
 			continue
 		}
-		uid, errU := strconv.Atoi(u.Uid)
-		gid, errG := strconv.Atoi(u.Gid)
+		uid, errU := strconv.ParseInt(u.Uid, 10, 64)
+		gid, errG := strconv.ParseInt(u.Gid, 10, 64)
 		if err := errors.Join(errU, errG); err != nil {
 			return nil, fmt.Errorf("pgtest: user %s: %w", name, err)
 		}
-		return &account{uid, gid}, nil
+		return &account{uint32(uid), uint32(gid)}, nil // nobody is -2 on macOS
 	}
 	return nil, fmt.Errorf("pgtest: running as root, and no user to run PostgreSQL as: %w", errors.Join(tried...))
 }
 
 func (a *account) owns(info os.FileInfo) bool {
-	return ownedBy(info, os.Geteuid()) || a != nil && ownedBy(info, a.uid)
+	return ownedBy(info, os.Geteuid()) || a != nil && ownedBy(info, int(a.uid))
 }
 
 // give hands an open file or directory to the account.
@@ -54,7 +54,7 @@ func (a *account) give(f *os.File) error {
 	if a == nil {
 		return nil
 	}
-	return f.Chown(a.uid, a.gid)
+	return f.Chown(int(a.uid), int(a.gid))
 }
 
 // run prepares cmd to run as the account, in a session of its own so that a
@@ -62,7 +62,7 @@ func (a *account) give(f *os.File) error {
 func (a *account) run(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if a != nil {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
 	}
 }
 

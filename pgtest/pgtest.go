@@ -73,6 +73,19 @@ func newOptions(opts []Option) (options, error) {
 	return o, nil
 }
 
+// durationEnv reads a duration from the environment.
+func durationEnv(name string, otherwise time.Duration) (time.Duration, error) {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("pgtest: %s=%q is not a duration such as 30s", name, text)
+	}
+	return d, nil
+}
+
 func (o options) port() string { return cmp.Or(o.settings["port"], socketPort) }
 
 func (o options) configuration() string {
@@ -141,10 +154,10 @@ func fresh(ctx context.Context, opts []Option) (*DB, error) {
 		return nil, err
 	}
 	db, err := s.create(ctx, o.template)
-	if err == nil || s.in == nil || !s.in.gone() {
+	if err == nil || s.in == nil || !s.in.gone() && !errors.Is(err, errClosing) {
 		return db, err
 	}
-	// Somebody ended the server under us. The next one will do.
+	// The server was ended under us. The next one will do.
 	if s, err = processServer(ctx, o, s); err != nil {
 		return nil, err
 	}

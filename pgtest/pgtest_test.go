@@ -78,23 +78,38 @@ func TestFailedTestShowsTheLogAndKeepsItsDatabase(t *testing.T) {
 	_, err = conn.Exec(t.Context(), "TABLE evidence")
 	assert.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
-	admin, err := pgx.Connect(t.Context(), db.Server().URL())
-	require.NoError(t, err)
-	defer admin.Close(t.Context())
-	_, err = admin.Exec(t.Context(), "DROP DATABASE "+name+" WITH (FORCE)")
-	require.NoError(t, err)
+	drop(t, db.Server(), name)
 }
 
-func TestNothingIsKeptWhereKeepIsZero(t *testing.T) {
-	t.Setenv("PGTEST_KEEP", "0")
-	var db *pgtest.DB
+func TestFailedTestIsKeptAlsoWithOpenConnections(t *testing.T) {
+	pgtest.SetReleaseWait(t, time.Millisecond)
+	t.Setenv("PGTEST_KEEP", "1m")
+	var srv *pgtest.Server
 	f := fakeTest(t, func(f *fakeTB) {
-		db = pgtest.New(f)
+		db := pgtest.New(f)
+		srv = db.Server()
+		conn, err := db.Pool().Acquire(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(conn.Release)
 		f.Errorf("failed")
 	})
-	assert.Equal(t, "failed\n", f.output.String())
-	db.Server().Settle()
-	assert.False(t, exists(t, db.Server(), db.Name()))
+	match := keptURL.FindStringSubmatch(f.output.String())
+	require.NotNil(t, match, f.output.String())
+	conn, err := pgx.Connect(t.Context(), match[1])
+	require.NoError(t, err)
+	name := conn.Config().Database
+	require.NoError(t, conn.Close(t.Context()))
+	drop(t, srv, name)
+}
+
+// drop drops a database that was kept.
+func drop(t *testing.T, s *pgtest.Server, name string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.URL())
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), "DROP DATABASE "+name+" WITH (FORCE)")
+	require.NoError(t, err)
 }
 
 func TestConnectionThatIsNotReleasedFailsTheTest(t *testing.T) {

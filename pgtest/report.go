@@ -37,7 +37,7 @@ func finish(tb TB, db *DB) {
 		err = s.Close()
 	case failed && keep > 0:
 		var kept *DB
-		if kept, err = db.keep(tb.Name()); err == nil {
+		if kept, err = db.keep(tb.Name()); kept != nil {
 			tb.Logf("pgtest: the database is kept for %v: %s", keep, kept.psql())
 		}
 	default:
@@ -57,7 +57,7 @@ func (db *DB) serverLog() []string {
 	if db.server.in == nil {
 		return nil
 	}
-	f, err := os.Open(db.server.in.log())
+	f, err := os.OpenInRoot(db.server.in.Dir, "log")
 	if err != nil {
 		return nil // the server and its log are gone
 	}
@@ -67,7 +67,9 @@ func (db *DB) serverLog() []string {
 	}
 	var lines []string
 	ours, mark := false, "] "+db.name+": " // see log_line_prefix
-	for scan := bufio.NewScanner(f); scan.Scan(); {
+	scan := bufio.NewScanner(f)
+	scan.Buffer(nil, 1<<24) // a statement can be long
+	for scan.Scan() {
 		line := scan.Text()
 		if !strings.HasPrefix(line, "\t") {
 			ours = strings.Contains(line, mark)
@@ -84,9 +86,7 @@ var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 // keep closes the pools and sets the database aside under a name that tells the
 // test and the time, and by which no process takes it for an orphan.
 func (db *DB) keep(test string) (*DB, error) {
-	if err := db.disconnect(); err != nil && !errors.Is(err, errClosed) {
-		return nil, err
-	}
+	leak := db.disconnect()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s := db.server
@@ -95,15 +95,17 @@ func (db *DB) keep(test string) (*DB, error) {
 		return nil, err
 	}
 	defer s.put(conn)
-	if err := awaitUnused(ctx, conn, db.name); err != nil {
-		return nil, fmt.Errorf("pgtest: keep database %s: %w", db.name, err)
+	const evict = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1"
+	if err := awaitUnused(ctx, conn, db.name); errors.Is(err, errInUse) {
+		conn.Exec(ctx, evict, db.name) // a test that fails often leaves connections open
 	}
 	test = strings.Trim(notInNames.ReplaceAllString(strings.ToLower(test), "_"), "_")
 	name := fmt.Sprintf("kept_%.28s_%d_%s", test, time.Now().Unix(), strings.TrimPrefix(db.name, "pgtest_"))
 	if _, err := conn.Exec(ctx, "ALTER DATABASE "+db.name+" RENAME TO "+name); err != nil {
-		return nil, fmt.Errorf("pgtest: keep database %s: %w", db.name, err)
+		return nil, errors.Join(leak, fmt.Errorf("pgtest: keep database %s: %w", db.name, err))
 	}
-	return s.database(name)
+	kept, err := s.database(name)
+	return kept, errors.Join(leak, err)
 }
 
 // psql is the command that opens the database for a person.

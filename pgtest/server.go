@@ -140,12 +140,19 @@ func (s *Server) database(name string) (*DB, error) {
 	return db, nil
 }
 
+func (s *Server) forget(db *DB) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, db)
+}
+
 // newName is a name that no other database on the server has, and that says whose it is.
 func (s *Server) newName() string { return fmt.Sprintf("pgtest_%s_%d", s.id, s.serial.Add(1)) }
 
 // Close closes the databases that are still open and gives up the lease: a
 // [Dedicated] server ends now, another when it has been unused for a while.
-// Further calls do nothing.
+// Further calls do nothing. It is for who called [Start]; the server of a test's
+// database is closed with the test.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	if s.closing {
