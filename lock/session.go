@@ -77,6 +77,8 @@ func newSession(conn net.Conn, backend Backend, silence time.Duration, o owner) 
 		wire: pgproto3.NewFrontend(conn, conn), types: pgtype.NewMap(),
 		heard: time.Now(),
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.beat = time.AfterFunc(silence/3, s.heartbeat)
 	return s
 }
@@ -241,7 +243,7 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 // one that does not answer.
 func (s *session) heartbeat() {
 	s.mu.Lock()
-	quiet, ping, dead := time.Since(s.heard), false, s.why != nil
+	beat, quiet, ping, dead := s.beat, time.Since(s.heard), false, s.why != nil
 	switch {
 	case dead:
 	case s.busy && quiet >= s.silence:
@@ -258,7 +260,7 @@ func (s *session) heartbeat() {
 		s.end(fmt.Errorf("the server has been silent for %s", quiet.Round(time.Millisecond)))
 		return
 	}
-	s.beat.Reset(max(wait, time.Millisecond))
+	beat.Reset(max(wait, time.Millisecond))
 	if ping {
 		s.write(nil)
 	}
@@ -287,8 +289,8 @@ func (s *session) end(why error) {
 
 // bury tells the owner what a dead session leaves behind.
 func (s *session) bury() {
-	s.beat.Stop()
 	s.mu.Lock()
+	s.beat.Stop()
 	why, unanswered := s.why, slices.Concat(append(s.pending[:], s.sent)...)
 	s.mu.Unlock()
 	s.owner.lost(s, why, unanswered)
