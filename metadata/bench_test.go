@@ -174,6 +174,33 @@ func BenchmarkManyDocuments(b *testing.B) {
 	bench.rounds(64, 5000, 5000, bench.documents(10_000, 1500))
 }
 
+// BenchmarkMergeMany compares with as many single merges, one after another.
+func BenchmarkMergeMany(b *testing.B) {
+	bench := newBenchmark(b)
+	ids := bench.documents(1000, 1500)
+	patches := make([]metadata.Patch, len(ids))
+	var many, single time.Duration
+	for b.Loop() {
+		for i, id := range ids {
+			patches[i] = metadata.Patch{ID: id, Patch: json.RawMessage(bench.patch())}
+		}
+		start := time.Now()
+		if _, err := bench.store.MergeMany(b.Context(), patches); err != nil {
+			b.Fatal(err)
+		}
+		middle := time.Now()
+		for _, id := range ids {
+			bench.merge(id)
+		}
+		many, single = many+middle.Sub(start), single+time.Since(middle)
+	}
+	perRound := func(d time.Duration) float64 { return d.Seconds() * 1000 / float64(b.N) }
+	b.ReportMetric(perRound(many), "many-ms")
+	b.ReportMetric(perRound(single), "singles-ms")
+	b.ReportMetric(single.Seconds()/many.Seconds(), "×singles")
+	b.ReportMetric(0, "ns/op")
+}
+
 func BenchmarkMergePatch(b *testing.B) {
 	for _, size := range []int{200, 2000, 20000, 200000} {
 		b.Run(fmt.Sprintf("document=%dB", size), func(b *testing.B) {

@@ -77,15 +77,16 @@ WITH patches AS MATERIALIZED (
 	FROM patches AS p JOIN {table} AS t ON t.{id} = p.id{within}
 	ORDER BY t.{id} FOR NO KEY UPDATE OF t
 ), merged AS MATERIALIZED (
-	SELECT *, pg_try_advisory_xact_lock(key) AS free, {merge}(metadata, patch) AS after FROM doc
+	SELECT doc.*, pg_try_advisory_xact_lock(key) AS free, m.after, m.after IS DISTINCT FROM metadata AS differs
+	FROM doc, LATERAL (SELECT {merge}(metadata, patch) AS after OFFSET 0) AS m
 ), stored AS (
 	UPDATE {table} AS t SET {column} = merged.after{bump} FROM merged
-	WHERE t.{id} = merged.id{within} AND merged.free AND merged.after IS DISTINCT FROM merged.metadata
+	WHERE t.{id} = merged.id{within} AND merged.free AND merged.differs
 	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {updated} AS updated_at
 )
 SELECT m.id::text, coalesce(s.metadata, m.metadata), coalesce(s.version, m.version), coalesce(s.updated_at, m.updated_at)
 FROM merged AS m LEFT JOIN stored AS s USING (id)
-WHERE m.free AND (s.id IS NOT NULL OR m.after IS NOT DISTINCT FROM m.metadata)`
+WHERE m.free AND (s.id IS NOT NULL OR NOT m.differs)`
 
 // createManySQL makes documents of patches that mergeManySQL found missing.
 const createManySQL = `

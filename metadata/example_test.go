@@ -1,0 +1,242 @@
+package metadata_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
+)
+
+// exampleDB stands in for the host's database.
+func exampleDB() (db *pgtest.DB, done func()) {
+	server, err := pgtest.Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	db, err = server.New(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	return db, func() { db.Close(); server.Stop(context.Background()) }
+}
+
+// exampleStore is a store on the default table.
+func exampleStore(opts *metadata.Options) (store *metadata.Postgres, pool *pgxpool.Pool, done func()) {
+	db, stop := exampleDB()
+	store, err := metadata.NewPostgres(db.Pool(), opts)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Migrate(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	return store, db.Pool(), func() { store.Close(); stop() }
+}
+
+func Example() {
+	ctx := context.Background()
+	store, _, done := exampleStore(nil)
+	defer done()
+
+	// Workers write one user's metadata at once. Nothing is lost.
+	var wg sync.WaitGroup
+	for _, patch := range []string{
+		`{"plan": "pro"}`,
+		`{"address": {"city": "Lisbon", "zip": null}}`,
+		`{"tags": ["a", "b"]}`,
+	} {
+		wg.Go(func() {
+			if _, err := store.Merge(ctx, "ada", json.RawMessage(patch)); err != nil {
+				log.Fatal(err)
+			}
+		})
+	}
+	wg.Wait()
+
+	doc, err := store.Get(ctx, "ada")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("version %d: %s\n", doc.Version, doc.Metadata)
+	// Output:
+	// version 3: {"plan": "pro", "tags": ["a", "b"], "address": {"city": "Lisbon"}}
+}
+
+func ExampleMergePatch() {
+	merged, err := metadata.MergePatch(
+		json.RawMessage(`{"title": "Goodbye!", "author": {"given": "John", "family": "Doe"}, "n": 12345678901234567890}`),
+		json.RawMessage(`{"title": "Hello!", "author": {"family": null}}`),
+	)
+	fmt.Println(string(merged), err)
+	// Output:
+	// {"n": 12345678901234567890, "title": "Hello!", "author": {"given": "John"}} <nil>
+}
+
+func ExamplePostgres_Update() {
+	ctx := context.Background()
+	store, _, done := exampleStore(nil)
+	defer done()
+
+	type usage struct{ Calls, Limit int }
+	for range 3 {
+		_, err := store.Update(ctx, "ada", func(doc metadata.Document) (json.RawMessage, error) {
+			u, err := metadata.Decode[usage](doc)
+			if err != nil {
+				return nil, err
+			}
+			return json.Marshal(map[string]int{"Calls": u.Calls + 1})
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	doc, err := store.Get(ctx, "ada")
+	fmt.Println(string(doc.Metadata), err)
+	// Output:
+	// {"Calls": 3} <nil>
+}
+
+func ExamplePostgres_IfVersion() {
+	ctx := context.Background()
+	store, _, done := exampleStore(nil)
+	defer done()
+
+	read, err := store.Merge(ctx, "ada", json.RawMessage(`{"plan": "free"}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := store.Merge(ctx, "ada", json.RawMessage(`{"plan": "pro"}`)); err != nil { // somebody else
+		log.Fatal(err)
+	}
+	_, err = store.IfVersion(read.Version).Merge(ctx, "ada", json.RawMessage(`{"plan": null}`))
+	fmt.Println(errors.Is(err, metadata.ErrConflict), err)
+	// Output:
+	// true "ada": metadata: version conflict: want 1, have 2
+}
+
+func ExamplePostgres_Privileged() {
+	ctx := context.Background()
+	store, _, done := exampleStore(&metadata.Options{Protect: []string{"system"}})
+	defer done()
+
+	_, err := store.Merge(ctx, "ada", json.RawMessage(`{"system": {"quota": 1000000}}`))
+	fmt.Println(err)
+	doc, err := store.Privileged().Merge(ctx, "ada", json.RawMessage(`{"system": {"quota": 10}}`))
+	fmt.Println(string(doc.Metadata), err)
+	// Output:
+	// "ada": metadata: protected key: "system"
+	// {"system": {"quota": 10}} <nil>
+}
+
+func ExamplePostgres_MergeMany() {
+	ctx := context.Background()
+	store, _, done := exampleStore(nil)
+	defer done()
+
+	results, err := store.MergeMany(ctx, []metadata.Patch{
+		{ID: "ada", Patch: json.RawMessage(`{"plan": "pro"}`)},
+		{ID: "bob", Patch: json.RawMessage(`{"plan": `)},
+		{ID: "eve", Patch: json.RawMessage(`{"plan": "free"}`)},
+	})
+	for _, r := range results {
+		fmt.Println(string(r.Document.Metadata), r.Err)
+	}
+	fmt.Println(errors.Is(err, metadata.ErrInvalidPatch))
+
+	for doc, err := range store.Find(ctx, json.RawMessage(`{"plan": "pro"}`), nil) {
+		fmt.Println(doc.ID, err)
+	}
+	// Output:
+	// {"plan": "pro"} <nil>
+	//  "bob": metadata: invalid patch: unexpected end at $.plan
+	// {"plan": "free"} <nil>
+	// true
+	// ada <nil>
+}
+
+// A lock on the document keeps other writers out, while its holder reads,
+// thinks, and writes.
+func ExamplePostgres_Key() {
+	ctx := context.Background()
+	store, pool, done := exampleStore(nil)
+	defer done()
+	locker, err := lock.NewPostgres(ctx, pool, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer locker.Close(ctx)
+
+	err = lock.Do(ctx, locker, store.Key("ada"), func(ctx context.Context) error {
+		_, err := store.Merge(ctx, "ada", json.RawMessage(`{"step": 1}`)) // with the ctx that carries the lock
+		if err != nil {
+			return err
+		}
+		// … calls to elsewhere, for as long as it takes …
+		doc, err := store.Merge(ctx, "ada", json.RawMessage(`{"step": 2}`))
+		fmt.Println(string(doc.Metadata))
+		return err
+	})
+	fmt.Println(err)
+	// Output:
+	// {"step": 2}
+	// <nil>
+}
+
+// A host's transaction changes its own tables and the metadata, or neither.
+func ExamplePostgres_In() {
+	ctx := context.Background()
+	store, pool, done := exampleStore(nil)
+	defer done()
+
+	tx, err := pool.Begin(ctx) // or a *sql.Tx, or a *sqlx.Tx
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tx.Rollback(ctx)
+	if _, err := tx.Exec(ctx, `CREATE TABLE invoices (customer text, amount int)`); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, `INSERT INTO invoices VALUES ('ada', 42)`); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := store.In(tx).Merge(ctx, "ada", json.RawMessage(`{"invoices": 1}`)); err != nil {
+		log.Fatal(err)
+	}
+	_, err = store.Get(ctx, "ada")
+	fmt.Println(errors.Is(err, metadata.ErrNotFound))
+	if err := tx.Commit(ctx); err != nil {
+		log.Fatal(err)
+	}
+	doc, err := store.Get(ctx, "ada")
+	fmt.Println(string(doc.Metadata), err)
+	// Output:
+	// true
+	// {"invoices": 1} <nil>
+}
+
+// In a host's unit tests a Memory stands in for the database.
+func ExampleMemory() {
+	upgrade := func(ctx context.Context, s metadata.MetadataStore, user string) error {
+		_, err := metadata.MergeValue(ctx, s, user, map[string]any{"plan": "pro", "trial": nil})
+		return err
+	}
+
+	store, err := metadata.NewMemory(nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(upgrade(context.Background(), store, "ada"))
+	doc, err := store.Get(context.Background(), "ada")
+	fmt.Println(string(doc.Metadata), err)
+	// Output:
+	// <nil>
+	// {"plan": "pro"} <nil>
+}
