@@ -25,7 +25,11 @@ func exampleDB() (db *pgtest.DB, done func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return db, func() { db.Close(); server.Stop(context.Background()) }
+	return db, func() {
+		if err := errors.Join(db.Close(), server.Close()); err != nil {
+			log.Fatal(err)
+		}
+	}
 }
 
 // exampleStore is a store on the default table.

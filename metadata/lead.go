@@ -159,8 +159,7 @@ func (p *postgres) gateOf(l *line) gate {
 	if l.key.held == nil {
 		return p.taking(l.key.id, l.lock)
 	}
-	b, _ := l.key.held.Backend(l.lock)
-	return p.under(b, l.key.id, l.lock)
+	return p.under(l.key.held, l.key.id, l.lock)
 }
 
 var _ engine = (*postgres)(nil)

@@ -3,6 +3,7 @@ package metadata_test
 import (
 	"context"
 	"database/sql"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -178,4 +179,39 @@ func TestOnePoolOfOneConnection(t *testing.T) {
 	conn.Release()
 	_, err = store.Merge(t.Context(), "a", raw(`{}`))
 	assert.NoError(t, err)
+}
+
+// TestStricterIsolationByDefault: a host whose transactions are serializable
+// unless they say otherwise.
+func TestStricterIsolationByDefault(t *testing.T) {
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "serializable"
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	store, err := metadata.NewPostgres(pool, nil)
+	require.NoError(t, err)
+	defer store.Close()
+	require.NoError(t, store.Migrate(t.Context()))
+	var wg sync.WaitGroup
+	const writers, rounds = 8, 10
+	for w := range writers {
+		other, err := metadata.NewPostgres(pool, nil) // as another process would
+		require.NoError(t, err)
+		defer other.Close()
+		wg.Go(func() {
+			for r := range rounds {
+				_, err := other.Merge(t.Context(), "a", raw(`{"w-%d-%d":1}`, w, r))
+				assert.NoError(t, err)
+				_, err = other.MergeMany(t.Context(), []metadata.Patch{{"a", raw(`{"m-%d-%d":1}`, w, r)}, {"b", raw(`{"m-%d-%d":1}`, w, r)}})
+				assert.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
+	docs, err := store.GetMany(t.Context(), "a", "b")
+	require.NoError(t, err)
+	assert.Equal(t, int64(2*writers*rounds), docs["a"].Version)
+	assert.Equal(t, int64(writers*rounds), docs["b"].Version)
 }

@@ -18,6 +18,16 @@ type gate struct {
 	save   func(d *draft) query // saveSQL
 	remove query                // removeSQL
 	closed error                // what it means that openSQL did not get in
+	held   *lock.Held           // the tenure, if there is one
+}
+
+// check tells of a tenure whose end is known here: by Evict, say, after which
+// the same session may have given the lock to another holder.
+func (g *gate) check() error {
+	if g.held != nil && g.held.Context().Err() != nil {
+		return over(g.held)
+	}
+	return nil
 }
 
 // A query is a statement and its arguments.
@@ -85,8 +95,9 @@ const (
 			AND l.pid = %[3]s::int AND a.backend_start = %[4]s::text::timestamptz)`
 )
 
-func (p *postgres) under(b lock.Backend, id string, key lock.Key) gate {
+func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	g := p.sql.under
+	b, _ := held.Backend(key)
 	high, low := uint32(key.Int64()>>32), uint32(key.Int64())
 	session := []any{int64(high), int64(low), int32(b.PID), b.Start.UTC().Format(time.RFC3339Nano)}
 	return gate{
@@ -96,6 +107,7 @@ func (p *postgres) under(b lock.Backend, id string, key lock.Key) gate {
 		},
 		remove: query{g.remove, g.remove.args(id, session...)},
 		closed: errLost,
+		held:   held,
 	}
 }
 

@@ -121,6 +121,9 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 		c.doc = Document{ID: id, Metadata: dr.text, Version: dr.version, UpdatedAt: doc.UpdatedAt}
 		size += len(dr.text)
 	}
+	if err := g.check(); err != nil {
+		return decided, err
+	}
 	switch {
 	case dr.removed:
 		return decided, p.finish(ctx, s, g.remove, dr, calls[:decided])
