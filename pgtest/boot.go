@@ -61,13 +61,13 @@ func freePort() (string, error) {
 }
 
 // boot starts a prepared server and takes a lease on it.
-func boot(ctx context.Context, in *instance, alive *os.File, linger time.Duration) (*Server, error) {
-	if err := in.start(ctx, alive); err != nil {
-		return nil, errors.Join(err, in.end(ctx))
-	}
-	s, err := attach(ctx, in, linger)
+func boot(ctx context.Context, in *instance, alive *os.File, linger time.Duration) (s *Server, err error) {
+	err = in.start(ctx, alive, func() (err error) {
+		s, err = attach(ctx, in, linger)
+		return err
+	})
 	if err != nil {
-		return nil, errors.Join(err, in.end(ctx))
+		return nil, errors.Join(err, in.end(context.WithoutCancel(ctx)))
 	}
 	return s, nil
 }

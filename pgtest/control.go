@@ -47,7 +47,7 @@ func (s *Server) Restart(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return s.in.start(ctx, alive)
+		return s.in.start(ctx, alive, func() error { return s.exec(ctx, "SELECT") }) // a new lease, and so a watchdog
 	})
 }
 

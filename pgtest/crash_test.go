@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -67,6 +68,12 @@ func run(m *testing.M) (code int, err error) {
 // child uses a database, says where, and stays until it is killed, in mid-query.
 func child(kind string) error {
 	ctx := context.Background()
+	if kind == "booting" {
+		return pgtest.BootHalfway(ctx, func(dir string, pid int) error {
+			fmt.Println("ready", pid, dir)
+			select {}
+		})
+	}
 	var opts []pgtest.Option
 	if kind != "shared" {
 		opts = append(opts, pgtest.Dedicated())
@@ -105,9 +112,11 @@ type process struct {
 
 func startChild(t *testing.T, kind, cache string, as *syscall.Credential) *process {
 	t.Helper()
+	bin, err := binDir()
+	require.NoError(t, err)
 	cmd := exec.Command(program)
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "PGTEST_TEST_CHILD="+kind, "PGTEST_BINDIR="+binDir(t), "PGTEST_CACHE="+cache, "PGTEST_LINGER=500ms")
+	cmd.Env = append(os.Environ(), "PGTEST_TEST_CHILD="+kind, "PGTEST_BINDIR="+bin, "PGTEST_CACHE="+cache, "PGTEST_LINGER=500ms")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -154,9 +163,21 @@ func users(t *testing.T) map[string]*syscall.Credential {
 }
 
 // binDir is where the server programs are that this process found.
-func binDir(t *testing.T) string {
-	return value[string](t, pgtest.New(t), "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
-}
+var binDir = sync.OnceValues(func() (dir string, err error) {
+	ctx := context.Background()
+	s, err := pgtest.Start(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	conn, err := pgx.Connect(ctx, s.URL())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, "SELECT setting FROM pg_config WHERE name = 'BINDIR'").Scan(&dir)
+	return dir, err
+})
 
 // cacheFor is an empty cache directory for a user.
 func cacheFor(t *testing.T, as *syscall.Credential) string {
@@ -212,19 +233,22 @@ func TestNothingIsLeftWhenAllProcessesAreKilled(t *testing.T) {
 	}
 }
 
-func TestDedicatedServerEndsWithItsProcess(t *testing.T) {
+func TestServerOfOneProcessEndsWithIt(t *testing.T) {
 	t.Parallel() // it mostly waits
 	for who, as := range users(t) {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			cache := cacheFor(t, as)
-			plain := startChild(t, "dedicated", cache, as)
-			paused := startChild(t, "paused", cache, as)
-			for _, child := range []*process{plain, paused} {
+			var children []*process
+			for _, kind := range []string{"dedicated", "paused", "booting"} {
+				children = append(children, startChild(t, kind, cache, as))
+			}
+			for _, child := range children {
 				child.ready(t).kill(t)
 			}
-			requireGone(t, plain)
-			requireGone(t, paused)
+			for _, child := range children {
+				requireGone(t, child)
+			}
 		})
 	}
 }
@@ -263,10 +287,12 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if as == nil {
 		return // they have run as one
 	}
-	const here = "TestNothingIsLeft|TestDedicatedServerEnds|TestServerStays|TestNextServer|TestAsOrdinaryUser"
+	bin, err := binDir()
+	require.NoError(t, err)
+	const here = "TestNothingIsLeft|TestServerOfOne|TestServerStays|TestNextServer|TestAsOrdinaryUser"
 	cmd := exec.Command(program, "-test.run", "^Test", "-test.skip", here)
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "PGTEST_BINDIR="+binDir(t), "PGTEST_CACHE="+cacheFor(t, as), "PGTEST_LINGER=0s", "PGTEST_KEEP=0s", "TMPDIR=/tmp")
+	cmd.Env = append(os.Environ(), "PGTEST_BINDIR="+bin, "PGTEST_CACHE="+cacheFor(t, as), "PGTEST_LINGER=0s", "PGTEST_KEEP=0s", "TMPDIR=/tmp")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)

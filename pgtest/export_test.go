@@ -2,6 +2,8 @@ package pgtest
 
 import (
 	"context"
+	"errors"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -18,6 +20,27 @@ func (s *Server) Abandon() {
 	for _, conn := range s.idle {
 		conn.Close(context.Background())
 	}
+}
+
+// BootHalfway starts a server and calls then when it runs but has no watchdog.
+func BootHalfway(ctx context.Context, then func(dir string, pid int) error) error {
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	bin, err := find(ctx, 0)
+	if err != nil {
+		return err
+	}
+	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	if err != nil {
+		return err
+	}
+	in, alive, err := prepare(ctx, cache, bin, options{})
+	if err := errors.Join(err, lock.Close()); err != nil {
+		return err
+	}
+	return in.start(ctx, alive, func() error { return then(in.Dir, in.pid()) })
 }
 
 // Dir is the directory of a server of ours.

@@ -121,13 +121,21 @@ func (in *instance) running() error {
 	return fmt.Errorf("pgtest: the server in %s is running", in.Dir)
 }
 
-// start runs the postmaster, detached from us, and returns when it accepts connections.
-// It closes alive, whose lock from then on is the server's.
-func (in *instance) start(ctx context.Context, alive *os.File) error {
-	err := in.spawn(ctx, alive, filepath.Join(in.Bin, "postgres"), "-D", in.data())
+// start runs the postmaster, detached from us, until it accepts connections, and
+// calls attend, which sees to it that a watchdog is there. If we end before that,
+// so does the server. It closes alive, whose lock from then on is the server's.
+func (in *instance) start(ctx context.Context, alive *os.File, attend func() error) error {
+	g, err := in.spawn(alive, filepath.Join(in.Bin, "postgres"), "-D", in.data())
 	if err := errors.Join(err, alive.Close()); err != nil {
 		return fmt.Errorf("pgtest: start the server of %s: %w", in.Bin, err)
 	}
+	if err = in.awaitReady(ctx); err == nil {
+		err = attend()
+	}
+	return errors.Join(err, g.release())
+}
+
+func (in *instance) awaitReady(ctx context.Context) error {
 	for in.pidLine(8) != "ready" {
 		if in.gone() {
 			return fmt.Errorf("pgtest: the server of %s did not start:\n%s", in.Bin, in.logTail(20))

@@ -46,7 +46,10 @@ func join(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, writeState(state, in)
+	if err := writeState(state, in); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 // rejoin takes a lease on the server that the state file names.

@@ -57,10 +57,14 @@ func (in *instance) gone() bool {
 	return false
 }
 
-func (in *instance) spawn(_ context.Context, _ *os.File, program string, args ...string) error {
+type guard struct{}
+
+func (*guard) release() error { return nil }
+
+func (in *instance) spawn(_ *os.File, program string, args ...string) (*guard, error) {
 	log, err := os.OpenFile(in.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(program, args...)
@@ -68,9 +72,9 @@ func (in *instance) spawn(_ context.Context, _ *os.File, program string, args ..
 	cmd.Dir, cmd.Env = in.Dir, append(serverEnv(), "PATH="+in.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	return cmd.Process.Release()
+	return &guard{}, cmd.Process.Release()
 }
 
 type stopMode string

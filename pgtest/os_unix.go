@@ -150,20 +150,42 @@ func (in *instance) gone() bool {
 	return true
 }
 
+// guard is a shell that ends a server which has no watchdog yet, should we end
+// before we release it.
+type guard struct {
+	shell *exec.Cmd
+	input io.WriteCloser
+}
+
 // spawn runs a server program detached from us, its output going to the log.
 // It inherits the lock.
-func (in *instance) spawn(ctx context.Context, lock *os.File, program string, args ...string) error {
+func (in *instance) spawn(lock *os.File, program string, args ...string) (*guard, error) {
 	as, err := serverAccount()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	// The shell ends at once, so the server is nobody's child to be waited for.
-	const script = `umask 077; "$@" </dev/null >>"$0" 2>&1 &`
-	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", script, in.log(), program}, args...)...)
+	const script = `umask 077
+		"$@" </dev/null >>"$0" 2>&1 &
+		exec 3>&-
+		read -r ok || { kill -QUIT $!; wait; rm -rf -- "${0%/log}"; }`
+	cmd := exec.Command("/bin/sh", append([]string{"-c", script, in.log(), program}, args...)...)
 	cmd.Dir, cmd.Env = in.Dir, serverEnv()
-	cmd.ExtraFiles = []*os.File{lock}
+	cmd.ExtraFiles = []*os.File{lock} // descriptor 3
 	as.run(cmd)
-	return cmd.Run()
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &guard{cmd, input}, cmd.Start()
+}
+
+// release leaves the server to itself.
+func (g *guard) release() error {
+	_, err := io.WriteString(g.input, "ok\n")
+	if err := errors.Join(err, g.input.Close(), g.shell.Wait()); err != nil {
+		return fmt.Errorf("pgtest: release a server: %w", err)
+	}
+	return nil
 }
 
 const (
