@@ -69,9 +69,13 @@ func (p *plan) runStrategy(ctx context.Context, s strategy, db database, observe
 	if err == nil {
 		r.Lost, err = lost(ctx, observer, &j, outcomes)
 	}
+	var holders string
 	if err == nil {
-		r.LeakedLocks, err = leaked(ctx, observer)
+		r.LeakedLocks, holders, err = leaked(ctx, observer)
 	}
 	show.stop(r, err)
+	if holders != "" {
+		fmt.Fprintf(stderr, "%-12s leaked %s\n", s.name, holders)
+	}
 	return r, err
 }

@@ -32,24 +32,28 @@ func lost(ctx context.Context, conn *pgx.Conn, j *job, outcomes []outcome) (int,
 }
 
 // leaked counts the advisory locks of this database that are still held although
-// no writer is at work. A server process that was cut off ends by itself a moment
-// later, and its lock with it, so a lock counts when it stays for a second.
-func leaked(ctx context.Context, conn *pgx.Conn) (n int, err error) {
+// no writer is at work, and tells by whom. A server process that was cut off ends
+// by itself a moment later, and its lock with it, so a lock counts when it stays
+// for a second.
+func leaked(ctx context.Context, conn *pgx.Conn) (n int, holders string, err error) {
 	const held = `
-		SELECT count(*) FROM pg_locks
-		WHERE locktype = 'advisory' AND granted
-		  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+		SELECT count(*), coalesce(string_agg(format(
+			'key %s by process %s of %s since %s, last statement: %s',
+			l.classid::bigint << 32 | l.objid::bigint, l.pid, a.usename, a.state_change, a.query), '; '), '')
+		FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+		WHERE l.locktype = 'advisory' AND l.granted
+		  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 	patience := backoff.Within(backoff.Constant{Base: 20 * time.Millisecond}, time.Second)
 	for _, over := range backoff.Attempts(ctx, patience) {
 		if errors.Is(over, backoff.ErrExhausted) {
-			return n, nil
+			break
 		}
 		if over != nil {
-			return n, over
+			return n, holders, over
 		}
-		if err := conn.QueryRow(ctx, held).Scan(&n); err != nil || n == 0 {
-			return n, err
+		if err := conn.QueryRow(ctx, held).Scan(&n, &holders); err != nil || n == 0 {
+			return n, holders, err
 		}
 	}
-	return n, nil
+	return n, holders, nil
 }
