@@ -79,6 +79,10 @@ func attach(ctx context.Context, in *instance, linger time.Duration) (*Server, e
 		return nil, err
 	}
 	s.in, s.linger = in, linger
+	if shares {
+		// A dead process must not hold a lease by a statement that takes long. (Windows has no such check.)
+		s.admin.RuntimeParams["client_connection_check_interval"] = "500ms"
+	}
 	conn, err := s.dial(ctx)
 	if err != nil {
 		return nil, err

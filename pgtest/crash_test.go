@@ -151,15 +151,20 @@ func users(t *testing.T) map[string]*syscall.Credential {
 	t.Helper()
 	all := map[string]*syscall.Credential{"as we are": nil}
 	if os.Geteuid() == 0 {
-		nobody, err := user.Lookup("nobody")
-		require.NoError(t, err)
-		uid, err := strconv.ParseUint(nobody.Uid, 10, 32)
-		require.NoError(t, err)
-		gid, err := strconv.ParseUint(nobody.Gid, 10, 32)
-		require.NoError(t, err)
-		all["as nobody"] = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		all["as nobody"] = userNamed(t, "nobody")
 	}
 	return all
+}
+
+func userNamed(t *testing.T, name string) *syscall.Credential {
+	t.Helper()
+	u, err := user.Lookup(name)
+	require.NoError(t, err)
+	uid, err := strconv.ParseInt(u.Uid, 10, 64)
+	require.NoError(t, err)
+	gid, err := strconv.ParseInt(u.Gid, 10, 64)
+	require.NoError(t, err)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
 // binDir is where the server programs are that this process found.
@@ -251,6 +256,32 @@ func TestServerOfOneProcessEndsWithIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNothingIsLeftWhereverAProcessIsKilled kills processes at all points of
+// their start. Nobody else runs servers as the user it takes, for which we must be root.
+func TestNothingIsLeftWhereverAProcessIsKilled(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	t.Parallel()
+	as := userNamed(t, "daemon")
+	cache := cacheFor(t, as)
+	first := startChild(t, "shared", cache, as).ready(t) // has made the cache
+	first.kill(t)
+	requireGone(t, first)
+	for i := range 16 {
+		child := startChild(t, []string{"shared", "dedicated"}[i%2], cache, as)
+		<-time.After(time.Duration(i) * 15 * time.Millisecond)
+		child.kill(t)
+	}
+	require.Eventually(t, func() bool {
+		left, err := filepath.Glob(fmt.Sprintf("/*/*/pgtest-%d-*", as.Uid))
+		require.NoError(t, err)
+		more, err := filepath.Glob(fmt.Sprintf("/tmp/pgtest-%d-*", as.Uid))
+		require.NoError(t, err)
+		return len(left)+len(more) == 0
+	}, 20*time.Second, 10*time.Millisecond)
 }
 
 func TestServerStaysWhileOneProcessUsesIt(t *testing.T) {

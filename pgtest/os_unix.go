@@ -164,10 +164,12 @@ func (in *instance) spawn(lock *os.File, program string, args ...string) (*guard
 	if err != nil {
 		return nil, err
 	}
+	// Until the postmaster has handlers it heeds TERM and ignores QUIT, as what a
+	// shell starts in the background does; after that, QUIT is what ends it at once.
 	const script = `umask 077
 		"$@" </dev/null >>"$0" 2>&1 &
 		exec 3>&-
-		read -r ok || { kill -QUIT $!; wait; rm -rf -- "${0%/log}"; }`
+		read -r ok || { kill -TERM $!; kill -QUIT $!; wait; rm -rf -- "${0%/log}"; }`
 	cmd := exec.Command("/bin/sh", append([]string{"-c", script, in.log(), program}, args...)...)
 	cmd.Dir, cmd.Env = in.Dir, serverEnv()
 	cmd.ExtraFiles = []*os.File{lock} // descriptor 3

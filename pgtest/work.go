@@ -153,9 +153,10 @@ func awaitUnused(ctx context.Context, conn *pgx.Conn, name string) error {
 // kept for a person for long enough. A database that is in use stays.
 func (s *Server) sweep(ctx context.Context) {
 	const orphans = `SELECT d.datname FROM pg_database d
-		WHERE d.datname ~ '^pgtest_[a-z0-9]{12}_[0-9]+$'
-		  AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.application_name = $1 || split_part(d.datname, '_', 2))
-		   OR to_timestamp(substring(d.datname FROM '^kept_.*_([0-9]+)_[a-z0-9]{12}_[0-9]+$')::bigint) < now() - $2::interval`
+		WHERE (d.datname ~ '^pgtest_[a-z0-9]{12}_[0-9]+$'
+		       AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.application_name = $1 || split_part(d.datname, '_', 2))
+		       OR to_timestamp(substring(d.datname FROM '^kept_.*_([0-9]+)_[a-z0-9]{12}_[0-9]+$')::bigint) < now() - $2::interval)
+		  AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = d.datname)`
 	keep, err := keepTime()
 	if err != nil {
 		return
