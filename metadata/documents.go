@@ -169,8 +169,8 @@ func (d *documents) checkID(id string) (canonical string, err error) {
 }
 
 func (d *documents) checkVersion(dr *draft) error {
-	if d.version != nil && *d.version != dr.version {
-		return &VersionError{Want: *d.version, Have: dr.version}
+	if d.version != nil && *d.version != dr.doc.Version {
+		return &VersionError{Want: *d.version, Have: dr.doc.Version}
 	}
 	return nil
 }
@@ -236,27 +236,33 @@ func causeOf(ctx context.Context) error {
 
 // A draft is a document while it is being changed.
 type draft struct {
-	id      string
-	version int64
-	tree    value
-	text    json.RawMessage // the tree, printed
-	changes int64           // since the draft was made
-	fresh   bool            // the document has just been created, empty
-	removed bool
+	doc       Document // as it would be if it were stored now, but for the time
+	tree      value    // what doc.Metadata says
+	changes   int64    // since the draft was made
+	versioned bool     // changes count as versions
+	fresh     bool     // the document has just been created, empty
+	removed   bool
+
+	given bool // doc.Metadata is in somebody's hands
 }
 
 // newDraft starts from a document as the database printed it.
-func newDraft(doc Document, fresh bool) (*draft, error) {
+func newDraft(doc Document, fresh, versioned bool) (*draft, error) {
 	tree, err := parse(doc.Metadata, noDepth, 0)
 	if err != nil {
 		return nil, err.of(ErrInvalidDocument)
 	}
-	return &draft{id: doc.ID, version: doc.Version, tree: tree, text: doc.Metadata, fresh: fresh}, nil
+	return &draft{doc: doc, tree: tree, fresh: fresh, versioned: versioned, given: true}, nil
 }
 
-// document is what the draft would be if it were stored now.
+// document is what the draft is now, for the caller to own.
 func (d *draft) document() Document {
-	return Document{ID: d.id, Metadata: slices.Clone(d.text), Version: d.version}
+	doc := d.doc
+	if d.given {
+		doc.Metadata = slices.Clone(doc.Metadata)
+	}
+	d.given = true
+	return doc
 }
 
 func (d *draft) merge(patch *value) { d.changed(d.tree.merge(patch)) }
@@ -276,6 +282,10 @@ func (d *draft) changed(changed bool) {
 	}
 	d.fresh = false
 	d.changes++
-	d.version++
-	d.text = d.tree.append(make([]byte, 0, len(d.text)+len(d.text)/16+64))
+	if d.versioned {
+		d.doc.Version++
+	}
+	size := len(d.doc.Metadata)
+	d.doc.Metadata = d.tree.append(make([]byte, 0, size+size/16+64))
+	d.given = false
 }

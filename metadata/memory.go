@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func (m *memory) load(id string) (Document, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	doc, ok := m.stored[id]
-	doc.Metadata = append([]byte(nil), doc.Metadata...)
+	doc.Metadata = slices.Clone(doc.Metadata)
 	return doc, ok
 }
 
@@ -103,32 +104,32 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 		}
 		doc = Document{ID: id, Metadata: []byte(`{}`)}
 	}
-	dr, err := newDraft(doc, !found)
+	dr, err := newDraft(doc, !found, m.table.Version != "")
 	if err != nil {
 		return Document{}, err
 	}
 	if err := w.change(dr); err != nil {
 		return Document{}, err
 	}
-	return m.store(dr, doc.UpdatedAt, held)
+	return m.store(dr, held)
 }
 
 // store makes a draft the document, if its lock is still held.
-func (m *memory) store(dr *draft, updated time.Time, held *lock.Held) (Document, error) {
+func (m *memory) store(dr *draft, held *lock.Held) (Document, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	doc := dr.document()
 	switch {
 	case held.Context().Err() != nil:
 		return Document{}, over(held)
 	case dr.removed:
-		delete(m.stored, dr.id)
-		return Document{}, nil
-	}
-	doc := dr.document()
-	if doc.UpdatedAt = updated; dr.changes > 0 {
-		doc.UpdatedAt = time.Now()
-		m.stored[dr.id] = doc
-		doc.Metadata = append([]byte(nil), doc.Metadata...)
+		delete(m.stored, doc.ID)
+	case dr.changes > 0:
+		if m.table.UpdatedAt != "" {
+			doc.UpdatedAt = time.Now()
+		}
+		m.stored[doc.ID] = doc
+		doc.Metadata = slices.Clone(doc.Metadata)
 	}
 	return doc, nil
 }

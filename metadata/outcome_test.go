@@ -100,6 +100,28 @@ func TestLostBeforeTheCommitIsNotApplied(t *testing.T) {
 	}
 }
 
+func TestBrokenConnectionIsAnError(t *testing.T) {
+	for _, driver := range []string{"pgx", "sql"} {
+		for _, inGo := range []bool{false, true} {
+			ctx, db := t.Context(), pgtest.New(t)
+			proxy := pgtest.NewProxy(t, db)
+			store := throughProxy(t, proxy, driver, &metadata.Options{MergeInGo: inGo})
+			require.NoError(t, store.Migrate(ctx))
+			_, err := store.Merge(ctx, "a", raw(`{"n":0}`))
+			require.NoError(t, err)
+			proxy.Cut()
+			_, err = store.Merge(ctx, "a", raw(`{"n":1}`))
+			assert.Error(t, err)
+			_, err = store.Merge(ctx, "a", raw(`{"n":1}`))
+			assert.Error(t, err, "it cannot connect")
+			assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
+			proxy.Restore()
+			_, err = store.Merge(ctx, "a", raw(`{"n":2}`))
+			assert.NoError(t, err)
+		}
+	}
+}
+
 func TestTerminatedWriterIsNotApplied(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		b := newBlocked(t, d, nil)

@@ -30,7 +30,8 @@ const numericWhole, numericScale = 131072, 16383
 // parse reads the whole of data.
 func parse(data []byte, maxDepth, digits int) (value, *PatchError) {
 	p := parser{data: data, maxDepth: maxDepth, digits: digits}
-	v, err := p.value(0)
+	var v value
+	err := p.value(&v, 0)
 	if err == nil {
 		if p.space(); p.pos < len(p.data) {
 			err = fault("more than one JSON value")
@@ -65,108 +66,120 @@ func (p *parser) take(c byte) bool {
 	return false
 }
 
-func (p *parser) value(depth int) (value, *PatchError) {
+// value reads into v, which is zero. (Values are not returned because of the
+// stack: it is recursion that follows a document's depth.)
+func (p *parser) value(v *value, depth int) *PatchError {
 	p.space()
 	if p.pos == len(p.data) {
-		return value{}, fault("unexpected end")
+		return fault("unexpected end")
 	}
 	switch c := p.data[p.pos]; c {
 	case '{', '[':
 		if depth == p.maxDepth {
-			return value{}, fault("deeper than %d levels", p.maxDepth)
+			return fault("deeper than %d levels", p.maxDepth)
 		}
 		p.pos++
 		if c == '{' {
-			return p.object(depth + 1)
+			v.kind = object
+			return p.object(v, depth+1)
 		}
-		return p.array(depth + 1)
-	case '"':
-		_, printed, err := p.string()
-		return value{kind: scalar, text: printed}, err
-	case 't':
-		return p.literal("true")
-	case 'f':
-		return p.literal("false")
-	case 'n':
-		return p.literal("null")
+		v.kind = array
+		return p.array(v, depth+1)
 	}
-	return p.number()
+	v.kind = scalar
+	return p.scalar(v)
 }
 
-func (p *parser) literal(word string) (value, *PatchError) {
+func (p *parser) scalar(v *value) (err *PatchError) {
+	switch p.data[p.pos] {
+	case '"':
+		_, v.text, err = p.string()
+	case 't':
+		v.text, err = p.literal("true")
+	case 'f':
+		v.text, err = p.literal("false")
+	case 'n':
+		v.text, err = p.literal("null")
+	default:
+		v.text, err = p.number()
+	}
+	return err
+}
+
+func (p *parser) literal(word string) ([]byte, *PatchError) {
 	end := p.pos + len(word)
 	if end > len(p.data) || string(p.data[p.pos:end]) != word {
-		return value{}, fault("not JSON at byte %d", p.pos)
+		return nil, fault("not JSON at byte %d", p.pos)
 	}
-	v := value{kind: scalar, text: p.data[p.pos:end]}
+	text := p.data[p.pos:end]
 	p.pos = end
-	return v, nil
+	return text, nil
 }
 
-func (p *parser) object(depth int) (value, *PatchError) {
-	v := value{kind: object}
-	sorted := true
+func (p *parser) object(v *value, depth int) *PatchError {
 	if p.space(); p.take('}') {
-		return v, nil
+		return nil
 	}
 	for {
-		if p.space(); p.pos == len(p.data) || p.data[p.pos] != '"' {
-			return v, fault("no key at byte %d", p.pos)
+		if err := p.key(v); err != nil {
+			return err
 		}
-		key, name, err := p.string()
-		if err != nil {
-			return v, err
+		last := &v.members[len(v.members)-1]
+		if err := p.value(&last.value, depth); err != nil {
+			return err.within(last.key)
 		}
-		if p.space(); !p.take(':') {
-			return v, fault("no colon at byte %d", p.pos)
-		}
-		m := member{key: key, name: name}
-		if m.value, err = p.value(depth); err != nil {
-			return v, err.within(key)
-		}
-		if n := len(v.members); n > 0 && sorted {
-			switch c := compareKeys(v.members[n-1], m); {
-			case c == 0:
-				return v, fault("duplicate key").within(key)
-			case c > 0:
-				sorted = false
-			}
-		}
-		v.members = append(v.members, m)
 		if p.space(); p.take('}') {
-			break
+			return sortMembers(v.members)
 		}
 		if !p.take(',') {
-			return v, fault("no comma or brace at byte %d", p.pos)
+			return fault("no comma or brace at byte %d", p.pos)
 		}
 	}
-	if !sorted {
-		slices.SortFunc(v.members, compareKeys)
-		for i := range v.members[1:] {
-			if compareKeys(v.members[i], v.members[i+1]) == 0 {
-				return v, fault("duplicate key").within(v.members[i].key)
-			}
-		}
-	}
-	return v, nil
 }
 
-func (p *parser) array(depth int) (value, *PatchError) {
-	v := value{kind: array}
+// key adds a member without its value.
+func (p *parser) key(v *value) (err *PatchError) {
+	if p.space(); p.pos == len(p.data) || p.data[p.pos] != '"' {
+		return fault("no key at byte %d", p.pos)
+	}
+	var m member
+	if m.key, m.name, err = p.string(); err != nil {
+		return err
+	}
+	v.members = append(v.members, m)
+	if p.space(); !p.take(':') {
+		return fault("no colon at byte %d", p.pos)
+	}
+	return nil
+}
+
+// sortMembers brings members into jsonb's order, in which they mostly are.
+func sortMembers(members []member) *PatchError {
+	if !slices.IsSortedFunc(members, compareKeys) {
+		slices.SortFunc(members, compareKeys)
+	}
+	for i := range members[1:] {
+		if compareKeys(members[i], members[i+1]) == 0 {
+			return fault("duplicate key").within(members[i].key)
+		}
+	}
+	return nil
+}
+
+func (p *parser) array(v *value, depth int) *PatchError {
 	if p.space(); p.take(']') {
-		return v, nil
+		return nil
 	}
 	for {
-		element, err := p.value(depth)
-		if err != nil {
-			return v, err.at(len(v.members))
+		v.members = append(v.members, member{})
+		if err := p.value(&v.members[len(v.members)-1].value, depth); err != nil {
+			return err.at(len(v.members) - 1)
 		}
-		v.members = append(v.members, member{value: element})
 		if p.space(); p.take(']') {
-			return v, nil
+			return nil
 		}
 		if !p.take(',') {
-			return v, fault("no comma or bracket at byte %d", p.pos)
+			return fault("no comma or bracket at byte %d", p.pos)
 		}
 	}
 }
@@ -317,7 +330,7 @@ func quote(s []byte) []byte {
 
 // number reads a number, and prints it as jsonb does if the parser is asked
 // to: exponents expanded, every other digit kept.
-func (p *parser) number() (value, *PatchError) {
+func (p *parser) number() ([]byte, *PatchError) {
 	start := p.pos
 	negative := p.take('-')
 	whole := p.digitsAt()
@@ -336,11 +349,11 @@ func (p *parser) number() (value, *PatchError) {
 		ok = ok && len(exponent) > 0
 	}
 	if !ok {
-		return value{}, fault("not JSON at byte %d", start)
+		return nil, fault("not JSON at byte %d", start)
 	}
 	text := p.data[start:p.pos]
 	if p.digits == 0 {
-		return value{kind: scalar, text: text}, nil
+		return text, nil
 	}
 	shift, err := strconv.Atoi(string(exponent))
 	if exponent == nil {
@@ -355,16 +368,16 @@ func (p *parser) number() (value, *PatchError) {
 	point := len(whole) + shift
 	scale := max(0, len(fraction)-shift)
 	if exponent != nil && max(point, 1)+scale > p.digits {
-		return value{}, fault("number that expands to more than %d digits", p.digits)
+		return nil, fault("number that expands to more than %d digits", p.digits)
 	}
 	if point > numericWhole || scale > numericScale {
-		return value{}, fault("number with more digits than PostgreSQL keeps")
+		return nil, fault("number with more digits than PostgreSQL keeps")
 	}
 	zero := !bytes.ContainsAny(whole, "123456789") && !bytes.ContainsAny(fraction, "123456789")
 	if exponent == nil && !(negative && zero) {
-		return value{kind: scalar, text: text}, nil
+		return text, nil
 	}
-	return value{kind: scalar, text: printNumber(negative && !zero, slices.Concat(whole, fraction), point, scale)}, nil
+	return printNumber(negative && !zero, slices.Concat(whole, fraction), point, scale), nil
 }
 
 func (p *parser) digitsAt() []byte {

@@ -71,8 +71,9 @@ type call struct {
 	signal chan struct{} // that the call leads, or is done
 	leads  bool
 
-	doc Document
-	err error
+	doc     Document
+	changes int64 // of the draft that doc was taken from
+	err     error
 }
 
 // join lines up for the turn, and reports whether it is c's at once.

@@ -101,6 +101,39 @@ func TestWritersShareACommit(t *testing.T) {
 	}
 }
 
+func TestAnswersOfASharedCommit(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.exec(t, `CREATE TABLE plain (id text PRIMARY KEY, metadata jsonb); INSERT INTO plain VALUES ('a', '{"n": 0}')`)
+		store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "plain"}})
+		host, err := d.Pool().Begin(t.Context())
+		require.NoError(t, err)
+		_, err = host.Exec(t.Context(), "SELECT FROM plain FOR UPDATE")
+		require.NoError(t, err)
+		patches := []string{`{"n":0}`, `{"n":0}`, `{}`, `{"n":1}`, `{"n":1}`, `{"n":null}`, `{"x":null}`}
+		docs := make([]metadata.Document, len(patches))
+		var wg sync.WaitGroup
+		for i, patch := range patches {
+			watched := newArriving(t.Context())
+			wg.Go(func() {
+				var err error
+				docs[i], err = store.Merge(watched, "a", raw("%s", patch))
+				assert.NoError(t, err)
+			})
+			if i == 0 {
+				waitForRow(t, d)
+			} else {
+				<-watched.arrived
+			}
+		}
+		require.NoError(t, host.Rollback(t.Context()))
+		wg.Wait()
+		for i, want := range []string{`{"n": 0}`, `{"n": 0}`, `{"n": 0}`, `{"n": 1}`, `{"n": 1}`, `{}`, `{}`} {
+			assert.Equal(t, metadata.Document{ID: "a", Metadata: raw("%s", want)}, docs[i], "patch %d", i)
+			clear(docs[i].Metadata) // each is its caller's own
+		}
+	})
+}
+
 func TestWaitingCallerWithdraws(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		b := newBlocked(t, d, nil)

@@ -64,7 +64,7 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 	g := p.sql.taking
 	return gate{
 		open:   query{g.open, g.open.args(id, key.Int64())},
-		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.changes, string(d.text))} },
+		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.changes, string(d.doc.Metadata))} },
 		remove: query{g.remove, g.remove.args(id)},
 		closed: errTaken,
 	}
@@ -103,7 +103,7 @@ func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	return gate{
 		open: query{g.open, g.open.args(id, int32(high), int32(low))},
 		save: func(d *draft) query {
-			return query{g.save, g.save.args(id, append([]any{d.changes, string(d.text)}, session...)...)}
+			return query{g.save, g.save.args(id, append([]any{d.changes, string(d.doc.Metadata)}, session...)...)}
 		},
 		remove: query{g.remove, g.remove.args(id, session...)},
 		closed: errLost,

@@ -65,8 +65,11 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 	c := &call{write: w, since: time.Now()}
 	for {
 		err := h.attempt(ctx, l, c)
+		if err == nil {
+			return c.doc, nil
+		}
 		if !errors.Is(err, errTaken) {
-			return c.doc, h.failure(err, false)
+			return Document{}, h.failure(err, false)
 		}
 		l.attempts.Add(1)
 		h.counts.waits.Add(1)

@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -86,7 +87,7 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key 
 func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g gate, calls []*call) (decided int, err error) {
 	tx, err := conn.Begin(context.WithoutCancel(ctx))
 	if err != nil {
-		return 0, err
+		return len(calls), err
 	}
 	defer func() {
 		ctx, cancel := p.bounded(ctx)
@@ -111,15 +112,15 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 	if err != nil {
 		return len(calls), err
 	}
-	dr, err := newDraft(doc, fresh)
+	dr, err := newDraft(doc, fresh, p.options.Table.Version != "")
 	if err != nil {
 		return len(calls), err
 	}
 	for size := 0; decided < len(calls) && (decided == 0 || size < p.options.MaxBatchBytes); decided++ {
 		c := calls[decided]
 		c.err = c.change(dr)
-		c.doc = Document{ID: id, Metadata: dr.text, Version: dr.version, UpdatedAt: doc.UpdatedAt}
-		size += len(dr.text)
+		c.doc, c.changes = dr.document(), dr.changes
+		size += len(c.doc.Metadata)
 	}
 	if err := g.check(); err != nil {
 		return decided, err
@@ -175,11 +176,13 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 		return &RejectedError{Table: p.options.Table.Name, Cause: errSuppressed}
 	}
 	for _, c := range calls {
-		if altered != nil && c.doc.Version == dr.version {
-			c.doc.Metadata = altered
+		if altered != nil && c.changes == dr.changes {
+			c.doc.Metadata = slices.Clone(altered)
 		}
-		c.doc.Version += version - dr.version
-		c.doc.UpdatedAt = updated.time()
+		if c.changes > 0 {
+			c.doc.UpdatedAt = updated.time()
+		}
+		c.doc.Version += version - dr.doc.Version
 	}
 	return nil
 }
