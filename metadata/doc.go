@@ -3,9 +3,58 @@
 // of their changes.
 //
 //	store, err := metadata.NewPostgres(pool, nil) // a *pgxpool.Pool, *sqlx.DB or *sql.DB
-//	…
+//	if err != nil {
+//		return err
+//	}
+//	defer store.Close()
+//	if err := store.Migrate(ctx); err != nil {
+//		return err
+//	}
 //	doc, err := store.Merge(ctx, userID, json.RawMessage(`{"plan":"pro","trial":null}`))
 //
 // The documents are in a table of the store's own, which [Postgres.Migrate]
-// creates, or in a column of the host's: see [Table].
+// creates, or in a jsonb column that the host has already: see [Table]. A
+// [Memory] stands in for the database in unit tests.
+//
+// # Writing
+//
+// [Postgres.Merge] sends one statement, which takes the document's lock,
+// merges and commits. Merges of one document that arrive while one is on its
+// way share the next commit, in the order of their arrival, so that a document
+// under fire takes more merges per second and not fewer; each caller gets the
+// version and the document after its own patch, and a patch that fails, fails
+// alone. [Postgres.Update] reads, decides and patches. [Postgres.Replace],
+// [Postgres.Delete], [Postgres.MergeMany], and the views of
+// [Postgres.IfVersion] and [Postgres.Privileged] are built on the same, and
+// [Postgres.In] does it within the host's own transaction.
+//
+// # Locks
+//
+// Every document has a lock, [Postgres.Key], which each write takes for the
+// time of its commit. Whoever takes it through a [lock.Locker] keeps writers
+// out for as long as he likes: they wait by [Options].Backoff, on no
+// connection, until their context ends, and fail with [lock.ErrBusy] then. His
+// own writes go through when they are given the context of his tenure
+// ([lock.Held.Bind], [lock.Do]). A write under a tenure that has been lost is
+// refused with [lock.ErrLost], by the server, which knows who holds the lock.
+//
+// # Caveats
+//
+// Nothing but writes by a store respects the lock. A hand-written UPDATE is
+// not lost either, since the row is locked while a patch is merged, but it
+// does not wait for a lock's holder, and counts as no version.
+//
+// Constraints and triggers see the document once per commit. Where they must
+// see it after every patch, set [Options].MaxBatch to 1.
+//
+// Once a write has been sent its caller waits for the outcome, also when its
+// context ends: at most for [Options].Timeout per statement. This is how a
+// nil error, or one that is not [ErrUnknownOutcome], can be relied on.
+//
+// Behind PgBouncer in transaction mode everything works, with statements
+// prepared as the pooler allows: before version 1.21, set pgx's
+// default_query_exec_mode to exec or simple_protocol.
+//
+// Documents are jsonb: the order of keys is PostgreSQL's, numbers keep every
+// digit but not their exponents, and U+0000 cannot be stored.
 package metadata
