@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 )
 
@@ -17,8 +16,8 @@ type claim struct {
 	try   bool      // ends rather than waits for another holder
 	since time.Time // when its caller asked
 
-	decided chan struct{}           // closed when it no longer waits
-	cancel  context.CancelCauseFunc // of the Held's context
+	tenure  *tenure       // that it is part of, once granted
+	decided chan struct{} // closed when it no longer waits
 
 	// Settled when decided is closed.
 	granted bool
@@ -43,8 +42,8 @@ const (
 	ended
 )
 
-func newClaim(key Key, m mode, try bool, cancel context.CancelCauseFunc) *claim {
-	return &claim{key: key, mode: m, try: try, since: time.Now(), decided: make(chan struct{}), cancel: cancel}
+func newClaim(key Key, m mode, try bool, t *tenure) *claim {
+	return &claim{key: key, mode: m, try: try, since: time.Now(), tenure: t, decided: make(chan struct{})}
 }
 
 // become is the claim's next state, and why.
@@ -105,14 +104,13 @@ func (q *queue) claim(ctx context.Context, key Key, m mode, try bool) (*Held, er
 	if err := admissible(ctx, key); err != nil {
 		return nil, err
 	}
-	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	c := newClaim(key, m, try, cancel)
+	t := &tenure{queue: q, values: ctx}
+	c := newClaim(key, m, try, t)
 	q.enter(c)
 	if err := q.await(ctx, c); err != nil {
-		cancel(err)
 		return nil, err
 	}
-	return q.hold(own, m, c), nil
+	return t.begin(m, c), nil
 }
 
 // claimAll enters all claims at once. Of those granted it keeps
@@ -129,11 +127,11 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 	if err := admissible(ctx, keys...); err != nil {
 		return nil, err
 	}
-	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	t := &tenure{queue: q, values: ctx}
 	claims := make([]*claim, len(keys))
 	enter := func(from, to int, try bool) {
 		for i, key := range keys[from:to] {
-			claims[from+i] = newClaim(key, alone, try, cancel)
+			claims[from+i] = newClaim(key, alone, try, t)
 		}
 		q.enter(claims[from:to]...)
 	}
@@ -159,10 +157,9 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 		}
 	}
 	if err != nil {
-		cancel(err)
 		return nil, err
 	}
-	return q.hold(own, alone, claims...), nil
+	return t.begin(alone, claims...), nil
 }
 
 // dismiss gives up claims whose caller no longer wants them.
@@ -198,18 +195,6 @@ func (q *queue) await(ctx context.Context, c *claim) error {
 		return nil
 	}
 	return c.err
-}
-
-// hold makes a Held of granted claims.
-func (q *queue) hold(own context.Context, m mode, claims ...*claim) *Held {
-	t := &tenure{queue: q, claims: claims, since: time.Now()}
-	keys := make([]Key, len(claims))
-	for i, c := range claims {
-		keys[i] = c.key
-	}
-	h := newHeld(own, t, m == shared, keys)
-	t.dropped = runtime.AddCleanup(h, (*tenure).drop, t)
-	return h
 }
 
 // causeOf is why ctx ended: an error that matches ctx.Err() and its cause.

@@ -137,9 +137,9 @@ func (p *Postgres) notified(channel, payload string) {
 		}
 	}
 	p.queue.unlock()
+	p.queue.tell(holders, errEvicted)
 	for _, c := range holders {
 		p.opts.Logger.Warn("lock: evicted", "key", c.key.String())
-		c.cancel(errEvicted)
 	}
 }
 

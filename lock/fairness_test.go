@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/backoff"
 	"example.com/lockstore/lock"
@@ -160,5 +161,35 @@ func TestAbandonedParkingLeavesNothing(t *testing.T) {
 		await(t, left, "the cancelled waiter")
 		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), advisoryLocks) == 0 }, patience, time.Millisecond)
 		cancel()
+	}
+}
+
+// A write under a tenure shares the key's guard until it is committed. Who gets
+// the key next, gets it after that.
+func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
+	key := lock.Name("k")
+	for _, parked := range []bool{false, true} {
+		tx, err := db.Pool().Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock_shared($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+		require.NoError(t, err)
+		_, err = locker.TryLock(t.Context(), key)
+		assert.ErrorIs(t, err, lock.ErrBusy)
+		assert.Zero(t, query[int](t, db.Pool(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"), "the key was given back")
+		got := make(chan struct{})
+		go func() {
+			defer close(got)
+			held, err := locker.Lock(t.Context(), key)
+			if assert.NoError(t, err) {
+				assert.NoError(t, held.Unlock())
+			}
+		}()
+		if parked {
+			assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+		}
+		require.NoError(t, tx.Commit(t.Context()))
+		await(t, got, "the key")
 	}
 }

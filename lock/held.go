@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -12,8 +13,9 @@ import (
 type Held struct {
 	keys   []Key
 	shared bool
-	ctx    context.Context
 	tenure Tenure
+	once   sync.Once // makes ctx
+	ctx    context.Context
 }
 
 // Tenure is what a [Locker] implementation supplies behind a [Held].
@@ -40,7 +42,9 @@ type Backend struct {
 // when it has been unlocked.
 func NewHeld(ctx context.Context, t Tenure, shared bool, keys ...Key) (h *Held, cancel context.CancelCauseFunc) {
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	return newHeld(own, t, shared, sortKeys(keys)), cancel
+	h = &Held{keys: sortKeys(keys), shared: shared, tenure: t}
+	h.once.Do(func() { h.ctx = tenureContext{own, h} })
+	return h, cancel
 }
 
 // sortKeys returns keys in the order of their ids, each id once.
@@ -72,14 +76,18 @@ func (h *Held) Shared() bool { return h.shared }
 //
 // Work done under the lock passes this context on (or that of [Held.Bind]);
 // callees find the tenure in it by [FromContext].
-func (h *Held) Context() context.Context { return h.ctx }
+func (h *Held) Context() context.Context {
+	h.once.Do(func() { h.ctx = tenureContext{h.tenure.(*tenure).context(), h} })
+	return h.ctx
+}
 
 // Bind derives from ctx a context that carries this tenure and is cancelled,
 // too, when [Held.Context] is, with its cause. Calling stop releases its
 // resources.
 func (h *Held) Bind(ctx context.Context) (bound context.Context, stop context.CancelFunc) {
 	bound, cancel := context.WithCancelCause(tenureContext{ctx, h})
-	unhook := context.AfterFunc(h.ctx, func() { cancel(context.Cause(h.ctx)) })
+	own := h.Context()
+	unhook := context.AfterFunc(own, func() { cancel(context.Cause(own)) })
 	return bound, func() { unhook(); cancel(context.Canceled) }
 }
 

@@ -195,9 +195,7 @@ func (p *Postgres) Close(ctx context.Context) error {
 		sessions = append(sessions, p.session)
 	}
 	p.queue.unlock()
-	for _, c := range holders {
-		c.cancel(ErrClosed)
-	}
+	p.queue.tell(holders, ErrClosed)
 	p.stop()
 	for _, s := range sessions {
 		s.leave()
@@ -302,9 +300,7 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	p.settle(unanswered, why)
 	closed := p.queue.closed
 	p.queue.unlock()
-	for _, c := range holders {
-		c.cancel(lost(why))
-	}
+	p.queue.tell(holders, lost(why))
 	if main && !closed {
 		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", len(holders), "err", why)
 		p.work.Go(p.reconnect)

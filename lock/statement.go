@@ -31,12 +31,27 @@ var statements = [opcodes]struct{ name, sql string }{
 	opUnlock:       {"lockstore_unlock", "SELECT pg_advisory_unlock(key) FROM unnest($1::bigint[]) AS key"},
 	opUnlockShared: {"lockstore_unlock_shared", "SELECT pg_advisory_unlock_shared(key) FROM unnest($1::bigint[]) AS key"},
 	opFence:        {"lockstore_fence", "SELECT pg_current_xact_id()::text::bigint FROM unnest($1::bigint[])"},
-	opTry:          {"lockstore_try", "SELECT pg_try_advisory_lock(key) FROM unnest($1::bigint[]) AS key"},
+	opTry:          {"lockstore_try", "SELECT " + tryGuarded + " FROM unnest($1::bigint[]) AS key"},
 	opTryShared:    {"lockstore_try_shared", "SELECT pg_try_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
 	opEvicted:      {"lockstore_evicted", "SELECT pg_notify('" + evictedChannel + "', token::text) FROM unnest($1::bigint[]) AS token"},
-	opWait:         {"lockstore_wait", "SELECT pg_advisory_lock(key) FROM unnest($1::bigint[]) AS key"},
+	opWait:         {"lockstore_wait", "SELECT " + waitGuarded + " FROM unnest($1::bigint[]) AS key"},
 	opWaitShared:   {"lockstore_wait_shared", "SELECT pg_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
 }
+
+// A key has a guard, which is the same 64 bits as two integers, another key to
+// the server. Who writes under a tenure, but on another session than the one
+// that holds the lock, shares the guard until the write is committed, as
+// package metadata does. A key is granted only when nobody has its guard: so
+// what a holder wrote who lost the lock in mid-commit is there before the next
+// one begins. The guard itself is let go with the statement.
+const (
+	guard      = "(key >> 32)::int, (key << 32 >> 32)::int"
+	tryGuarded = "CASE WHEN NOT pg_try_advisory_lock(key) THEN false" +
+		" WHEN pg_try_advisory_xact_lock(" + guard + ") THEN true" +
+		" ELSE pg_advisory_unlock(key) AND false END"
+	waitGuarded = "CASE WHEN pg_advisory_lock(key) IS NOT NULL" +
+		" THEN pg_advisory_xact_lock(" + guard + ") IS NOT NULL END"
+)
 
 // An op is one operation and, later, its answer.
 type op struct {
@@ -49,7 +64,7 @@ type op struct {
 }
 
 // valueOf decodes the one column of a statement's row, in binary: a bool, a
-// bigint, or void, which says that the wait is over.
+// bigint, or void, which counts as true.
 func valueOf(column []byte) int64 {
 	switch len(column) {
 	case 0:

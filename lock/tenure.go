@@ -11,9 +11,16 @@ import (
 // together, until they are unlocked together.
 type tenure struct {
 	queue   *queue
+	values  context.Context // given to Lock
 	claims  []*claim
+	one     [1]*claim // the memory of claims, most of the time
+	key     [1]Key    // and of the Held's keys
 	since   time.Time
 	dropped runtime.Cleanup // of a Held that nobody unlocked
+
+	// Guarded by queue.mu. The context is made when it is first asked for.
+	cancel context.CancelCauseFunc
+	ending bool // by Unlock
 
 	unlocking sync.Once
 	unlocked  error
@@ -21,11 +28,54 @@ type tenure struct {
 
 var _ Tenure = (*tenure)(nil)
 
+// begin makes a Held of claims that have been granted.
+func (t *tenure) begin(m mode, claims ...*claim) *Held {
+	t.claims, t.since = append(t.one[:0], claims...), time.Now()
+	h := &Held{keys: t.key[:0], shared: m == shared, tenure: t}
+	for _, c := range claims {
+		h.keys = append(h.keys, c.key)
+	}
+	t.dropped = runtime.AddCleanup(h, (*tenure).drop, t)
+	return h
+}
+
+// context is that of a Held, without the Held: the session keeps hold of it,
+// and a Held that was dropped must not be kept.
+func (t *tenure) context() context.Context {
+	own, cancel := context.WithCancelCause(context.WithoutCancel(t.values))
+	t.queue.mu.Lock()
+	t.cancel = cancel
+	why := t.over()
+	t.queue.mu.Unlock()
+	if why != nil {
+		cancel(why)
+	}
+	return own
+}
+
+// tell ends the contexts of claims that hold no longer.
+func (q *queue) tell(claims []*claim, why error) {
+	for _, c := range claims {
+		q.mu.Lock()
+		cancel := c.tenure.cancel
+		q.mu.Unlock()
+		if cancel != nil {
+			cancel(why)
+		}
+	}
+}
+
 // Unlock is [Held.Unlock].
 func (t *tenure) Unlock() error {
 	t.unlocking.Do(func() {
 		t.dropped.Stop()
-		t.claims[0].cancel(ErrReleased)
+		t.queue.mu.Lock()
+		t.ending = true
+		cancel := t.cancel
+		t.queue.mu.Unlock()
+		if cancel != nil {
+			cancel(ErrReleased)
+		}
 		t.unlocked = t.queue.release(t.claims)
 		if o := t.queue.observer; o != nil {
 			for _, c := range t.claims {
@@ -111,6 +161,9 @@ func (t *tenure) over() error {
 		if c.state != holding {
 			return c.over()
 		}
+	}
+	if t.ending {
+		return ErrReleased
 	}
 	return nil
 }
