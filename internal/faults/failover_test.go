@@ -1,0 +1,176 @@
+package faults_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
+)
+
+// shortDir is a directory for a server, whose socket's path must be short.
+func shortDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/tmp", "faults-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755))
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// A standby that has confirmed every commit takes the place of the server. The
+// host finds it under the same name.
+func Test19Promotion(t *testing.T) {
+	w := newWorld(t, pgtest.Dedicated())
+	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
+	standby.start(nil)
+
+	_, err := lock.NewPostgres(w.ctx, w.pool(standby.url(), 1), nil)
+	assert.ErrorIs(t, err, lock.ErrUnsupported)
+	assert.ErrorContains(t, err, "standby")
+	_, err = w.store(w.pool(standby.url(), 1), nil).Merge(w.ctx, "a", raw(`{"n":1}`))
+	assert.Equal(t, "25006", sqlState(err), "%v", err)
+
+	w.exec("ALTER SYSTEM SET synchronous_standby_names = '*'")
+	w.exec("SELECT pg_reload_conf()")
+	w.soon(func() bool {
+		return one[int](w, "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1
+	}, "synchronous replication")
+
+	// The host's name for the server: first one, then the other.
+	promoted := make(chan struct{})
+	config, err := pgxpool.ParseConfig(w.db.URL())
+	require.NoError(t, err)
+	config.MaxConns = 4
+	elsewhere, err := pgx.ParseConfig(standby.url())
+	require.NoError(t, err)
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		select {
+		case <-promoted:
+			c.Host, c.Port, c.Fallbacks = elsewhere.Host, elsewhere.Port, nil
+		default:
+		}
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(w.ctx, config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	locker, store := w.locker(pool, nil), w.store(pool, nil)
+
+	held := w.lock(locker, store.Key("a"))
+	fence, err := held.Fence(w.ctx)
+	require.NoError(t, err)
+	acknowledged, unknown := map[string]bool{}, map[string]bool{}
+	for i := range 200 {
+		key := fmt.Sprint("k", i)
+		_, err := store.Merge(held.Context(), "a", raw(`{%q:1}`, key))
+		require.NoError(t, err)
+		acknowledged[key] = true
+	}
+	require.NoError(t, w.db.Server().Kill(w.ctx))
+	w.lost(held)
+	standby.promote()
+	close(promoted)
+	assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+
+	successor := w.lock(locker, store.Key("a"))
+	next, err := successor.Fence(w.ctx)
+	require.NoError(t, err)
+	assert.Greater(t, next, fence)
+	ctx, stop := held.Bind(w.ctx)
+	_, err = store.Merge(ctx, "a", raw(`{"stale":1}`))
+	stop()
+	assert.ErrorIs(t, err, lock.ErrLost)
+	assert.NoError(t, successor.Unlock())
+	for i := range 20 {
+		key := fmt.Sprint("later", i)
+		_, err := store.Merge(w.ctx, "a", raw(`{%q:1}`, key))
+		if err == nil {
+			acknowledged[key] = true
+		} else if errors.Is(err, metadata.ErrUnknownOutcome) {
+			unknown[key] = true
+		}
+	}
+	doc, err := store.Get(w.ctx, "a")
+	require.NoError(t, err)
+	var found map[string]int
+	require.NoError(t, json.Unmarshal(doc.Metadata, &found))
+	for key := range acknowledged {
+		assert.Contains(t, found, key)
+	}
+	for key := range found {
+		assert.True(t, acknowledged[key] || unknown[key], key)
+	}
+	assert.Len(t, found, int(doc.Version))
+	assert.Equal(t, "0", standby.value("SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'"))
+
+	// The old server comes back for the checks at the end.
+	require.NoError(t, w.db.Server().Restart(w.ctx))
+}
+
+// The whole server is on a file system that runs full: it may fail, but what
+// it acknowledged stays.
+func Test40DiskFull(t *testing.T) {
+	w := newWorld(t, pgtest.Dedicated())
+	dir := shortDir(t)
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=160m"); err != nil {
+		lacks(t, "the right to mount a small file system", err)
+	}
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(dir, 0)) })
+	small := w.copied(filepath.Join(dir, "s"))
+	small.start(map[string]string{"fsync": "on"})
+	store := w.store(w.pool(small.url(), 2), nil)
+	acknowledged := map[string]int{}
+	var failed error
+	for i := 0; failed == nil && i < 5000; i++ {
+		id := fmt.Sprint("d", i)
+		var doc metadata.Document
+		if doc, failed = store.Merge(w.ctx, id, raw(`{"big":%q,"n":%d}`, incompressible(100_000, i), i)); failed == nil {
+			acknowledged[id] = int(doc.Version)
+		}
+	}
+	require.Error(t, failed)
+	t.Logf("after %d documents: %v", len(acknowledged), failed)
+	_, err := store.Get(w.ctx, "d0")
+	t.Logf("a read now: %v", err)
+
+	// Room is made, and the server started again if it had to give up.
+	require.NoError(t, syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=400m"))
+	if failed := small.cmd.Process.Signal(syscall.Signal(0)); failed == nil {
+		small.end(syscall.SIGINT)
+	}
+	small.start(nil)
+	for id, version := range acknowledged {
+		w.soon(func() bool { _, err = store.Get(w.ctx, id); return err == nil }, "the document")
+		doc, err := store.Get(w.ctx, id)
+		require.NoError(t, err)
+		assert.EqualValues(t, version, doc.Version)
+	}
+	if _, err := store.Get(w.ctx, fmt.Sprint("d", len(acknowledged))); !errors.Is(failed, metadata.ErrUnknownOutcome) {
+		assert.ErrorIs(t, err, metadata.ErrNotFound, "it failed, and was not applied")
+	}
+}
+
+// incompressible is text that takes all of its room on disk.
+func incompressible(size, seed int) string {
+	out := make([]byte, size)
+	x := uint32(seed)*2654435761 + 1
+	for i := range out { // xorshift
+		x ^= x << 13
+		x ^= x >> 17
+		x ^= x << 5
+		out[i] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"[x&63]
+	}
+	return string(out)
+}

@@ -1,0 +1,127 @@
+package faults_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+func Test41PanicInCallback(t *testing.T) {
+	w := newWorld(t)
+	locker, store := w.locker(nil, nil), w.store(nil, nil)
+	w.merged(store, "a")
+	assert.PanicsWithValue(t, "oops", func() {
+		_ = lock.Do(w.ctx, locker, store.Key("a"), func(context.Context) error { panic("oops") })
+	})
+	assert.PanicsWithValue(t, "oops", func() {
+		_, _ = store.Update(w.ctx, "a", func(metadata.Document) (json.RawMessage, error) { panic("oops") })
+	})
+	left := make(chan struct{})
+	go func() { // what t.FailNow does in a callback
+		defer close(left)
+		_, _ = store.Update(w.ctx, "a", func(metadata.Document) (json.RawMessage, error) { runtime.Goexit(); return nil, nil })
+	}()
+	w.await(left, "Goexit")
+	assert.Empty(t, w.db.Locks(t))
+	w.merged(store, "a")
+	w.unlocked(locker, store.Key("a"))
+}
+
+func Test42HeldDropped(t *testing.T) {
+	w := newWorld(t)
+	var log syncBuffer
+	locker := w.locker(nil, &lock.PostgresOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	func() { w.lock(locker, key) }()
+	w.soon(func() bool { runtime.GC(); return len(w.db.Locks(t)) == 0 }, "the lock to be released")
+	assert.Contains(t, log.String(), "dropped without Unlock")
+	w.unlocked(locker, key)
+}
+
+// syncBuffer is a buffer for many writers.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func Test43CloseWhileHeldAndWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	other := w.locker(nil, nil)
+	for range 10 {
+		locker, store := w.locker(nil, impatient()), w.store(nil, nil)
+		held, elsewhere := w.lock(locker, key), w.lock(other, lock.Name("elsewhere"))
+		document := w.lock(other, store.Key("a"))
+		var group sync.WaitGroup
+		for _, k := range []lock.Key{key, lock.Name("elsewhere")} {
+			for range 20 {
+				group.Go(func() {
+					_, err := locker.Lock(w.ctx, k)
+					assert.ErrorIs(t, err, lock.ErrClosed)
+				})
+			}
+		}
+		for range 20 {
+			group.Go(func() {
+				_, err := w.merge(w.ctx, store, "a")
+				assert.ErrorIs(t, err, metadata.ErrClosed)
+			})
+		}
+		w.soon(func() bool { return locker.Stats().Waiters == 40 && store.Stats().Waits > 0 }, "waiters")
+		ctx, cancel := context.WithTimeout(w.ctx, patience)
+		assert.NoError(t, locker.Close(ctx))
+		cancel()
+		store.Close()
+		group.Wait()
+		assert.ErrorIs(t, context.Cause(held.Context()), lock.ErrClosed)
+		assert.Len(t, w.db.Locks(t), 2, "those of the other")
+		assert.NoError(t, elsewhere.Unlock())
+		assert.NoError(t, document.Unlock())
+	}
+}
+
+// Closing must end, in the time it is given, also where the server has been
+// cut off, paused or has ended.
+func TestCloseIsBounded(t *testing.T) {
+	w := newWorld(t)
+	pool := w.pool("", 2)
+	locker, err := lock.NewPostgres(w.ctx, pool, nil)
+	require.NoError(t, err)
+	held := w.lock(locker, key)
+	ended, cancel := context.WithCancelCause(w.ctx)
+	why := errors.New("why")
+	cancel(why)
+	if err := locker.Close(ended); err != nil {
+		assert.ErrorIs(t, err, why)
+	}
+	ctx, cancelled := context.WithTimeout(w.ctx, patience)
+	defer cancelled()
+	assert.NoError(t, locker.Close(ctx))
+	assert.ErrorIs(t, context.Cause(held.Context()), lock.ErrClosed)
+	begun := time.Now()
+	_, err = locker.Lock(ctx, key)
+	assert.ErrorIs(t, err, lock.ErrClosed)
+	assert.Less(t, time.Since(begun), patience)
+}

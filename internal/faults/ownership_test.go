@@ -1,0 +1,242 @@
+package faults_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/lock/locktest"
+)
+
+var key = lock.Name("k")
+
+// Session-level advisory locks are re-entrant, and a pool's connections are
+// anybody's: neither may let a second holder in.
+func Test01ReentrantReuse(t *testing.T) {
+	w := newWorld(t)
+	pool := w.pool("", 2)
+	var inside, most atomic.Int64
+	var group sync.WaitGroup
+	for range 2 {
+		locker := w.locker(pool, &lock.PostgresOptions{HandOff: time.Millisecond})
+		for range 8 {
+			group.Go(func() {
+				for range 10 {
+					held := w.lock(locker, key)
+					most.Store(max(most.Load(), inside.Add(1)))
+					inside.Add(-1)
+					assert.NoError(t, held.Unlock())
+				}
+			})
+		}
+	}
+	group.Wait()
+	assert.EqualValues(t, 1, most.Load())
+}
+
+// The server answers an unlock with false: the lock was not held. A session
+// that is wrong about one lock is not trusted with any other.
+func Test02UnlockDenied(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`CREATE SCHEMA hostile; CREATE FUNCTION hostile.pg_advisory_unlock(bigint) RETURNS bool
+		LANGUAGE sql AS 'SELECT pg_catalog.pg_advisory_unlock($1) AND false'`)
+	locker := w.locker(w.pool(w.db.URL()+"&search_path=hostile,pg_catalog", 2), nil)
+	held, other := w.lock(locker, key), w.lock(locker, lock.Name("other"))
+	assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+	w.lost(other)
+	assert.ErrorIs(t, other.Unlock(), lock.ErrLost)
+	w.unlocked(w.locker(nil, nil), key)
+}
+
+func Test03DoubleUnlock(t *testing.T) {
+	w := newWorld(t)
+	locker := w.locker(nil, nil)
+	held := w.lock(locker, key)
+	require.NoError(t, held.Unlock())
+	successor := w.lock(locker, key)
+	assert.NoError(t, held.Unlock())
+	assert.NoError(t, successor.Context().Err())
+	assert.Len(t, w.db.Locks(t), 1)
+	assert.NoError(t, successor.Unlock())
+}
+
+func Test04LateUnlock(t *testing.T) {
+	w := newWorld(t)
+	locker := w.locker(nil, nil)
+	held := w.lock(locker, key)
+	require.NoError(t, w.db.Terminate(pidOf(held)))
+	w.lost(held)
+	successor := w.lock(locker, key)
+	assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+	assert.NoError(t, successor.Context().Err())
+	assert.Len(t, w.db.Locks(t), 1)
+	assert.NoError(t, successor.Unlock())
+}
+
+func Test05UnlockWithCancelledContext(t *testing.T) {
+	w := newWorld(t)
+	locker := w.locker(nil, nil)
+	ctx, cancel := context.WithCancel(w.ctx)
+	held, err := locker.Lock(ctx, key)
+	require.NoError(t, err)
+	cancel()
+	assert.NoError(t, held.Context().Err(), "a tenure does not end with the context that got it")
+	assert.NoError(t, held.Unlock())
+	assert.Empty(t, w.db.Locks(t))
+}
+
+func Test06CancelWhileWaiting(t *testing.T) {
+	w := newWorld(t)
+	other, locker := w.locker(nil, nil), w.locker(nil, nil)
+	held := w.lock(other, key)
+	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Millisecond)
+	defer cancel()
+	_, err := locker.Lock(ctx, key)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	assert.ErrorIs(t, err, lock.ErrBusy)
+	status, err := locker.Status(w.ctx, key)
+	require.NoError(t, err)
+	assert.Zero(t, status.WaitersHere)
+	assert.Zero(t, status.Waiters)
+	assert.NoError(t, held.Unlock())
+}
+
+// The caller leaves at all moments of the way to the grant.
+func Test07CancelAtTheGrant(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.locker(nil, &lock.PostgresOptions{HandOff: time.Millisecond}), w.locker(nil, &lock.PostgresOptions{HandOff: time.Millisecond})
+	var group sync.WaitGroup
+	for worker, locker := range []*lock.Postgres{a, a, b, b} {
+		group.Go(func() {
+			for i := range 2500 {
+				ctx, cancel := context.WithTimeout(w.ctx, time.Duration((i*7+worker*13)%250)*time.Microsecond)
+				held, err := locker.Lock(ctx, key)
+				if err == nil {
+					err = held.Unlock()
+				}
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					assert.NoError(t, err)
+				}
+				cancel()
+			}
+		})
+	}
+	group.Wait()
+	w.unlocked(a, key)
+	w.unlocked(b, key)
+	assert.Empty(t, w.db.Locks(t))
+}
+
+// Test08 and Test09: a waiter that is parked at the server has its statement
+// ended, by lock_timeout or pg_cancel_backend, about when it is granted.
+func Test08LockTimeoutRace(t *testing.T) {
+	parkedRace(t, func(w *world, slice time.Duration, i int) {
+		time.Sleep(slice - 5*time.Millisecond + time.Duration(i)*time.Millisecond) // sweeps the moment at which the slice ends
+	})
+}
+
+func Test09CancelRace(t *testing.T) {
+	parkedRace(t, func(w *world, _ time.Duration, i int) {
+		go func() { _, _ = w.db.Pool().Exec(w.ctx, "SELECT pg_cancel_backend($1)", w.parked()) }()
+		time.Sleep(time.Duration(i*100) * time.Microsecond) // sweeps the moment at which it arrives
+	})
+}
+
+func parkedRace(t *testing.T, delay func(w *world, slice time.Duration, i int)) {
+	w := newWorld(t)
+	const silence = 300 * time.Millisecond // parks in slices of a third
+	other := w.locker(nil, impatient())
+	for i := range 10 {
+		locker := w.locker(nil, &lock.PostgresOptions{Silence: silence, HandOff: time.Millisecond})
+		held := w.lock(other, key)
+		got := make(chan struct{})
+		go func() {
+			defer close(got)
+			w.unlocked(locker, key)
+		}()
+		w.soon(func() bool { return w.parked() != 0 }, "parking")
+		delay(w, silence/3, i)
+		assert.NoError(t, held.Unlock())
+		w.await(got, "the parked waiter")
+		w.soon(func() bool { return len(w.db.Locks(t)) == 0 }, "the lock to be given back")
+	}
+}
+
+func Test10CancelIdleHolder(t *testing.T) {
+	w := newWorld(t)
+	locker := w.locker(nil, nil)
+	held := w.lock(locker, key)
+	for range 20 {
+		require.True(t, one[bool](w, "SELECT pg_cancel_backend($1)", pidOf(held)))
+		_, err := held.Fence(w.ctx)
+		require.NoError(t, err)
+	}
+	assert.NoError(t, held.Context().Err())
+	assert.Len(t, w.db.Locks(t), 1)
+	assert.NoError(t, held.Unlock())
+}
+
+func Test11CancelWaiter(t *testing.T) {
+	w := newWorld(t)
+	other, locker := w.locker(nil, nil), w.locker(nil, impatient())
+	held := w.lock(other, key)
+	got := make(chan struct{})
+	go func() {
+		defer close(got)
+		w.unlocked(locker, key)
+	}()
+	for range 5 {
+		w.soon(func() bool {
+			pid := w.parked()
+			return pid != 0 && one[bool](w, "SELECT pg_cancel_backend($1)", pid)
+		}, "parking")
+	}
+	assert.NoError(t, held.Unlock())
+	w.await(got, "the cancelled waiter")
+}
+
+func Test12TerminateHolder(t *testing.T) {
+	w := newWorld(t)
+	locker := w.locker(nil, nil)
+	var slowest time.Duration
+	for range 20 {
+		held := w.lock(locker, key)
+		require.NoError(t, w.db.Terminate(pidOf(held)))
+		gone := time.Now()
+		slowest = max(slowest, w.lost(held).Sub(gone))
+		assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+	}
+	t.Logf("told %v after its backend was gone, at the latest", slowest)
+	w.unlocked(locker, key)
+}
+
+func Test13TerminateParkedWaiter(t *testing.T) {
+	w := newWorld(t)
+	other, locker := w.locker(nil, nil), w.locker(nil, impatient())
+	held := w.lock(other, key)
+	got := make(chan struct{})
+	ctx := locktest.Arriving(w.ctx)
+	go func() {
+		defer close(got)
+		next, err := locker.Lock(ctx, key)
+		if assert.NoError(t, err) {
+			assert.NoError(t, next.Unlock())
+		}
+	}()
+	w.await(ctx.Arrived(), "waiter")
+	for range 3 {
+		w.soon(func() bool {
+			pid := w.parked()
+			return pid != 0 && w.db.Terminate(pid) == nil
+		}, "parking")
+	}
+	assert.NoError(t, held.Unlock())
+	w.await(got, "the terminated waiter")
+}

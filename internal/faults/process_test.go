@@ -1,0 +1,102 @@
+package faults_test
+
+import (
+	"context"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/lock/locktest"
+)
+
+func (p *process) pidAfter(order string) uint32 {
+	p.w.Helper()
+	pid, err := strconv.ParseUint(p.ask(order), 10, 32)
+	require.NoError(p.w, err)
+	return uint32(pid)
+}
+
+func Test20HolderProcessKilled(t *testing.T) {
+	w := newWorld(t)
+	locker, store := w.locker(nil, nil), w.store(nil, nil)
+	p := w.process()
+	p.pidAfter("lock a")
+	p.signal(syscall.SIGKILL)
+	killed := time.Now()
+	held := w.lock(locker, store.Key("a"))
+	t.Logf("free %v after its holder was killed", time.Since(killed))
+	assert.NoError(t, held.Unlock())
+}
+
+// The design's 30 s would show nothing that a second does not: the server has
+// no clock running while the connection stands.
+func Test21HolderProcessStopped(t *testing.T) {
+	w := newWorld(t)
+	locker, store := w.locker(nil, nil), w.store(nil, nil)
+	p := w.process()
+	p.pidAfter("lock a")
+	p.signal(syscall.SIGSTOP)
+	ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+	defer cancel()
+	_, err := locker.Lock(ctx, store.Key("a"))
+	assert.ErrorIs(t, err, lock.ErrBusy)
+	p.signal(syscall.SIGCONT)
+	assert.Equal(t, "ok", p.ask("merge a mine"))
+	assert.Equal(t, "ok", p.ask("unlock"))
+	w.unlocked(locker, store.Key("a"))
+}
+
+// What a process still means to write that was stopped while it lost its lock
+// is refused by the server.
+func Test22StoppedTerminatedContinued(t *testing.T) {
+	w := newWorld(t)
+	locker, store := w.locker(nil, nil), w.store(nil, nil)
+	p := w.process()
+	for range 5 {
+		pid := p.pidAfter("lock a")
+		p.signal(syscall.SIGSTOP)
+		p.tell("merge a stale")
+		require.NoError(t, w.db.Terminate(pid))
+		held := w.lock(locker, store.Key("a"))
+		_, err := w.merge(held.Context(), store, "a")
+		assert.NoError(t, err)
+		p.signal(syscall.SIGCONT)
+		assert.NotEqual(t, "ok", p.hear())
+		assert.NoError(t, held.Context().Err())
+		assert.NoError(t, held.Unlock())
+		assert.Equal(t, "lost", p.ask("unlock"))
+	}
+	doc, err := store.Get(w.ctx, "a")
+	require.NoError(t, err)
+	assert.NotContains(t, string(doc.Metadata), "stale")
+}
+
+func Test23WaiterProcessKilled(t *testing.T) {
+	w := newWorld(t)
+	locker, store := w.locker(nil, nil), w.store(nil, nil)
+	held := w.lock(locker, store.Key("a"))
+	p := w.process()
+	p.tell("lock a")
+	w.soon(func() bool { return w.parked() != 0 }, "the child to be parked")
+	p.signal(syscall.SIGKILL)
+	killed := time.Now()
+	w.soon(func() bool { return w.parked() == 0 }, "its place in the queue to be given up")
+	t.Logf("gone %v after its process was killed", time.Since(killed))
+	ctx := locktest.Arriving(w.ctx)
+	got := make(chan struct{})
+	go func() {
+		defer close(got)
+		next, err := locker.Lock(ctx, store.Key("a"))
+		if assert.NoError(t, err) {
+			assert.NoError(t, next.Unlock())
+		}
+	}()
+	w.await(ctx.Arrived(), "waiter")
+	assert.NoError(t, held.Unlock())
+	w.await(got, "the next waiter")
+}
