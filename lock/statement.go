@@ -48,7 +48,7 @@ const (
 	guard      = "(key >> 32)::int, (key << 32 >> 32)::int"
 	tryGuarded = "CASE WHEN NOT pg_try_advisory_lock(key) THEN false" +
 		" WHEN pg_try_advisory_xact_lock(" + guard + ") THEN true" +
-		" ELSE pg_advisory_unlock(key) AND false END"
+		" ELSE NOT pg_advisory_unlock(key) END" // (the planner would drop the call from "… AND false")
 	waitGuarded = "CASE WHEN pg_advisory_lock(key) IS NOT NULL" +
 		" THEN pg_advisory_xact_lock(" + guard + ") IS NOT NULL END"
 )
