@@ -19,12 +19,13 @@ import (
 // round trip serves everybody who came in the meantime.
 //
 //	idle  nothing is under way
-//	busy  a batch, or a ping without operations, is under way
+//	busy  batches, or a ping without operations, are under way
 //	dead  the connection is gone, and with it every lock
 //
 //	idle --flush--------------> busy  sent by the caller of flush
-//	busy --the server is ready> busy  with the next batch, sent by serve
-//	                            idle  if nothing was requested
+//	busy --flush--------------> busy  with one batch more, if enough is pending
+//	     --the server is ready> busy  with the next batch, sent by serve
+//	                            idle  if nothing is pending
 //	any  --error, silence, end> dead  unanswered operations go to owner.lost
 //
 // One goroutine, serve, takes in all that the server says. So the end of the
@@ -40,15 +41,14 @@ type session struct {
 	unused  time.Time // since when, for a spare session (guarded by queue.mu)
 
 	mu      sync.Mutex
-	busy    bool
 	pending [opcodes][]op // to be sent next
-	sent    []op          // the batch under way
+	waiting int           // their number
+	sent    [][]op        // the batches under way, in their order
 	over    []op          // the memory of a batch that is over
 	heard   time.Time
 	why     error // why it is dead
 
-	// The server can be ready before the writer of its batch has returned.
-	writing sync.Mutex
+	writing sync.Mutex // taken before mu, for batches to be written as they were taken
 	keys    []int64
 	param   []byte
 }
@@ -65,9 +65,17 @@ type owner interface {
 	lost(s *session, why error, unanswered []op)
 }
 
-// maxBatch bounds the operations of one batch, so that a burst delays no
-// answer for long and a batch fits a socket's buffer.
-const maxBatch = 256
+const (
+	// maxBatch bounds the operations of one batch, so that a burst delays no
+	// answer for long and a batch fits a socket's buffer.
+	maxBatch = 256
+
+	// While a batch is under way, the next is sent when it has minBatch
+	// operations, up to maxSent: the server has work while the answers are
+	// being dealt with here.
+	minBatch = 16
+	maxSent  = 3
+)
 
 // newSession is a session on conn, where the statements have been prepared.
 // It lives while serve runs.
@@ -96,18 +104,28 @@ func (s *session) request(ops ...op) bool {
 }
 
 func (s *session) enqueue(ops []op) {
+	s.waiting += len(ops)
 	for _, o := range ops {
 		s.pending[o.code] = append(s.pending[o.code], o)
 	}
 }
 
-// flush sends what has been requested, unless something is under way: then
-// serve will.
+// flush sends what has been requested, if it is time; otherwise serve will.
 func (s *session) flush() {
+	// Who is writing has something under way, after which serve flushes.
+	if s.writing.TryLock() {
+		defer s.writing.Unlock()
+		s.send(minBatch)
+	}
+}
+
+// send writes the next batch if nothing is under way or enough is pending.
+func (s *session) send(enough int) {
 	s.mu.Lock()
 	var batch []op
-	if !s.busy && s.why == nil {
+	if s.why == nil && s.waiting > 0 && (len(s.sent) == 0 || len(s.sent) < maxSent && s.waiting >= enough) {
 		batch = s.take()
+		s.sent = append(s.sent, batch)
 	}
 	s.mu.Unlock()
 	if len(batch) > 0 {
@@ -124,15 +142,12 @@ func (s *session) take() []op {
 		batch = append(batch, ops[:n]...)
 		s.pending[code] = slices.Delete(ops, 0, n)
 	}
-	s.busy, s.sent = len(batch) > 0, batch
+	s.waiting -= len(batch)
 	return batch
 }
 
-// write sends a batch; an empty one is a ping. Only who made the session busy
-// calls it.
+// write sends a batch; an empty one is a ping. Its caller has writing.
 func (s *session) write(batch []op) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
 	for len(batch) > 0 {
 		code, n := batch[0].code, 0
 		s.keys = s.keys[:0]
@@ -190,22 +205,24 @@ func (s *session) serve() {
 	}
 }
 
-// ready sends the next batch and tells the answers of the last.
+// ready sends the next batch and tells the answers of the first under way.
 func (s *session) ready(values []int64, failure error) {
 	s.mu.Lock()
 	s.heard = time.Now()
-	answers := s.sent
+	answers := s.sent[0]
+	s.sent = slices.Delete(s.sent, 0, 1)
 	for i, v := range values {
 		answers[i].value = v
 	}
 	if failure != nil {
 		answers = s.recover(answers, len(values), failure)
 	}
-	next := s.take()
 	s.mu.Unlock()
-	if len(next) > 0 {
-		s.write(next)
-	}
+
+	s.writing.Lock()
+	s.send(1)
+	s.writing.Unlock()
+
 	s.owner.answered(s, answers)
 	clear(answers)
 	s.mu.Lock()
@@ -243,27 +260,29 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 // one that does not answer.
 func (s *session) heartbeat() {
 	s.mu.Lock()
-	beat, quiet, ping, dead := s.beat, time.Since(s.heard), false, s.why != nil
+	beat, quiet, dead, busy := s.beat, time.Since(s.heard), s.why != nil, len(s.sent) > 0
+	s.mu.Unlock()
 	switch {
 	case dead:
-	case s.busy && quiet >= s.silence:
-		dead = true
-	case !s.busy && quiet >= s.silence/3:
-		s.busy, s.sent, ping = true, nil, true
-	}
-	wait := s.silence/3 - quiet
-	if s.busy {
-		wait = s.silence - quiet
-	}
-	s.mu.Unlock()
-	if dead {
+	case busy && quiet >= s.silence:
 		s.end(fmt.Errorf("the server has been silent for %s", quiet.Round(time.Millisecond)))
-		return
+	case busy:
+		beat.Reset(s.silence - quiet)
+	case quiet < s.silence/3:
+		beat.Reset(s.silence/3 - quiet)
+	default:
+		beat.Reset(s.silence - quiet)
+		s.ping()
 	}
-	beat.Reset(max(wait, time.Millisecond))
-	if ping {
-		s.write(nil)
-	}
+}
+
+func (s *session) ping() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	s.sent = append(s.sent, nil)
+	s.mu.Unlock()
+	s.write(nil)
 }
 
 // leave has the server end the session once it has answered what is under
@@ -291,7 +310,7 @@ func (s *session) end(why error) {
 func (s *session) bury() {
 	s.mu.Lock()
 	s.beat.Stop()
-	why, unanswered := s.why, slices.Concat(append(s.pending[:], s.sent)...)
+	why, unanswered := s.why, slices.Concat(slices.Concat(s.pending[:], s.sent)...)
 	s.mu.Unlock()
 	s.owner.lost(s, why, unanswered)
 }
