@@ -1,19 +1,9 @@
+//go:build unix
+
 package metadata_test
 
 import (
-	"bytes"
-	"context"
-	"fmt"
-	"net"
-	"net/url"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,101 +11,19 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/pgbouncer"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/metadata/storetest"
 	"example.com/lockstore/pgtest"
 )
 
-// pooled starts a PgBouncer in transaction mode in front of a database, and
-// returns how to connect to it.
-func pooled(t *testing.T, db *pgtest.DB) *pgx.ConnConfig {
-	t.Helper()
-	program := ""
-	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer", "/usr/local/sbin/pgbouncer", "/opt/homebrew/bin/pgbouncer"} {
-		if found, err := exec.LookPath(name); err == nil {
-			program = found
-			break
-		}
-	}
-	if program == "" {
-		t.Fatal("no pgbouncer in PATH, /usr/sbin or /usr/local/sbin: install it (Debian: apt-get install pgbouncer)")
-	}
-	listen, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := listen.Addr().(*net.TCPAddr).Port
-	require.NoError(t, listen.Close())
-
-	target, err := pgx.ParseConfig(db.URL())
-	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "pgbouncer")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	ini := fmt.Sprintf(`[databases]
-%s = host=%s port=%d dbname=%s user=%s password=%s pool_size=8
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-max_client_conn = 500
-ignore_startup_parameters = extra_float_digits
-`, target.Database, target.Host, target.Port, target.Database, target.User, target.Password, port)
-	file := filepath.Join(dir, "pgbouncer.ini")
-	require.NoError(t, os.WriteFile(file, []byte(ini), 0o644))
-	require.NoError(t, os.Chmod(dir, 0o755))
-
-	var log bytes.Buffer
-	cmd := exec.Command(program, file)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.SysProcAttr = unprivileged(t)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGINT)
-		cmd.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-
-	through, err := pgx.ParseConfig((&url.URL{
-		Scheme: "postgres", User: url.User(target.User), Host: "127.0.0.1:" + strconv.Itoa(port), Path: target.Database, RawQuery: "sslmode=disable",
-	}).String())
-	require.NoError(t, err)
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		conn, err := pgx.ConnectConfig(t.Context(), through)
-		if err == nil {
-			conn.Close(context.Background())
-			return through
-		}
-		require.True(t, time.Now().Before(deadline), "PgBouncer does not answer: %v", err)
-	}
-}
-
-// unprivileged makes a child of root somebody else, as PgBouncer will not run
-// as root.
-func unprivileged(t *testing.T) *syscall.SysProcAttr {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	for _, name := range []string{"postgres", "nobody"} {
-		if u, err := user.Lookup(name); err == nil {
-			uid, _ := strconv.ParseUint(u.Uid, 10, 32)
-			gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-			return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-		}
-	}
-	t.Fatal("no user postgres or nobody to run pgbouncer as")
-	return nil
-}
-
 func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
 	db := pgtest.New(t)
-	config := pooled(t, db)
+	url := pgbouncer.Start(t, db, pgbouncer.Transaction)
 	for name, mode := range map[string]pgx.QueryExecMode{
 		"exec": pgx.QueryExecModeExec, "simple protocol": pgx.QueryExecModeSimpleProtocol, "cached descriptions": pgx.QueryExecModeCacheDescribe,
 	} {
-		pool, err := pgxpool.ParseConfig(config.ConnString())
+		pool, err := pgxpool.ParseConfig(url)
 		require.NoError(t, err)
 		pool.ConnConfig.DefaultQueryExecMode = mode
 		native, err := pgxpool.NewWithConfig(t.Context(), pool)
