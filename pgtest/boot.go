@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -29,16 +28,16 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, alive, err := prepare(ctx, cache, bin, o)
+	in, err := prepare(ctx, cache, bin, o)
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return nil, err
 	}
 	owned, err := in.own()
 	if err != nil {
-		return nil, errors.Join(err, alive.Close())
+		return nil, errors.Join(err, in.making.remove())
 	}
 	// Long enough for the keeper to come back after a test has ended all backends.
-	s, err := boot(ctx, in, alive, 2*time.Second)
+	s, err := boot(ctx, in, 2*time.Second)
 	if err != nil {
 		return nil, errors.Join(err, owned.Close())
 	}
@@ -61,8 +60,8 @@ func freePort() (string, error) {
 }
 
 // boot starts a prepared server and takes a lease on it.
-func boot(ctx context.Context, in *instance, alive *os.File, linger time.Duration) (s *Server, err error) {
-	err = in.start(ctx, alive, func() (err error) {
+func boot(ctx context.Context, in *instance, linger time.Duration) (s *Server, err error) {
+	err = in.start(ctx, in.making.alive, func() (err error) {
 		s, err = attach(ctx, in, linger)
 		return err
 	})

@@ -85,11 +85,12 @@ func (in *instance) ended() bool {
 }
 
 func makeCluster(ctx context.Context, path, bin string, as *account) (password []byte, err error) {
-	run, alive, err := makeRunDir(false)
+	dir, err := makeRunDir(false)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, alive.Close(), os.RemoveAll(run)) }()
+	defer func() { err = errors.Join(err, dir.remove()) }()
+	run := dir.path
 	pw := rand.Text()
 	if err := writeOwned(filepath.Join(run, "pw"), scramVerifier(pw), as); err != nil {
 		return nil, err

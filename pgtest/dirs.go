@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -78,39 +79,56 @@ const (
 	socketMax = 100
 )
 
-// makeRunDir makes the directory of one server: random name, mode 0700, ours
-// until it is given to the server's user. The lock it returns tells sweeping
-// processes that the directory is in use.
-func makeRunDir(durable bool) (dir string, alive *os.File, err error) {
+// runDir is the directory of one server in the making: random name, mode 0700,
+// ours until it is given to the server's user.
+type runDir struct {
+	path  string
+	alive *os.File // its lock, which tells sweeping processes that it is in use
+	guard *guard   // removes it should we end before there is a server that does
+}
+
+// makeRunDir makes a directory for a server.
+func makeRunDir(durable bool) (*runDir, error) {
 	var tried []error
 	for _, root := range runRoots(durable) {
-		dir, alive, err := makeRunDirIn(root)
+		dir, err := makeRunDirIn(root)
 		if err == nil {
-			return dir, alive, nil
+			return dir, nil
 		}
 		tried = append(tried, err)
 	}
-	return "", nil, fmt.Errorf("pgtest: no place for a server's directory: %w", errors.Join(tried...))
+	return nil, fmt.Errorf("pgtest: no place for a server's directory: %w", errors.Join(tried...))
 }
 
-func makeRunDirIn(root string) (dir string, alive *os.File, err error) {
+func makeRunDirIn(root string) (*runDir, error) {
 	if err := suits(root); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	// No directory that is not locked has a name that is swept.
-	hidden, err := os.MkdirTemp(root, "."+runPrefix())
+	name := runPrefix() + strings.ToLower(rand.Text()[:10])
+	dir := &runDir{path: filepath.Join(root, name)}
+	hidden := dir.path
+	if shares {
+		hidden = filepath.Join(root, "."+name) // no directory has a name that is swept before it is locked
+	}
+	var err error
+	if dir.guard, err = guardDirs(hidden, dir.path); err != nil {
+		return nil, err
+	}
+	if err = os.Mkdir(hidden, 0o700); err != nil {
+		return nil, errors.Join(err, dir.guard.release())
+	}
+	if dir.alive, err = lockFile(context.Background(), filepath.Join(hidden, "alive")); err == nil && hidden != dir.path {
+		err = os.Rename(hidden, dir.path)
+	}
 	if err != nil {
-		return "", nil, err
+		return nil, errors.Join(err, os.RemoveAll(hidden), dir.guard.release())
 	}
-	dir = filepath.Join(root, strings.TrimPrefix(filepath.Base(hidden), "."))
-	alive, err = lockFile(context.Background(), filepath.Join(hidden, "alive"))
-	if err == nil {
-		err = os.Rename(hidden, dir)
-	}
-	if err != nil {
-		return "", nil, errors.Join(err, os.RemoveAll(hidden))
-	}
-	return dir, alive, nil
+	return dir, nil
+}
+
+// remove gives the directory up.
+func (d *runDir) remove() error {
+	return errors.Join(d.alive.Close(), os.RemoveAll(d.path), d.guard.release())
 }
 
 func runPrefix() string { return "pgtest-" + strconv.Itoa(os.Geteuid()) + "-" }

@@ -36,11 +36,11 @@ func BootHalfway(ctx context.Context, then func(dir string, pid int) error) erro
 	if err != nil {
 		return err
 	}
-	in, alive, err := prepare(ctx, cache, bin, options{})
+	in, err := prepare(ctx, cache, bin, options{})
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return err
 	}
-	return in.start(ctx, alive, func() error { return then(in.Dir, in.pid()) })
+	return in.start(ctx, in.making.alive, func() error { return then(in.Dir, in.pid()) })
 }
 
 // Dir is the directory of a server of ours.

@@ -27,6 +27,8 @@ type instance struct {
 	Port     string // names the socket; taken on TCP where listen_addresses says so
 	Password string
 	Durable  bool
+
+	making *runDir // until it is started for the first time
 }
 
 // baseSettings hold for every server of ours.
@@ -77,40 +79,39 @@ host  all         all all scram-sha-256
 host  replication all all scram-sha-256
 `
 
-// prepare makes the directory of a new server.
-// The returned lock tells sweeping processes that it is in use; start passes it on.
+// prepare makes the directory of a new server, for [instance.start] to start.
 // The caller holds the cache's lock.
-func prepare(ctx context.Context, cache, bin string, o options) (in *instance, alive *os.File, err error) {
+func prepare(ctx context.Context, cache, bin string, o options) (in *instance, err error) {
 	as, err := serverAccount()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	sweep(as)
 	tidy(cache)
 	cl, err := cachedCluster(ctx, cache, bin, as)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	dir, alive, err := makeRunDir(o.durable)
+	dir, err := makeRunDir(o.durable)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	in = &instance{Dir: dir, Bin: bin, Port: o.port(), Password: cl.password, Durable: o.durable}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("pgtest: prepare a server: %w", err), alive.Close(), os.RemoveAll(dir))
+			err = errors.Join(fmt.Errorf("pgtest: prepare a server: %w", err), dir.remove())
 		}
 	}()
+	in = &instance{Dir: dir.path, Bin: bin, Port: o.port(), Password: cl.password, Durable: o.durable, making: dir}
 	if err := copyTree(in.data(), filepath.Join(cl.path, "data"), as); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	conf := o.configuration() + "unix_socket_directories = '" + strings.ReplaceAll(dir, "'", "''") + "'\n"
+	conf := o.configuration() + "unix_socket_directories = '" + strings.ReplaceAll(dir.path, "'", "''") + "'\n"
 	for name, text := range map[string]string{"postgresql.conf": conf, "pg_hba.conf": hba} {
 		if err := writeOwned(filepath.Join(in.data(), name), text, as); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return in, alive, giveDir(dir, as) // last: until now nobody else could enter
+	return in, giveDir(dir.path, as) // last: until now nobody else could enter
 }
 
 func (in *instance) data() string    { return filepath.Join(in.Dir, "data") }
@@ -131,6 +132,10 @@ func (in *instance) start(ctx context.Context, alive *os.File, attend func() err
 	}
 	if err = in.awaitReady(ctx); err == nil {
 		err = attend()
+	}
+	if in.making != nil {
+		err = errors.Join(err, in.making.guard.release())
+		in.making = nil
 	}
 	return errors.Join(err, g.release())
 }

@@ -38,11 +38,11 @@ func join(ctx context.Context, o options) (*Server, error) {
 	if s, err := rejoin(ctx, state, linger); err == nil {
 		return s, nil // booted by another while we waited
 	}
-	in, alive, err := prepare(ctx, cache, bin, o)
+	in, err := prepare(ctx, cache, bin, o)
 	if err != nil {
 		return nil, err
 	}
-	s, err := boot(ctx, in, alive, linger)
+	s, err := boot(ctx, in, linger)
 	if err != nil {
 		return nil, err
 	}

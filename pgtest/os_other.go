@@ -61,6 +61,8 @@ type guard struct{}
 
 func (*guard) release() error { return nil }
 
+func guardDirs(string, string) (*guard, error) { return &guard{}, nil }
+
 func (in *instance) spawn(_ *os.File, program string, args ...string) (*guard, error) {
 	log, err := os.OpenFile(in.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {

@@ -150,15 +150,30 @@ func (in *instance) gone() bool {
 	return true
 }
 
-// guard is a shell that ends a server which has no watchdog yet, should we end
-// before we release it.
+// guard is a shell that clears up after us, should we end before we release it.
 type guard struct {
 	shell *exec.Cmd
 	input io.WriteCloser
 }
 
+// guardDirs guards directories that are yet to be made. The second time is for
+// what an initdb that outlives us still writes.
+func guardDirs(hidden, dir string) (*guard, error) {
+	cmd := exec.Command("/bin/sh", "-c", `read -r ok || { rm -rf -- "$0" "$1"; sleep 1; rm -rf -- "$0" "$1"; }`, hidden, dir)
+	(*account)(nil).run(cmd)
+	return startGuard(cmd)
+}
+
+func startGuard(cmd *exec.Cmd) (*guard, error) {
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &guard{cmd, input}, cmd.Start()
+}
+
 // spawn runs a server program detached from us, its output going to the log.
-// It inherits the lock.
+// It inherits the lock. Its guard ends it, as long as it has no watchdog.
 func (in *instance) spawn(lock *os.File, program string, args ...string) (*guard, error) {
 	as, err := serverAccount()
 	if err != nil {
@@ -174,18 +189,14 @@ func (in *instance) spawn(lock *os.File, program string, args ...string) (*guard
 	cmd.Dir, cmd.Env = in.Dir, serverEnv()
 	cmd.ExtraFiles = []*os.File{lock} // descriptor 3
 	as.run(cmd)
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	return &guard{cmd, input}, cmd.Start()
+	return startGuard(cmd)
 }
 
-// release leaves the server to itself.
+// release leaves what is guarded to itself.
 func (g *guard) release() error {
 	_, err := io.WriteString(g.input, "ok\n")
 	if err := errors.Join(err, g.input.Close(), g.shell.Wait()); err != nil {
-		return fmt.Errorf("pgtest: release a server: %w", err)
+		return fmt.Errorf("pgtest: release a guard: %w", err)
 	}
 	return nil
 }
