@@ -72,7 +72,7 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 
 // A write under a tenure is stored only if the very session that the tenure
 // was given to still holds the lock: process ids are used again, so that its
-// start counts, too. It is looked up after the row has been locked, in the
+// start counts, too, where the role may see it. It is looked up after the row has been locked, in the
 // statement that stores.
 //
 // Between this look and the end of the commit the tenure may still be lost.
@@ -80,10 +80,10 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // write the document before this write is in it, which is as if it had been
 // made before the loss. What he reads without writing may be older.
 //
-// That gap closes, too, where lockers do not get a key while its guard is
-// shared: the same 64 bits as two integers, another key to the server. Writes
-// under a tenure share the guard before they look, and to the end of their
-// transaction.
+// A [lock.Postgres] closes that gap, too: it is not granted a key while its
+// guard is shared, which is the same 64 bits as two integers, another key to
+// the server. Writes under a tenure share the guard before they look, and to
+// the end of their transaction.
 const (
 	shareGuardSQL = `pg_try_advisory_xact_lock_shared({1}::int, {2}::int)`
 
@@ -92,14 +92,19 @@ const (
 		WHERE l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted
 			AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 			AND l.classid = %[1]s::bigint::oid AND l.objid = %[2]s::bigint::oid AND l.objsubid = 1
-			AND l.pid = %[3]s::int AND a.backend_start = %[4]s::text::timestamptz)`
+			AND l.pid = %[3]s::int
+			AND (a.backend_start = nullif(%[4]s::text, '')::timestamptz) IS NOT FALSE)`
 )
 
 func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	g := p.sql.under
 	b, _ := held.Backend(key)
 	high, low := uint32(key.Int64()>>32), uint32(key.Int64())
-	session := []any{int64(high), int64(low), int32(b.PID), b.Start.UTC().Format(time.RFC3339Nano)}
+	start := "" // unknown
+	if !b.Start.IsZero() {
+		start = b.Start.UTC().Format(time.RFC3339Nano)
+	}
+	session := []any{int64(high), int64(low), int32(b.PID), start}
 	return gate{
 		open: query{g.open, g.open.args(id, int32(high), int32(low))},
 		save: func(d *draft) query {
