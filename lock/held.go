@@ -53,12 +53,6 @@ func sortKeys(keys []Key) []Key {
 	return slices.CompactFunc(keys, func(a, b Key) bool { return a.id == b.id })
 }
 
-func newHeld(own context.Context, t Tenure, shared bool, keys []Key) *Held {
-	h := &Held{keys: keys, shared: shared, tenure: t}
-	h.ctx = tenureContext{own, h}
-	return h
-}
-
 // Key is the key held; one of them where there are several.
 func (h *Held) Key() Key { return h.keys[0] }
 
