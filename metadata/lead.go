@@ -33,7 +33,14 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 // lead has the turn until c, the first in line, is done or gives up.
 func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 	done := 1
-	defer func() { p.queue.pass(l, done) }()
+	defer func() {
+		reports := l.reports
+		l.reports = nil
+		p.queue.pass(l, done)
+		for _, r := range reports { // host code, which may panic: not before all are answered
+			p.report(ctx, l.key.id, r)
+		}
+	}()
 	for {
 		n, err := p.commitTurn(ctx, l)
 		if n > 0 {
@@ -114,7 +121,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 		c.doc, err = p.mergeOne(ctx, conn, l.key.id, l.lock, c.patch)
 		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isTransient(err) {
 			c.err = err
-			p.committed(ctx, l, 1, start, err)
+			l.reports = append(l.reports, report{1, time.Since(start), err})
 			return 1, nil
 		}
 		l.rowFirst = true
@@ -124,7 +131,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	err = p.failure(err, errors.As(err, &last))
 	switch {
 	case err == nil:
-		p.committed(ctx, l, done, start, nil)
+		l.reports = append(l.reports, report{done, time.Since(start), nil})
 		return done, nil
 	case errors.Is(err, errTaken), isTransient(err) && !calls[0].once:
 		return 0, err
@@ -139,19 +146,24 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	for _, c := range calls[:done] {
 		c.err = err
 	}
-	p.committed(ctx, l, done, start, err)
+	l.reports = append(l.reports, report{done, time.Since(start), err})
 	return done, nil
 }
 
-// committed makes known that a commit, or its failure, has decided on writes.
-func (p *postgres) committed(ctx context.Context, l *line, writes int, start time.Time, err error) {
-	took := time.Since(start)
-	p.counts.committed(writes)
-	if p.options.Observer != nil {
-		p.options.Observer.Committed(ctx, l.key.id, writes, took, err)
+// A report says that a transaction, or its failure, has decided on writes.
+type report struct {
+	writes int
+	took   time.Duration
+	err    error
+}
+
+func (p *postgres) report(ctx context.Context, id string, r report) {
+	p.counts.committed(r.writes)
+	if errors.Is(r.err, ErrUnknownOutcome) {
+		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", id, "writes", r.writes, "took", r.took, "error", r.err)
 	}
-	if errors.Is(err, ErrUnknownOutcome) {
-		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", l.key.id, "writes", writes, "took", took, "error", err)
+	if p.options.Observer != nil {
+		p.options.Observer.Committed(ctx, id, r.writes, r.took, r.err)
 	}
 }
 

@@ -107,10 +107,10 @@ func TestHostsOwnTable(t *testing.T) {
 func TestScopeKeepsTenantsApart(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
-		d.exec(t, `CREATE TABLE "odd "" name.x" (tenant int, "the id" bigint, "m""d" jsonb, rev bigint, touched timestamptz, PRIMARY KEY (tenant, "the id"))`)
+		d.exec(t, `CREATE TABLE "odd "" {1}%s$1" (tenant int, "the id" bigint, "m""d" jsonb, rev bigint, touched timestamptz, PRIMARY KEY (tenant, "the id"))`)
 		scoped := func(tenant string) *metadata.Postgres {
 			return d.migrated(t, &metadata.Options{Table: metadata.Table{
-				Name: `odd " name.x`, ID: "the id", IDType: metadata.BigInt, Column: `m"d`, Version: "rev", UpdatedAt: "touched", Create: true,
+				Name: `odd " {1}%s$1`, ID: "the id", IDType: metadata.BigInt, Column: `m"d`, Version: "rev", UpdatedAt: "touched", Create: true,
 				Scope: []metadata.Scope{{Column: "tenant", Type: metadata.BigInt, Value: tenant}},
 			}})
 		}
@@ -210,6 +210,11 @@ func TestClosedStoreRefuses(t *testing.T) {
 		_, err = store.Merge(ctx, "a", raw(`{}`))
 		assert.ErrorIs(t, err, metadata.ErrClosed)
 		_, err = store.MergeMany(ctx, []metadata.Patch{{"a", raw(`{}`)}})
+		assert.ErrorIs(t, err, metadata.ErrClosed)
+		tx, err := d.Pool().Begin(ctx)
+		require.NoError(t, err)
+		defer tx.Rollback(ctx)
+		_, err = store.In(tx).Merge(ctx, "a", raw(`{}`))
 		assert.ErrorIs(t, err, metadata.ErrClosed)
 		_, err = store.GetMany(ctx, "a")
 		assert.ErrorIs(t, err, metadata.ErrClosed)

@@ -51,6 +51,7 @@ type line struct {
 	// What only the leader uses.
 	polls    backoff.Sequence
 	rowFirst bool // somebody else writes the document, too: no lone statements
+	reports  []report
 
 	attempts atomic.Int32 // that found the lock taken, since the last that did not
 }

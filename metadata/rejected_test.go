@@ -128,7 +128,7 @@ func TestBadPatchFailsAlone(t *testing.T) {
 func TestRowLevelSecurity(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
-		role := "limited_" + strings.ToLower(strings.ReplaceAll(t.Name(), "/", "_"))
+		role := "limited_" + d.Name()
 		d.exec(t, `
 			CREATE ROLE `+role+`;
 			CREATE TABLE owned (id text PRIMARY KEY, owner text NOT NULL DEFAULT 'me', metadata jsonb NOT NULL);

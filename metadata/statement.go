@@ -79,10 +79,9 @@ func (t *Table) expand(text string) statement {
 		"{version}", version,
 		"{updated}", updated,
 	}
-	text = strings.NewReplacer(pairs...).Replace(text)
-	var places []string
 	for i := 1; i <= 6; i++ {
-		places = append(places, fmt.Sprintf("{%d}", i), fmt.Sprintf("$%d", 1+len(t.Scope)+i))
+		pairs = append(pairs, fmt.Sprintf("{%d}", i), fmt.Sprintf("$%d", 1+len(t.Scope)+i))
 	}
-	return statement{strings.NewReplacer(places...).Replace(text), scopes}
+	// In one pass, lest a name that looks like a place is taken for one.
+	return statement{strings.NewReplacer(pairs...).Replace(text), scopes}
 }

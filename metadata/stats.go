@@ -12,10 +12,10 @@ import (
 // Stats counts what a store, with all its views, has done since it was made.
 // Compare two to see what happened between.
 type Stats struct {
-	Writes    int64         // calls of Merge, Update, Replace, Delete that succeeded
+	Writes    int64         // writes by Merge, MergeMany, Update, Replace, Delete that succeeded
 	Bytes     int64         // of their patches and documents
 	WriteTime time.Duration // that they took, in sum
-	Failures  int64         // calls that did not
+	Failures  int64         // writes that did not
 	Busy      int64         // of them, those that found the document's lock taken to the end
 	Conflicts int64         // of them, those for another version
 	Rejected  int64         // of them, those that the database refused

@@ -33,8 +33,9 @@ type MetadataStore interface {
 	// of decide is returned as it is, and nothing is changed; a nil patch
 	// changes nothing either.
 	//
-	// decide runs at most once, on the caller's goroutine, while others wait:
-	// it should be quick, and must not write the same document by itself.
+	// decide runs at most once, on the caller's goroutine, while others wait
+	// and a connection is taken: it should be quick, do without the same pool,
+	// and must not write the same document by itself.
 	Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error)
 }
 

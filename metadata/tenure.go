@@ -72,18 +72,16 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 
 // A write under a tenure is stored only if the very session that the tenure
 // was given to still holds the lock: process ids are used again, so that its
-// start counts, too, where the role may see it. It is looked up after the row has been locked, in the
-// statement that stores.
+// start counts, too, where the role may see it. It is looked up after the row
+// has been locked, in the statement that stores.
 //
 // Between this look and the end of the commit the tenure may still be lost.
-// Until then, however, the row is locked: whoever gets the lock next cannot
-// write the document before this write is in it, which is as if it had been
-// made before the loss. What he reads without writing may be older.
-//
-// A [lock.Postgres] closes that gap, too: it is not granted a key while its
-// guard is shared, which is the same 64 bits as two integers, another key to
-// the server. Writes under a tenure share the guard before they look, and to
-// the end of their transaction.
+// That is why such a write shares the key's guard (the same 64 bits as two
+// integers, another key to the server) before it looks, and to the end of its
+// transaction: a locker of package lock does not get a key while somebody has
+// its guard, so that the next tenure begins after the last write of this one.
+// Somebody who takes the key with hand-written SQL is held up by the row only:
+// he writes after this write, but may have read before it.
 const (
 	shareGuardSQL = `pg_try_advisory_xact_lock_shared({1}::int, {2}::int)`
 

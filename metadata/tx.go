@@ -44,17 +44,24 @@ type hosted struct {
 
 var _ engine = (*hosted)(nil)
 
+func (h *hosted) usable() error {
+	if h.err == nil && h.queue.isClosed() {
+		return ErrClosed
+	}
+	return h.err
+}
+
 func (h *hosted) get(ctx context.Context, id string) (Document, error) {
-	if h.err != nil {
-		return Document{}, h.err
+	if err := h.usable(); err != nil {
+		return Document{}, err
 	}
 	doc, err := h.read(ctx, h.q, h.sql.get, h.sql.get.args(id), id)
 	return doc, h.failure(err, false)
 }
 
 func (h *hosted) write(ctx context.Context, id string, w *write) (Document, error) {
-	if h.err != nil {
-		return Document{}, h.err
+	if err := h.usable(); err != nil {
+		return Document{}, err
 	}
 	key := h.options.Table.key(h.options.Namespace, id)
 	held, err := tenureOf(ctx, key)
@@ -73,7 +80,7 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 		}
 		l.attempts.Add(1)
 		h.counts.waits.Add(1)
-		if err := l.pause(ctx, c, err, nil); err != nil {
+		if err := l.pause(ctx, c, err, h.queue.closing); err != nil {
 			return Document{}, err
 		}
 	}
