@@ -17,17 +17,9 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// demanding fails where others would skip.
-type demanding struct{ testing.TB }
-
-func (d demanding) Skipf(format string, args ...any) {
-	d.Helper()
-	d.Fatalf(format, args...)
-}
-
 func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
 	db := pgtest.New(t)
-	url := pgbouncer.Start(demanding{t}, db, pgbouncer.Transaction)
+	url := pgbouncer.Start(t, db, pgbouncer.Transaction)
 	for name, mode := range map[string]pgx.QueryExecMode{
 		"exec": pgx.QueryExecModeExec, "simple protocol": pgx.QueryExecModeSimpleProtocol, "cached descriptions": pgx.QueryExecModeCacheDescribe,
 	} {
