@@ -1,0 +1,25 @@
+package history
+
+import "time"
+
+// Verdict is what became of a history.
+type Verdict struct {
+	Violations []Violation
+	Windows    int           // that porcupine looked at
+	Overlap    time.Duration // see Overlap
+}
+
+// Check applies every rule. The tenures of a document's lock have the key
+// LockOf(id).
+func Check(events []Event, final map[string]Final, pauses []Pause, grace time.Duration) (v Verdict) {
+	v.Violations = CheckLocks(events, pauses, grace)
+	v.Violations = append(v.Violations, CheckWriters(events, LockOf)...)
+	v.Violations = append(v.Violations, CheckDocuments(events, final)...)
+	more, windows := CheckLinearizable(events)
+	v.Violations = append(v.Violations, more...)
+	v.Windows, v.Overlap = windows, Overlap(events, pauses)
+	return v
+}
+
+// LockOf is the key of the tenures of a lock that has a name.
+func LockOf(name string) string { return "lock of " + name }

@@ -1,0 +1,240 @@
+package history
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// The rules of documents.
+const (
+	OneVersion  = "one version"   // each write makes a version of its own: where two have the same, one is lost
+	LostWrite   = "lost write"    // what was acknowledged is in the document, at its version and for good
+	Contiguity  = "contiguity"    // there is no version that nobody made
+	Unexplained = "unexplained"   // there is no change that nobody made, or somebody made twice
+	NotApplied  = "not applied"   // a write that failed is not in the document
+	LostUpdate  = "lost update"   // an update was made of the document before it
+	RealTime    = "real time"     // a write that was acknowledged comes before those made afterwards
+	FreshRead   = "fresh read"    // a read sees what was acknowledged before, and nothing from the future
+	ReadVersion = "read versions" // a version has one document
+)
+
+// A Final is a document as it is at the end.
+type Final struct {
+	Version  int64
+	Document json.RawMessage
+}
+
+// CheckDocuments checks the writes and reads of documents that were created
+// within the history and never deleted.
+func CheckDocuments(events []Event, final map[string]Final) (found []Violation) {
+	for id, writes := range byKey(events, func(e Event) bool { return e.Kind == Merge || e.Kind == Update || e.Kind == Get }) {
+		d := newDocument(id, writes)
+		d.versions(final[id])
+		d.realTime()
+		d.reads()
+		found = append(found, d.found...)
+	}
+	return found
+}
+
+type fields map[string]string
+
+func fieldsOf(document json.RawMessage) fields {
+	var raw map[string]json.RawMessage
+	if len(document) > 0 && json.Unmarshal(document, &raw) != nil {
+		return fields{"not": "an object"}
+	}
+	f := make(fields, len(raw))
+	for k, v := range raw {
+		f[k] = string(bytes.TrimSpace(v))
+	}
+	return f
+}
+
+// A document is the history of one.
+type document struct {
+	id     string
+	acked  []Event // writes, by version
+	others []Event // writes that are not acknowledged
+	read   []Event
+	used   map[string]bool // values of unknown writes that are in the document
+	found  []Violation
+}
+
+func newDocument(id string, events []Event) *document {
+	d := &document{id: id, used: map[string]bool{}}
+	for _, e := range events {
+		switch {
+		case e.Kind == Get:
+			if e.Outcome == OK {
+				d.read = append(d.read, e)
+			}
+		case e.Outcome == OK:
+			d.acked = append(d.acked, e)
+		default:
+			d.others = append(d.others, e)
+		}
+	}
+	slices.SortFunc(d.acked, byVersion)
+	return d
+}
+
+func (d *document) violates(rule, reason string, events ...Event) {
+	d.found = append(d.found, Violation{rule, d.id, reason, events})
+}
+
+// versions follows the document from its beginning to its end.
+func (d *document) versions(final Final) {
+	state, version := fields{}, int64(0)
+	var before Event
+	for _, e := range d.acked {
+		if e.Version == version {
+			d.violates(OneVersion, fmt.Sprintf("two writes made version %d", version), before, e)
+			return
+		}
+		if e.Version > final.Version {
+			d.violates(LostWrite, fmt.Sprintf("the document ends at version %d", final.Version), e)
+			return
+		}
+		if e.Kind == Update && e.Version == version+1 && !increments(state[Counter], string(e.Value)) {
+			d.violates(LostUpdate, fmt.Sprintf("the counter went from %q to %s", state[Counter], e.Value), before, e)
+		}
+		after := fieldsOf(e.Document)
+		if after[e.Field] != string(e.Value) {
+			d.violates(LostWrite, "its own answer does not have it", e)
+			return
+		}
+		if !d.explain(state, after, e.Version-version-1, before, e) {
+			return
+		}
+		state, version, before = after, e.Version, e
+	}
+	d.explain(state, fieldsOf(final.Document), final.Version-version, before, Event{Kind: Get, Key: d.id, Version: final.Version, Outcome: OK})
+}
+
+func increments(from, to string) bool {
+	a, _ := strconv.Atoi(from) // empty is zero
+	b, err := strconv.Atoi(to)
+	return err == nil && b == a+1
+}
+
+// explain finds who made the changes that lead from one state to another, but
+// for that of e: hidden writes of unknown outcome, of which there are gap.
+func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
+	visible := int64(0)
+	changed := map[string]bool{e.Field: true}
+	for name := range union(from, to) {
+		if from[name] == to[name] || e.Field == name {
+			continue
+		}
+		changed[name] = true
+		u := d.unacknowledged(name, to[name], e.Return)
+		switch {
+		case u == nil && from[name] != "" && to[name] != from[name]:
+			d.violates(LostWrite, fmt.Sprintf("%s went from %s to %q, which nobody wrote, or somebody twice", name, from[name], to[name]), before, e)
+			return false
+		case u == nil:
+			d.violates(Unexplained, fmt.Sprintf("nobody made %s %s, or somebody twice", name, to[name]), before, e)
+			return false
+		case u.Outcome == Failed:
+			d.violates(NotApplied, fmt.Sprintf("%s is %s", name, to[name]), *u, e)
+			return false
+		}
+		d.used[name+u.id()] = true
+		visible++
+	}
+	if visible > gap {
+		d.violates(LostWrite, fmt.Sprintf("%d writes went into %d versions", visible, gap), before, e)
+		return false
+	}
+	for i := range d.others { // those that later ones have covered up
+		u := &d.others[i]
+		if visible < gap && u.Outcome == Unknown && changed[u.Field] && !d.used[u.Field+u.id()] && before.possiblyBefore(*u) {
+			d.used[u.Field+u.id()] = true
+			visible++
+		}
+	}
+	if visible < gap {
+		d.violates(Contiguity, fmt.Sprintf("nobody made %d of the %d versions between", gap-visible, gap), before, e)
+		return false
+	}
+	return true
+}
+
+// possiblyBefore reports whether e may have been made before the write w was.
+func (e Event) possiblyBefore(w Event) bool { return w.Return.IsZero() || w.Return.After(e.Call) }
+
+func (e *Event) id() string { return fmt.Sprint("/", e.Process, "/", e.N) }
+
+// unacknowledged finds the write of a value that was not acknowledged.
+func (d *document) unacknowledged(field, value string, by time.Time) *Event {
+	var failed *Event
+	for i := range d.others {
+		u := &d.others[i]
+		if u.Field != field || string(u.Value) != value || d.used[field+u.id()] || !by.IsZero() && u.Call.After(by) {
+			continue
+		}
+		if u.Outcome == Unknown {
+			return u
+		}
+		failed = u
+	}
+	return failed
+}
+
+func union(a, b fields) map[string]bool {
+	names := map[string]bool{}
+	for name := range a {
+		names[name] = true
+	}
+	for name := range b {
+		names[name] = true
+	}
+	return names
+}
+
+// realTime finds a write that was called after a later one was acknowledged.
+func (d *document) realTime() {
+	var first Event // to be acknowledged, of those with a later version
+	for _, e := range slices.Backward(d.acked) {
+		if !first.Return.IsZero() && first.Return.Before(e.Call) {
+			d.violates(RealTime, fmt.Sprintf("version %d was acknowledged before %d was asked for", first.Version, e.Version), e, first)
+			return
+		}
+		if first.Return.IsZero() || e.Return.Before(first.Return) {
+			first = e
+		}
+	}
+}
+
+// reads compares what was read with what was written.
+func (d *document) reads() {
+	documents := map[int64]Event{}
+	for _, e := range d.acked {
+		documents[e.Version] = e
+	}
+	returned := slices.SortedFunc(slices.Values(d.acked), func(a, b Event) int { return a.Return.Compare(b.Return) })
+	slices.SortFunc(d.read, func(a, b Event) int { return a.Call.Compare(b.Call) })
+	var newest Event // acknowledged before
+	for _, r := range d.read {
+		for ; len(returned) > 0 && returned[0].Return.Before(r.Call); returned = returned[1:] {
+			if returned[0].Version > newest.Version {
+				newest = returned[0]
+			}
+		}
+		if r.Version < newest.Version {
+			d.violates(FreshRead, fmt.Sprintf("it read version %d, when %d was acknowledged", r.Version, newest.Version), newest, r)
+		}
+		w, known := documents[r.Version]
+		if known && w.Call.After(r.Return) {
+			d.violates(FreshRead, "it read what was not written yet", r, w)
+		}
+		if known && !bytes.Equal(w.Document, r.Document) {
+			d.violates(ReadVersion, fmt.Sprintf("version %d is\n    %s and\n    %s", r.Version, w.Document, r.Document), w, r)
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package history_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/internal/faults/history"
+)
+
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
+
+var serial int64
+
+func write(call, ret int, field, value string, version int64, document string) history.Event {
+	serial++
+	return history.Event{N: serial, Kind: history.Merge, Key: "d", Call: at(call), Return: at(ret), Outcome: history.OK,
+		Field: field, Value: json.RawMessage(value), Version: version, Document: json.RawMessage(document)}
+}
+
+func as(o history.Outcome, e history.Event) history.Event {
+	e.Outcome, e.Version, e.Document = o, 0, nil
+	return e
+}
+
+func read(call, ret int, version int64, document string) history.Event {
+	e := write(call, ret, "", "", version, document)
+	e.Kind = history.Get
+	return e
+}
+
+func update(call, ret int, value string, version int64, document string) history.Event {
+	e := write(call, ret, history.Counter, value, version, document)
+	e.Kind = history.Update
+	return e
+}
+
+func tenure(call, ret, until int, fence int64) history.Event {
+	serial++
+	return history.Event{N: serial, Kind: history.Tenure, Key: history.LockOf("d"), Worker: int(serial), Outcome: history.OK,
+		Call: at(call), Return: at(ret), Until: at(until), Unlocked: at(until + 1), Fence: fence}
+}
+
+func lost(e history.Event) history.Event {
+	e.Lost = true
+	return e
+}
+
+func shared(e history.Event) history.Event {
+	e.Shared = true
+	return e
+}
+
+func TestCheck(t *testing.T) {
+	type events = []history.Event
+	none := history.Final{}
+	for name, c := range map[string]struct {
+		events events
+		final  history.Final
+		rules  []string // none: it is right
+	}{
+		"nothing": {nil, none, nil},
+		"two writes": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`), write(0, 2, "b", "1", 2, `{"a":1,"b":1}`)},
+			history.Final{2, json.RawMessage(`{"b":1,"a":1}`)}, nil,
+		},
+		"an unknown outcome that was applied": {
+			events{as(history.Unknown, write(0, 1, "a", "1", 0, "")), write(2, 3, "b", "1", 2, `{"a":1,"b":1}`)},
+			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, nil,
+		},
+		"an unknown outcome that was not": {
+			events{as(history.Unknown, write(0, 1, "a", "1", 0, "")), write(2, 3, "b", "1", 1, `{"b":1}`)},
+			history.Final{1, json.RawMessage(`{"b":1}`)}, nil,
+		},
+		"an unknown outcome that was covered up": {
+			events{as(history.Unknown, write(0, 1, "a", "1", 0, "")), write(2, 3, "a", "2", 2, `{"a":2}`)},
+			history.Final{2, json.RawMessage(`{"a":2}`)}, nil,
+		},
+		"an unknown outcome that was applied twice": {
+			events{as(history.Unknown, write(0, 1, "a", "1", 0, "")), write(2, 3, "a", "2", 2, `{"a":2}`), write(4, 5, "b", "1", 4, `{"a":1,"b":1}`)},
+			history.Final{4, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.LostWrite},
+		},
+		"a failure that was applied": {
+			events{as(history.Failed, write(0, 1, "a", "1", 0, "")), write(2, 3, "b", "1", 2, `{"a":1,"b":1}`)},
+			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.NotApplied},
+		},
+		"a version that nobody made": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`), write(2, 3, "b", "1", 3, `{"a":1,"b":1}`)},
+			history.Final{3, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.Contiguity},
+		},
+		"a change that nobody made": {
+			events{write(0, 1, "a", "1", 1, `{"a":1,"x":1}`)},
+			history.Final{1, json.RawMessage(`{"a":1,"x":1}`)}, []string{history.Unexplained},
+		},
+		"a write that vanished": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`), write(2, 3, "b", "1", 2, `{"b":1}`)},
+			history.Final{2, json.RawMessage(`{"b":1}`)}, []string{history.LostWrite},
+		},
+		"a write that is gone at the end": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`)}, none, []string{history.LostWrite},
+		},
+		"a write that its answer does not show": {
+			events{write(0, 1, "a", "1", 1, `{}`)},
+			history.Final{1, json.RawMessage(`{}`)}, []string{history.LostWrite},
+		},
+		"one version for two": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`), write(0, 1, "b", "1", 1, `{"b":1}`)},
+			history.Final{1, json.RawMessage(`{"b":1}`)}, []string{history.OneVersion},
+		},
+		"an update of an old document": {
+			events{update(0, 1, "1", 1, `{"count":1}`), update(0, 1, "3", 2, `{"count":3}`)},
+			history.Final{2, json.RawMessage(`{"count":3}`)}, []string{history.LostUpdate},
+		},
+		"a later write in an earlier version": {
+			events{write(2, 3, "a", "1", 1, `{"a":1}`), write(0, 1, "b", "1", 2, `{"a":1,"b":1}`)},
+			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.RealTime, history.Linearizable},
+		},
+		"a stale read": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`), read(2, 3, 0, `{}`)},
+			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.FreshRead},
+		},
+		"a read from the future": {
+			events{write(2, 3, "a", "1", 1, `{"a":1}`), read(0, 1, 1, `{"a":1}`)},
+			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.FreshRead},
+		},
+		"a read of something else": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`), read(2, 3, 1, `{"a":2}`)},
+			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.ReadVersion},
+		},
+		"tenures in turn":      {events{tenure(0, 1, 2, 7), tenure(0, 3, 4, 8)}, none, nil},
+		"tenures at once":      {events{tenure(0, 1, 5, 7), tenure(0, 3, 6, 8)}, none, []string{history.Exclusion, history.Linearizable}},
+		"a tenure in another":  {events{tenure(0, 1, 9, 0), tenure(0, 3, 4, 0)}, none, []string{history.Exclusion, history.Linearizable}},
+		"sharers":              {events{shared(tenure(0, 1, 5, 0)), shared(tenure(0, 2, 6, 0))}, none, nil},
+		"a sharer and another": {events{shared(tenure(0, 1, 5, 0)), tenure(0, 2, 6, 0)}, none, []string{history.Exclusion}},
+		"a loss told soon":     {events{lost(tenure(0, 1, 5, 7)), tenure(0, 3, 6, 8)}, none, nil},
+		"a loss told late":     {events{lost(tenure(0, 1, 500, 7)), tenure(0, 3, 600, 8)}, none, []string{history.ToldLate}},
+		"a fence that falls":   {events{tenure(0, 1, 2, 8), tenure(0, 3, 4, 7)}, none, []string{history.FenceOrder}},
+		"a fence that stays":   {events{tenure(0, 1, 2, 8), tenure(0, 3, 4, 8)}, none, []string{history.FenceOrder}},
+		"a writer within a tenure": {
+			events{tenure(0, 1, 9, 0), write(2, 3, "a", "1", 1, `{"a":1}`)},
+			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.KeptOut},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := history.Check(c.events, map[string]history.Final{"d": c.final}, nil, 100*time.Millisecond)
+			var rules []string
+			for _, violation := range v.Violations {
+				rules = append(rules, violation.Rule)
+				assert.NotEmpty(t, violation.String())
+				assert.NotEmpty(t, violation.Events)
+			}
+			assert.ElementsMatch(t, c.rules, rules)
+		})
+	}
+}
+
+func TestPausedProcessCannotBeTold(t *testing.T) {
+	stopped := lost(tenure(0, 1, 500, 7))
+	stopped.Process = 3
+	events := []history.Event{stopped, tenure(0, 3, 600, 8)}
+	pause := history.Pause{Process: 3, From: at(2), To: at(490)}
+	assert.Empty(t, history.CheckLocks(events, []history.Pause{pause}, 100*time.Millisecond))
+	pause.Process = 4
+	assert.NotEmpty(t, history.CheckLocks(events, []history.Pause{pause}, 100*time.Millisecond))
+}
+
+func TestKilledProcessLeavesAHistory(t *testing.T) {
+	var out bytes.Buffer
+	r := history.NewRecorder(1, history.Write(&out))
+	e := r.Begin(history.Event{Kind: history.Tenure, Key: "k"})
+	e.Outcome, e.Return = history.OK, time.Now()
+	r.Record(e)
+	r.Begin(history.Event{Kind: history.Merge, Key: "d"})
+	out.Truncate(out.Len() - 1) // the last line was not written whole
+	out.WriteString("\n{\"n\":3,")
+	var log history.Log
+	require.NoError(t, history.Read(&out, log.Add))
+	killed := time.Now()
+	log.Ended(1, killed)
+	events := log.Events()
+	require.Len(t, events, 2)
+	for _, e := range events {
+		if e.Kind == history.Tenure {
+			assert.True(t, e.Lost)
+			assert.True(t, killed.Equal(e.Until))
+		} else {
+			assert.Equal(t, history.Unknown, e.Outcome)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/internal/faults/history"
+	"example.com/lockstore/internal/faults/workload"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+// childEnv has an order in a process that uses lockstore.
+const childEnv = "LOCKSTORE_NEMESIS_CHILD"
+
+type order struct {
+	URL    string
+	Config workload.Config
+}
+
+// child works until its input ends, or is killed. It tells of its events on
+// its output, and at the end of what is left of it.
+func child() error {
+	var o order
+	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &o); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(os.Stdout, 1) // unbuffered: what was told before a kill counts
+	if r, w, err := os.Pipe(); err == nil {  // so that the runtime has what it keeps open
+		_, _ = r.Close(), w.Close()
+	}
+	goroutines, files := runtime.NumGoroutine(), countFiles()
+	if err := work(o, history.NewRecorder(o.Config.Process, history.Write(out))); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	var leaks []string
+	if n := runtime.NumGoroutine(); n > goroutines {
+		var stacks strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+		leaks = append(leaks, fmt.Sprintf("%d goroutines, of %d: %s", n, goroutines, stacks.String()))
+	}
+	if n := countFiles(); n > files {
+		leaks = append(leaks, fmt.Sprintf("%d open files, of %d", n, files))
+	}
+	if leaks != nil {
+		return errors.New(strings.Join(leaks, "; "))
+	}
+	return nil
+}
+
+func work(o order, to *history.Recorder) error {
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
+		stop()
+	}()
+	config, err := pgxpool.ParseConfig(o.URL)
+	if err != nil {
+		return err
+	}
+	config.MaxConns = 6
+	config.ConnConfig.ConnectTimeout = 2 * time.Second
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Timeout: 3 * time.Second})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	var locker *lock.Postgres
+	for locker == nil { // the server may be down just now
+		if ctx.Err() != nil {
+			return nil
+		}
+		if locker, err = lock.NewPostgres(ctx, pool, &lock.PostgresOptions{Silence: time.Second, HandOff: 5 * time.Millisecond}); err != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	workload.Run(ctx, locker, store, to, o.Config)
+	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return locker.Close(bounded)
+}
+
+func countFiles() int {
+	files, _ := os.ReadDir("/proc/self/fd")
+	return len(files)
+}

@@ -1,0 +1,116 @@
+// Program nemesis has many processes lock and merge while it does to them, to
+// their network and to their server whatever may happen to a computer. Then it
+// judges what they saw.
+//
+//	go run ./nemesis -seconds 60 -seed 7 [-json]
+//
+// The seed decides which faults there are, of whom and in which order; how they
+// meet with what is under way, it cannot. It exits 1 if anything was violated.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"example.com/lockstore/internal/faults/history"
+)
+
+func main() {
+	if os.Getenv(childEnv) != "" {
+		if err := child(); err != nil {
+			fmt.Fprintln(os.Stderr, "nemesis:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	seconds := flag.Int("seconds", 60, "how long there are faults, but for the recovery at the end")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()%1_000_000), "decides on the faults")
+	asJSON := flag.Bool("json", false, "print the report as JSON, and nothing else")
+	processes := flag.Int("processes", 4, "how many processes use lockstore")
+	workers := flag.Int("workers", 12, "goroutines of each")
+	only := flag.String("only", "", "a single kind of fault")
+	flag.Parse()
+	fmt.Fprintf(os.Stderr, "seed %d\n", *seed)
+	n := nemesis{seed: *seed, workers: *workers, seconds: *seconds, only: *only, started: map[string]int{}}
+	r, err := n.run(context.Background(), *processes)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "nemesis:", err)
+		os.Exit(1)
+	}
+	if *asJSON {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		_ = encoder.Encode(r)
+	} else {
+		fmt.Println(r)
+	}
+	if len(r.Violations)+len(r.Leaks) > 0 {
+		os.Exit(1)
+	}
+}
+
+// A Report is what a run has shown.
+type Report struct {
+	Seed       uint64              `json:"seed"`
+	Seconds    int                 `json:"seconds"`
+	Operations int                 `json:"operations"`
+	Kinds      map[string]int      `json:"operations_by_kind"`
+	Faults     map[string]int      `json:"faults"`
+	FaultKinds int                 `json:"fault_kinds"`
+	Failed     int                 `json:"failed"`
+	Unknown    int                 `json:"unknown_outcomes"`
+	LostLocks  int                 `json:"lost_locks"`
+	Recovery   float64             `json:"longest_recovery_ms"`
+	Overlap    float64             `json:"longest_overlap_after_loss_ms"`
+	Windows    int                 `json:"porcupine_windows"`
+	Violations []history.Violation `json:"violations"`
+	Leaks      []string            `json:"leaks"`
+}
+
+func (r *Report) count(events []history.Event) {
+	r.Kinds = map[string]int{}
+	for _, e := range events {
+		r.Operations++
+		r.Kinds[string(e.Kind)]++
+		switch {
+		case e.Outcome == history.Failed:
+			r.Failed++
+		case e.Outcome == history.Unknown:
+			r.Unknown++
+		case e.Kind == history.Tenure && e.Lost:
+			r.LostLocks++
+		}
+	}
+}
+
+func (r Report) String() string {
+	s := fmt.Sprintf("seed %d, %d s: %d operations %v, %d failed, %d of unknown outcome, %d locks lost\n",
+		r.Seed, r.Seconds, r.Operations, r.Kinds, r.Failed, r.Unknown, r.LostLocks)
+	s += fmt.Sprintf("%d kinds of fault:", r.FaultKinds)
+	kinds := make([]string, 0, len(r.Faults))
+	for kind := range r.Faults {
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	for _, kind := range kinds {
+		s += fmt.Sprintf(" %s %d;", kind, r.Faults[kind])
+	}
+	s += fmt.Sprintf("\nlongest recovery %.0f ms, longest overlap after a loss %.1f ms, %d porcupine windows\n%d violations, %d leaks",
+		r.Recovery, r.Overlap, r.Windows, len(r.Violations), len(r.Leaks))
+	for i, v := range r.Violations {
+		if i == 20 {
+			s += "\n…"
+			break
+		}
+		s += "\n" + v.String()
+	}
+	for _, leak := range r.Leaks {
+		s += "\n" + leak
+	}
+	return s
+}
