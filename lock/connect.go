@@ -99,14 +99,16 @@ const probeSQL = `SELECT pid, coalesce((extract(epoch FROM backend_start) * 1000
 FROM pg_stat_get_activity(pg_backend_pid())`
 
 // setupSQL protects a session from what the host's defaults would do to one
-// that is idle most of its life, and has the server keep a connection that
-// has gone silent for longer than the client does ($1, in seconds): the
-// holder knows first. Over a unix socket the tcp settings have no effect.
-// (PostgreSQL documentation, 20.3.2 TCP Settings, 20.11.1 Statement Behavior.)
+// that is idle most of its life, and to fences, which must outlive a crash. It
+// has the server keep a connection that has gone silent for longer than the
+// client does ($1, in seconds): the holder knows first. Over a unix socket the
+// tcp settings have no effect. (PostgreSQL documentation, 20.3.2 TCP Settings,
+// 20.5.1 Write Ahead Log Settings, 20.11.1 Statement Behavior.)
 const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('statement_timeout', '0', false),
 	set_config('lock_timeout', $2, false),
 	set_config('plan_cache_mode', 'force_generic_plan', false),
+	set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),
 	set_config('tcp_keepalives_idle', $1, false),
 	set_config('tcp_keepalives_interval', $1, false),
 	set_config('tcp_keepalives_count', '1', false),

@@ -123,8 +123,8 @@ func (p *Postgres) terminate(ctx context.Context, h Holder) error {
 // has.
 func (p *Postgres) notified(channel, payload string) {
 	var v eviction
-	var holders []*claim
 	p.queue.mu.Lock()
+	defer p.queue.unlock()
 	switch channel {
 	case evictedChannel:
 		if _, err := fmt.Sscan(payload, &v.token); err == nil && p.evictions[v.token] != nil {
@@ -133,27 +133,22 @@ func (p *Postgres) notified(channel, payload string) {
 		}
 	case evictChannel:
 		if _, err := fmt.Sscanf(payload, evictionFormat, &v.key, &v.pid, &v.token); err == nil {
-			holders = p.giveUp(v)
+			p.giveUp(v)
 		}
-	}
-	p.queue.unlock()
-	p.queue.tell(holders, errEvicted)
-	for _, c := range holders {
-		p.opts.Logger.Warn("lock: evicted", "key", c.key.String())
 	}
 }
 
 // giveUp ends the tenures that an eviction is meant for.
-func (p *Postgres) giveUp(v eviction) []*claim {
+func (p *Postgres) giveUp(v eviction) {
 	e := p.queue.entries[v.key]
 	if e == nil || e.state != held || int64(e.session.backend.PID) != v.pid {
-		return nil
+		return
 	}
-	holders := p.queue.evict(e, errEvicted)
+	p.opts.Logger.Warn("lock: evicted", "key", e.key.String())
+	p.queue.evict(e, errEvicted)
 	if p.session != nil {
 		p.queue.request(p.session, op{code: opEvicted, key: v.token})
 	}
-	return holders
 }
 
 var errEvicted = lost(ErrEvicted)

@@ -189,13 +189,12 @@ func (p *Postgres) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
 // does the same.
 func (p *Postgres) Close(ctx context.Context) error {
 	p.queue.mu.Lock()
-	holders := p.queue.close()
+	p.queue.close()
 	sessions := slices.Clone(p.parking.all)
 	if p.session != nil {
 		sessions = append(sessions, p.session)
 	}
 	p.queue.unlock()
-	p.queue.tell(holders, ErrClosed)
 	p.stop()
 	for _, s := range sessions {
 		s.leave()
@@ -296,13 +295,12 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 		p.session, p.trouble = nil, unavailable(why)
 	}
 	p.parking.remove(s)
-	holders := p.queue.lose(s, lost(why))
+	locks := p.queue.lose(s, lost(why))
 	p.settle(unanswered, why)
 	closed := p.queue.closed
 	p.queue.unlock()
-	p.queue.tell(holders, lost(why))
 	if main && !closed {
-		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", len(holders), "err", why)
+		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", locks, "err", why)
 		p.work.Go(p.reconnect)
 	}
 }

@@ -157,6 +157,27 @@ func TestTerminatedHolderIsTold(t *testing.T) {
 	assert.NoError(t, again.Unlock())
 }
 
+func TestFencesGrowAcrossACrash(t *testing.T) {
+	db := pgtest.New(t, pgtest.Dedicated(), pgtest.Durable())
+	locker := newPostgres(t, db.Pool(), nil)
+	var last int64
+	for range 5 {
+		held := take(t, locker, lock.Name("k"))
+		fence, err := held.Fence(t.Context())
+		require.NoError(t, err)
+		require.Greater(t, fence, last)
+		last = fence
+		require.NoError(t, held.Unlock())
+	}
+	require.NoError(t, db.Server().Kill(t.Context()))
+	require.NoError(t, db.Server().Restart(t.Context()))
+	held := take(t, locker, lock.Name("k"))
+	fence, err := held.Fence(t.Context())
+	require.NoError(t, err)
+	assert.Greater(t, fence, last)
+	assert.NoError(t, held.Unlock())
+}
+
 func TestWaitersSurviveTheSession(t *testing.T) {
 	db := pgtest.New(t)
 	other, locker := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)

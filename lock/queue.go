@@ -349,7 +349,13 @@ func (q *queue) leave(c *claim) (*reply, error) {
 	return nil, nil
 }
 
+// endTenure makes a holder one no longer. One that did not unlock is told why,
+// before anybody else can get the key: this is the one foreign call that is made
+// with the mutex held, and contexts call nobody back.
 func (q *queue) endTenure(c *claim, why error) {
+	if why != nil && c.tenure.cancel != nil {
+		c.tenure.cancel(why)
+	}
 	e, last := c.entry, len(c.entry.holders)-1
 	e.holders[c.slot], e.holders[last].slot = e.holders[last], c.slot
 	e.holders[last] = nil
@@ -388,45 +394,42 @@ func (q *queue) vacated(e *entry) *reply {
 const maxPassed = 256
 
 // evict ends every tenure of an entry, and gives the key on.
-func (q *queue) evict(e *entry, why error) (holders []*claim) {
-	holders = q.endAll(e, why)
+func (q *queue) evict(e *entry, why error) {
+	q.counts.Evicted += int64(q.endAll(e, why))
 	q.vacated(e)
-	q.counts.Evicted += int64(len(holders))
-	return holders
 }
 
-// endAll ends every tenure of an entry.
-func (q *queue) endAll(e *entry, why error) (holders []*claim) {
-	holders = slices.Clone(e.holders)
+// endAll ends every tenure of an entry, and returns their number.
+func (q *queue) endAll(e *entry, why error) int {
+	holders := slices.Clone(e.holders)
 	for _, c := range holders {
 		q.endTenure(c, why)
 	}
-	return holders
+	return len(holders)
 }
 
-// close ends every claim, and returns those that held a key.
-func (q *queue) close() (holders []*claim) {
+// close ends every claim.
+func (q *queue) close() {
 	q.closed = true
 	for _, e := range q.entries {
 		for first := e.first(); first != nil; first = e.first() {
 			q.end(first, ErrClosed)
 		}
-		holders = append(holders, q.endAll(e, ErrClosed)...)
+		q.endAll(e, ErrClosed)
 		q.forget(e)
 	}
-	return holders
 }
 
 // lose ends every tenure that session held, and has their waiters ask again.
-// It returns the claims to tell.
-func (q *queue) lose(s *session, why error) (holders []*claim) {
+// It returns the number of tenures.
+func (q *queue) lose(s *session, why error) (lost int) {
 	for _, e := range q.entries {
 		if e.state == held && e.session == s {
-			holders = append(holders, q.endAll(e, why)...)
+			lost += q.endAll(e, why)
 			e.session, e.turn = nil, time.Time{}
 			q.next(e)
 		}
 	}
-	q.counts.Lost += int64(len(holders))
-	return holders
+	q.counts.Lost += int64(lost)
+	return lost
 }

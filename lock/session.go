@@ -237,23 +237,36 @@ const queryCanceled = "57014"
 // recover deals with a batch of which the operation at failed has failed. Its
 // lock may have been taken all the same, so it is unlocked, whatever that
 // answers. Those behind it have not been tried, and go into a later batch; so
-// does the failed one if it was only cancelled. The rest has its answers.
+// does the failed one if it was only cancelled, and so do fences, which were
+// rolled back. The rest has its answers.
 func (s *session) recover(batch []op, failed int, failure error) (answers []op) {
-	if failed >= len(batch) {
-		return batch
+	again := len(batch)
+	if failed < len(batch) {
+		switch batch[failed].code {
+		case opTry, opWait:
+			s.enqueue([]op{{code: opUnlock, key: batch[failed].key}})
+		case opTryShared, opWaitShared:
+			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key}})
+		}
+		again = failed
+		if pgdb.Code(failure) != queryCanceled {
+			batch[failed].err = failure
+			again++
+		}
 	}
-	switch batch[failed].code {
-	case opTry, opWait:
-		s.enqueue([]op{{code: opUnlock, key: batch[failed].key}})
-	case opTryShared, opWaitShared:
-		s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key}})
+	s.enqueue(batch[again:])
+	answers = batch[:0]
+	for _, o := range batch[:again] {
+		if o.code == opFence && o.err == nil { // its transaction has not been committed
+			if failed < len(batch) {
+				s.enqueue([]op{o})
+				continue
+			}
+			o.err = failure
+		}
+		answers = append(answers, o)
 	}
-	if pgdb.Code(failure) != queryCanceled {
-		batch[failed].err = failure
-		failed++
-	}
-	s.enqueue(batch[failed:])
-	return batch[:failed]
+	return answers
 }
 
 // heartbeat pings a server that has not been heard for a while, and gives up

@@ -30,7 +30,7 @@ const (
 var statements = [opcodes]struct{ name, sql string }{
 	opUnlock:       {"lockstore_unlock", "SELECT pg_advisory_unlock(key) FROM unnest($1::bigint[]) AS key"},
 	opUnlockShared: {"lockstore_unlock_shared", "SELECT pg_advisory_unlock_shared(key) FROM unnest($1::bigint[]) AS key"},
-	opFence:        {"lockstore_fence", "SELECT pg_current_xact_id()::text::bigint FROM unnest($1::bigint[])"},
+	opFence:        {"lockstore_fence", "SELECT " + durableXact + " FROM unnest($1::bigint[])"},
 	opTry:          {"lockstore_try", "SELECT " + tryGuarded + " FROM unnest($1::bigint[]) AS key"},
 	opTryShared:    {"lockstore_try_shared", "SELECT pg_try_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
 	opEvicted:      {"lockstore_evicted", "SELECT pg_notify('" + evictedChannel + "', token::text) FROM unnest($1::bigint[]) AS token"},
@@ -52,6 +52,12 @@ const (
 	waitGuarded = "CASE WHEN pg_advisory_lock(key) IS NOT NULL" +
 		" THEN pg_advisory_xact_lock(" + guard + ") IS NOT NULL END"
 )
+
+// durableXact is the transaction's id, and makes it outlive a crash: an id whose
+// transaction has left nothing in the WAL is given out again after recovery.
+// The message is for nobody (9.28.6 Replication Management Functions).
+const durableXact = "CASE WHEN pg_logical_emit_message(true, 'lockstore', '') IS NOT NULL" +
+	" THEN pg_current_xact_id()::text::bigint END"
 
 // An op is one operation and, later, its answer.
 type op struct {

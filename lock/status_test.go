@@ -132,6 +132,29 @@ func TestEvictAsksFirst(t *testing.T) {
 	assert.NoError(t, operator.Evict(t.Context(), stuck.Key(), time.Hour), "a free key")
 }
 
+func TestEvictedHolderIsToldBeforeTheNextIsGranted(t *testing.T) {
+	db := pgtest.New(t)
+	operator, owner := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
+	key := lock.Name("k")
+	for range 100 {
+		held := take(t, owner, key)
+		ctx := held.Context()
+		waiter := locktest.Arriving(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			next, err := owner.Lock(waiter, key)
+			if assert.NoError(t, err) {
+				assert.Error(t, ctx.Err(), "two at a time")
+				assert.NoError(t, next.Unlock())
+			}
+		}()
+		await(t, waiter.Arrived(), "waiter")
+		require.NoError(t, operator.Evict(t.Context(), key, time.Hour))
+		await(t, done, "the next holder")
+	}
+}
+
 func TestEvictTerminatesWhoDoesNotAnswer(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)

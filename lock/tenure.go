@@ -53,18 +53,6 @@ func (t *tenure) context() context.Context {
 	return own
 }
 
-// tell ends the contexts of claims that hold no longer.
-func (q *queue) tell(claims []*claim, why error) {
-	for _, c := range claims {
-		q.mu.Lock()
-		cancel := c.tenure.cancel
-		q.mu.Unlock()
-		if cancel != nil {
-			cancel(why)
-		}
-	}
-}
-
 // Unlock is [Held.Unlock].
 func (t *tenure) Unlock() error {
 	t.unlocking.Do(func() {
