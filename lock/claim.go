@@ -128,10 +128,11 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 		return nil, err
 	}
 	t := &tenure{queue: q, values: ctx}
-	claims := make([]*claim, len(keys))
+	claims, begun := make([]*claim, len(keys)), time.Now()
 	enter := func(from, to int, try bool) {
 		for i, key := range keys[from:to] {
 			claims[from+i] = newClaim(key, alone, try, t)
+			claims[from+i].since = begun
 		}
 		q.enter(claims[from:to]...)
 	}
@@ -147,7 +148,7 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 			break
 		}
 		q.dismiss(claims[n+1:])
-		if errors.Is(err, ErrBusy) && ctx.Err() == nil {
+		if errors.Is(err, ErrBusy) { // wait for it; if ctx has ended, that says so
 			enter(n, n+1, false)
 			err = q.await(ctx, claims[n])
 		}

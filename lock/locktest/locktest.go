@@ -530,6 +530,14 @@ func (s *suite) allOrNone() {
 			s.free(key)
 		}
 	}
+	one := s.lock(b) // every moment for the context to end at
+	for i := range 100 {
+		ctx, cancel := context.WithTimeout(s.ctx, time.Duration(i)*5*time.Microsecond)
+		_, err := lockAll(ctx, a, b, c)
+		cancel()
+		s.is(err, context.DeadlineExceeded)
+	}
+	s.ok(one.Unlock())
 	_, err = lockAll(s.ctx)
 	s.is(err, lock.ErrInvalidKey)
 	_, err = lockAll(s.ctx, a, lock.Key{})
