@@ -48,6 +48,12 @@ type merge struct {
 func newWorld(t *testing.T, opts ...pgtest.Option) *world {
 	t.Helper()
 	t.Parallel()
+	return newSerialWorld(t, opts...)
+}
+
+// newSerialWorld is newWorld for a test that runs alone.
+func newSerialWorld(t *testing.T, opts ...pgtest.Option) *world {
+	t.Helper()
 	w := &world{T: t, db: pgtest.New(t, opts...), ctx: t.Context()}
 	pprof.SetGoroutineLabels(pprof.WithLabels(w.ctx, pprof.Labels("fault", t.Name())))
 	store, err := metadata.NewPostgres(w.db.Pool(), nil)

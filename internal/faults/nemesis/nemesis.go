@@ -41,7 +41,6 @@ type nemesis struct {
 	log     history.Log
 	cleanup []func()
 
-	mu       sync.Mutex
 	started  map[string]int
 	pauses   []history.Pause
 	recovery time.Duration
@@ -106,7 +105,7 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	n.left(ctx)
 
 	events := n.log.Events()
-	final, err := n.final(ctx, store, events)
+	final, err := n.final(ctx, store)
 	if err != nil {
 		return r, err
 	}
@@ -122,7 +121,7 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func (n *nemesis) final(ctx context.Context, store *metadata.Postgres, events []history.Event) (map[string]history.Final, error) {
+func (n *nemesis) final(ctx context.Context, store *metadata.Postgres) (map[string]history.Final, error) {
 	final := map[string]history.Final{}
 	for doc, err := range store.Find(ctx, json.RawMessage(`{}`), nil) {
 		if err != nil {
