@@ -29,11 +29,39 @@
 // unlocks. The program in examples/hotuser shows it, beside what this module
 // does instead.
 //
-// # Caveats
-//
-// What is promised is promised by the primary server: a failover loses locks,
-// and tells so, and keeps the merges that its replication has kept.
+// # Security
 //
 // An advisory lock is no authorization. Whoever can connect to the database can
-// take every key; and whoever can write the table need not ask this module.
+// take every key, and ask its holder to give it up; and whoever may write a
+// table need not ask this module first. What keeps others out is the database's
+// own privileges.
+//
+// A role needs little (TestLeastPrivilegesSuffice in package metadata):
+//
+//	GRANT USAGE ON SCHEMA s TO r;                                 -- of the table and the function
+//	GRANT SELECT, INSERT, UPDATE, DELETE ON s.lockstore_metadata TO r; -- DELETE for Delete only
+//	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA s TO r;              -- PUBLIC has it by default
+//
+// Locks need the right to connect, and no more. Migrate needs CREATE on the
+// schema. Details of other roles' sessions in a Status need pg_read_all_stats,
+// and the second half of Evict, which ends a session, needs pg_signal_backend or
+// the holder's own role.
+//
+// No error, log line or observer carries a value of a document or a patch, nor
+// what the server says that could quote one. Names of keys, ids, tables and
+// constraints do appear. Every string that reaches SQL is a parameter, except
+// names of schemas, tables and columns, which are quoted in one place.
+//
+// # Caveats
+//
+// What is promised is promised by the primary server. A failover loses locks,
+// and tells so. Of the merges that were acknowledged it keeps what its
+// replication has kept: with asynchronous replication the last ones can be gone,
+// with synchronous_commit = on and synchronous_standby_names set they are not.
+// With synchronous_commit = off a crash may lose the last ones, with fsync = off
+// anything. Fences grow across a crash, and across a failover as far as their
+// transactions were replicated.
+//
+// A process that is stopped or cut off can not know that its lock is lost. What
+// it merges then is refused; what it does elsewhere needs a fence.
 package lockstore

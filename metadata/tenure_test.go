@@ -8,14 +8,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/backoff"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
-	"example.com/lockstore/pgtest"
 )
 
 func newLocker(t testing.TB, d *database) *lock.Postgres {
@@ -236,44 +234,4 @@ func TestTheServerKnowsBetterWhoHoldsTheLock(t *testing.T) {
 		require.NoError(t, err)
 		refused(backend, "somebody is taking the lock over: he has the guard")
 	})
-}
-
-// A host that connects as one role and works as another (SET ROLE) may not see
-// when its own sessions began.
-func TestHoldersOwnWritesGoThroughUnderAnotherRole(t *testing.T) {
-	db := pgtest.New(t)
-	admin, ctx := db.Pool(), t.Context()
-	var role string // roles are the server's: this one's name is the database's
-	require.NoError(t, admin.QueryRow(ctx, "SELECT 'worker_of_' || oid FROM pg_database WHERE datname = current_database()").Scan(&role))
-	_, err := admin.Exec(ctx, "CREATE ROLE "+role+"; GRANT ALL ON SCHEMA public TO "+role)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := admin.Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role)
-		assert.NoError(t, err)
-	})
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
-	config.ConnConfig.RuntimeParams["role"] = role
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	require.NoError(t, err)
-	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, nil)
-	require.NoError(t, err)
-	defer store.Close()
-	require.NoError(t, store.Migrate(ctx))
-	locker, err := lock.NewPostgres(ctx, pool, nil)
-	require.NoError(t, err)
-	defer locker.Close(context.Background())
-
-	held, err := locker.Lock(ctx, store.Key("a"))
-	require.NoError(t, err)
-	b, ok := held.Backend(held.Key())
-	require.True(t, ok)
-	require.Zero(t, b.Start, "the role may not see it")
-	_, err = store.Merge(held.Context(), "a", raw(`{"n":1}`))
-	assert.NoError(t, err)
-	require.NoError(t, db.Terminate(b.PID))
-	<-held.Context().Done()
-	_, err = store.Merge(held.Context(), "a", raw(`{"n":2}`))
-	assert.ErrorIs(t, err, lock.ErrLost)
 }
