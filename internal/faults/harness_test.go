@@ -174,7 +174,15 @@ func (w *world) pool(url string, max int32) *pgxpool.Pool {
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	require.NoError(w, err)
-	w.Cleanup(pool.Close)
+	w.Cleanup(func() { // a test that failed may have left a connection in use
+		closed := make(chan struct{})
+		go func() { pool.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(patience):
+			assert.Fail(w, "a pool's connections were not released")
+		}
+	})
 	return pool
 }
 

@@ -86,6 +86,30 @@ func Test17ImmediateRestart(t *testing.T) {
 	})
 }
 
+// A fence outlives the crash of the server that gave it: who comes later gets
+// a greater one.
+func Test17FenceAfterCrash(t *testing.T) {
+	w := newWorld(t, pgtest.Dedicated(), pgtest.Durable())
+	locker := w.locker(nil, nil)
+	for range 3 {
+		var fence int64
+		for range 20 {
+			held := w.lock(locker, key)
+			f, err := held.Fence(w.ctx)
+			require.NoError(t, err)
+			fence = f
+			require.NoError(t, held.Unlock())
+		}
+		require.NoError(t, w.db.Server().Kill(w.ctx))
+		require.NoError(t, w.db.Server().Restart(w.ctx))
+		held := w.lock(locker, key)
+		f, err := held.Fence(w.ctx)
+		require.NoError(t, err)
+		assert.Greater(t, f, fence)
+		assert.NoError(t, held.Unlock())
+	}
+}
+
 func Test18FastRestart(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
 	crash(w, func() { require.NoError(t, w.db.Server().Restart(w.ctx)) })

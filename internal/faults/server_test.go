@@ -32,7 +32,7 @@ func sqlState(err error) string {
 // last words are heard over TCP; on a unix socket the driver finds it closed.
 func Test33IdleInTransactionTimeout(t *testing.T) {
 	w := newWorld(t)
-	pool := w.pool(pgtest.NewProxy(t, w.db).URL()+"&idle_in_transaction_session_timeout=150ms", 1)
+	pool := w.pool(pgtest.NewProxy(t, w.db).URL()+"&idle_in_transaction_session_timeout=1s", 1)
 	store, other := w.store(pool, nil), w.store(nil, nil)
 	before := w.merged(other, "a")
 	tx, err := pool.Begin(w.ctx)
