@@ -55,7 +55,8 @@ func Test32OppositeOrder(t *testing.T) {
 	w := newWorld(t)
 	a, b := lock.Name("a"), lock.Name("b")
 	var group sync.WaitGroup
-	for i, locker := range []*lock.Postgres{w.locker(nil, impatient()), w.locker(nil, impatient())} {
+	hasty := &lock.PostgresOptions{HandOff: time.Millisecond}
+	for i, locker := range []*lock.Postgres{w.locker(nil, hasty), w.locker(nil, hasty)} {
 		for _, keys := range [][]lock.Key{{a, b}, {b, a}} {
 			group.Go(func() {
 				ctx, cancel := context.WithTimeout(w.ctx, 3*patience)

@@ -2,7 +2,11 @@ package faults_test
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +23,23 @@ func (p *process) pidAfter(order string) uint32 {
 	pid, err := strconv.ParseUint(p.ask(order), 10, 32)
 	require.NoError(p.w, err)
 	return uint32(pid)
+}
+
+// stop stops the process, and returns when all of its threads stand still.
+func (p *process) stop() {
+	p.w.Helper()
+	p.signal(syscall.SIGSTOP)
+	p.w.soon(func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		require.NoError(p.w, err)
+		for _, task := range tasks {
+			stat, err := os.ReadFile(task)
+			if err != nil || !strings.Contains(string(stat), ") T ") {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	}, "the process to stop")
 }
 
 func Test20HolderProcessKilled(t *testing.T) {
@@ -40,7 +61,7 @@ func Test21HolderProcessStopped(t *testing.T) {
 	locker, store := w.locker(nil, nil), w.store(nil, nil)
 	p := w.process()
 	p.pidAfter("lock a")
-	p.signal(syscall.SIGSTOP)
+	p.stop()
 	ctx, cancel := context.WithTimeout(w.ctx, time.Second)
 	defer cancel()
 	_, err := locker.Lock(ctx, store.Key("a"))
@@ -59,7 +80,7 @@ func Test22StoppedTerminatedContinued(t *testing.T) {
 	p := w.process()
 	for range 5 {
 		pid := p.pidAfter("lock a")
-		p.signal(syscall.SIGSTOP)
+		p.stop()
 		p.tell("merge a stale")
 		require.NoError(t, w.db.Terminate(pid))
 		held := w.lock(locker, store.Key("a"))
