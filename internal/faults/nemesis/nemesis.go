@@ -113,7 +113,7 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	r = Report{
 		Seed: n.seed, Seconds: n.seconds, Faults: n.started, FaultKinds: len(n.started),
 		Recovery: ms(n.recovery), Overlap: ms(v.Overlap), Windows: v.Windows,
-		Violations: append(v.Violations, n.found...), Leaks: n.leaks,
+		Violations: append(append([]history.Violation{}, v.Violations...), n.found...), Leaks: append([]string{}, n.leaks...),
 	}
 	r.count(events)
 	return r, nil
