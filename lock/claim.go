@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -113,10 +114,8 @@ func (q *queue) claim(ctx context.Context, key Key, m mode, try bool) (*Held, er
 	return t.begin(m, c), nil
 }
 
-// claimAll enters all claims at once. Of those granted it keeps
-// the ones that lie before the first that is busy, waits for that one, and
-// enters the rest again: so it waits for a key only while it holds smaller
-// ones, and two callers never wait for each other.
+// claimAll holds all of keys at once, if need be after some that it had have been
+// lost while it waited for others.
 func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 	for _, key := range keys {
 		if err := key.Err(); err != nil {
@@ -127,8 +126,32 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 	if err := admissible(ctx, keys...); err != nil {
 		return nil, err
 	}
-	t := &tenure{queue: q, values: ctx}
-	claims, begun := make([]*claim, len(keys)), time.Now()
+	for begun := time.Now(); ; {
+		t := &tenure{queue: q, values: ctx}
+		claims, err := q.claimInOrder(ctx, t, keys, begun)
+		if err != nil {
+			return nil, err
+		}
+		if !q.anyOver(claims) {
+			return t.begin(alone, claims...), nil
+		}
+		q.dismiss(claims)
+	}
+}
+
+// anyOver reports whether one of claims, which were granted, holds no longer.
+func (q *queue) anyOver(claims []*claim) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(claims, func(c *claim) bool { return c.state != holding })
+}
+
+// claimInOrder enters a claim for each of the sorted keys at once. Of those
+// granted it keeps the ones that lie before the first that is not, waits for that
+// one, and enters the rest again: so it waits for a key only while it holds
+// smaller ones, and two callers never wait for each other.
+func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, begun time.Time) (claims []*claim, err error) {
+	claims = make([]*claim, len(keys))
 	enter := func(from, to int, try bool) {
 		for i, key := range keys[from:to] {
 			claims[from+i] = newClaim(key, alone, try, t)
@@ -136,7 +159,6 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 		}
 		q.enter(claims[from:to]...)
 	}
-	var err error
 	for n := 0; n < len(keys); n++ { // keys that are held
 		enter(n, len(keys), true)
 		for ; n < len(keys); n++ {
@@ -145,22 +167,19 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 			}
 		}
 		if err == nil {
-			break
+			return claims, nil
 		}
 		q.dismiss(claims[n+1:])
-		if errors.Is(err, ErrBusy) { // wait for it; if ctx has ended, that says so
+		if errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable) { // wait for it; if ctx has ended, that says so
 			enter(n, n+1, false)
 			err = q.await(ctx, claims[n])
 		}
 		if err != nil {
 			q.dismiss(claims[:n])
-			break
+			return nil, err
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return t.begin(alone, claims...), nil
+	return claims, nil
 }
 
 // dismiss gives up claims whose caller no longer wants them.

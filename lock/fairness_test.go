@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -164,32 +165,77 @@ func TestAbandonedParkingLeavesNothing(t *testing.T) {
 	}
 }
 
-// A write under a tenure shares the key's guard until it is committed. Who gets
-// the key next, gets it after that.
+// A write under a tenure has the key's guard until it is committed. Who gets the
+// key next, in whatever way, gets it after that, and has nothing of it before.
 func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
 	key := lock.Name("k")
-	for _, parked := range []bool{false, true} {
-		tx, err := db.Pool().Begin(t.Context())
-		require.NoError(t, err)
-		_, err = tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock_shared($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
-		require.NoError(t, err)
-		_, err = locker.TryLock(t.Context(), key)
-		assert.ErrorIs(t, err, lock.ErrBusy)
-		assert.Zero(t, query[int](t, db.Pool(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"), "the key was given back")
-		got := make(chan struct{})
-		go func() {
-			defer close(got)
-			held, err := locker.Lock(t.Context(), key)
-			if assert.NoError(t, err) {
-				assert.NoError(t, held.Unlock())
-			}
-		}()
-		if parked {
-			assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+	unlocked := func(held *lock.Held, err error) error {
+		if err != nil {
+			return err
 		}
-		require.NoError(t, tx.Commit(t.Context()))
-		await(t, got, "the key")
+		return held.Unlock()
 	}
+	ways := map[string]func(context.Context) error{
+		"Lock":    func(ctx context.Context) error { return unlocked(locker.Lock(ctx, key)) },
+		"RLock":   func(ctx context.Context) error { return unlocked(locker.RLock(ctx, key)) },
+		"LockAll": func(ctx context.Context) error { return unlocked(locker.LockAll(ctx, key, lock.Name("other"))) },
+		"InTx": func(ctx context.Context) error {
+			return pgx.BeginFunc(ctx, db.Pool(), func(tx pgx.Tx) error { return lock.InTx(ctx, tx, key) })
+		},
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			writer, err := db.Pool().Begin(t.Context())
+			require.NoError(t, err)
+			defer writer.Rollback(context.Background())
+			_, err = writer.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+			require.NoError(t, err)
+			pid := writer.Conn().PgConn().PID()
+
+			brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // Parking is tried, too
+			defer cancel()
+			assert.ErrorIs(t, way(brief), lock.ErrBusy)
+			status, err := locker.Status(t.Context(), key)
+			require.NoError(t, err)
+			if assert.Len(t, status.Holders, 1) {
+				assert.Equal(t, pid, status.Holders[0].PID)
+				assert.True(t, status.Holders[0].Writing)
+			}
+
+			got := make(chan error)
+			go func() { got <- way(t.Context()) }()
+			require.NoError(t, writer.Commit(t.Context()))
+			assert.NoError(t, <-got)
+		})
+	}
+}
+
+// A writer that does not end keeps the key from all, until Evict ends it.
+func TestEvictEndsAWriter(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), nil)
+	key := lock.Namespace("app").Name("k")
+	writer, err := pgx.Connect(t.Context(), db.URL())
+	require.NoError(t, err)
+	defer writer.Close(context.Background())
+	_, err = writer.Exec(t.Context(), "SELECT pg_advisory_lock($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+	require.NoError(t, err)
+	list, err := locker.List(t.Context(), "app")
+	require.NoError(t, err)
+	if assert.Len(t, list, 1) {
+		assert.Equal(t, key.Int64(), list[0].Key.Int64())
+	}
+	got := make(chan error)
+	go func() {
+		held, err := locker.Lock(t.Context(), key)
+		if err == nil {
+			err = held.Unlock()
+		}
+		got <- err
+	}()
+	require.NoError(t, locker.Evict(t.Context(), key, time.Millisecond))
+	assert.NoError(t, <-got)
+	assert.Error(t, writer.Ping(t.Context()))
 }

@@ -17,8 +17,10 @@ import (
 // It blocks until the key is free or ctx ends, asking again as
 // [backoff.Default] says. The error is then a [*BusyError] that also matches
 // the context's cause, and the transaction remains usable: a wait never ends
-// within a statement. The connection of the transaction is of course in use
-// while it waits. (PostgreSQL documentation, 13.3.5 Advisory Locks.)
+// within a statement. It may then have the key all the same, to its end, if it
+// waited for the last write of a holder who had lost the key. The connection of
+// the transaction is of course in use while it waits.
+// (PostgreSQL documentation, 13.3.5 Advisory Locks.)
 func InTx(ctx context.Context, tx any, key Key) error {
 	if err := key.Err(); err != nil {
 		return err
@@ -52,8 +54,12 @@ func InTx(ctx context.Context, tx any, key Key) error {
 func tryInTx(ctx context.Context, q pgdb.Querier, key Key, granted *bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
 	defer cancel()
-	return q.QueryRow(ctx, []any{granted}, "SELECT pg_try_advisory_xact_lock($1::bigint)", key.id)
+	return q.QueryRow(ctx, []any{granted}, tryInTxSQL, key.id)
 }
+
+// tryInTxSQL takes the key, and reports whether nobody has its guard.
+const tryInTxSQL = "SELECT CASE WHEN pg_try_advisory_xact_lock(key) THEN " + guard + " ELSE false END" +
+	" FROM (VALUES ($1::bigint)) AS k (key)"
 
 // tryTimeout bounds a statement that does not wait for anybody.
 const tryTimeout = 10 * time.Second

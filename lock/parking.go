@@ -19,6 +19,7 @@ import (
 //	idle    --park---------> waiting
 //	waiting --granted------> holding
 //	        --slice is over> waiting  or idle, if nobody waits here any more
+//	        --guarded------> idle     and the key is polled for
 //	holding --unlocked-----> idle
 //
 // Guarded by queue.mu.
@@ -80,7 +81,7 @@ func (p *Postgres) waited(s *session, o op) {
 			return
 		}
 		p.vacate(s)
-	} else if o.err != nil {
+	} else if o.value != 1 { // it failed, or found the key guarded
 		p.vacate(s)
 	}
 	p.queue.answered(o.entry, o.value == 1, s, o.err)

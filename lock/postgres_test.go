@@ -434,3 +434,57 @@ func TestUnreachableServerIsUnavailable(t *testing.T) {
 	mu.Unlock()
 	assert.NoError(t, take(t, locker, lock.Name("k")).Unlock())
 }
+
+// LockAll waits on where there is no connection, and what it had of the keys
+// before that is not taken for held.
+func TestLockAllSurvivesTheSession(t *testing.T) {
+	db := pgtest.New(t)
+	proxy := pgtest.NewProxy(t, db)
+	pool, err := pgxpool.New(t.Context(), proxy.URL())
+	require.NoError(t, err)
+	defer pool.Close()
+	locker, other := newPostgres(t, pool, nil), newPostgres(t, db.Pool(), nil)
+	first, second := lock.Name("a"), lock.Name("b")
+	if first.Int64() > second.Int64() {
+		first, second = second, first
+	}
+	held, err := other.Lock(t.Context(), second)
+	require.NoError(t, err)
+	type result struct {
+		held *lock.Held
+		err  error
+	}
+	got := make(chan result)
+	lockAll := func() {
+		held, err := locker.LockAll(t.Context(), first, second)
+		got <- result{held, err}
+	}
+	go lockAll()
+	hasFirst := func() bool {
+		status, err := other.Status(t.Context(), first)
+		return err == nil && len(status.Holders) == 1
+	}
+	require.Eventually(t, hasFirst, patience, time.Millisecond)
+	proxy.Cut()
+	require.Eventually(t, func() bool { return !hasFirst() }, patience, time.Millisecond)
+	proxy.Restore()
+	require.Eventually(t, func() bool { return locker.Stats().Waiters > 0 && locker.Stats().Sessions > 1 }, patience, time.Millisecond)
+	require.NoError(t, held.Unlock())
+	r := <-got
+	require.NoError(t, r.err)
+	assert.NoError(t, r.held.Context().Err())
+	assert.True(t, hasFirst())
+	require.NoError(t, r.held.Unlock())
+
+	proxy.Cut()
+	require.Eventually(t, func() bool {
+		_, err := locker.TryLock(t.Context(), first)
+		return errors.Is(err, lock.ErrUnavailable)
+	}, patience, time.Millisecond)
+	go lockAll()
+	require.Eventually(t, func() bool { return locker.Stats().Waiters > 0 }, patience, time.Millisecond)
+	proxy.Restore()
+	r = <-got
+	require.NoError(t, r.err)
+	require.NoError(t, r.held.Unlock())
+}

@@ -32,25 +32,31 @@ var statements = [opcodes]struct{ name, sql string }{
 	opUnlockShared: {"lockstore_unlock_shared", "SELECT pg_advisory_unlock_shared(key) FROM unnest($1::bigint[]) AS key"},
 	opFence:        {"lockstore_fence", "SELECT " + durableXact + " FROM unnest($1::bigint[])"},
 	opTry:          {"lockstore_try", "SELECT " + tryGuarded + " FROM unnest($1::bigint[]) AS key"},
-	opTryShared:    {"lockstore_try_shared", "SELECT pg_try_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
+	opTryShared:    {"lockstore_try_shared", "SELECT " + tryGuardedShared + " FROM unnest($1::bigint[]) AS key"},
 	opEvicted:      {"lockstore_evicted", "SELECT pg_notify('" + evictedChannel + "', token::text) FROM unnest($1::bigint[]) AS token"},
 	opWait:         {"lockstore_wait", "SELECT " + waitGuarded + " FROM unnest($1::bigint[]) AS key"},
-	opWaitShared:   {"lockstore_wait_shared", "SELECT pg_advisory_lock_shared(key) FROM unnest($1::bigint[]) AS key"},
+	opWaitShared:   {"lockstore_wait_shared", "SELECT " + waitGuardedShared + " FROM unnest($1::bigint[]) AS key"},
 }
 
 // A key has a guard, which is the same 64 bits as two integers, another key to
 // the server. Who writes under a tenure, but on another session than the one
-// that holds the lock, shares the guard until the write is committed, as
-// package metadata does. A key is granted only when nobody has its guard: so
-// what a holder wrote who lost the lock in mid-commit is there before the next
-// one begins. The guard itself is let go with the statement.
+// that holds the lock, has the guard alone until the write is committed, as
+// package metadata does. A key is granted only when nobody writes so: what a
+// holder wrote who lost the lock in mid-commit is there before the next one
+// begins. Who finds the guard taken gives the key back, and asks again later: he
+// must not seem to hold what somebody else keeps. He lets go of the guard itself
+// with the statement, and had the key before it: so he is in the way of none
+// whose tenure still stands.
 const (
-	guard      = "(key >> 32)::int, (key << 32 >> 32)::int"
-	tryGuarded = "CASE WHEN NOT pg_try_advisory_lock(key) THEN false" +
-		" WHEN pg_try_advisory_xact_lock(" + guard + ") THEN true" +
-		" ELSE NOT pg_advisory_unlock(key) END" // (the planner would drop the call from "… AND false")
-	waitGuarded = "CASE WHEN pg_advisory_lock(key) IS NOT NULL" +
-		" THEN pg_advisory_xact_lock(" + guard + ") IS NOT NULL END"
+	guard = "pg_try_advisory_xact_lock_shared((key >> 32)::int, (key << 32 >> 32)::int)"
+	// The planner would drop the unlock from "… AND false".
+	unlessGuarded       = " WHEN " + guard + " THEN true ELSE NOT pg_advisory_unlock(key) END"
+	unlessGuardedShared = " WHEN " + guard + " THEN true ELSE NOT pg_advisory_unlock_shared(key) END"
+
+	tryGuarded        = "CASE WHEN NOT pg_try_advisory_lock(key) THEN false" + unlessGuarded
+	tryGuardedShared  = "CASE WHEN NOT pg_try_advisory_lock_shared(key) THEN false" + unlessGuardedShared
+	waitGuarded       = "CASE WHEN pg_advisory_lock(key) IS NULL THEN false" + unlessGuarded
+	waitGuardedShared = "CASE WHEN pg_advisory_lock_shared(key) IS NULL THEN false" + unlessGuardedShared
 )
 
 // durableXact is the transaction's id, and makes it outlive a crash: an id whose

@@ -24,6 +24,7 @@ type Status struct {
 type Holder struct {
 	Backend                // Start is zero where the server does not tell
 	Shared       bool      //
+	Writing      bool      // writes for a holder, to the end of its transaction; the key is kept so long even if that holder loses it
 	Application  string    // application_name
 	User         string    //
 	Address      string    // of the client; empty for a unix socket
@@ -33,17 +34,18 @@ type Holder struct {
 
 // statusSQL lists the sessions that have or want 64-bit advisory locks of this
 // database (PostgreSQL documentation, 54.12 pg_locks): classid and objid are
-// the halves of the key, and objsubid is 1 for keys of one number.
-const statusSQL = `SELECT l.classid::bigint << 32 | l.objid::bigint, l.granted, l.mode = 'ShareLock', l.pid,
+// the halves of the key, and objsubid is 1 for keys of one number and 2 for
+// those of two, which are the guards.
+const statusSQL = `SELECT l.classid::bigint << 32 | l.objid::bigint, l.granted, l.mode = 'ShareLock', l.objsubid = 2, l.pid,
 	coalesce(extract(epoch FROM a.backend_start) * 1000000, 0)::bigint,
 	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(host(a.client_addr), '')
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.objsubid = 1
+WHERE l.locktype = 'advisory' AND (l.objsubid = 1 OR l.objsubid = 2 AND l.mode = 'ExclusiveLock' AND l.granted)
 	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
 const (
-	keyStatusSQL       = statusSQL + ` AND l.classid::bigint << 32 | l.objid::bigint = $1::bigint ORDER BY a.backend_start, l.pid`
-	namespaceStatusSQL = statusSQL + ` AND l.classid::bigint >> 16 = $1::bigint ORDER BY 1, a.backend_start, l.pid`
+	keyStatusSQL       = statusSQL + ` AND l.classid::bigint << 32 | l.objid::bigint = $1::bigint ORDER BY l.objsubid, a.backend_start, l.pid`
+	namespaceStatusSQL = statusSQL + ` AND l.classid::bigint >> 16 = $1::bigint ORDER BY 1, l.objsubid, a.backend_start, l.pid`
 )
 
 // Status tells who holds key, and who waits for it, in any process. It asks
@@ -82,7 +84,7 @@ func (p *Postgres) statuses(ctx context.Context, sql string, arg int64) ([]Statu
 			id, started int64
 			granted     bool
 		)
-		if err := row.Scan(&id, &granted, &h.Shared, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
+		if err := row.Scan(&id, &granted, &h.Shared, &h.Writing, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
 			return err
 		}
 		h.Start = startOf(started)

@@ -234,6 +234,16 @@ func causeOf(ctx context.Context) error {
 	return errors.Join(err, cause)
 }
 
+// because adds the cause of ctx's end to an error that says no more than that
+// ctx has ended: that the tenure it carries was lost, say.
+func because(ctx context.Context, err error) error {
+	ended, cause := ctx.Err(), context.Cause(ctx)
+	if ended == nil || !errors.Is(err, ended) || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
 // A draft is a document while it is being changed.
 type draft struct {
 	doc       Document // as it would be if it were stored now, but for the time

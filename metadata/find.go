@@ -93,5 +93,5 @@ func (p *postgres) page(ctx context.Context, s statement, args []any) (page []Do
 		page = append(page, doc)
 		return err
 	}, s.text, args...)
-	return page, p.failure(err, false)
+	return page, p.failure(because(ctx, err), false)
 }

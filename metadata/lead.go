@@ -101,7 +101,7 @@ func isTransient(err error) bool {
 func (p *postgres) commitTurn(ctx context.Context, l *line) (done int, err error) {
 	conn, err := p.db.Acquire(ctx)
 	if err != nil {
-		return 0, p.failure(err, false)
+		return 0, p.failure(because(ctx, err), false)
 	}
 	defer conn.Release()
 	calls, err := p.queue.take(l, p.options.MaxBatch, p.options.MaxBatchBytes)

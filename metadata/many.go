@@ -40,7 +40,7 @@ func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Docum
 		}
 		return err
 	}, s.text, s.args(slices.Collect(maps.Keys(asked)))...)
-	return found, p.pg.failure(err, false)
+	return found, p.pg.failure(because(ctx, err), false)
 }
 
 // scanDocument reads an id and {row}.
@@ -227,7 +227,7 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 	}
 	conn, err := p.pg.db.Acquire(ctx)
 	if err != nil {
-		return jobs, p.pg.failure(err, false)
+		return jobs, p.pg.failure(because(ctx, err), false)
 	}
 	defer conn.Release()
 	if err := p.pg.queue.begin(); err != nil {

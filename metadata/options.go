@@ -28,7 +28,9 @@ type Options struct {
 
 	// Timeout bounds each statement of a write once it has been sent: a
 	// caller whose context ends meanwhile still learns the outcome, at most so
-	// much later. 0: 10 s.
+	// much later. Half of it bounds the time between two statements of a
+	// transaction, and so what decides in an Update: a process that is stopped
+	// or cut off keeps a document no longer. 0: 10 s.
 	Timeout time.Duration
 
 	// MaxPatchBytes and MaxDepth bound patches and documents to store.

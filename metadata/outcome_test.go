@@ -173,13 +173,18 @@ func TestReadOnlyServer(t *testing.T) {
 	})
 }
 
-func TestOnePoolOfOneConnection(t *testing.T) {
-	db := pgtest.New(t)
+// poolOfOne is a pool of a single connection.
+func poolOfOne(t *testing.T, db *pgtest.DB) *pgxpool.Pool {
 	config := db.Pool().Config()
 	config.MaxConns = 1
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
-	defer pool.Close()
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func TestOnePoolOfOneConnection(t *testing.T) {
+	pool := poolOfOne(t, pgtest.New(t))
 	store, err := metadata.NewPostgres(pool, nil)
 	require.NoError(t, err)
 	defer store.Close()

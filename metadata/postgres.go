@@ -100,7 +100,7 @@ func newStatements(t *Table) statements {
 		createMany: t.expand(createManySQL),
 		insert:     t.expand(insertSQL),
 		taking:     newGates(t, tryLockSQL, "true"),
-		under:      newGates(t, shareGuardSQL, stillHeldSQL),
+		under:      newGates(t, tryGuardSQL, stillHeldSQL),
 	}
 }
 
@@ -111,7 +111,7 @@ func (p *postgres) get(ctx context.Context, id string) (Document, error) {
 		return Document{}, ErrClosed
 	}
 	doc, err := p.read(ctx, p.db, p.sql.get, p.sql.get.args(id), id)
-	return doc, p.failure(err, false)
+	return doc, p.failure(because(ctx, err), false)
 }
 
 // read runs a statement that returns {row}.

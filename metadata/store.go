@@ -34,7 +34,8 @@ type MetadataStore interface {
 	// changes nothing either.
 	//
 	// decide runs at most once, on the caller's goroutine, while others wait
-	// and a connection is taken: it should be quick, do without the same pool,
+	// and a connection is taken: it should be quick (a [Postgres] ends what
+	// takes longer than half of [Options].Timeout), do without the same pool,
 	// and must not write the same document by itself.
 	Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error)
 }

@@ -14,10 +14,9 @@ import (
 // A gate is how a write makes sure of the document's lock: it takes it, for
 // its own transaction, or it writes under the tenure that its context carries.
 type gate struct {
-	open   query                // openSQL
+	open   func(idle any) query // openSQL
 	save   func(d *draft) query // saveSQL
 	remove query                // removeSQL
-	closed error                // what it means that openSQL did not get in
 	held   *lock.Held           // the tenure, if there is one
 }
 
@@ -58,15 +57,14 @@ func newGates(t *Table, try, held string) gates {
 
 // A write without a tenure takes the document's lock, which its transaction
 // then holds to its end.
-const tryLockSQL = `pg_try_advisory_xact_lock({1}::bigint)`
+const tryLockSQL = `pg_try_advisory_xact_lock({2}::bigint)`
 
 func (p *postgres) taking(id string, key lock.Key) gate {
 	g := p.sql.taking
 	return gate{
-		open:   query{g.open, g.open.args(id, key.Int64())},
+		open:   func(idle any) query { return query{g.open, g.open.args(id, idle, key.Int64())} },
 		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.changes, string(d.doc.Metadata))} },
 		remove: query{g.remove, g.remove.args(id)},
-		closed: errTaken,
 	}
 }
 
@@ -76,14 +74,16 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // has been locked, in the statement that stores.
 //
 // Between this look and the end of the commit the tenure may still be lost.
-// That is why such a write shares the key's guard (the same 64 bits as two
+// That is why such a write takes the key's guard (the same 64 bits as two
 // integers, another key to the server) before it looks, and to the end of its
-// transaction: a locker of package lock does not get a key while somebody has
-// its guard, so that the next tenure begins after the last write of this one.
+// transaction: package lock does not grant a key while somebody has its guard,
+// so that the next tenure begins after the last write of this one. While it
+// looks at the guard it shares it, for a moment, which this write waits for as
+// it does for a lock.
 // Somebody who takes the key with hand-written SQL is held up by the row only:
 // he writes after this write, but may have read before it.
 const (
-	shareGuardSQL = `pg_try_advisory_xact_lock_shared({1}::int, {2}::int)`
+	tryGuardSQL = `pg_try_advisory_xact_lock({2}::int, {3}::int)`
 
 	stillHeldSQL = `EXISTS (
 		SELECT FROM pg_locks AS l, pg_stat_get_activity(%[3]s::int) AS a
@@ -104,12 +104,11 @@ func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	}
 	session := []any{int64(high), int64(low), int32(b.PID), start}
 	return gate{
-		open: query{g.open, g.open.args(id, int32(high), int32(low))},
+		open: func(idle any) query { return query{g.open, g.open.args(id, idle, int32(high), int32(low))} },
 		save: func(d *draft) query {
 			return query{g.save, g.save.args(id, append([]any{d.changes, string(d.doc.Metadata)}, session...)...)}
 		},
 		remove: query{g.remove, g.remove.args(id, session...)},
-		closed: errLost,
 		held:   held,
 	}
 }

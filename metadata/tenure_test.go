@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/backoff"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
 )
 
 func newLocker(t testing.TB, d *database) *lock.Postgres {
@@ -127,6 +129,122 @@ func TestHoldersOwnWritesGoThrough(t *testing.T) {
 	})
 }
 
+// Who waits for a connection is told of the loss, too.
+func TestLossIsToldWhileWaitingForAConnection(t *testing.T) {
+	d := &database{DB: pgtest.New(t)}
+	locker, pool := newLocker(t, d), poolOfOne(t, d.DB)
+	single := stdlib.OpenDB(*d.Pool().Config().ConnConfig)
+	defer single.Close()
+	single.SetMaxOpenConns(1)
+	overPgx, err := metadata.NewPostgres(pool, nil)
+	require.NoError(t, err)
+	overSQL, err := metadata.NewPostgres(single, nil)
+	require.NoError(t, err)
+	require.NoError(t, overPgx.Migrate(t.Context()))
+	inUse, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer inUse.Release()
+	inUseToo, err := single.Conn(t.Context())
+	require.NoError(t, err)
+	defer inUseToo.Close()
+
+	for name, store := range map[string]*metadata.Postgres{"pgx": overPgx, "sql": overSQL} {
+		held, err := locker.Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		merging, reading := newArriving(held.Context()), newArriving(held.Context())
+		failed := make(chan error, 2)
+		go func() {
+			_, err := store.Merge(merging, "a", raw(`{"n":1}`))
+			failed <- err
+		}()
+		go func() {
+			_, err := store.Get(reading, "a")
+			failed <- err
+		}()
+		<-merging.arrived
+		<-reading.arrived
+		backend, _ := held.Backend(store.Key("a"))
+		require.NoError(t, d.Terminate(backend.PID))
+		for range 2 {
+			err := <-failed
+			assert.ErrorIs(t, err, lock.ErrLost, name)
+			assert.ErrorIs(t, err, context.Canceled, name)
+		}
+		assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+	}
+}
+
+// Somebody who stands still in the middle of a write, with or without a tenure,
+// keeps neither the key nor the document for good: the server ends his
+// transaction, and before that Evict does.
+func TestStuckWriterKeepsNothingForGood(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		locker := newLocker(t, d)
+		for name, c := range map[string]struct {
+			timeout time.Duration
+			tenure  bool
+			evict   bool
+		}{
+			"tenure, ended by the server":    {200 * time.Millisecond, true, false},
+			"no tenure, ended by the server": {200 * time.Millisecond, false, false},
+			"tenure, evicted":                {time.Hour, true, true},
+			"no tenure, evicted":             {time.Hour, false, true},
+		} {
+			t.Run(name, func(t *testing.T) {
+				stuck, store := d.migrated(t, &metadata.Options{Timeout: c.timeout}), d.migrated(t, nil)
+				before, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
+				require.NoError(t, err)
+				key, ctx := store.Key("a"), t.Context()
+				if c.tenure {
+					held, err := locker.Lock(t.Context(), key)
+					require.NoError(t, err)
+					defer held.Unlock()
+					ctx = held.Context()
+				}
+				deciding, resume, failed := make(chan struct{}), make(chan struct{}), make(chan error)
+				go func() {
+					_, err := stuck.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
+						close(deciding)
+						<-resume // like a process that is stopped
+						return raw(`{"n":1}`), nil
+					})
+					failed <- err
+				}()
+				<-deciding
+				if c.tenure {
+					backend, _ := lock.FromContext(ctx, key).Backend(key)
+					require.NoError(t, d.Terminate(backend.PID))
+				}
+				if c.evict {
+					status, err := locker.Status(t.Context(), key)
+					require.NoError(t, err)
+					if assert.Len(t, status.Holders, 1) {
+						assert.Equal(t, c.tenure, status.Holders[0].Writing)
+					}
+					require.NoError(t, locker.Evict(t.Context(), key, time.Millisecond))
+				}
+				successor, err := locker.Lock(t.Context(), key)
+				require.NoError(t, err)
+				after, err := store.Merge(successor.Context(), "a", raw(`{"successor":1}`))
+				require.NoError(t, err)
+				assert.Equal(t, before.Version+1, after.Version)
+				assert.NoError(t, successor.Unlock())
+				close(resume)
+				err = <-failed
+				assert.Error(t, err)
+				assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
+				if c.tenure {
+					assert.ErrorIs(t, err, lock.ErrLost)
+				}
+				doc, err := store.Get(t.Context(), "a")
+				require.NoError(t, err)
+				assert.Equal(t, after, doc)
+				require.NoError(t, store.Delete(t.Context(), "a"))
+			})
+		}
+	})
+}
+
 func TestSharedTenureDoesNotAllowToWrite(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, nil)
@@ -228,10 +346,17 @@ func TestTheServerKnowsBetterWhoHoldsTheLock(t *testing.T) {
 		_, err = other.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
 		require.NoError(t, err)
 		refused(backend, "another session has the lock")
-		_, err = other.Exec(ctx, "SELECT pg_advisory_unlock_all(), pg_advisory_lock($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+		_, err = other.Exec(ctx, "SELECT pg_advisory_unlock_all(), pg_advisory_lock_shared($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
 		require.NoError(t, err)
 		_, err = conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
 		require.NoError(t, err)
-		refused(backend, "somebody is taking the lock over: he has the guard")
+		brief, cancel := context.WithTimeout(held.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err = store.Merge(brief, "a", raw(`{"n":3}`))
+		assert.ErrorIs(t, err, lock.ErrBusy, "somebody looks at the guard")
+		_, err = other.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+		require.NoError(t, err)
+		_, err = store.Merge(held.Context(), "a", raw(`{"n":3}`))
+		assert.NoError(t, err)
 	})
 }

@@ -56,7 +56,7 @@ func (h *hosted) get(ctx context.Context, id string) (Document, error) {
 		return Document{}, err
 	}
 	doc, err := h.read(ctx, h.q, h.sql.get, h.sql.get.args(id), id)
-	return doc, h.failure(err, false)
+	return doc, h.failure(because(ctx, err), false)
 }
 
 func (h *hosted) write(ctx context.Context, id string, w *write) (Document, error) {
@@ -105,7 +105,7 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 			err = failed
 		}
 	}()
-	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded}, l.key.id, h.gateOf(l), []*call{c}); err != nil {
+	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil}, l.key.id, h.gateOf(l), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil

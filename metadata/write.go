@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -32,9 +33,21 @@ RETURNING {row}`
 //
 // The lock is tried outside the subquery because a select list is evaluated
 // before FOR UPDATE has locked the row.
+//
+// A transaction of our own is ended by the server if the next statement does
+// not come within {1} (or within what the host allows, if that is less): a
+// process that is stopped or cut off must not keep the document for good. In
+// the host's own transaction {1} is NULL, and changes nothing (PostgreSQL
+// documentation, 20.11.1 Statement Behavior).
 const openSQL = `
 WITH doc AS MATERIALIZED (SELECT {row} FROM {table} AS t WHERE {match} FOR NO KEY UPDATE)
-SELECT doc.*, {gate} FROM doc`
+SELECT doc.*, {gate} AND ({1}::text IS NULL OR set_config('` + idleTimeout + `', (
+	SELECT CASE WHEN old = '0' OR old::interval > {1}::interval THEN {1} ELSE old END
+	FROM current_setting('` + idleTimeout + `') AS old
+), true) IS NOT NULL)
+FROM doc`
+
+const idleTimeout = "idle_in_transaction_session_timeout"
 
 const insertSQL = `
 INSERT INTO {table} ({id}, {column}{columns}) VALUES ($1::text::{idtype}, '{}'{values})
@@ -72,6 +85,7 @@ type session struct {
 	q     pgdb.Querier
 	last  func(ctx context.Context, dest []any, sql string, args ...any) error // the statement to commit with
 	bound func(context.Context) (context.Context, context.CancelFunc)          // the time of one statement
+	idle  any                                                                  // the time between two, as text; nil: as the host has it
 }
 
 // mergeOne sends a merge as one statement, and reports ErrNotFound where only
@@ -96,12 +110,19 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g ga
 			p.options.Logger.WarnContext(ctx, "metadata: rollback failed", "error", failed)
 		}
 	}()
-	return p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded}, id, g, calls)
+	return p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle()}, id, g, calls)
 }
 
 // bounded is the context of one statement, which nobody's cancellation ends.
 func (p *postgres) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), p.options.Timeout)
+}
+
+// idle is how long a transaction may wait for its next statement. It is less
+// than a statement may take, so that who waits for that transaction in the
+// server outlasts it.
+func (p *postgres) idle() string {
+	return strconv.FormatInt(max(p.options.Timeout/2, time.Millisecond).Milliseconds(), 10) + "ms"
 }
 
 // carryOut makes the changes of calls, in order, and stores what becomes of
@@ -143,17 +164,18 @@ func (p *postgres) open(ctx context.Context, s session, id string, g gate, creat
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var free bool
-	doc, err = p.read(ctx, s.q, g.open.statement, g.open.args, id, &free)
+	open := g.open(s.idle)
+	doc, err = p.read(ctx, s.q, open.statement, open.args, id, &free)
 	if errors.Is(err, ErrNotFound) && create && p.options.Table.Create {
 		inserted, failed := s.q.Exec(ctx, p.sql.insert.text, p.sql.insert.args(id)...)
 		if failed != nil {
 			return doc, false, failed
 		}
 		fresh = inserted > 0
-		doc, err = p.read(ctx, s.q, g.open.statement, g.open.args, id, &free)
+		doc, err = p.read(ctx, s.q, open.statement, open.args, id, &free)
 	}
 	if err == nil && !free {
-		err = g.closed
+		err = errTaken
 	}
 	return doc, fresh, err
 }

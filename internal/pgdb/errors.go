@@ -62,6 +62,11 @@ func Class(err error) string {
 	return code[:min(2, len(code))]
 }
 
+// idleInTransaction is the SQLSTATE of a session that the server ended while it
+// waited for a transaction's next statement (PostgreSQL documentation,
+// Appendix A).
+const idleInTransaction = "25P03"
+
 // Uncertain reports whether a statement that failed with err, and that could
 // have committed, may have done so all the same: the server was sent it and
 // did not say no.
@@ -71,7 +76,7 @@ func Uncertain(err error) bool {
 	case err == nil:
 		return false
 	case errors.As(err, &e):
-		return e.Fatal // it may have ended the session after the commit
+		return e.Fatal && e.Code != idleInTransaction // it may have ended the session after the commit
 	case errors.Is(err, ErrNoRows), errors.Is(err, pgx.ErrTxCommitRollback):
 		return false
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):

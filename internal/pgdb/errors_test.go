@@ -81,6 +81,7 @@ func TestUncertainTellsWhatMayHaveRun(t *testing.T) {
 		_, err = db.Exec(ctx, "select 1/0")
 		assert.False(t, pgdb.Uncertain(err), "%v", err)
 	})
+	assert.False(t, pgdb.Uncertain(&pgdb.Error{Code: "25P03", Fatal: true}), "the server was waiting for a statement")
 	assert.False(t, pgdb.Uncertain(nil))
 	assert.True(t, pgdb.Uncertain(errors.New("unknown")))
 }
