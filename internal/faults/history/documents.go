@@ -153,7 +153,8 @@ func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 	}
 	for i := range d.others { // those that later ones have covered up
 		u := &d.others[i]
-		if visible < gap && u.Outcome == Unknown && changed[u.Field] && !d.used[u.Field+u.id()] && before.possiblyBefore(*u) {
+		if visible < gap && u.Outcome == Unknown && changed[u.Field] && !d.used[u.Field+u.id()] &&
+			before.possiblyBefore(*u) && u.possiblyBefore(e) && (u.Field != Counter || between(from[Counter], string(u.Value), to[Counter])) {
 			d.used[u.Field+u.id()] = true
 			visible++
 		}
@@ -163,6 +164,14 @@ func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 		return false
 	}
 	return true
+}
+
+// between reports whether a count lies between two others. It only grows.
+func between(from, count, to string) bool {
+	a, _ := strconv.Atoi(from) // empty is zero
+	n, err := strconv.Atoi(count)
+	b, _ := strconv.Atoi(to)
+	return err == nil && a < n && n < b
 }
 
 // possiblyBefore reports whether e may have been made before the write w was.

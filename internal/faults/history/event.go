@@ -6,8 +6,11 @@ package history
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,6 +118,20 @@ func Write(w io.Writer) func(Event) {
 			panic(err) // the reader has gone: nobody wants to know any more
 		}
 	}
+}
+
+// Save writes events to a file, by the time of their calls.
+func Save(name string, events []Event) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(f)
+	write := Write(out)
+	for _, e := range slices.SortedFunc(slices.Values(events), func(a, b Event) int { return a.Call.Compare(b.Call) }) {
+		write(e)
+	}
+	return errors.Join(out.Flush(), f.Close())
 }
 
 // Read calls each for every event in r, until its end. An event that was cut

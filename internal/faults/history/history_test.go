@@ -86,6 +86,21 @@ func TestCheck(t *testing.T) {
 			events{as(history.Unknown, write(0, 1, "a", "1", 0, "")), write(2, 3, "a", "2", 2, `{"a":2}`), write(4, 5, "b", "1", 4, `{"a":1,"b":1}`)},
 			history.Final{4, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.LostWrite},
 		},
+		"two unknown counts, the lesser covered up": {
+			events{
+				update(0, 1, "1", 1, `{"count":1}`),
+				as(history.Unknown, update(2, 9, "4", 0, "")), as(history.Unknown, update(2, 9, "2", 0, "")),
+				update(3, 4, "3", 3, `{"count":3}`), write(5, 6, "b", "1", 5, `{"b":1,"count":4}`),
+			},
+			history.Final{5, json.RawMessage(`{"b":1,"count":4}`)}, nil,
+		},
+		"an unknown outcome of later, which cannot be what was covered up": {
+			events{
+				write(0, 1, "a", "1", 1, `{"a":1}`), write(2, 3, "a", "2", 3, `{"a":2}`),
+				as(history.Unknown, write(4, 5, "a", "3", 0, "")),
+			},
+			history.Final{3, json.RawMessage(`{"a":2}`)}, []string{history.Contiguity},
+		},
 		"a failure that was applied": {
 			events{as(history.Failed, write(0, 1, "a", "1", 0, "")), write(2, 3, "b", "1", 2, `{"a":1,"b":1}`)},
 			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.NotApplied},

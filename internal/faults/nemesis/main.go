@@ -34,9 +34,10 @@ func main() {
 	processes := flag.Int("processes", 4, "how many processes use lockstore")
 	workers := flag.Int("workers", 12, "goroutines of each")
 	only := flag.String("only", "", "a single kind of fault")
+	keep := flag.String("history", "", "a file for all that the processes saw, one event a line")
 	flag.Parse()
 	fmt.Fprintf(os.Stderr, "seed %d\n", *seed)
-	n := nemesis{seed: *seed, workers: *workers, seconds: *seconds, only: *only, started: map[string]int{}}
+	n := nemesis{seed: *seed, workers: *workers, seconds: *seconds, only: *only, keep: *keep, started: map[string]int{}}
 	r, err := n.run(context.Background(), *processes)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "nemesis:", err)

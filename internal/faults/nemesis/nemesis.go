@@ -34,6 +34,7 @@ type nemesis struct {
 	workers int
 	seconds int
 	only    string
+	keep    string // file for the history; empty: none
 	rand    *rand.Rand
 	server  *pgtest.Server
 	db      *pgtest.DB
@@ -105,6 +106,11 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	n.left(ctx)
 
 	events := n.log.Events()
+	if n.keep != "" {
+		if err := history.Save(n.keep, events); err != nil {
+			return r, err
+		}
+	}
 	final, err := n.final(ctx, store)
 	if err != nil {
 		return r, err
