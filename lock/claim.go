@@ -1,11 +1,9 @@
 package lock
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -17,10 +15,10 @@ type claim struct {
 	try   bool      // ends rather than waits for another holder
 	since time.Time // when its caller asked
 
-	tenure  *tenure       // that it is part of, once granted
-	decided chan struct{} // closed when it no longer waits
+	tenure *tenure       // that it is part of, once granted
+	signal chan struct{} // told when it no longer waits, and when its unlock is answered
 
-	// Settled when decided is closed.
+	// Settled when it no longer waits.
 	granted bool
 	session *session // that holds the key; nil in a Memory
 
@@ -29,10 +27,12 @@ type claim struct {
 	state    claimState
 	err      error // why it ended, unless by Unlock
 	entry    *entry
-	place    *list.Element // in entry.line, while waiting
-	slot     int           // in entry.holders, while holding
-	attempts int           // how often the server was asked for it
-	trouble  error         // why the server did not answer last time
+	prev     *claim // in entry.line, while waiting
+	next     *claim
+	slot     int   // in entry.holders, while holding
+	attempts int   // how often the server was asked for it
+	trouble  error // why the server did not answer last time
+	unlock   reply // of the server, where that was asked to unlock the key; else without done
 }
 
 type claimState uint8
@@ -43,8 +43,8 @@ const (
 	ended
 )
 
-func newClaim(key Key, m mode, try bool, t *tenure) *claim {
-	return &claim{key: key, mode: m, try: try, since: time.Now(), tenure: t, decided: make(chan struct{})}
+func newClaim(key Key, m mode, try bool, since time.Time, t *tenure) claim {
+	return claim{key: key, mode: m, try: try, since: since, tenure: t, signal: make(chan struct{}, 1)}
 }
 
 // become is the claim's next state, and why.
@@ -53,7 +53,7 @@ func (c *claim) become(s claimState, err error) {
 	c.state, c.err = s, err
 	if before == waiting {
 		c.granted = s == holding
-		close(c.decided)
+		c.signal <- struct{}{}
 	}
 }
 
@@ -80,7 +80,7 @@ func (c *claim) busy(cause error) error {
 // decided or ctx ends.
 func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
 	start := time.Now()
-	held, err := q.claim(ctx, key, m, try)
+	held, err := q.claim(ctx, key, m, try, start)
 	q.observe(ctx, start, err, key)
 	return held, err
 }
@@ -88,7 +88,7 @@ func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, 
 // acquireAll is LockAll.
 func (q *queue) acquireAll(ctx context.Context, keys []Key) (*Held, error) {
 	start := time.Now()
-	held, err := q.claimAll(ctx, keys)
+	held, err := q.claimAll(ctx, keys, start)
 	q.observe(ctx, start, err, keys...)
 	return held, err
 }
@@ -101,22 +101,23 @@ func (q *queue) observe(ctx context.Context, start time.Time, err error, keys ..
 	}
 }
 
-func (q *queue) claim(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
+func (q *queue) claim(ctx context.Context, key Key, m mode, try bool, since time.Time) (*Held, error) {
 	if err := admissible(ctx, key); err != nil {
 		return nil, err
 	}
 	t := &tenure{queue: q, values: ctx}
-	c := newClaim(key, m, try, t)
-	q.enter(c)
-	if err := q.await(ctx, c); err != nil {
+	t.one = newClaim(key, m, try, since, t)
+	t.claims = append(t.few[:0], &t.one)
+	q.enter(t.claims...)
+	if err := q.await(ctx, &t.one); err != nil {
 		return nil, err
 	}
-	return t.begin(m, c), nil
+	return t.begin(m), nil
 }
 
 // claimAll holds all of keys at once, if need be after some that it had have been
 // lost while it waited for others.
-func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
+func (q *queue) claimAll(ctx context.Context, keys []Key, since time.Time) (*Held, error) {
 	for _, key := range keys {
 		if err := key.Err(); err != nil {
 			return nil, err
@@ -126,36 +127,31 @@ func (q *queue) claimAll(ctx context.Context, keys []Key) (*Held, error) {
 	if err := admissible(ctx, keys...); err != nil {
 		return nil, err
 	}
-	for begun := time.Now(); ; {
-		t := &tenure{queue: q, values: ctx}
-		claims, err := q.claimInOrder(ctx, t, keys, begun)
-		if err != nil {
+	for {
+		t := &tenure{queue: q, values: ctx, claims: make([]*claim, len(keys))}
+		if err := q.claimInOrder(ctx, t, keys, since); err != nil {
 			return nil, err
 		}
-		if !q.anyOver(claims) {
-			return t.begin(alone, claims...), nil
+		q.mu.Lock()
+		whole := t.over() == nil
+		q.mu.Unlock()
+		if whole {
+			return t.begin(alone), nil
 		}
-		q.dismiss(claims)
+		q.dismiss(t.claims)
 	}
 }
 
-// anyOver reports whether one of claims, which were granted, holds no longer.
-func (q *queue) anyOver(claims []*claim) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return slices.ContainsFunc(claims, func(c *claim) bool { return c.state != holding })
-}
-
-// claimInOrder enters a claim for each of the sorted keys at once. Of those
+// claimInOrder enters the claims of t for the sorted keys all at once. Of those
 // granted it keeps the ones that lie before the first that is not, waits for that
 // one, and enters the rest again: so it waits for a key only while it holds
 // smaller ones, and two callers never wait for each other.
-func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, begun time.Time) (claims []*claim, err error) {
-	claims = make([]*claim, len(keys))
+func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, since time.Time) (err error) {
+	claims := t.claims
 	enter := func(from, to int, try bool) {
-		for i, key := range keys[from:to] {
-			claims[from+i] = newClaim(key, alone, try, t)
-			claims[from+i].since = begun
+		for i := from; i < to; i++ {
+			c := newClaim(keys[i], alone, try, since, t)
+			claims[i] = &c
 		}
 		q.enter(claims[from:to]...)
 	}
@@ -167,7 +163,7 @@ func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, begun t
 			}
 		}
 		if err == nil {
-			return claims, nil
+			return nil
 		}
 		q.dismiss(claims[n+1:])
 		if errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable) { // wait for it; if ctx has ended, that says so
@@ -176,16 +172,20 @@ func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, begun t
 		}
 		if err != nil {
 			q.dismiss(claims[:n])
-			return nil, err
+			return err
 		}
 	}
-	return claims, nil
+	return nil
 }
 
 // dismiss gives up claims whose caller no longer wants them.
 func (q *queue) dismiss(claims []*claim) {
 	for _, c := range claims {
 		q.withdraw(c, ErrReleased)
+		select {
+		case <-c.signal: // that it is decided, which nobody waits for
+		default:
+		}
 	}
 	_ = q.release(claims) // what could be said has been said to the holder of the rest
 }
@@ -207,9 +207,10 @@ func admissible(ctx context.Context, keys ...Key) error {
 // granted.
 func (q *queue) await(ctx context.Context, c *claim) error {
 	select {
-	case <-c.decided:
+	case <-c.signal:
 	case <-ctx.Done():
 		q.withdraw(c, causeOf(ctx))
+		<-c.signal
 	}
 	if c.granted {
 		return nil

@@ -230,22 +230,25 @@ func (p *Postgres) ask(e *entry) {
 }
 
 // release implements server.
-func (p *Postgres) release(e *entry) *reply {
+func (p *Postgres) release(e *entry, r *reply) {
+	unlock := op{code: opUnlock, key: e.key.id, reply: r}
 	if e.mode == shared {
-		return p.requestReply(e.session, op{code: opUnlockShared, key: e.key.id})
+		unlock.code = opUnlockShared
 	}
-	return p.requestReply(e.session, op{code: opUnlock, key: e.key.id})
+	p.requestReply(e.session, unlock)
 }
 
 // fence implements server.
-func (p *Postgres) fence(c *claim) *reply { return p.requestReply(c.session, op{code: opFence}) }
+func (p *Postgres) fence(c *claim) *reply {
+	r := newReply()
+	p.requestReply(c.session, op{code: opFence, reply: r})
+	return r
+}
 
-func (p *Postgres) requestReply(s *session, o op) *reply {
-	o.reply = newReply()
+func (p *Postgres) requestReply(s *session, o op) {
 	if !p.queue.request(s, o) {
 		o.reply.settle(0, ErrLost)
 	}
-	return o.reply
 }
 
 // answered implements owner.
@@ -266,8 +269,8 @@ func (p *Postgres) answered(s *session, batch []op) {
 		case opFence:
 			o.reply.settle(o.value, o.err)
 		case opUnlock, opUnlockShared:
-			if o.reply == nil {
-				continue // by recover, which does not know if there was a lock
+			if o.blind {
+				continue
 			}
 			if o.err == nil && o.value != 1 {
 				o.err = errors.New("the server did not know of the lock")
@@ -311,7 +314,7 @@ func (p *Postgres) settle(ops []op, why error) {
 		switch {
 		case o.entry != nil:
 			p.queue.answered(o.entry, false, nil, unavailable(why))
-		case o.reply != nil:
+		default:
 			o.reply.settle(0, lost(why))
 		}
 	}

@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,8 +67,8 @@ type server interface {
 	// ask requests the key for e. The answer comes by queue.answered, from
 	// within the call or later, exactly once.
 	ask(e *entry)
-	// release gives the key of e back. A nil reply means that it is done.
-	release(e *entry) *reply
+	// release gives the key of e back. The answer comes by r, if that is not nil.
+	release(e *entry, r *reply)
 	// fence requests a number for the tenure of c.
 	fence(c *claim) *reply
 }
@@ -95,8 +94,9 @@ type entry struct {
 	key     Key // as the first to come here named it
 	state   state
 	mode    mode      // asked for or held with
-	line    list.List // of *claim: those who wait, first come first
+	line    line      // those who wait
 	holders []*claim  // while held
+	one     [1]*claim // the memory of holders, most of the time
 	session *session  // that holds the key, while held; nil in a Memory
 	since   time.Time // when the server gave the key
 	turn    time.Time // when this process began to have it to itself
@@ -109,12 +109,7 @@ type entry struct {
 }
 
 // first is the waiter on whose behalf the server is asked.
-func (e *entry) first() *claim {
-	if front := e.line.Front(); front != nil {
-		return front.Value.(*claim)
-	}
-	return nil
-}
+func (e *entry) first() *claim { return e.line.first }
 
 // request asks something of a session. It reports false if that is dead.
 func (q *queue) request(s *session, ops ...op) bool {
@@ -157,6 +152,7 @@ func (q *queue) enterOne(c *claim) {
 		q.end(c, fmt.Errorf("%w: %d keys are held or wanted here", ErrTooMany, q.maxKeys))
 	case e == nil:
 		e = &entry{key: c.key, polls: backoff.Start(q.policy)}
+		e.holders = e.one[:0]
 		q.entries[e.key.id] = e
 		q.line(e, c)
 		q.ask(e)
@@ -175,12 +171,12 @@ func (q *queue) enterOne(c *claim) {
 // may wait for.
 func (q *queue) joins(e *entry, c *claim) bool {
 	return e.state == held && e.mode == shared && c.mode == shared &&
-		e.line.Len() == 0 && time.Since(e.turn) < q.budget
+		e.line.n == 0 && time.Since(e.turn) < q.budget
 }
 
 func (q *queue) line(e *entry, c *claim) {
 	c.entry = e
-	c.place = e.line.PushBack(c)
+	e.line.push(c)
 	q.waiting++
 }
 
@@ -202,7 +198,7 @@ func (q *queue) answered(e *entry, granted bool, s *session, err error) {
 		if e.turn.IsZero() {
 			e.turn = e.since
 		}
-		q.pass(e)
+		q.pass(e, nil)
 	case first == nil:
 		q.forget(e)
 	case err != nil && (first.try || !errors.Is(err, ErrUnavailable)):
@@ -225,7 +221,7 @@ func (q *queue) answered(e *entry, granted bool, s *session, err error) {
 
 // next asks for the waiter that has become the first, if there is one.
 func (q *queue) next(e *entry) {
-	if e.line.Len() == 0 {
+	if e.line.n == 0 {
 		q.forget(e)
 		return
 	}
@@ -265,21 +261,22 @@ func (q *queue) forget(e *entry) {
 }
 
 // pass gives a key that the process holds, and that has no holder here, to
-// whom it is due, or else to the server.
-func (q *queue) pass(e *entry) *reply {
+// whom it is due, or else to the server, which answers to r. It reports whether
+// it will.
+func (q *queue) pass(e *entry, r *reply) (released bool) {
 	first := e.first()
 	if first != nil && (e.mode == alone || first.mode == shared) {
 		q.admit(e)
-		return nil
+		return false
 	}
-	r := q.server.release(e)
+	q.server.release(e, r)
 	e.session = nil
 	if first == nil {
 		q.forget(e)
 	} else {
 		q.next(e)
 	}
-	return r
+	return true
 }
 
 // admit makes the first waiter a holder, and with a sharer all sharers that
@@ -300,14 +297,13 @@ func (q *queue) admit(e *entry) {
 }
 
 func (q *queue) leaveLine(c *claim) {
-	c.entry.line.Remove(c.place)
-	c.place = nil
+	c.entry.line.remove(c)
 	q.waiting--
 }
 
 // end ends a claim that holds nothing.
 func (q *queue) end(c *claim, err error) {
-	if c.place != nil {
+	if c.entry != nil {
 		q.leaveLine(c)
 	}
 	if errors.Is(err, ErrBusy) {
@@ -327,7 +323,7 @@ func (q *queue) withdraw(c *claim, why error) bool {
 	e, wasFirst := c.entry, c.entry.first() == c
 	q.end(c, c.busy(why))
 	switch {
-	case e.state == pausing && e.line.Len() == 0:
+	case e.state == pausing && e.line.n == 0:
 		q.forget(e)
 	case e.state == held && wasFirst && e.mode == shared:
 		q.admit(e) // sharers that stood behind it
@@ -336,17 +332,20 @@ func (q *queue) withdraw(c *claim, why error) bool {
 }
 
 // leave ends a tenure: the key passes to the next holder here, or is given
-// back to the server, whose reply is then on its way. The error says that the
-// tenure had ended before.
-func (q *queue) leave(c *claim) (*reply, error) {
+// back to the server, whose answer then comes by c.unlock. The error says that
+// the tenure had ended before.
+func (q *queue) leave(c *claim) error {
 	if c.state != holding {
-		return nil, c.err
+		return c.err
 	}
 	q.endTenure(c, nil)
-	if e := c.entry; len(e.holders) == 0 {
-		return q.vacated(e), nil
+	if len(c.entry.holders) == 0 {
+		c.unlock.done = c.signal
+		if !q.vacated(c.entry, &c.unlock) {
+			c.unlock.done = nil
+		}
 	}
-	return nil, nil
+	return nil
 }
 
 // endTenure makes a holder one no longer. One that did not unlock is told why,
@@ -364,18 +363,18 @@ func (q *queue) endTenure(c *claim, why error) {
 	c.become(ended, why)
 }
 
-// vacated gives on a key whose last holder here has left.
-func (q *queue) vacated(e *entry) *reply {
+// vacated gives on a key whose last holder here has left, as pass does.
+func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	over := time.Since(e.turn) >= q.budget
-	if e.line.Len() > 0 && !over && e.passed < maxPassed {
+	if e.line.n > 0 && !over && e.passed < maxPassed {
 		e.passed++
 		q.counts.HandedOn++
-		return q.pass(e)
+		return q.pass(e, r)
 	}
-	r := q.server.release(e)
+	q.server.release(e, r)
 	e.session = nil
 	switch {
-	case e.line.Len() == 0:
+	case e.line.n == 0:
 		q.forget(e)
 	case over:
 		// Who is parked at the server has the key by now. The pause is for
@@ -386,7 +385,7 @@ func (q *queue) vacated(e *entry) *reply {
 	default:
 		q.next(e)
 	}
-	return r
+	return true
 }
 
 // maxPassed is how often a key is handed on before it is offered to those who
@@ -396,7 +395,7 @@ const maxPassed = 256
 // evict ends every tenure of an entry, and gives the key on.
 func (q *queue) evict(e *entry, why error) {
 	q.counts.Evicted += int64(q.endAll(e, why))
-	q.vacated(e)
+	q.vacated(e, nil)
 }
 
 // endAll ends every tenure of an entry, and returns their number.

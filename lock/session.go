@@ -244,9 +244,9 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 	if failed < len(batch) {
 		switch batch[failed].code {
 		case opTry, opWait:
-			s.enqueue([]op{{code: opUnlock, key: batch[failed].key}})
+			s.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})
 		case opTryShared, opWaitShared:
-			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key}})
+			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key, blind: true}})
 		}
 		again = failed
 		if pgdb.Code(failure) != queryCanceled {

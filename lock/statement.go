@@ -68,9 +68,10 @@ const durableXact = "CASE WHEN pg_logical_emit_message(true, 'lockstore', '') IS
 // An op is one operation and, later, its answer.
 type op struct {
 	code  opcode
+	blind bool // an unlock of what may not be locked
 	key   int64
 	entry *entry // that tries or waits
-	reply *reply // to an unlock or a fence
+	reply *reply // to an unlock or a fence; nil: nobody waits for it
 	value int64
 	err   error
 }

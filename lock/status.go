@@ -113,7 +113,7 @@ func (q *queue) describe(s Status) Status {
 	if e == nil {
 		return s
 	}
-	s.Key, s.HoldersHere, s.WaitersHere = e.key, len(e.holders), e.line.Len()
+	s.Key, s.HoldersHere, s.WaitersHere = e.key, len(e.holders), e.line.n
 	for i, h := range s.Holders {
 		if e.session != nil && e.session.backend.is(h.Backend) {
 			s.Holders[i].InThisLocker, s.Holders[i].Since = true, e.since

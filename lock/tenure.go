@@ -13,10 +13,13 @@ type tenure struct {
 	queue   *queue
 	values  context.Context // given to Lock
 	claims  []*claim
-	one     [1]*claim // the memory of claims, most of the time
-	key     [1]Key    // and of the Held's keys
-	since   time.Time
+	since   time.Time       // where an observer wants to know it
 	dropped runtime.Cleanup // of a Held that nobody unlocked
+
+	// The memory of claims and of the Held's keys, where there is but one.
+	one claim
+	few [1]*claim
+	key [1]Key
 
 	// Guarded by queue.mu. The context is made when it is first asked for.
 	cancel context.CancelCauseFunc
@@ -28,11 +31,13 @@ type tenure struct {
 
 var _ Tenure = (*tenure)(nil)
 
-// begin makes a Held of claims that have been granted.
-func (t *tenure) begin(m mode, claims ...*claim) *Held {
-	t.claims, t.since = append(t.one[:0], claims...), time.Now()
+// begin makes a Held of the tenure, whose claims have been granted.
+func (t *tenure) begin(m mode) *Held {
+	if t.queue.observer != nil {
+		t.since = time.Now()
+	}
 	h := &Held{keys: t.key[:0], shared: m == shared, tenure: t}
-	for _, c := range claims {
+	for _, c := range t.claims {
 		h.keys = append(h.keys, c.key)
 	}
 	t.dropped = runtime.AddCleanup(h, (*tenure).drop, t)
@@ -83,20 +88,17 @@ func (t *tenure) drop() {
 
 // release ends the tenures of claims, and waits for the server to confirm it.
 func (q *queue) release(claims []*claim) error {
-	var replies []*reply
 	var failed error
 	q.mu.Lock()
 	for _, c := range claims {
-		r, err := q.leave(c)
-		if r != nil {
-			replies = append(replies, r)
-		}
-		failed = first(failed, err)
+		failed = first(failed, q.leave(c))
 	}
 	q.unlock()
-	for _, r := range replies {
-		_, err := r.wait(context.Background()) // which the session bounds
-		failed = first(failed, err)
+	for _, c := range claims {
+		if c.unlock.done != nil {
+			_, err := c.unlock.wait(context.Background()) // which the session bounds
+			failed = first(failed, err)
+		}
 	}
 	return failed
 }
