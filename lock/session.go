@@ -33,7 +33,6 @@ import (
 type session struct {
 	conn    net.Conn
 	wire    *pgproto3.Frontend
-	types   *pgtype.Map
 	backend Backend
 	silence time.Duration // of the server, that ends the session
 	owner   owner
@@ -50,7 +49,8 @@ type session struct {
 
 	writing sync.Mutex // taken before mu, for batches to be written as they were taken
 	keys    []int64
-	param   []byte
+	encode  pgtype.EncodePlan // of keys
+	bind    pgproto3.Bind     // whose parameter is keys, encoded
 }
 
 // An owner is told what becomes of its requests. It may make new ones, but
@@ -82,8 +82,10 @@ const (
 func newSession(conn net.Conn, backend Backend, silence time.Duration, o owner) *session {
 	s := &session{
 		conn: conn, backend: backend, silence: silence, owner: o,
-		wire: pgproto3.NewFrontend(conn, conn), types: pgtype.NewMap(),
-		heard: time.Now(),
+		wire:   pgproto3.NewFrontend(conn, conn),
+		encode: pgtype.NewMap().PlanEncode(pgtype.Int8ArrayOID, pgtype.BinaryFormatCode, []int64(nil)),
+		bind:   pgproto3.Bind{ParameterFormatCodes: binaryFormat, Parameters: make([][]byte, 1), ResultFormatCodes: binaryFormat},
+		heard:  time.Now(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,18 +157,13 @@ func (s *session) write(batch []op) {
 			s.keys = append(s.keys, batch[n].key)
 		}
 		batch = batch[n:]
-		param, err := s.types.Encode(pgtype.Int8ArrayOID, pgtype.BinaryFormatCode, s.keys, s.param[:0])
+		param, err := s.encode.Encode(s.keys, s.bind.Parameters[0][:0])
 		if err != nil {
 			s.end(err)
 			return
 		}
-		s.param = param
-		s.wire.SendBind(&pgproto3.Bind{
-			PreparedStatement:    statements[code].name,
-			ParameterFormatCodes: binaryFormat,
-			Parameters:           [][]byte{param},
-			ResultFormatCodes:    binaryFormat,
-		})
+		s.bind.PreparedStatement, s.bind.Parameters[0] = statements[code].name, param
+		s.wire.SendBind(&s.bind)
 		s.wire.SendExecute(&pgproto3.Execute{})
 	}
 	s.wire.SendSync(&pgproto3.Sync{})
