@@ -31,7 +31,7 @@ type engine interface {
 // A write is one caller's change of one document.
 type write struct {
 	change func(*draft) error // run for each attempt to commit it, but see once
-	patch  json.RawMessage    // the change, where it is nothing but a merge patch
+	patch  *patch             // the change, where it is nothing but a merge patch
 	size   int                // of what the caller supplied, in bytes
 
 	alone  bool // not in one commit with others
@@ -61,16 +61,23 @@ func (d *documents) Get(ctx context.Context, id string) (Document, error) {
 }
 
 // Merge implements [MetadataStore].
-func (d *documents) Merge(ctx context.Context, id string, patch json.RawMessage) (Document, error) {
-	p, err := d.parsePatch(patch)
+func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) (Document, error) {
+	p, err := d.parsePatch(text)
 	if err != nil {
 		return Document{}, named(id, err)
 	}
-	w := &write{change: func(dr *draft) error { return d.merge(dr, &p) }, size: len(patch), create: true}
+	w := &write{change: func(dr *draft) error { return d.merge(dr, &p) }, size: len(text), create: true}
 	if d.version == nil {
-		w.patch = patch
+		w.patch = &patch{text: text, flat: p.flat(), removes: p.removes()}
 	}
 	return d.write(ctx, id, w)
+}
+
+// A patch is a merge patch as the server is to apply it.
+type patch struct {
+	text    json.RawMessage
+	flat    bool // it sets whole members of the document, and nothing else
+	removes bool // it has a null, at any depth that counts
 }
 
 // Update implements [MetadataStore].

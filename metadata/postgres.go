@@ -84,9 +84,10 @@ type postgres struct {
 
 // statements are the SQL of one table.
 type statements struct {
-	get, getMany, findFirst, findAfter   statement
-	merge, mergeMany, createMany, insert statement
-	taking, under                        gates
+	get, getMany, findFirst, findAfter statement
+	merge, mergeFlat, insert           statement
+	mergeMany, createMany              statement
+	taking, under                      gates
 }
 
 func newStatements(t *Table) statements {
@@ -95,7 +96,8 @@ func newStatements(t *Table) statements {
 		getMany:    t.expand(getManySQL),
 		findFirst:  t.expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
 		findAfter:  t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
-		merge:      t.expand(mergeSQL),
+		merge:      t.expand(strings.ReplaceAll(mergeSQL, "{merged}", mergedSQL)),
+		mergeFlat:  t.expand(strings.ReplaceAll(mergeSQL, "{merged}", mergedFlatSQL)),
 		mergeMany:  t.expand(mergeManySQL),
 		createMany: t.expand(createManySQL),
 		insert:     t.expand(insertSQL),

@@ -57,6 +57,18 @@ func (v *value) equal(w *value) bool {
 		})
 }
 
+// flat reports whether every member of an object is a scalar other than null,
+// or an array: as a patch, it sets these members as they are.
+func (v *value) flat() bool {
+	return !slices.ContainsFunc(v.members, func(m member) bool { return m.value.kind == object || m.value.isNull() })
+}
+
+// removes reports whether a null in an object, or in an object in it, would
+// remove something.
+func (v *value) removes() bool {
+	return v.kind == object && slices.ContainsFunc(v.members, func(m member) bool { return m.value.isNull() || m.value.removes() })
+}
+
 // merge applies patch to v as RFC 7396, section 2, defines it, and reports
 // whether v is another value now. It does not change patch, nor any object in
 // it later on: v takes over scalars and arrays, and copies objects.
