@@ -135,8 +135,26 @@ func (s *Server) row(ctx context.Context, sql string, args []any, into ...any) e
 	return conn.QueryRow(ctx, sql, args...).Scan(into...)
 }
 
+// lasts waits for d, and returns at once with an error if the connection or the
+// context ends meanwhile.
+func lasts(ctx context.Context, conn *pgx.Conn, d time.Duration) error {
+	brief, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for {
+		_, err := conn.WaitForNotification(brief) // nobody notifies
+		if brief.Err() != nil && ctx.Err() == nil && !conn.IsClosed() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // keep holds a lease through crashes and restarts of a dedicated server, until
-// the context ends. (The shared server's leases are renewed by their next use.)
+// the context ends, and looks after the watchdog: one that was seen when the
+// lease began may have been about to end with what ended the lease before it.
+// (The shared server's leases are renewed by their next use.)
 func (s *Server) keep(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := s.dial(ctx)
@@ -145,7 +163,9 @@ func (s *Server) keep(ctx context.Context) {
 			continue
 		}
 		for err == nil {
-			_, err = conn.WaitForNotification(ctx) // nobody notifies: returns when the connection or the context ends
+			if err = lasts(ctx, conn, time.Second); err == nil {
+				err = s.watch(ctx, conn)
+			}
 		}
 		conn.Close(context.WithoutCancel(ctx))
 	}

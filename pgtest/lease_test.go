@@ -1,6 +1,7 @@
 package pgtest_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -64,6 +65,24 @@ func TestLeaseAndWatchdogComeBack(t *testing.T) {
 		"all backends terminated": func(t *testing.T, _ *pgtest.Server, conn *pgx.Conn) {
 			_, err := conn.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 			require.NoError(t, err)
+		},
+		"a watchdog ends that the new lease has seen": func(t *testing.T, s *pgtest.Server, conn *pgx.Conn) {
+			config := conn.Config().Copy()
+			config.RuntimeParams["application_name"] = "pgtest watchdog"
+			old, err := pgx.ConnectConfig(t.Context(), config)
+			require.NoError(t, err)
+			pid := old.PgConn().PID()
+			_, err = conn.Exec(t.Context(), "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid NOT IN (pg_backend_pid(), $1) AND backend_type = 'client backend'", pid)
+			require.NoError(t, err)
+			exists := func(where string) (found bool) {
+				require.NoError(t, conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE "+where+")").Scan(&found))
+				return found
+			}
+			require.Eventually(t, func() bool {
+				return exists("application_name LIKE 'pgtest lease %' AND state = 'idle' AND query LIKE '%pg_stat_activity%'")
+			}, 10*time.Second, time.Millisecond)
+			require.NoError(t, old.Close(t.Context()))
+			require.Eventually(t, func() bool { return !exists(fmt.Sprint("pid = ", pid)) }, 10*time.Second, time.Millisecond)
 		},
 		"backend killed": func(t *testing.T, _ *pgtest.Server, conn *pgx.Conn) {
 			backend, err := os.FindProcess(int(conn.PgConn().PID()))
