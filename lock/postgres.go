@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -36,85 +35,6 @@ type Postgres struct {
 }
 
 var _ AllLocker = (*Postgres)(nil)
-
-// PostgresOptions configure a [Postgres]. The zero value, and nil, mean the
-// defaults.
-type PostgresOptions struct {
-	// Backoff says when a key that another process holds is asked for again.
-	// When it gives up, so does Lock, with a [*BusyError] that matches
-	// [backoff.ErrExhausted]. Default: [backoff.Default].
-	Backoff backoff.Policy
-
-	// HandOff is how long a key is handed from holder to holder within this
-	// process before other processes get their turn. Default: 50 ms.
-	HandOff time.Duration
-
-	// Parking bounds the additional connections on which a key that another
-	// process keeps busy is waited for in the server's own queue, so that busy
-	// processes take turns. They are opened when needed, and closed after
-	// half a minute without use. Negative: none. Default: 2.
-	Parking int
-
-	// MaxKeys bounds the keys that are held or wanted here at a time, since a
-	// full lock table of the server (max_locks_per_transaction ×
-	// max_connections) fails every client. Beyond it, [ErrTooMany].
-	// Default: 1 000.
-	MaxKeys int
-
-	// Silence is how long the server may leave a ping unanswered before the
-	// connection, and with it every lock, counts as lost. The server is told
-	// to wait for twice as long before it gives the locks to others; over a
-	// unix socket it needs no such telling. Default: 5 s.
-	Silence time.Duration
-
-	// ConnectTimeout bounds each attempt to connect. Default: 10 s.
-	ConnectTimeout time.Duration
-
-	// SessionPooler accepts a connection pooler between this process and the
-	// server. It must be in session mode: in transaction mode locks are
-	// stranded on sessions that belong to others.
-	SessionPooler bool
-
-	// DescribeBusy has every [*BusyError] say who holds the key, for which the
-	// server is asked on a connection of the host's pool, for up to a second.
-	DescribeBusy bool
-
-	// Observer is told of every lock. Default: none.
-	Observer Observer
-
-	// Logger is told of lost and restored connections, and of locks that were
-	// dropped without Unlock. Default: silence.
-	Logger *slog.Logger
-}
-
-func (o *PostgresOptions) withDefaults() PostgresOptions {
-	var d PostgresOptions
-	if o != nil {
-		d = *o
-	}
-	if d.Backoff == nil {
-		d.Backoff = backoff.Default()
-	}
-	if d.HandOff <= 0 {
-		d.HandOff = 50 * time.Millisecond
-	}
-	if d.Parking == 0 {
-		d.Parking = 2
-	}
-	if d.MaxKeys <= 0 {
-		d.MaxKeys = 1000
-	}
-	if d.Silence <= 0 {
-		d.Silence = 5 * time.Second
-	}
-	if d.ConnectTimeout <= 0 {
-		d.ConnectTimeout = 10 * time.Second
-	}
-	if d.Logger == nil {
-		d.Logger = slog.New(slog.DiscardHandler)
-	}
-	return d
-}
 
 // NewPostgres connects to db's server as db itself does, and returns a Locker
 // to be closed by Close. A nil opts means the defaults.

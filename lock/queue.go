@@ -260,42 +260,6 @@ func (q *queue) forget(e *entry) {
 	delete(q.entries, e.key.id)
 }
 
-// pass gives a key that the process holds, and that has no holder here, to
-// whom it is due, or else to the server, which answers to r. It reports whether
-// it will.
-func (q *queue) pass(e *entry, r *reply) (released bool) {
-	first := e.first()
-	if first != nil && (e.mode == alone || first.mode == shared) {
-		q.admit(e)
-		return false
-	}
-	q.server.release(e, r)
-	e.session = nil
-	if first == nil {
-		q.forget(e)
-	} else {
-		q.next(e)
-	}
-	return true
-}
-
-// admit makes the first waiter a holder, and with a sharer all sharers that
-// follow it directly.
-func (q *queue) admit(e *entry) {
-	for first := e.first(); first != nil; first = e.first() {
-		if len(e.holders) > 0 && (first.mode == alone || e.holders[0].mode == alone) {
-			return
-		}
-		q.leaveLine(first)
-		first.slot, e.holders = len(e.holders), append(e.holders, first)
-		q.holding++
-		first.session = e.session
-		first.become(holding, nil)
-		q.counts.Acquired++
-		q.counts.WaitTime += time.Since(first.since)
-	}
-}
-
 func (q *queue) leaveLine(c *claim) {
 	c.entry.line.remove(c)
 	q.waiting--
@@ -331,82 +295,6 @@ func (q *queue) withdraw(c *claim, why error) bool {
 	return true
 }
 
-// leave ends a tenure: the key passes to the next holder here, or is given
-// back to the server, whose answer then comes by c.unlock. The error says that
-// the tenure had ended before.
-func (q *queue) leave(c *claim) error {
-	if c.state != holding {
-		return c.err
-	}
-	q.endTenure(c, nil)
-	if len(c.entry.holders) == 0 {
-		c.unlock.done = c.signal
-		if !q.vacated(c.entry, &c.unlock) {
-			c.unlock.done = nil
-		}
-	}
-	return nil
-}
-
-// endTenure makes a holder one no longer. One that did not unlock is told why,
-// before anybody else can get the key: this is the one foreign call that is made
-// with the mutex held, and contexts call nobody back.
-func (q *queue) endTenure(c *claim, why error) {
-	if why != nil && c.tenure.cancel != nil {
-		c.tenure.cancel(why)
-	}
-	e, last := c.entry, len(c.entry.holders)-1
-	e.holders[c.slot], e.holders[last].slot = e.holders[last], c.slot
-	e.holders[last] = nil
-	e.holders = e.holders[:last]
-	q.holding--
-	c.become(ended, why)
-}
-
-// vacated gives on a key whose last holder here has left, as pass does.
-func (q *queue) vacated(e *entry, r *reply) (released bool) {
-	over := time.Since(e.turn) >= q.budget
-	if e.line.n > 0 && !over && e.passed < maxPassed {
-		e.passed++
-		q.counts.HandedOn++
-		return q.pass(e, r)
-	}
-	q.server.release(e, r)
-	e.session = nil
-	switch {
-	case e.line.n == 0:
-		q.forget(e)
-	case over:
-		// Who is parked at the server has the key by now. The pause is for
-		// processes that only poll.
-		e.turn = time.Time{}
-		e.polls = backoff.Start(q.policy)
-		q.pause(e, q.budget/50)
-	default:
-		q.next(e)
-	}
-	return true
-}
-
-// maxPassed is how often a key is handed on before it is offered to those who
-// are parked at the server. It costs one round trip if there are none.
-const maxPassed = 256
-
-// evict ends every tenure of an entry, and gives the key on.
-func (q *queue) evict(e *entry, why error) {
-	q.counts.Evicted += int64(q.endAll(e, why))
-	q.vacated(e, nil)
-}
-
-// endAll ends every tenure of an entry, and returns their number.
-func (q *queue) endAll(e *entry, why error) int {
-	holders := slices.Clone(e.holders)
-	for _, c := range holders {
-		q.endTenure(c, why)
-	}
-	return len(holders)
-}
-
 // close ends every claim.
 func (q *queue) close() {
 	q.closed = true
@@ -417,18 +305,4 @@ func (q *queue) close() {
 		q.endAll(e, ErrClosed)
 		q.forget(e)
 	}
-}
-
-// lose ends every tenure that session held, and has their waiters ask again.
-// It returns the number of tenures.
-func (q *queue) lose(s *session, why error) (lost int) {
-	for _, e := range q.entries {
-		if e.state == held && e.session == s {
-			lost += q.endAll(e, why)
-			e.session, e.turn = nil, time.Time{}
-			q.next(e)
-		}
-	}
-	q.counts.Lost += int64(lost)
-	return lost
 }
