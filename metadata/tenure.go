@@ -77,9 +77,9 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // That is why such a write takes the key's guard (the same 64 bits as two
 // integers, another key to the server) before it looks, and to the end of its
 // transaction: package lock does not grant a key while somebody has its guard,
-// so that the next tenure begins after the last write of this one. While it
-// looks at the guard it shares it, for a moment, which this write waits for as
-// it does for a lock.
+// so that the next tenure begins after the last write of this one. A locker that
+// looks at the guard shares it for a moment, and this write asks for it again
+// then, as for a lock.
 // Somebody who takes the key with hand-written SQL is held up by the row only:
 // he writes after this write, but may have read before it.
 const (
