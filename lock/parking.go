@@ -19,6 +19,7 @@ import (
 //	idle    --park---------> waiting
 //	waiting --granted------> holding
 //	        --slice is over> waiting  or idle, if nobody waits here any more
+//	        --cancelled----> the same
 //	        --guarded------> idle     and the key is polled for
 //	holding --unlocked-----> idle
 //
@@ -61,7 +62,7 @@ func (p *Postgres) park(e *entry) bool {
 		p.parking.remove(s)
 		return false
 	}
-	e.turn = time.Time{}
+	e.turn, e.parked = time.Time{}, s
 	return true
 }
 
@@ -72,10 +73,18 @@ func (p *Postgres) waitOn(s *session, e *entry) bool {
 	return p.queue.request(s, op{code: opWait, key: e.key.id, entry: e})
 }
 
+// abandon implements server: it has a wait end at once that nobody waits for.
+// Should the cancellation come too late, it does no harm to the next.
+func (p *Postgres) abandon(e *entry) {
+	if e.parked != nil && p.session != nil {
+		p.queue.request(p.session, op{code: opCancel, key: int64(e.parked.backend.PID)})
+	}
+}
+
 // waited takes the answer to a wait. One slice follows another until the key
 // is granted; the policy is asked whenever its next poll would have been due.
 func (p *Postgres) waited(s *session, o op) {
-	if pgdb.Code(o.err) == lockNotAvailable {
+	if code := pgdb.Code(o.err); code == lockNotAvailable || code == queryCanceled {
 		o.err = nil
 		if p.waitsOn(o.entry) && p.waitOn(s, o.entry) {
 			return

@@ -67,6 +67,9 @@ type server interface {
 	// ask requests the key for e. The answer comes by queue.answered, from
 	// within the call or later, exactly once.
 	ask(e *entry)
+	// abandon says that nobody waits any more for what ask requested. The
+	// answer still comes.
+	abandon(e *entry)
 	// release gives the key of e back. The answer comes by r, if that is not nil.
 	release(e *entry, r *reply)
 	// fence requests a number for the tenure of c.
@@ -103,6 +106,7 @@ type entry struct {
 	passed  int       // how often it was handed on since it was given
 	rival   bool      // another process had it when the server was last asked
 	wanted  bool      // is in parking.wanted
+	parked  *session  // on which the server is asked, if it is a spare one
 	polls   backoff.Sequence
 	due     time.Time   // when polls has it ask again, while it waits at the server
 	timer   *time.Timer // while pausing
@@ -191,6 +195,7 @@ func (q *queue) ask(e *entry) {
 // answered takes the server's answer to ask: the key is now held by session,
 // or it is busy, or asking failed.
 func (q *queue) answered(e *entry, granted bool, s *session, err error) {
+	e.parked = nil
 	first := e.first()
 	switch {
 	case granted:
@@ -289,6 +294,8 @@ func (q *queue) withdraw(c *claim, why error) bool {
 	switch {
 	case e.state == pausing && e.line.n == 0:
 		q.forget(e)
+	case e.state == asking && e.line.n == 0:
+		q.server.abandon(e)
 	case e.state == held && wasFirst && e.mode == shared:
 		q.admit(e) // sharers that stood behind it
 	}

@@ -234,8 +234,9 @@ const queryCanceled = "57014"
 // recover deals with a batch of which the operation at failed has failed. Its
 // lock may have been taken all the same, so it is unlocked, whatever that
 // answers. Those behind it have not been tried, and go into a later batch; so
-// does the failed one if it was only cancelled, and so do fences, which were
-// rolled back. The rest has its answers.
+// does the failed one if it was only cancelled (unless it waits, which its owner
+// decides on), and so do fences, which were rolled back. The rest has its
+// answers.
 func (s *session) recover(batch []op, failed int, failure error) (answers []op) {
 	again := len(batch)
 	if failed < len(batch) {
@@ -246,7 +247,7 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key, blind: true}})
 		}
 		again = failed
-		if pgdb.Code(failure) != queryCanceled {
+		if code := batch[failed].code; pgdb.Code(failure) != queryCanceled || code == opWait || code == opWaitShared {
 			batch[failed].err = failure
 			again++
 		}

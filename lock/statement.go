@@ -14,6 +14,7 @@ const (
 	opTry
 	opTryShared
 	opEvicted // key is a token
+	opCancel  // key is the process id of a session that waits
 	opWait    // for up to the session's lock_timeout: on a spare session only
 	opWaitShared
 	opcodes // their number
@@ -25,8 +26,9 @@ const (
 // fails, those before it have their answers, and those behind it have not
 // been tried.
 //
-// PostgreSQL documentation, 9.28.10 Advisory Lock Functions, and 9.27.8
-// Transaction ID and Snapshot Information Functions.
+// PostgreSQL documentation, 9.28.10 Advisory Lock Functions, 9.28.2 Server
+// Signaling Functions, and 9.27.8 Transaction ID and Snapshot Information
+// Functions.
 var statements = [opcodes]struct{ name, sql string }{
 	opUnlock:       {"lockstore_unlock", "SELECT pg_advisory_unlock(key) FROM unnest($1::bigint[]) AS key"},
 	opUnlockShared: {"lockstore_unlock_shared", "SELECT pg_advisory_unlock_shared(key) FROM unnest($1::bigint[]) AS key"},
@@ -34,6 +36,7 @@ var statements = [opcodes]struct{ name, sql string }{
 	opTry:          {"lockstore_try", "SELECT " + tryGuarded + " FROM unnest($1::bigint[]) AS key"},
 	opTryShared:    {"lockstore_try_shared", "SELECT " + tryGuardedShared + " FROM unnest($1::bigint[]) AS key"},
 	opEvicted:      {"lockstore_evicted", "SELECT pg_notify('" + evictedChannel + "', token::text) FROM unnest($1::bigint[]) AS token"},
+	opCancel:       {"lockstore_cancel", "SELECT pg_cancel_backend(pid::int) FROM unnest($1::bigint[]) AS pid"},
 	opWait:         {"lockstore_wait", "SELECT " + waitGuarded + " FROM unnest($1::bigint[]) AS key"},
 	opWaitShared:   {"lockstore_wait_shared", "SELECT " + waitGuardedShared + " FROM unnest($1::bigint[]) AS key"},
 }
