@@ -162,3 +162,17 @@ func isClosedPool(err error) bool {
 type cleanRow struct{ row Row }
 
 func (r cleanRow) Scan(dest ...any) error { return Clean(r.row.Scan(dest...)) }
+
+// readRows is [Querier].Query once the rows are there.
+func readRows(rows interface {
+	Row
+	Next() bool
+	Err() error
+}, each func(Row) error) error {
+	for rows.Next() {
+		if err := each(cleanRow{rows}); err != nil {
+			return err
+		}
+	}
+	return Clean(rows.Err())
+}

@@ -33,12 +33,7 @@ func (q pgxQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 		return Clean(err)
 	}
 	defer rows.Close()
-	for rows.Next() {
-		if err := each(cleanRow{rows}); err != nil {
-			return err
-		}
-	}
-	return Clean(rows.Err())
+	return readRows(rows, each)
 }
 
 type pgxDB struct {

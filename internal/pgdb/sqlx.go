@@ -27,18 +27,13 @@ func (q sqlQuerier) QueryRow(ctx context.Context, dest []any, sql string, args .
 	return Clean(q.h.QueryRowxContext(ctx, sql, args...).Scan(dest...))
 }
 
-func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string, args ...any) (err error) {
+func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	rows, err := q.h.QueryxContext(ctx, sql, args...)
 	if err != nil {
 		return Clean(err)
 	}
 	defer rows.Close()
-	for rows.Next() {
-		if err := each(cleanRow{rows}); err != nil {
-			return err
-		}
-	}
-	return Clean(rows.Err())
+	return readRows(rows, each)
 }
 
 type sqlDB struct {
