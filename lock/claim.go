@@ -115,8 +115,8 @@ func (q *queue) claim(ctx context.Context, key Key, m mode, try bool, since time
 	return t.begin(m), nil
 }
 
-// claimAll holds all of keys at once, if need be after some that it had have been
-// lost while it waited for others.
+// claimAll claims all of keys. If one that it had is lost while it waits for
+// another, it begins again.
 func (q *queue) claimAll(ctx context.Context, keys []Key, since time.Time) (*Held, error) {
 	for _, key := range keys {
 		if err := key.Err(); err != nil {

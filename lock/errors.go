@@ -49,7 +49,7 @@ type BusyError struct {
 	Waited   time.Duration // from the call to its end
 	Attempts int           // how often the server was asked on this caller's behalf
 	Cause    error         // why the wait ended; nil where there was none
-	Status   *Status       // who holds the key, if [PostgresOptions] ask for it
+	Status   *Status       // who holds the key, where the options ask for it
 }
 
 func (e *BusyError) Error() string {

@@ -82,15 +82,20 @@ func (p *Postgres) TryRLock(ctx context.Context, key Key) (*Held, error) {
 
 func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
 	held, err := p.queue.acquire(ctx, key, m, try)
+	p.describe(ctx, err)
+	return held, err
+}
+
+// describe adds the holder to an error that says that a key is busy.
+func (p *Postgres) describe(ctx context.Context, err error) {
 	var busy *BusyError
 	if p.opts.DescribeBusy && errors.As(err, &busy) {
 		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		if status, err := p.Status(brief, key); err == nil {
+		if status, err := p.Status(brief, busy.Key); err == nil {
 			busy.Status = &status
 		}
 	}
-	return held, err
 }
 
 // LockAll takes several keys: all of them, or none. It waits like Lock, in
@@ -98,7 +103,9 @@ func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Hel
 // in LockAll. Keys given twice count once. Keys that are free take one round
 // trip together.
 func (p *Postgres) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
-	return p.queue.acquireAll(ctx, keys)
+	held, err := p.queue.acquireAll(ctx, keys)
+	p.describe(ctx, err)
+	return held, err
 }
 
 // Close ends the Locker: who waits gets [ErrClosed], and so does who calls it

@@ -102,6 +102,15 @@ func TestBusyTellsTheHolderWhereAskedFor(t *testing.T) {
 	require.Len(t, busy.Status.Holders, 1)
 	assert.Equal(t, backend.PID, busy.Status.Holders[0].PID)
 	assert.Equal(t, 1, busy.Attempts)
+
+	brief, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = locker.LockAll(brief, lock.Name("free"), lock.Name("k"))
+	require.ErrorAs(t, err, &busy)
+	require.NotNil(t, busy.Status)
+	assert.Equal(t, lock.Name("k"), busy.Status.Key)
+	require.Len(t, busy.Status.Holders, 1)
+	assert.Equal(t, backend.PID, busy.Status.Holders[0].PID)
 	assert.NoError(t, held.Unlock())
 }
 

@@ -157,11 +157,24 @@ func (d *documents) write(ctx context.Context, id string, w *write) (Document, e
 	start := time.Now()
 	doc, err := d.engine.write(ctx, canonical, w)
 	took := time.Since(start)
+	d.describe(ctx, err)
 	d.counts.wrote(w.size, took, err)
 	if d.options.Observer != nil {
 		d.options.Observer.Wrote(ctx, canonical, took, err)
 	}
 	return doc, named(id, err)
+}
+
+// describe adds the holder to an error that says that the lock is busy.
+func (d *documents) describe(ctx context.Context, err error) {
+	var busy *lock.BusyError
+	if d.options.DescribeBusy != nil && errors.As(err, &busy) {
+		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if status, err := d.options.DescribeBusy(brief, busy.Key); err == nil {
+			busy.Status = &status
+		}
+	}
 }
 
 // Stats returns the counts so far. It does not ask the server.

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -25,6 +26,11 @@ type Options struct {
 	// free again. nil: [backoff.Default]. Where it gives up, the writer fails
 	// with [lock.ErrBusy].
 	Backoff backoff.Policy
+
+	// DescribeBusy is asked who holds a document's lock when a write fails as it
+	// is busy, for up to a second, and the answer is in the [lock.BusyError]:
+	// the method Status of a [lock.Postgres], say. nil: nobody is asked.
+	DescribeBusy func(context.Context, lock.Key) (lock.Status, error)
 
 	// Timeout bounds each statement of a write once it has been sent: a
 	// caller whose context ends meanwhile still learns the outcome, at most so

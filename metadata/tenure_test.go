@@ -87,6 +87,24 @@ func TestWriterGivesUpWithItsPolicy(t *testing.T) {
 	})
 }
 
+func TestBusyTellsTheHolderWhereAskedFor(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		locker := newLocker(t, d)
+		store := d.migrated(t, &metadata.Options{DescribeBusy: locker.Status, Backoff: backoff.Limit(backoff.Constant{}, 1)})
+		held, err := locker.Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		backend, _ := held.Backend(held.Key())
+		_, err = store.Merge(t.Context(), "a", raw(`{"n":1}`))
+		var busy *lock.BusyError
+		require.ErrorAs(t, err, &busy)
+		require.NotNil(t, busy.Status)
+		require.Len(t, busy.Status.Holders, 1)
+		assert.Equal(t, backend.PID, busy.Status.Holders[0].PID)
+		assert.True(t, busy.Status.Holders[0].InThisLocker)
+		require.NoError(t, held.Unlock())
+	})
+}
+
 func TestHoldersOwnWritesGoThrough(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store, locker := d.migrated(t, nil), newLocker(t, d)
