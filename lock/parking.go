@@ -42,9 +42,12 @@ const parkingIdle = 30 * time.Second
 // (PostgreSQL documentation, Appendix A).
 const lockNotAvailable = "55P03"
 
-// park has a spare session wait for the key of e. It reports false if none is
+// park implements server: a spare session waits for the key of e, if one is
 // idle; there may be one when it is asked next.
 func (p *Postgres) park(e *entry) bool {
+	if !e.rival || e.first().try {
+		return false
+	}
 	if len(p.parking.idle) == 0 {
 		if !e.wanted {
 			e.wanted = true
@@ -90,7 +93,8 @@ func (p *Postgres) waited(s *session, o op) {
 			return
 		}
 		p.vacate(s)
-	} else if o.value != 1 { // it failed, or found the key guarded
+	} else if o.value != 1 { // it failed, or found the key guarded, which there is no queue for
+		o.entry.rival = false
 		p.vacate(s)
 	}
 	p.queue.answered(o.entry, o.value == 1, s, o.err)

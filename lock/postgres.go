@@ -142,7 +142,7 @@ func (p *Postgres) Close(ctx context.Context) error {
 // ask implements server: a try on the session, or when there is one. Where
 // another process had the key, it parks, if there is a place.
 func (p *Postgres) ask(e *entry) {
-	if e.rival && !e.first().try && p.park(e) {
+	if p.park(e) {
 		return
 	}
 	try := op{code: opTry, key: e.key.id, entry: e}

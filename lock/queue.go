@@ -25,7 +25,8 @@ import (
 //	absent  --lock-----------> asking
 //	asking  --yes------------> held      the first waiter holds, and sharers behind a sharer
 //	        --yes, none waits> absent    and the key is unlocked
-//	        --no-------------> pausing   or, the policy giving up, the first waiter leaves: asking
+//	        --no-------------> asking    parked, or the policy giving up, for the next waiter
+//	                           pausing   otherwise
 //	pausing --timer----------> asking
 //	        --last one leaves> absent
 //	held    --unlock---------> held      handed to the next, within the turn of this process
@@ -67,6 +68,9 @@ type server interface {
 	// ask requests the key for e. The answer comes by queue.answered, from
 	// within the call or later, exactly once.
 	ask(e *entry)
+	// park is ask for a key that another process has, where it can be waited
+	// for in the server.
+	park(e *entry) bool
 	// abandon says that nobody waits any more for what ask requested. The
 	// answer still comes.
 	abandon(e *entry)
@@ -218,6 +222,12 @@ func (q *queue) answered(e *entry, granted bool, s *session, err error) {
 		if !ok {
 			q.end(first, first.busy(backoff.ErrExhausted))
 			q.next(e)
+			return
+		}
+		e.mode = first.mode
+		if err == nil && q.server.park(e) {
+			first.attempts++
+			e.due = time.Now().Add(wait)
 			return
 		}
 		q.pause(e, wait)
