@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// A testCase is one question that is asked of several subjects in turn.
+type testCase struct {
+	name  string // family/what[/how many]; what -cases matches
+	asks  string // the question, in one sentence
+	floor string // the subject that is the least anybody could do; empty: there is none
+	by    figure // what the ratios compare
+
+	// prepare makes what all subjects of the case share, once, and undo
+	// removes it. Nil: there is nothing to make.
+	prepare func(ctx context.Context, in *arena, p pace) (undo func() error, err error)
+
+	subjects []subject
+}
+
+// A subject is one way to do what a case asks for.
+type subject struct {
+	name string
+	how  string // it is called, in a few words
+	run  runFunc
+}
+
+// runFunc does what the case asks for about as long as the pace says, and says
+// how that went. An error means that there is nothing to say: the subject could
+// not do it at all. It returns soon after ctx has ended.
+type runFunc func(ctx context.Context, in *arena, p pace) (*measurement, error)
+
+// A pace is how long a run lasts.
+type pace struct {
+	Warm  time.Duration // what is done first, and does not count
+	Count time.Duration // what counts
+	Quick bool          // -quick: large data sets are made smaller, too
+}
+
+// times makes the counted part of a run longer, for cases that need more of it.
+func (p pace) times(n int) pace {
+	p.Count *= time.Duration(n)
+	return p
+}
+
+// patience bounds how long what is under way may go on when the time is over.
+func (p pace) patience() time.Duration { return min(5*p.Count, 3*time.Second) }
+
+// A figure is what the ratios of a case compare. A ratio is always so many times
+// better: the rate over the floor's rate, or the floor's time over the time.
+type figure string
+
+const (
+	byRate   figure = "ops/s"
+	byMedian figure = "p50"
+)
+
+func (f figure) better(m, than *measurement) float64 {
+	if f == byMedian {
+		return quotient(float64(than.latency.at(50)), float64(m.latency.at(50)))
+	}
+	return quotient(m.rate(), than.rate())
+}
+
+func quotient(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"example.com/lockstore/metadata"
+)
+
+const (
+	fillSQL = `INSERT INTO ` + metadata.DefaultTable + ` (id, metadata)
+		SELECT 'user-' || n, $2::jsonb FROM generate_series(0, $1::int - 1) AS n`
+
+	// How many merges all versions know of, beyond the one that each document
+	// begins with.
+	versionsSQL = "SELECT coalesce(sum(version), 0)::bigint FROM " + metadata.DefaultTable
+)
+
+// fill leaves n documents of about so many bytes each in the table, and nothing
+// of what was there before.
+func (in *arena) fill(ctx context.Context, n, bytes int) error {
+	store, err := metadata.NewPostgres(in.monitor, nil)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.Migrate(ctx); err != nil {
+		return err
+	}
+	if _, err := in.monitor.Exec(ctx, "TRUNCATE "+metadata.DefaultTable); err != nil {
+		return err
+	}
+	if _, err := in.monitor.Exec(ctx, fillSQL, n, document(bytes)); err != nil {
+		return err
+	}
+	_, err = in.monitor.Exec(ctx, "VACUUM (ANALYZE) "+metadata.DefaultTable)
+	return err
+}
+
+func documentID(n int) string { return fmt.Sprint("user-", n) }
+
+// document is JSON of about so many bytes: text, numbers and an object.
+func document(bytes int) string {
+	var s strings.Builder
+	s.WriteString(`{"plan":"pro","seats":12,"address":{"city":"Lisbon","zip":"1000-001"}`)
+	for i := 0; s.Len() < bytes-30; i++ {
+		fmt.Fprintf(&s, `,"attribute%03d":"value number %d"`, i, i*7919)
+	}
+	return s.String() + "}"
+}
+
+// versions is the sum of all documents' versions.
+func (in *arena) versions(ctx context.Context) (n int64, err error) {
+	err = in.monitor.QueryRow(ctx, versionsSQL).Scan(&n)
+	return n, err
+}
+
+// missing counts the top-level keys that are not in the documents that
+// acknowledged them.
+func (in *arena) missing(ctx context.Context, acknowledged []proof) (n int64, err error) {
+	byID := map[string][]proof{}
+	for _, p := range acknowledged {
+		byID[p.ID] = append(byID[p.ID], p)
+	}
+	for id, proofs := range byID {
+		var text []byte
+		var version int64
+		if err := in.monitor.QueryRow(ctx, readSQL, id).Scan(&text, &version); err != nil {
+			return 0, err
+		}
+		var document map[string]json.RawMessage
+		if err := json.Unmarshal(text, &document); err != nil {
+			return 0, errors.New("a document is not JSON any more: " + err.Error())
+		}
+		for _, p := range proofs {
+			if _, there := document[p.Key]; !there {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+// A proof is a merge of a key that nobody else writes. Once acknowledged, it must
+// be in the document.
+type proof struct{ ID, Key string }

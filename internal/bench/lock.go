@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+// A locker is a subject of the lock cases, opened in one process.
+type locker interface {
+	// lock waits until the key of that number is the caller's alone, and returns
+	// how to give it back.
+	lock(ctx context.Context, key int) (unlock func() error, err error)
+	close() error
+}
+
+// A trier can also take a key at once or not at all.
+type trier interface {
+	locker
+	// try's error matches errBusy if somebody else has the key.
+	try(ctx context.Context, key int) (unlock func() error, err error)
+}
+
+var errBusy = errors.New("busy")
+
+// A lockKind is a subject of the lock cases as such, before it is opened.
+type lockKind struct {
+	name string
+	how  string
+	open func(ctx context.Context, in *arena, s lockSetup) (locker, error)
+}
+
+// A lockSetup is what an opened locker is to be ready for.
+type lockSetup struct {
+	Keys  int // held at a time
+	Conns int // that it may keep, if it needs one for each waiter or holder
+}
+
+// lockKinds is all of them. The order is that of the tables.
+var lockKinds = []lockKind{
+	lockstorePgx, lockstoreSQLX,
+	pooledTry, pooledWait, oneConnection, transactionLock, rowLock,
+	goPglock, cirelloPglock, gooseSession, gooseTable, redisLock,
+	article24, article25,
+}
+
+func lockKindNamed(name string) (lockKind, error) {
+	for _, k := range lockKinds {
+		if k.name == name {
+			return k, nil
+		}
+	}
+	return lockKind{}, errors.New("no such lock: " + name)
+}
+
+// keyID is the number of a key as the server gets it from subjects that do not
+// name their keys.
+func keyID(key int) int64 { return 1_000_003 * int64(key+1) }

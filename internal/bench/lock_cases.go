@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// distinctConns is what a subject may have that needs a connection for each
+// holder. More than this is slower on the machines that this was tried on.
+const distinctConns = 64
+
+func lockCases() []testCase {
+	cases := []testCase{{
+		name:  "lock/uncontended",
+		asks:  "one goroutine takes and gives back one free key",
+		floor: pooledTry.name, by: byMedian,
+		subjects: lockSubjects(lockLoad{Callers: 1, Keys: 1, Conns: 1}.run,
+			lockstorePgx, lockstoreSQLX, pooledTry, transactionLock, rowLock,
+			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25),
+	}}
+	for _, goroutines := range []int{16, 64, 256, 1024} {
+		cases = append(cases, testCase{
+			name:  fmt.Sprintf("lock/distinct/%d", goroutines),
+			asks:  fmt.Sprintf("%d goroutines each take and give back a key of their own; %d connections where one is needed for each", goroutines, distinctConns),
+			floor: pooledTry.name, by: byRate,
+			subjects: lockSubjects(lockLoad{Callers: goroutines, Keys: goroutines, Conns: distinctConns}.run,
+				lockstorePgx, lockstoreSQLX, pooledTry, rowLock, goPglock, cirelloPglock, gooseSession, redisLock),
+		})
+	}
+	return append(cases, hotCase("lock/hot/empty", 0), hotCase("lock/hot/1ms", time.Millisecond),
+		testCase{
+			name:  "lock/hot/4-processes",
+			asks:  "4 processes with 16 goroutines each want one key, and do nothing while they have it; the wait is measured",
+			floor: pooledWait.name, by: byRate,
+			subjects: lockSubjects(patient(lockLoad{Processes: 4, Callers: 16, Keys: 1, Conns: 16, Waits: true}.run),
+				lockstorePgx, pooledWait, transactionLock, rowLock, goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25),
+		},
+		testCase{
+			name:  "lock/held/10000",
+			asks:  "256 goroutines take 10 000 keys and keep them all",
+			floor: oneConnection.name, by: byRate,
+			subjects: lockSubjects(holdMany, lockstorePgx, oneConnection, pooledTry, goPglock, cirelloPglock, redisLock),
+		},
+		testCase{
+			name:  "lock/try-busy",
+			asks:  "one goroutine asks for a key that another session has, and is told so at once",
+			floor: pooledTry.name, by: byMedian,
+			subjects: lockSubjects(tryBusy, lockstorePgx, lockstoreSQLX, pooledTry, goPglock, cirelloPglock, redisLock),
+		},
+		testCase{
+			name:  "lock/wake",
+			asks:  "a process waits for a key; how long after another process gives it back does it have it?",
+			floor: pooledWait.name, by: byMedian,
+			subjects: lockSubjects(wake, lockstorePgx, pooledWait, transactionLock, rowLock,
+				goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25),
+		})
+}
+
+func hotCase(name string, section time.Duration) testCase {
+	asks := "32 goroutines want one key, and do nothing while they have it; the wait is measured"
+	if section > 0 {
+		asks = fmt.Sprintf("32 goroutines want one key, and keep it for %v each; the wait is measured", section)
+	}
+	return testCase{
+		name: name, asks: asks, floor: pooledWait.name, by: byRate,
+		subjects: lockSubjects(patient(lockLoad{Callers: 32, Keys: 1, Conns: 32, Section: section, Waits: true}.run),
+			lockstorePgx, lockstoreSQLX, pooledWait, transactionLock, rowLock,
+			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article24, article25),
+	}
+}
+
+// patient gives a run twice the time, for subjects that sleep long.
+func patient(of func(lockKind) runFunc) func(lockKind) runFunc {
+	return func(kind lockKind) runFunc {
+		run := of(kind)
+		return func(ctx context.Context, in *arena, p pace) (*measurement, error) { return run(ctx, in, p.times(2)) }
+	}
+}
+
+func lockSubjects(run func(lockKind) runFunc, kinds ...lockKind) []subject {
+	subjects := make([]subject, len(kinds))
+	for i, k := range kinds {
+		subjects[i] = subject{name: k.name, how: k.how, run: run(k)}
+	}
+	return subjects
+}
+
+// holdMany takes many keys, one after the other in each of 256 goroutines, and
+// then gives them all back.
+func holdMany(kind lockKind) runFunc {
+	const goroutines = 256
+	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+		keys := 10_000
+		if p.Quick {
+			keys = 2_000
+		}
+		// Whoever needs a connection for each holder has as many as the server gives.
+		opened, err := kind.open(ctx, in, lockSetup{Keys: keys, Conns: maxConnections - 50})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, opened.close()) }()
+		bounded, cancel := context.WithTimeout(ctx, p.Warm+3*p.Count)
+		defer cancel()
+		m = newMeasurement()
+		g, rec := newGuard(keys), newRecorder()
+		unlocks, failures := make([]func() error, keys), make([]error, keys)
+		before := heap()
+		connections := in.watch(ctx)
+		start := time.Now()
+		each := func(do func(goroutine, key int)) {
+			var group sync.WaitGroup
+			for n := range goroutines {
+				group.Go(func() {
+					for key := n; key < keys; key += goroutines {
+						do(n, key)
+					}
+				})
+			}
+			group.Wait()
+		}
+		each(func(n, key int) {
+			asked := time.Now()
+			if unlocks[key], failures[key] = opened.lock(bounded, key); failures[key] == nil {
+				g.enter(key)
+				rec.record(n, time.Since(asked))
+			}
+		})
+		m.Took = time.Since(start)
+		m.Conns = connections()
+		m.Extra["heap of each, B"] = max(0, heap()-before) / float64(keys)
+		m.Extra["until all are held, ms"] = m.Took.Seconds() * 1000
+		each(func(_, key int) {
+			if unlocks[key] == nil {
+				return
+			}
+			g.leave(key, 0)
+			failures[key] = unlocks[key]()
+		})
+		m.latency = rec.sum()
+		m.fail(failures...)
+		m.Ops = m.latency.TotalCount()
+		m.Violations = g.violations(m.Ops)
+		return m, in.noteLeftLocks(ctx, m)
+	}
+}
+
+func heap() float64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return float64(stats.HeapAlloc)
+}
+
+// tryBusy asks for a key that another locker of the same kind holds.
+func tryBusy(kind lockKind) runFunc {
+	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+		setup := lockSetup{Keys: 1, Conns: 1}
+		holder, err := kind.open(ctx, in, setup)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, holder.close()) }()
+		unlock, err := holder.lock(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, unlock()) }()
+		opened, err := kind.open(ctx, in, setup)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, opened.close()) }()
+		asker := opened.(trier)
+		connections := in.watch(ctx)
+		var granted int64
+		m = repeat(ctx, p, func() error {
+			unlock, err := asker.try(ctx, 0)
+			if err == nil {
+				granted++
+				return unlock()
+			}
+			if errors.Is(err, errBusy) {
+				return nil
+			}
+			return err
+		})
+		m.Conns, m.Violations = connections(), granted
+		return m, nil
+	}
+}

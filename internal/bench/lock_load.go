@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A lockLoad is what callers do to a locker, again and again: take a key, be
+// alone for a moment, give it back.
+type lockLoad struct {
+	Processes int           // 0: this one
+	Callers   int           // of each process
+	Keys      int           // caller n takes key n modulo Keys
+	Section   time.Duration // slept while holding the key
+	Conns     int           // see lockSetup
+
+	// Waits says that callers wait for each other: what is measured is then the
+	// time from asking to holding, and not that of the whole cycle.
+	Waits bool
+}
+
+func (l lockLoad) setup() lockSetup { return lockSetup{Keys: l.Keys, Conns: l.Conns} }
+
+// run is the run of a subject under this load.
+func (l lockLoad) run(kind lockKind) runFunc {
+	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+		if l.Processes > 0 {
+			return l.runProcesses(ctx, in, kind, p)
+		}
+		opened, err := kind.open(ctx, in, l.setup())
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, opened.close()) }()
+		g := newGuard(l.Keys)
+		connections := in.watch(ctx)
+		m, grants := l.drive(ctx, opened, g, p)
+		m.Conns = connections()
+		m.Violations = g.violations(grants)
+		return m, in.noteLeftLocks(ctx, m)
+	}
+}
+
+// runProcesses is run with each process opening the locker for itself.
+func (l lockLoad) runProcesses(ctx context.Context, in *arena, kind lockKind, p pace) (m *measurement, err error) {
+	g, file, err := createGuard(l.Keys)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, g.close()) }()
+	crew, err := hire(ctx, l.Processes, job{Arena: in, Role: "lock", Subject: kind.name, Lock: l, Guard: file, Pace: p})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, crew.dismiss()) }()
+	connections := in.watch(ctx)
+	reports, err := work[lockReport](crew)
+	conns := connections()
+	if err != nil {
+		return nil, err
+	}
+	m = newMeasurement()
+	var grants int64
+	least := 1.0
+	for _, r := range reports {
+		m.add(r.Measurement)
+		grants += r.Grants
+	}
+	for _, r := range reports {
+		least = min(least, quotient(float64(r.Measurement.Ops), float64(m.Ops)))
+	}
+	m.Conns = conns
+	m.Violations = g.violations(grants)
+	m.Extra["least share of a process, %"] = 100 * least
+	l.describeWaits(m)
+	return m, in.noteLeftLocks(ctx, m)
+}
+
+// A lockReport is what a process of a lock case tells at its end.
+type lockReport struct {
+	Measurement *measurement
+	Grants      int64
+}
+
+// lockRole is the part of a process in a lock case.
+func lockRole(ctx context.Context, j job, boss *wire) (err error) {
+	kind, err := lockKindNamed(j.Subject)
+	if err != nil {
+		return err
+	}
+	g, err := openGuard(j.Guard, j.Lock.Keys)
+	if err != nil {
+		return err
+	}
+	opened, err := kind.open(ctx, j.Arena, j.Lock.setup())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, opened.close()) }()
+	if err := boss.ready(); err != nil {
+		return err
+	}
+	m, grants := j.Lock.drive(ctx, opened, g, j.Pace)
+	return boss.report(lockReport{m, grants})
+}
+
+// drive lets the callers go until the pace is over, and returns with what they
+// measured how often a key was granted, warming up included.
+func (l lockLoad) drive(ctx context.Context, lk locker, g *guard, p pace) (m *measurement, grants int64) {
+	var (
+		begin = time.Now()
+		from  = begin.Add(p.Warm)
+		until = from.Add(p.Count)
+		rec   = newRecorder()
+		mu    sync.Mutex // guards m and what follows
+		slept time.Duration
+		group sync.WaitGroup
+	)
+	m = newMeasurement()
+	m.Took = p.Count
+	if l.Waits {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	caller := func(n int) {
+		key := n % l.Keys
+		var own measurement
+		var ownSlept time.Duration
+		var ownGrants int64
+		fail := func(at time.Time, err error) {
+			if at.After(from) && at.Before(until) {
+				own.Errors++
+				own.Error = err.Error()
+			}
+			time.Sleep(time.Millisecond) // a subject that always fails does not keep the others from working
+		}
+		for asked := time.Now(); asked.Before(until) && ctx.Err() == nil; asked = time.Now() {
+			unlock, err := lk.lock(ctx, key)
+			granted := time.Now()
+			if err != nil {
+				if ctx.Err() != nil { // the run is over
+					own.Cut = granted.Sub(asked)
+					break
+				}
+				fail(granted, err)
+				continue
+			}
+			ownGrants++
+			seen := g.enter(key)
+			if l.Section > 0 {
+				time.Sleep(l.Section)
+			}
+			g.leave(key, seen)
+			left := time.Now()
+			err = unlock()
+			done := time.Now()
+			if err != nil {
+				fail(done, err)
+				continue
+			}
+			if granted.Before(from) || done.After(until) {
+				continue
+			}
+			own.Ops++
+			ownSlept += left.Sub(granted)
+			if l.Waits {
+				rec.record(n, granted.Sub(asked))
+			} else {
+				rec.record(n, done.Sub(asked))
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		own.latency = m.latency // which is filled below
+		m.Ops += own.Ops
+		m.Errors += own.Errors
+		if m.Error == "" {
+			m.Error = own.Error
+		}
+		m.Cut = max(m.Cut, own.Cut)
+		slept += ownSlept
+		grants += ownGrants
+	}
+	for n := range l.Callers {
+		group.Go(func() { caller(n) })
+	}
+	group.Wait()
+	m.latency = rec.sum()
+	if l.Section > 0 && l.Keys == 1 {
+		m.Extra["of the ideal, %"] = 100 * quotient(slept.Seconds(), p.Count.Seconds())
+	}
+	l.describeWaits(m)
+	return m, grants
+}
+
+// describeWaits says how fair the waits for one key were.
+func (l lockLoad) describeWaits(m *measurement) {
+	if l.Waits && m.Ops > 0 {
+		m.Extra["longest wait / mean"] = quotient(float64(m.longest()), float64(m.latency.mean()))
+	}
+}
+
+// noteLeftLocks says which locks are left when all are given back. The subject is
+// not closed yet: with its connections they would go as well.
+func (in *arena) noteLeftLocks(ctx context.Context, m *measurement) error {
+	n, err := in.leftLocks(ctx)
+	if err == nil && n > 0 {
+		m.note(fmt.Sprintf("%d locks left behind", n))
+		m.Extra["locks left behind"] = float64(n)
+	}
+	return err
+}

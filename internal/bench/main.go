@@ -1,0 +1,188 @@
+// Bench asks lockstore and what one would use instead the same questions, side by
+// side, in one run, and looks after each whether the answers were right.
+//
+//	go -C internal/bench run .
+//	go -C internal/bench run . -quick
+//	go -C internal/bench run . -cases 'lock/hot|merge/one' -rounds 5
+//	go -C internal/bench run . -json -svg ../../docs >bench.json
+//
+// It starts its own PostgreSQL and Redis. Every case runs each of its subjects in
+// turn, several rounds long. The tables, or with -json one array of their rows, go
+// to stdout, progress to stderr.
+//
+// README.md says what each case asks and how each subject is called.
+//
+// It exits with 1 if lockstore lost, overlapped or failed, or if the program could
+// not run; with 2 if it was called wrongly.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program as usual
+	if isWorker() {
+		if err := serve(ctx, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: worker:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// A plan is what the command line asks for.
+type plan struct {
+	cases  []testCase
+	rounds int
+	pace   pace
+	json   bool
+	list   bool
+	svg    string // directory
+}
+
+// run is the program, from its arguments to its exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	p, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "bench: %v\nTry: go -C internal/bench run . -help\n", err)
+		return 2
+	}
+	if p.list {
+		for _, c := range p.cases {
+			fmt.Fprintf(stdout, "%-34s %s\n", c.name, c.asks)
+		}
+		return 0
+	}
+	if err := p.run(ctx, stdout, stderr); err != nil {
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func parse(args []string, stderr io.Writer) (*plan, error) {
+	p := &plan{}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // errors are reported once, by run
+	flags.BoolVar(&p.json, "json", false, "print a JSON array instead of tables")
+	flags.BoolVar(&p.list, "list", false, "print the cases, and run nothing")
+	flags.StringVar(&p.svg, "svg", "", "also draw the pictures into this `directory`")
+	flags.BoolVar(&p.pace.Quick, "quick", false, "one short round of each: a look, not a measurement")
+	flags.IntVar(&p.rounds, "rounds", 0, "how many rounds; 0 means 3, or 1 with -quick")
+	chosen := flags.String("cases", "", "only cases whose names match this `regexp`")
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "Usage: bench [flags]")
+		flags.SetOutput(stderr)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: everything is a flag", flags.Arg(0))
+	}
+	pattern, err := regexp.Compile(*chosen)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range suite() {
+		if pattern.MatchString(c.name) {
+			p.cases = append(p.cases, c)
+		}
+	}
+	if len(p.cases) == 0 {
+		return nil, fmt.Errorf("no case matches %q: see -list", *chosen)
+	}
+	if p.rounds < 0 {
+		return nil, fmt.Errorf("-rounds %d: choose 1 or more", p.rounds)
+	}
+	p.pace.Warm, p.pace.Count = 200*time.Millisecond, 600*time.Millisecond
+	if p.pace.Quick {
+		p.pace.Warm, p.pace.Count = 20*time.Millisecond, 60*time.Millisecond
+	}
+	if p.rounds == 0 {
+		p.rounds = 3
+		if p.pace.Quick {
+			p.rounds = 1
+		}
+	}
+	return p, nil
+}
+
+// suite is every case there is, in the order in which they run.
+func suite() []testCase {
+	var all []testCase
+	for _, family := range [][]testCase{lockCases(), mergeCases()} {
+		all = append(all, family...)
+	}
+	return all
+}
+
+// run runs the cases and shows what came of them.
+func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+	in, err := openArena(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.close()) }()
+	start := time.Now()
+	m := thisMachine(in)
+	if !p.json {
+		fmt.Fprintln(stdout, m)
+	}
+	all := []row{}
+	for i, c := range p.cases {
+		progress := func(what string) {
+			fmt.Fprintf(stderr, "%6.1f s  %2d/%d  %-30s %s\n", time.Since(start).Seconds(), i+1, len(p.cases), c.name, what)
+		}
+		r, err := c.run(ctx, in, p.pace, p.rounds, progress)
+		if err != nil {
+			return err
+		}
+		rows := r.summarize()
+		all = append(all, rows...)
+		if !p.json {
+			if err := printTable(stdout, c, rows); err != nil {
+				return err
+			}
+		}
+	}
+	if p.json {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(all)
+	}
+	return errors.Join(err, broken(all))
+}
+
+// broken returns an error if lockstore did not do what it promises.
+func broken(rows []row) error {
+	var errs []error
+	for _, r := range rows {
+		switch {
+		case !isOurs(r.Subject):
+		case r.Failed != "":
+			errs = append(errs, fmt.Errorf("%s: %s failed: %s", r.Case, r.Subject, r.Failed))
+		case r.Violations > 0 || r.Errors > 0:
+			errs = append(errs, fmt.Errorf("%s: %s: %d lost or overlapping, %d errors: this is a bug in lockstore, please report it with this output",
+				r.Case, r.Subject, r.Violations, r.Errors))
+		}
+	}
+	return errors.Join(errs...)
+}

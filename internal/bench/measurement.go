@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// A measurement is how one run of one subject went.
+type measurement struct {
+	Ops     int64         // done within the counted time
+	Took    time.Duration // the counted time, as it was
+	latency *latencies    // of each operation
+	Cut     time.Duration // the longest wait that the end of the run cut short
+
+	Errors     int64  // operations that failed
+	Error      string // the first of these
+	Violations int64  // what was acknowledged and is lost, or overlapped
+	Conns      int    // connections to the server while it ran, at most
+
+	Extra map[string]float64 // further figures of the case, by name with unit
+	Notes []string
+}
+
+func newMeasurement() *measurement {
+	return &measurement{latency: newLatencies(), Extra: map[string]float64{}}
+}
+
+// rate is the operations per second.
+func (m *measurement) rate() float64 { return quotient(float64(m.Ops), m.Took.Seconds()) }
+
+// longest is the longest operation, or the wait for one that never came.
+func (m *measurement) longest() time.Duration { return max(m.latency.max(), m.Cut) }
+
+// add makes m the measurement of what both have measured at the same time.
+func (m *measurement) add(other *measurement) {
+	m.Ops += other.Ops
+	m.Took = max(m.Took, other.Took)
+	m.latency.merge(other.latency)
+	m.Cut = max(m.Cut, other.Cut)
+	m.Errors += other.Errors
+	if m.Error == "" {
+		m.Error = other.Error
+	}
+	m.Violations += other.Violations
+	m.Notes = append(m.Notes, other.Notes...)
+}
+
+func (m *measurement) note(text string) { m.Notes = append(m.Notes, text) }
+
+// latencies is a histogram of durations, for one goroutine.
+type latencies struct{ *hdrhistogram.Histogram }
+
+// Durations from 10 ns to 2 minutes, exact to three digits.
+func newLatencies() *latencies {
+	return &latencies{hdrhistogram.New(10, (2 * time.Minute).Nanoseconds(), 3)}
+}
+
+func (l *latencies) record(d time.Duration) {
+	l.RecordValue(min(d.Nanoseconds(), l.HighestTrackableValue()))
+}
+
+// recordEach records n operations that took d together.
+func (l *latencies) recordEach(d time.Duration, n int64) {
+	l.RecordValues(min(d.Nanoseconds()/n, l.HighestTrackableValue()), n)
+}
+
+func (l *latencies) at(percent float64) time.Duration {
+	return time.Duration(l.ValueAtPercentile(percent))
+}
+
+func (l *latencies) max() time.Duration { return time.Duration(l.Max()) }
+
+func (l *latencies) mean() time.Duration { return time.Duration(l.Mean()) }
+
+func (l *latencies) merge(other *latencies) { l.Merge(other.Histogram) }
+
+// A recorder collects the durations of many goroutines, who share its few
+// histograms so that a thousand of them cost no memory to speak of.
+type recorder [8]struct {
+	sync.Mutex
+	*latencies
+}
+
+func newRecorder() *recorder {
+	var r recorder
+	for i := range r {
+		r[i].latencies = newLatencies()
+	}
+	return &r
+}
+
+// record is for the goroutine of that number.
+func (r *recorder) record(goroutine int, d time.Duration) {
+	part := &r[goroutine%len(r)]
+	part.Lock()
+	part.latencies.record(d)
+	part.Unlock()
+}
+
+// sum is called when nobody records any more.
+func (r *recorder) sum() *latencies {
+	all := newLatencies()
+	for i := range r {
+		all.merge(r[i].latencies)
+	}
+	return all
+}
+
+// wireMeasurement is a measurement on its way from one process to another.
+type wireMeasurement struct {
+	plain
+	Histogram []byte
+}
+
+type plain measurement
+
+func (m *measurement) MarshalJSON() ([]byte, error) {
+	histogram, err := m.latency.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(wireMeasurement{plain(*m), histogram})
+}
+
+func (m *measurement) UnmarshalJSON(text []byte) error {
+	var wire wireMeasurement
+	if err := json.Unmarshal(text, &wire); err != nil {
+		return err
+	}
+	*m = measurement(wire.plain)
+	histogram, err := hdrhistogram.Decode(wire.Histogram)
+	m.latency = &latencies{histogram}
+	return err
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+)
+
+// A merger is a subject of the merge cases, opened in one process.
+type merger interface {
+	// merge changes the document of that id as patch says, whose values are flat.
+	// Nil acknowledges it.
+	merge(ctx context.Context, id string, patch json.RawMessage) error
+	close() error
+}
+
+// A mergeKind is a subject of the merge cases as such, before it is opened. All of
+// them write the same table, which is a store's default one.
+type mergeKind struct {
+	name string
+	how  string
+
+	// counts says that the document's version grows by one with each merge, from
+	// what was read before it; so that a lost merge is a missing version.
+	counts bool
+
+	open func(ctx context.Context, in *arena, conns int) (merger, error)
+}
+
+// mergeKinds is all of them, in the order of the tables.
+var mergeKinds = []mergeKind{
+	storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge24, articleMerge25,
+}
+
+func mergeKindNamed(name string) (mergeKind, error) {
+	for _, k := range mergeKinds {
+		if k.name == name {
+			return k, nil
+		}
+	}
+	return mergeKind{}, errors.New("no such merge: " + name)
+}

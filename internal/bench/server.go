@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+
+	"example.com/lockstore/pgtest"
+)
+
+// maxConnections is the server's: every subject gets the connections it wants.
+const maxConnections = 400
+
+// An arena is where the runs take place. Its exported part is what another
+// process needs to take part.
+type arena struct {
+	DSN   string // of a database that is ours alone
+	Redis string // address of the Redis server
+
+	Database string // "PostgreSQL 15.4"
+
+	monitor *pgxpool.Pool // two connections to look on with
+	redis   *redisServer
+	undo    []func() error
+}
+
+// openArena starts the servers. Commits are as durable as PostgreSQL's own
+// defaults make them.
+func openArena(ctx context.Context) (in *arena, err error) {
+	in = &arena{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.close())
+		}
+	}()
+	server, err := pgtest.Start(ctx, pgtest.Durable(), pgtest.Setting("max_connections", fmt.Sprint(maxConnections)))
+	if err != nil {
+		return in, err
+	}
+	in.undo = append(in.undo, server.Close)
+	db, err := server.New(ctx)
+	if err != nil {
+		return in, err
+	}
+	in.DSN = db.URL()
+	config, err := pgxpool.ParseConfig(in.DSN)
+	if err != nil {
+		return in, err
+	}
+	config.MaxConns = 2
+	config.ConnConfig.RuntimeParams["application_name"] = "monitor"
+	in.monitor, err = pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return in, err
+	}
+	in.undo = append(in.undo, func() error { in.monitor.Close(); return nil })
+	if err := in.monitor.QueryRow(ctx, "SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)").Scan(&in.Database); err != nil {
+		return in, err
+	}
+	in.redis, err = startRedis(ctx)
+	if err != nil {
+		return in, err
+	}
+	in.undo = append(in.undo, in.redis.stop)
+	in.Redis = in.redis.address
+	return in, nil
+}
+
+// close ends the servers, the last first.
+func (in *arena) close() error {
+	var errs []error
+	for len(in.undo) > 0 {
+		last := len(in.undo) - 1
+		errs = append(errs, in.undo[last]())
+		in.undo = in.undo[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// pool opens a pgx pool of at most conns connections, as a host has it.
+func (in *arena) pool(ctx context.Context, conns int) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(in.DSN)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = int32(conns)
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// sql opens a database/sql handle of at most conns connections on pgx's driver,
+// which keeps them while they are idle.
+func (in *arena) sql(conns int) (*sql.DB, error) {
+	config, err := pgx.ParseConfig(in.DSN)
+	if err != nil {
+		return nil, err
+	}
+	db := stdlib.OpenDB(*config)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+func (in *arena) sqlx(conns int) (*sqlx.DB, error) {
+	db, err := in.sql(conns)
+	if err != nil {
+		return nil, err
+	}
+	return sqlx.NewDb(db, "pgx"), nil
+}
+
+const (
+	// The monitor's own sessions do not count.
+	connectionsSQL = `SELECT count(*) FROM pg_stat_activity
+		WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'monitor'`
+
+	// What is left of an abandoned run, which may wait for ever.
+	terminateSQL = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+		WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'monitor'`
+
+	// Advisory locks that outlive their holders. The second key space (objsubid 2)
+	// and the database are not told apart: whatever is left is too much.
+	leftLocksSQL = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+)
+
+// watch counts the connections to the servers from now on, until stop, which
+// returns the most there were at a time.
+func (in *arena) watch(ctx context.Context) (stop func() int) {
+	done, most := make(chan struct{}), make(chan int, 1)
+	go func() {
+		top := 0
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for running := true; running; {
+			select {
+			case <-tick.C:
+			case <-done:
+				running = false
+			}
+			top = max(top, in.connections(ctx))
+		}
+		most <- top
+	}()
+	return func() int {
+		close(done)
+		return <-most
+	}
+}
+
+// connections is how many there are to PostgreSQL and Redis, but for our own; 0 if
+// that cannot be told.
+func (in *arena) connections(ctx context.Context) (n int) {
+	in.monitor.QueryRow(ctx, connectionsSQL).Scan(&n)
+	return n + in.redis.connections(ctx)
+}
+
+// settle ends every session that is not the monitor's, and waits until none is
+// left, so that no run pays for another.
+func (in *arena) settle(ctx context.Context) error {
+	for {
+		var n int
+		if err := in.monitor.QueryRow(ctx, terminateSQL).Scan(&n); err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func (in *arena) leftLocks(ctx context.Context) (n int64, err error) {
+	err = in.monitor.QueryRow(ctx, leftLocksSQL).Scan(&n)
+	return n, err
+}
