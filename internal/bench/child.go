@@ -31,13 +31,16 @@ type job struct {
 	Lock  lockLoad
 	Guard string // the guard's file
 	Merge mergeLoad
+
+	Directory string // of the embedded server
+	Binaries  string // the directory above PostgreSQL's bin
 }
 
 var roles map[string]func(context.Context, job, *wire) error
 
 func init() { // roles would refer to itself
 	roles = map[string]func(context.Context, job, *wire) error{
-		"lock": lockRole, "wake": wakeRole, "merge": mergeRole,
+		"lock": lockRole, "wake": wakeRole, "merge": mergeRole, "embedded": embeddedRole,
 	}
 }
 

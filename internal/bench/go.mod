@@ -2,12 +2,19 @@ module example.com/lockstore/internal/bench
 
 go 1.25.7
 
-require example.com/lockstore v0.0.0
+require (
+	example.com/lockstore v0.0.0
+	github.com/avast/retry-go/v5 v5.1.1
+	github.com/cenkalti/backoff/v7 v7.0.3
+	github.com/fergusstrange/embedded-postgres v1.34.0
+	github.com/peterldowns/pgtestdb v0.1.1
+)
 
 require (
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8 // indirect
 	golang.org/x/text v0.41.0 // indirect
 )
 
@@ -24,7 +31,7 @@ require (
 	github.com/lib/pq v1.10.9 // indirect
 	github.com/pressly/goose/v3 v3.27.3
 	github.com/redis/go-redis/v9 v9.19.0
-	github.com/sethvargo/go-retry v0.5.0 // indirect
+	github.com/sethvargo/go-retry v0.5.0
 	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect

@@ -43,7 +43,7 @@ func lockCases() []testCase {
 			name:  "lock/held/10000",
 			asks:  "256 goroutines take 10 000 keys and keep them all",
 			floor: oneConnection.name, by: byRate,
-			subjects: lockSubjects(holdMany, lockstorePgx, oneConnection, pooledTry, goPglock, cirelloPglock, redisLock),
+			subjects: lockSubjects(holdMany, lockstorePgx, oneConnection, goPglock, cirelloPglock, redisLock),
 		},
 		testCase{
 			name:  "lock/try-busy",
@@ -104,7 +104,7 @@ func holdMany(kind lockKind) runFunc {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, opened.close()) }()
-		bounded, cancel := context.WithTimeout(ctx, p.Warm+3*p.Count)
+		bounded, cancel := context.WithTimeout(ctx, p.patience())
 		defer cancel()
 		m = newMeasurement()
 		g, rec := newGuard(keys), newRecorder()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -205,12 +204,17 @@ func (l lockLoad) describeWaits(m *measurement) {
 }
 
 // noteLeftLocks says which locks are left when all are given back. The subject is
-// not closed yet: with its connections they would go as well.
+// not closed yet: with its connections they would go as well. A server that is told
+// to end a wait needs a moment.
 func (in *arena) noteLeftLocks(ctx context.Context, m *measurement) error {
-	n, err := in.leftLocks(ctx)
-	if err == nil && n > 0 {
-		m.note(fmt.Sprintf("%d locks left behind", n))
-		m.Extra["locks left behind"] = float64(n)
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		n, err := in.leftLocks(ctx)
+		if err != nil || n == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			m.Extra["locks left behind"] = float64(n)
+			return nil
+		}
 	}
-	return err
 }

@@ -128,7 +128,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 // suite is every case there is, in the order in which they run.
 func suite() []testCase {
 	var all []testCase
-	for _, family := range [][]testCase{lockCases(), mergeCases()} {
+	for _, family := range [][]testCase{lockCases(), mergeCases(), backoffCases(), mergePatchCases(), pgtestCases()} {
 		all = append(all, family...)
 	}
 	return all

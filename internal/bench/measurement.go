@@ -53,9 +53,9 @@ func (m *measurement) note(text string) { m.Notes = append(m.Notes, text) }
 // latencies is a histogram of durations, for one goroutine.
 type latencies struct{ *hdrhistogram.Histogram }
 
-// Durations from 10 ns to 2 minutes, exact to three digits.
+// Durations up to 2 minutes, exact to three digits.
 func newLatencies() *latencies {
-	return &latencies{hdrhistogram.New(10, (2 * time.Minute).Nanoseconds(), 3)}
+	return &latencies{hdrhistogram.New(1, (2 * time.Minute).Nanoseconds(), 3)}
 }
 
 func (l *latencies) record(d time.Duration) {
@@ -71,7 +71,13 @@ func (l *latencies) at(percent float64) time.Duration {
 	return time.Duration(l.ValueAtPercentile(percent))
 }
 
-func (l *latencies) max() time.Duration { return time.Duration(l.Max()) }
+// max is 0 where nothing was recorded, as the others are.
+func (l *latencies) max() time.Duration {
+	if l.TotalCount() == 0 {
+		return 0
+	}
+	return time.Duration(l.Max())
+}
 
 func (l *latencies) mean() time.Duration { return time.Duration(l.Mean()) }
 

@@ -136,10 +136,10 @@ func (l mergeLoad) drive(ctx context.Context, mg merger, process int, p pace) me
 		var acknowledged, failed, ops, errs int64
 		var first string
 		var cut time.Duration
-		for i := 0; run.Err() == nil; i++ {
+		for run.Err() == nil {
 			id := documentID(random.IntN(l.Documents))
-			patch := fmt.Appendf(nil, `{"seen":%d,"by":"worker %d"}`, i, n)
 			began := time.Now()
+			patch := fmt.Appendf(nil, `{"seen":%d,"by":"worker %d"}`, began.UnixNano(), n) // which changes any document
 			if began.After(until) {
 				break
 			}
@@ -182,7 +182,7 @@ func (l mergeLoad) drive(ctx context.Context, mg merger, process int, p pace) me
 	defer cancel()
 	l.each(func(n int) {
 		for i := range max(1, 16/l.Writers) {
-			mark := proof{documentID(n % l.Documents), fmt.Sprintf("proof-%d-%d-%d", process, n, i)}
+			mark := proof{documentID(n % l.Documents), fmt.Sprintf("proof-%x-%d-%d-%d", until.UnixNano(), process, n, i)}
 			err := mg.merge(proving, mark.ID, json.RawMessage(fmt.Sprintf(`{%q:true}`, mark.Key)))
 			mu.Lock()
 			if err == nil {

@@ -2,17 +2,19 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"time"
 )
 
-// repeat does something again and again in this goroutine, and measures each.
+// repeat does something again and again in this goroutine, and measures each: at
+// least one, however long that takes.
 func repeat(ctx context.Context, p pace, do func() error) *measurement {
 	m := newMeasurement()
 	from := time.Now().Add(p.Warm)
 	until := from.Add(p.Count)
 	for ctx.Err() == nil {
 		start := time.Now()
-		if start.After(until) {
+		if start.After(until) && m.Ops+m.Errors > 0 {
 			break
 		}
 		err := do()
@@ -65,4 +67,21 @@ func (m *measurement) fail(errs ...error) {
 			m.Error = err.Error()
 		}
 	}
+}
+
+// allocations is how many one call makes, on average.
+func allocations(do func()) float64 {
+	calls := 100
+	start := time.Now()
+	do()
+	if time.Since(start) > 10*time.Millisecond {
+		calls = 1
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range calls {
+		do()
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(calls)
 }

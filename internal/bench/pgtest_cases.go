@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/peterldowns/pgtestdb"
+
+	"example.com/lockstore/pgtest"
+)
+
+func pgtestCases() []testCase {
+	playground := &databases{}
+	return []testCase{{
+		name: "pgtest/cold-boot",
+		asks: "how long until a new server takes connections?",
+		by:   byMedian,
+		subjects: []subject{
+			{"lockstore pgtest", "pgtest.Start with Dedicated", coldBoot},
+			{"embedded-postgres", "github.com/fergusstrange/embedded-postgres: Start, on this machine's programs, in memory, without fsync; not as root, as which it fails", bootEmbedded},
+		},
+	}, {
+		name:  "pgtest/join",
+		asks:  "what does a process pay for a server that runs?",
+		floor: "floor: pgx.Connect", by: byMedian,
+		subjects: []subject{
+			{"lockstore pgtest", "pgtest.Start", join},
+			{"floor: pgx.Connect", "one connection to the same server", connect},
+		},
+	}, {
+		name:  "pgtest/fresh",
+		asks:  "how long until a new database with fifty tables has answered a query?",
+		floor: "floor: CREATE DATABASE", by: byMedian,
+		prepare: playground.open,
+		subjects: []subject{
+			{"lockstore pgtest", "Server.New with a Template, when tests have time to spare: made ahead", playground.made(50*time.Millisecond, true)},
+			{"lockstore back to back", "Server.New with a Template, one after the other", playground.made(0, true)},
+			{"floor: CREATE DATABASE", "CREATE DATABASE … TEMPLATE on an open connection, connect, query", playground.bare(true)},
+			{"pgtestdb", "github.com/peterldowns/pgtestdb: New, on the same server", playground.pgtestdb(true)},
+		},
+	}, {
+		name:  "pgtest/teardown",
+		asks:  "how long does the end of a test wait for its database to go, with a connection that was used?",
+		floor: "floor: DROP DATABASE", by: byMedian,
+		prepare: playground.open,
+		subjects: []subject{
+			{"lockstore pgtest", "DB.Close", playground.made(50*time.Millisecond, false)},
+			{"floor: DROP DATABASE", "close the connection, DROP DATABASE … WITH (FORCE) on an open one", playground.bare(false)},
+			{"pgtestdb", "its cleanup, ForceTerminateConnections", playground.pgtestdb(false)},
+		},
+	}}
+}
+
+// timed makes a measurement of what do says it took, at least twice.
+func timed(ctx context.Context, p pace, do func() (time.Duration, error)) *measurement {
+	m := newMeasurement()
+	for start := time.Now(); ctx.Err() == nil && (m.Ops+m.Errors < 2 || time.Since(start) < p.Warm+p.Count); {
+		took, err := do()
+		if err != nil {
+			m.fail(err)
+			continue
+		}
+		m.Ops++
+		m.Took += took
+		m.latency.record(took)
+	}
+	return m
+}
+
+func coldBoot(ctx context.Context, _ *arena, p pace) (*measurement, error) {
+	return timed(ctx, p, func() (time.Duration, error) {
+		start := time.Now()
+		s, err := pgtest.Start(ctx, pgtest.Dedicated())
+		if err != nil {
+			return 0, err
+		}
+		took := time.Since(start)
+		return took, s.Close()
+	}), nil
+}
+
+func join(ctx context.Context, _ *arena, p pace) (m *measurement, err error) {
+	running, err := pgtest.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, running.Close()) }()
+	return timed(ctx, p, func() (time.Duration, error) {
+		start := time.Now()
+		s, err := pgtest.Start(ctx)
+		if err != nil {
+			return 0, err
+		}
+		took := time.Since(start)
+		return took, s.Close()
+	}), nil
+}
+
+func connect(ctx context.Context, _ *arena, p pace) (m *measurement, err error) {
+	running, err := pgtest.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, running.Close()) }()
+	return timed(ctx, p, func() (time.Duration, error) {
+		start := time.Now()
+		conn, err := pgx.Connect(ctx, running.URL())
+		if err != nil {
+			return 0, err
+		}
+		took := time.Since(start)
+		return took, conn.Close(ctx)
+	}), nil
+}
+
+// databases is a server of the cases' own on which they make and drop databases.
+type databases struct{ server *pgtest.Server }
+
+// open starts the server, once: pgtestdb keeps in mind what it made where.
+func (d *databases) open(ctx context.Context, in *arena, _ pace) (undo func() error, err error) {
+	if d.server != nil {
+		return func() error { return nil }, nil
+	}
+	d.server, err = pgtest.Start(ctx, pgtest.Dedicated())
+	if err != nil {
+		return nil, err
+	}
+	in.undo = append(in.undo, d.server.Close)
+	return func() error { return nil }, d.makeTemplate(ctx)
+}
+
+const (
+	templateName = "bench_template"
+	schemaSQL    = `DO $$ BEGIN FOR n IN 0..49 LOOP EXECUTE format('CREATE TABLE t%s (
+		id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE, body jsonb, at timestamptz DEFAULT now())', n);
+		END LOOP; END $$`
+	useSQL = "SELECT count(*) FROM t49"
+)
+
+// makeTemplate makes the floor's template.
+func (d *databases) makeTemplate(ctx context.Context) error {
+	if err := d.execute(ctx, "", "CREATE DATABASE "+templateName); err != nil {
+		return err
+	}
+	return d.execute(ctx, templateName, schemaSQL)
+}
+
+func (d *databases) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(d.server.URL())
+	if err != nil {
+		return nil, err
+	}
+	if database != "" {
+		config.Database = database
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
+func (d *databases) execute(ctx context.Context, database, sql string) error {
+	conn, err := d.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
+}
+
+// made measures pgtest: the making of a database, or its end.
+func (d *databases) made(pause time.Duration, making bool) runFunc {
+	template := pgtest.Template("bench 1", func(ctx context.Context, pool *pgxpool.Pool) error {
+		_, err := pool.Exec(ctx, schemaSQL)
+		return err
+	})
+	return func(ctx context.Context, _ *arena, p pace) (*measurement, error) {
+		first, err := d.server.New(ctx, template) // which builds the template
+		if err != nil {
+			return nil, err
+		}
+		if err := first.Close(); err != nil {
+			return nil, err
+		}
+		return timed(ctx, p, func() (took time.Duration, err error) {
+			time.Sleep(pause)
+			start := time.Now()
+			db, err := d.server.New(ctx, template)
+			if err != nil {
+				return 0, err
+			}
+			pool := db.Pool()
+			if _, err := pool.Exec(ctx, useSQL); err != nil {
+				return 0, err
+			}
+			made := time.Since(start)
+			start = time.Now()
+			err = db.Close()
+			if making {
+				return made, err
+			}
+			return time.Since(start), err
+		}), nil
+	}
+}
+
+// bare measures what PostgreSQL itself takes.
+func (d *databases) bare(making bool) runFunc {
+	return func(ctx context.Context, _ *arena, p pace) (*measurement, error) {
+		admin, err := d.connect(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		defer admin.Close(ctx)
+		n := 0
+		return timed(ctx, p, func() (took time.Duration, err error) {
+			n++
+			name := fmt.Sprint("bench_bare_", n)
+			start := time.Now()
+			if _, err := admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+templateName); err != nil {
+				return 0, err
+			}
+			conn, err := d.connect(ctx, name)
+			if err != nil {
+				return 0, err
+			}
+			if _, err := conn.Exec(ctx, useSQL); err != nil {
+				return 0, err
+			}
+			made := time.Since(start)
+			start = time.Now()
+			err = conn.Close(ctx)
+			_, dropErr := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+			err = errors.Join(err, dropErr)
+			if making {
+				return made, err
+			}
+			return time.Since(start), err
+		}), nil
+	}
+}
+
+// pgtestdb measures its New, or what it does when the test ends.
+func (d *databases) pgtestdb(making bool) runFunc {
+	return func(ctx context.Context, _ *arena, p pace) (*measurement, error) {
+		address, err := pgx.ParseConfig(d.server.URL())
+		if err != nil {
+			return nil, err
+		}
+		config := pgtestdb.Config{
+			DriverName: "pgx", User: address.User, Password: address.Password, Database: address.Database,
+			Port:                      fmt.Sprint(address.Port),
+			Options:                   url.Values{"host": {address.Host}, "sslmode": {"disable"}}.Encode(),
+			ForceTerminateConnections: true,
+		}
+		once := func() (took time.Duration, err error) {
+			var made, ended time.Duration
+			err = asTest(func(t *fakeTest) {
+				start := time.Now()
+				db := pgtestdb.New(t, config, fiftyTables{})
+				if _, err := db.ExecContext(ctx, useSQL); err != nil {
+					t.Fatalf("%v", err)
+				}
+				made = time.Since(start)
+			}, &ended)
+			if making {
+				return made, err
+			}
+			return ended, err
+		}
+		if _, err := once(); err != nil { // which builds the template
+			return nil, err
+		}
+		return timed(ctx, p, once), nil
+	}
+}
+
+// fiftyTables is pgtestdb's way to say what is in a database.
+type fiftyTables struct{}
+
+func (fiftyTables) Hash() (string, error) { return "bench1", nil }
+
+func (fiftyTables) Migrate(ctx context.Context, db *sql.DB, _ pgtestdb.Config) error {
+	_, err := db.ExecContext(ctx, schemaSQL)
+	return err
+}
+
+// A fakeTest stands in for a *testing.T in a program.
+type fakeTest struct {
+	cleanups []func()
+	failure  error
+}
+
+// asTest runs a test and then its cleanups, which took so long.
+func asTest(test func(t *fakeTest), ended *time.Duration) error {
+	t := &fakeTest{}
+	t.alone(func() { test(t) })
+	start := time.Now()
+	for len(t.cleanups) > 0 {
+		last := len(t.cleanups) - 1
+		clean := t.cleanups[last]
+		t.cleanups = t.cleanups[:last]
+		t.alone(clean)
+	}
+	*ended = time.Since(start)
+	return t.failure
+}
+
+// alone is for Fatalf, which ends the goroutine.
+func (t *fakeTest) alone(do func()) {
+	var group sync.WaitGroup
+	group.Go(do)
+	group.Wait()
+}
+
+func (t *fakeTest) Helper()             {}
+func (t *fakeTest) Logf(string, ...any) {}
+func (t *fakeTest) Failed() bool        { return t.failure != nil }
+func (t *fakeTest) Cleanup(f func())    { t.cleanups = append(t.cleanups, f) }
+func (t *fakeTest) Fatalf(format string, args ...any) {
+	t.failure = fmt.Errorf(format, args...)
+	runtime.Goexit()
+}

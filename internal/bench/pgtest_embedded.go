@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	embedded "github.com/fergusstrange/embedded-postgres"
+)
+
+const binariesSQL = "SELECT setting FROM pg_config WHERE name = 'BINDIR'"
+
+// bootEmbedded measures embedded-postgres in a process of its own: it runs
+// PostgreSQL as its own user, which must not be root.
+func bootEmbedded(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+	var bin string
+	if err := in.monitor.QueryRow(ctx, binariesSQL).Scan(&bin); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(bin, "pg_ctl")); err != nil {
+		return nil, fmt.Errorf("no programs of PostgreSQL that embedded-postgres could use: %w", err)
+	}
+	dir, err := os.MkdirTemp(memory(), "bench-embedded-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	asUser, err := notRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	crew, err := hire(ctx, 1, job{Role: "embedded", Directory: dir, Binaries: filepath.Dir(bin), Pace: p}, asUser)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, crew.dismiss()) }()
+	reports, err := work[*measurement](crew)
+	if err != nil {
+		return nil, err
+	}
+	return reports[0], nil
+}
+
+// memory is a directory in memory, where there is one; pgtest does the same.
+func memory() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+// notRoot makes a process run as another user, if this one runs as root, and gives
+// that user the directory. The program is copied there: who is not root may not
+// reach where it is.
+func notRoot(dir string) (func(*exec.Cmd), error) {
+	if os.Geteuid() != 0 {
+		return func(*exec.Cmd) {}, nil
+	}
+	other, err := user.Lookup("postgres")
+	if err != nil {
+		if other, err = user.Lookup("nobody"); err != nil {
+			return nil, err
+		}
+	}
+	uid, err := strconv.Atoi(other.Uid)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.Atoi(other.Gid)
+	if err != nil {
+		return nil, err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	copied := filepath.Join(dir, "bench")
+	if err := errors.Join(copyProgram(copied, program), os.Chown(dir, uid, gid)); err != nil {
+		return nil, err
+	}
+	return func(cmd *exec.Cmd) {
+		cmd.Path, cmd.Dir = copied, dir
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		cmd.Env = append(cmd.Env, "HOME="+dir)
+	}, nil
+}
+
+func copyProgram(to, from string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	return errors.Join(err, target.Close())
+}
+
+// embeddedRole starts and stops servers.
+func embeddedRole(ctx context.Context, j job, boss *wire) error {
+	if err := boss.ready(); err != nil {
+		return err
+	}
+	n := 0
+	return boss.report(timed(ctx, j.Pace, func() (time.Duration, error) {
+		n++
+		port, err := freePort()
+		if err != nil {
+			return 0, err
+		}
+		server := embedded.NewDatabase(embedded.DefaultConfig().
+			BinariesPath(j.Binaries).
+			RuntimePath(filepath.Join(j.Directory, fmt.Sprint("run", n))).
+			Port(uint32(port)).
+			Logger(io.Discard).
+			Locale("C").
+			StartParameters(map[string]string{"fsync": "off", "unix_socket_directories": j.Directory}))
+		start := time.Now()
+		if err := server.Start(); err != nil {
+			return 0, err
+		}
+		took := time.Since(start)
+		return took, server.Stop()
+	}))
+}
