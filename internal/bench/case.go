@@ -35,6 +35,7 @@ type runFunc func(ctx context.Context, in *arena, p pace) (*measurement, error)
 type pace struct {
 	Warm  time.Duration // what is done first, and does not count
 	Count time.Duration // what counts
+	Limit time.Duration // after which a run counts as hung
 	Quick bool          // -quick: large data sets are made smaller, too
 }
 

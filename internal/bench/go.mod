@@ -8,6 +8,7 @@ require (
 	github.com/cenkalti/backoff/v7 v7.0.3
 	github.com/fergusstrange/embedded-postgres v1.34.0
 	github.com/peterldowns/pgtestdb v0.1.1
+	github.com/stretchr/testify v1.12.1
 )
 
 require (
@@ -15,6 +16,7 @@ require (
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/xi2/xz v0.0.0-20171230120015-48954b6210f8 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/text v0.41.0 // indirect
 )
 

@@ -112,9 +112,9 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	if p.rounds < 0 {
 		return nil, fmt.Errorf("-rounds %d: choose 1 or more", p.rounds)
 	}
-	p.pace.Warm, p.pace.Count = 200*time.Millisecond, 600*time.Millisecond
+	p.pace.Warm, p.pace.Count, p.pace.Limit = 200*time.Millisecond, 600*time.Millisecond, 25*time.Second
 	if p.pace.Quick {
-		p.pace.Warm, p.pace.Count = 20*time.Millisecond, 60*time.Millisecond
+		p.pace.Warm, p.pace.Count, p.pace.Limit = 20*time.Millisecond, 60*time.Millisecond, 10*time.Second
 	}
 	if p.rounds == 0 {
 		p.rounds = 3
@@ -141,17 +141,15 @@ func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	start := time.Now()
 	m := thisMachine(in)
 	if !p.json {
 		fmt.Fprintln(stdout, m)
 	}
+	progress := newProgress(stderr, len(p.cases))
 	all := []row{}
 	for i, c := range p.cases {
-		progress := func(what string) {
-			fmt.Fprintf(stderr, "%6.1f s  %2d/%d  %-30s %s\n", time.Since(start).Seconds(), i+1, len(p.cases), c.name, what)
-		}
-		r, err := c.run(ctx, in, p.pace, p.rounds, progress)
+		r, err := c.run(ctx, in, p.pace, p.rounds, func(what string) { progress.at(i+1, c.name, what) })
+		progress.clear()
 		if err != nil {
 			return err
 		}
@@ -163,10 +161,22 @@ func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 			}
 		}
 	}
+	progress.end()
+	if p.svg != "" {
+		missing, err := drawPictures(p.svg, all, m)
+		if err != nil {
+			return err
+		}
+		for _, file := range missing {
+			fmt.Fprintf(stderr, "bench: %s was not drawn: -cases leaves out what it shows\n", file)
+		}
+	}
 	if p.json {
 		encoder := json.NewEncoder(stdout)
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(all)
+	} else {
+		err = printTargets(stdout, all)
 	}
 	return errors.Join(err, broken(all))
 }

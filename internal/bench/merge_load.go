@@ -60,6 +60,12 @@ func (l mergeLoad) run(kind mergeKind) runFunc {
 			lost, twice := acknowledged-(after-before), after-before-acknowledged-failed
 			m.Violations = max(m.Violations, lost, twice)
 		}
+		if m.Violations > 0 {
+			// What was lost, of all that was acknowledged, was lost within the
+			// counted time just the same.
+			kept := 1 - quotient(float64(m.Violations), float64(acknowledged))
+			m.Extra[keptPerSecond] = m.rate() * max(0, kept)
+		}
 		return m, err
 	}
 }

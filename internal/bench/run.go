@@ -61,7 +61,7 @@ const grace = 5 * time.Second
 // bounded runs a subject, and ends it if it does not end itself: first by its
 // context, then by ending its sessions at the server, and at last by leaving it.
 func (s subject) bounded(ctx context.Context, in *arena, p pace) outcome {
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second+6*(p.Warm+p.Count), errTooLong)
+	ctx, cancel := context.WithTimeoutCause(ctx, p.Limit, errTooLong)
 	defer cancel()
 	done := make(chan outcome, 1)
 	go func() {
@@ -92,7 +92,7 @@ func (s subject) bounded(ctx context.Context, in *arena, p pace) outcome {
 		if err := last(context.WithoutCancel(ctx)); err != nil {
 			return outcome{err: err}
 		}
-		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(grace, p.Limit))
 		o, ended := wait(bound.Done())
 		cancel()
 		if ended {

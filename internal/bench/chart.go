@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"html"
+	"math"
+	"slices"
+	"strings"
+)
+
+// A chart is lines over two axes, as a picture in SVG that needs nothing beside
+// itself and follows its reader's light or dark mode.
+type chart struct {
+	title, subtitle string
+	footer          string
+	x, y            axis
+	lines           []line
+}
+
+// An axis maps values to places. Ticks may lie anywhere; the first and the last
+// are its ends.
+type axis struct {
+	label string
+	log   bool
+	ticks []float64
+	text  func(float64) string
+}
+
+type line struct {
+	name   string
+	class  string // of chartStyle
+	points []point
+}
+
+type point struct{ x, y float64 }
+
+// The picture's measures, in user units.
+const (
+	chartWidth  = 960
+	chartHeight = 500
+	plotLeft    = 84
+	plotRight   = 700 // to its right stand the lines' names
+	plotTop     = 92
+	plotBottom  = 420
+	labelSpace  = 19 // between two names
+)
+
+const chartStyle = `
+	:root { color-scheme: light dark }
+	text { font: 14px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2933 }
+	.card { fill: #fff; stroke: #dde2e7 }
+	.title { font-size: 20px; font-weight: 600 }
+	.dim { fill: #66727f; font-size: 12.5px }
+	.middle { text-anchor: middle }
+	.end { text-anchor: end }
+	.grid { stroke: #e8ecef; stroke-width: 1 }
+	.axis { stroke: #9aa5b1; stroke-width: 1 }
+	.lead { stroke-width: 1; fill: none; opacity: .55 }
+	.line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
+	.dot { stroke: #fff; stroke-width: 1.5 }
+	.line.own, .line.own2 { stroke-width: 3.5 }
+	.name { font-size: 13.5px }
+	.name.own { font-weight: 600 }
+	.line.floor, .line.wrong { stroke-dasharray: 7 5 }
+	.own { --c: #1f6fb2 } .own2 { --c: #4fa3dd } .floor { --c: #5b6773 } .wrong { --c: #cf3a32 }
+	.p1 { --c: #b26a00 } .p2 { --c: #1b8a6b } .p3 { --c: #8450c4 } .p4 { --c: #b03a78 } .p5 { --c: #6b7d12 } .p6 { --c: #0f8a9d }
+	.line, .lead { stroke: var(--c) } .dot, .name { fill: var(--c) }
+	@media (prefers-color-scheme: dark) {
+		text { fill: #e4e8ec }
+		.card { fill: #12171d; stroke: #2c343d }
+		.dim { fill: #97a3af }
+		.grid { stroke: #232a32 }
+		.axis { stroke: #566270 }
+		.dot { stroke: #12171d }
+		.own { --c: #58b0f5 } .own2 { --c: #2f7fbd } .floor { --c: #9aa7b4 } .wrong { --c: #ff6f66 }
+		.p1 { --c: #f0a33a } .p2 { --c: #45c79e } .p3 { --c: #b993f0 } .p4 { --c: #ec7fb4 } .p5 { --c: #b5c94a } .p6 { --c: #4cc5d6 }
+		.name { fill: var(--c) }
+	}`
+
+// svg draws the chart.
+func (c chart) svg() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img">`+"\n", chartWidth, chartHeight)
+	fmt.Fprintf(&b, "<title>%s</title>\n<style>%s\n</style>\n", html.EscapeString(c.title), chartStyle)
+	fmt.Fprintf(&b, `<rect class="card" x="0.5" y="0.5" width="%d" height="%d" rx="10"/>`+"\n", chartWidth-1, chartHeight-1)
+	writeText(&b, "title", 24, 38, c.title)
+	writeText(&b, "dim", 24, 61, c.subtitle)
+	writeText(&b, "dim", 24, chartHeight-18, c.footer)
+	c.drawAxes(&b)
+	for _, l := range slices.Backward(c.lines) { // the first is on top
+		c.drawLine(&b, l)
+	}
+	c.drawNames(&b)
+	b.WriteString("</svg>\n")
+	return b.Bytes()
+}
+
+func (c chart) drawAxes(b *bytes.Buffer) {
+	for _, v := range c.y.ticks {
+		y := c.placeY(v)
+		fmt.Fprintf(b, `<line class="grid" x1="%d" y1="%.1f" x2="%d" y2="%.1f"/>`+"\n", plotLeft, y, plotRight, y)
+		writeText(b, "dim end", plotLeft-10, y+4, c.y.text(v))
+	}
+	for _, v := range c.x.ticks {
+		x := c.placeX(v)
+		fmt.Fprintf(b, `<line class="axis" x1="%.1f" y1="%d" x2="%.1f" y2="%d"/>`+"\n", x, plotBottom, x, plotBottom+5)
+		writeText(b, "dim middle", x, plotBottom+22, c.x.text(v))
+	}
+	fmt.Fprintf(b, `<line class="axis" x1="%d" y1="%d" x2="%d" y2="%d"/>`+"\n", plotLeft, plotBottom, plotRight, plotBottom)
+	writeText(b, "dim middle", (plotLeft+plotRight)/2, plotBottom+44, c.x.label)
+	writeText(b, "dim", 24, plotTop-12, c.y.label)
+}
+
+func (c chart) drawLine(b *bytes.Buffer, l line) {
+	var path strings.Builder
+	for i, p := range l.points {
+		fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(i, 1)], c.placeX(p.x), c.placeY(p.y))
+	}
+	fmt.Fprintf(b, `<path class="line %s" d="%s"/>`+"\n", l.class, path.String())
+	if len(l.points) > 12 {
+		return // a curve
+	}
+	for _, p := range l.points {
+		fmt.Fprintf(b, `<circle class="dot %s" cx="%.1f" cy="%.1f" r="4.5"/>`+"\n", l.class, c.placeX(p.x), c.placeY(p.y))
+	}
+}
+
+// drawNames writes each line's name beside its last point, moved up or down where
+// two would touch.
+func (c chart) drawNames(b *bytes.Buffer) {
+	type name struct {
+		line
+		at, y float64
+	}
+	var names []name
+	for _, l := range c.lines {
+		if len(l.points) > 0 {
+			y := c.placeY(l.points[len(l.points)-1].y)
+			names = append(names, name{l, y, y})
+		}
+	}
+	slices.SortStableFunc(names, func(a, b name) int { return cmp.Compare(a.at, b.at) })
+	for range 100 {
+		for i := 1; i < len(names); i++ {
+			if overlap := labelSpace - (names[i].y - names[i-1].y); overlap > 0 {
+				names[i-1].y -= overlap / 2
+				names[i].y += overlap / 2
+			}
+		}
+		for i := range names {
+			names[i].y = min(max(names[i].y, plotTop), plotBottom)
+		}
+	}
+	for _, n := range names {
+		last := n.points[len(n.points)-1]
+		fmt.Fprintf(b, `<path class="lead %s" d="M%.1f %.1fL%d %.1f"/>`+"\n", n.class, c.placeX(last.x)+7, n.at, plotRight+20, n.y)
+		writeText(b, "name "+n.class, plotRight+26, n.y+4.5, n.name)
+	}
+}
+
+func (c chart) placeX(v float64) float64 {
+	return plotLeft + 16 + c.x.part(v)*(plotRight-plotLeft-32)
+}
+
+func (c chart) placeY(v float64) float64 {
+	return plotBottom - c.y.part(v)*(plotBottom-plotTop)
+}
+
+// part is where on the axis v is, from 0 to 1. What lies beyond an end is drawn
+// at it.
+func (a axis) part(v float64) float64 {
+	from, to := a.ticks[0], a.ticks[len(a.ticks)-1]
+	v = min(max(v, from), to)
+	if a.log {
+		from, to, v = math.Log(from), math.Log(to), math.Log(v)
+	}
+	return quotient(v-from, to-from)
+}
+
+// decades is the powers of ten that enclose all the lines' values.
+func decades(lines []line) []float64 {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, l := range lines {
+		for _, p := range l.points {
+			low, high = min(low, p.y), max(high, p.y)
+		}
+	}
+	if low > high || low <= 0 {
+		return []float64{1, 10}
+	}
+	first, last := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
+	var ticks []float64
+	for e := first; e <= max(last, first+1); e++ {
+		ticks = append(ticks, math.Pow(10, e))
+	}
+	return ticks
+}
+
+// steps is round numbers from 0 to beyond the largest of the lines' values.
+func steps(lines []line) []float64 {
+	var high float64
+	for _, l := range lines {
+		for _, p := range l.points {
+			high = max(high, p.y)
+		}
+	}
+	unit := math.Pow(10, math.Floor(math.Log10(max(high, 1e-9))))
+	for _, of := range []float64{0.2, 0.5, 1, 2, 5} {
+		if high/(unit*of) <= 6 {
+			unit *= of
+			break
+		}
+	}
+	ticks := []float64{0}
+	for v := unit; ticks[len(ticks)-1] < high; v += unit {
+		ticks = append(ticks, v)
+	}
+	return ticks
+}
+
+func writeText[N int | float64](b *bytes.Buffer, class string, x, y N, text string) {
+	fmt.Fprintf(b, `<text class="%s" x="%v" y="%v">%s</text>`+"\n", class, tenth(float64(x)), tenth(float64(y)), html.EscapeString(text))
+}
+
+func tenth(x float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", x), ".0") }

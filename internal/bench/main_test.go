@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Cases of several processes start the test binary as their workers.
+func TestMain(m *testing.M) {
+	if isWorker() {
+		if err := serve(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// bench runs the program, and returns what it prints.
+func bench(t *testing.T, status int, args ...string) (stdout string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	require.Equal(t, status, run(t.Context(), args, &out, &errs), "%s", &errs)
+	return out.String()
+}
+
+func TestQuickRunPrintsEveryFieldAndDraws(t *testing.T) {
+	dir := t.TempDir()
+	out := bench(t, 0, "-quick", "-json", "-svg", dir, "-cases", "^(lock/distinct/16|lock/hot/1ms|merge/one-document/16)$")
+	var rows []map[string]any
+	require.NoError(t, json.Unmarshal([]byte(out), &rows))
+	subjects := map[string]bool{}
+	for _, r := range rows {
+		for _, field := range []string{"case", "subject", "ops_per_sec", "p50_us", "p99_us", "max_us",
+			"conns", "errors", "violations", "ratio_to_floor", "ratio_to_best_peer"} {
+			assert.Contains(t, r, field)
+		}
+		subjects[r["case"].(string)+" "+r["subject"].(string)] = true
+		if isOurs(r["subject"].(string)) {
+			assert.Zero(t, r["violations"], r["case"])
+			assert.Positive(t, r["ops_per_sec"], r["case"])
+			assert.Positive(t, r["ratio_to_floor"], r["case"])
+		}
+	}
+	assert.Len(t, subjects, len(rows), "each subject has one row in each case")
+	assert.True(t, subjects["merge/one-document/16 "+storePgx.name])
+	assert.FileExists(t, dir+"/lock-wait.svg")
+	assert.FileExists(t, dir+"/merge-throughput.svg")
+	assert.NoFileExists(t, dir+"/merge-growth.svg", "its cases were left out")
+}
+
+func TestProcessesShareALockAndADocument(t *testing.T) {
+	out := bench(t, 0, "-quick", "-cases", "4-processes")
+	assert.Contains(t, out, lockstorePgx.name)
+	assert.Contains(t, out, "least share of a process")
+	assert.NotContains(t, out, "FAILED")
+}
+
+func TestWrongUseIsToldApart(t *testing.T) {
+	for _, args := range [][]string{{"-cases", "nothing like it"}, {"-cases", "("}, {"-rounds", "-1"}, {"what"}, {"-what"}} {
+		bench(t, 2, args...)
+	}
+	bench(t, 0, "-help")
+	assert.Contains(t, bench(t, 0, "-list"), "lock/uncontended")
+}
+
+func TestEveryTargetNamesACase(t *testing.T) {
+	names := map[string]bool{}
+	for _, c := range suite() {
+		assert.False(t, names[c.name], "%s twice", c.name)
+		names[c.name] = true
+		assert.NotEmpty(t, c.asks)
+		found := c.floor == ""
+		for _, s := range c.subjects {
+			assert.NotEmpty(t, s.how, s.name)
+			found = found || s.name == c.floor
+		}
+		assert.True(t, found, "%s has its floor among its subjects", c.name)
+	}
+	for _, target := range targets {
+		assert.True(t, names[target.inOne], target.inOne)
+		assert.NotEqual(t, target.least > 0, target.most > 0, target.inOne)
+	}
+}

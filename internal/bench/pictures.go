@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// A picture is a chart made from the rows of some cases.
+type picture struct {
+	file string
+	draw func(rows []row) chart
+}
+
+var pictures = []picture{
+	{"merge-throughput.svg", func(rows []row) chart {
+		return throughput(rows, regexp.MustCompile(`^merge/one-document/(\d+)$`), "writers", chart{
+			title:    "Merges per second into one document",
+			subtitle: "the more writers, the more merges share a commit; each is acknowledged when it is on disk",
+		})
+	}},
+	{"lock-throughput.svg", func(rows []row) chart {
+		return throughput(rows, regexp.MustCompile(`^lock/distinct/(\d+)$`), "goroutines, each with a key of its own", chart{
+			title:    "Locks taken and given back per second",
+			subtitle: fmt.Sprintf("lockstore on one connection, the others on up to %d", distinctConns),
+		})
+	}},
+	{"lock-wait.svg", waits},
+	{"merge-growth.svg", growth},
+}
+
+// drawPictures draws those whose cases have been run, and names the others.
+func drawPictures(dir string, rows []row, m machine) (missing []string, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	for _, p := range pictures {
+		c := p.draw(rows)
+		if len(c.lines) == 0 {
+			missing = append(missing, p.file)
+			continue
+		}
+		c.footer = m.String()
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, p.file), c.svg(), 0o644))
+	}
+	return missing, err
+}
+
+// throughput draws the rates of cases whose names match, over the number in them.
+func throughput(rows []row, cases *regexp.Regexp, x string, c chart) chart {
+	c.lines = collect(rows, cases, func(r row) float64 { return r.OpsPerSec })
+	c.x = axis{label: x, log: true, ticks: numbers(rows, cases), text: plainNumber}
+	c.y = axis{label: "per second", log: true, ticks: decades(c.lines), text: shortNumber}
+	return c
+}
+
+func growth(rows []row) chart {
+	cases := regexp.MustCompile(`^merge/growth/(\d+)$`)
+	c := chart{
+		title:    "The cost of a merge as documents become more",
+		subtitle: "8 writers merge into documents of 200 B, chosen at random; the median of a merge's time",
+		lines:    collect(rows, cases, func(r row) float64 { return r.P50 / 1000 }),
+	}
+	c.x = axis{label: "documents", log: true, ticks: numbers(rows, cases), text: shortNumber}
+	c.y = axis{label: "milliseconds", ticks: steps(c.lines), text: plainNumber}
+	return c
+}
+
+// waits draws how long the share of all waits was that the others say they are
+// rarer than: the further to the right, the rarer.
+func waits(rows []row) chart {
+	c := chart{
+		title:    "Waiting for a busy lock",
+		subtitle: "32 goroutines want one key and keep it for 1 ms each: how long is the wait that so many of them do not exceed?",
+	}
+	percents := []float64{10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.9}
+	for _, r := range rows {
+		if r.Case != "lock/hot/1ms" || r.Subject == "lockstore (sqlx)" || r.latency == nil || r.latency.TotalCount() < 50 {
+			continue
+		}
+		l := line{name: nameOf(r), class: classOf(r, len(c.lines))}
+		for _, p := range percents {
+			l.points = append(l.points, point{rarity(p), max(r.latency.at(p).Seconds()*1000, 0.01)})
+		}
+		c.lines = append(c.lines, l)
+	}
+	c.x = axis{label: "of all waits", log: true, ticks: []float64{rarity(10), rarity(50), rarity(90), rarity(99), rarity(99.9)},
+		text: func(v float64) string { return strconv.FormatFloat(100*(1-1/v), 'g', 4, 64) + " %" }}
+	c.y = axis{label: "milliseconds", log: true, ticks: decades(c.lines), text: plainNumber}
+	return c
+}
+
+// rarity stretches the percents towards 100.
+func rarity(percent float64) float64 { return 1 / (1 - percent/100) }
+
+// collect makes a line for each subject, of a figure over the number in the case's
+// name.
+func collect(rows []row, cases *regexp.Regexp, figure func(row) float64) []line {
+	var lines []line
+	place := map[string]int{}
+	for _, r := range rows {
+		match := cases.FindStringSubmatch(r.Case)
+		if match == nil || r.Failed != "" || figure(r) <= 0 || r.Subject == "lockstore (sqlx)" {
+			continue
+		}
+		i, known := place[r.Subject]
+		if !known {
+			i = len(lines)
+			place[r.Subject] = i
+			lines = append(lines, line{name: nameOf(r), class: classOf(r, i)})
+		}
+		if r.Violations > 0 { // in one place is enough
+			lines[i].name, lines[i].class = nameOf(r), classOf(r, i)
+		}
+		n, _ := strconv.ParseFloat(match[1], 64)
+		lines[i].points = append(lines[i].points, point{n, figure(r)})
+	}
+	return lines
+}
+
+func nameOf(r row) string {
+	name := strings.TrimSuffix(r.Subject, " (pgx)")
+	if r.Violations > 0 {
+		name += ": WRONG"
+	}
+	return name
+}
+
+func classOf(r row, place int) string {
+	switch {
+	case r.Violations > 0:
+		return "wrong"
+	case isOurs(r.Subject):
+		return "own"
+	case isFloor(r.Subject):
+		return "floor"
+	}
+	return fmt.Sprint("p", place%6+1)
+}
+
+// numbers is the numbers in the names of the cases, in their order.
+func numbers(rows []row, cases *regexp.Regexp) []float64 {
+	var all []float64
+	for _, r := range rows {
+		if match := cases.FindStringSubmatch(r.Case); match != nil {
+			if n, _ := strconv.ParseFloat(match[1], 64); len(all) == 0 || all[len(all)-1] != n {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
+}
+
+func plainNumber(v float64) string {
+	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
+}
+
+func shortNumber(v float64) string {
+	switch {
+	case v >= 1e6:
+		return plainNumber(v/1e6) + " M"
+	case v >= 1e4:
+		return plainNumber(v/1e3) + " k"
+	}
+	return plainNumber(v)
+}
