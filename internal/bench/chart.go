@@ -39,11 +39,11 @@ type point struct{ x, y float64 }
 // The picture's measures, in user units.
 const (
 	chartWidth  = 960
-	chartHeight = 500
+	chartHeight = 530
 	plotLeft    = 84
 	plotRight   = 700 // to its right stand the lines' names
-	plotTop     = 92
-	plotBottom  = 420
+	plotTop     = 116
+	plotBottom  = 440
 	labelSpace  = 19 // between two names
 )
 
@@ -57,33 +57,54 @@ const chartStyle = `
 	.end { text-anchor: end }
 	.grid { stroke: #e8ecef; stroke-width: 1 }
 	.axis { stroke: #9aa5b1; stroke-width: 1 }
-	.lead { stroke-width: 1; fill: none; opacity: .55 }
+	.lead { fill: none; stroke-width: 1; opacity: .5 }
 	.line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round }
 	.dot { stroke: #fff; stroke-width: 1.5 }
-	.line.own, .line.own2 { stroke-width: 3.5 }
 	.name { font-size: 13.5px }
+	.line.own { stroke-width: 4 }
 	.name.own { font-weight: 600 }
 	.line.floor, .line.wrong { stroke-dasharray: 7 5 }
-	.own { --c: #1f6fb2 } .own2 { --c: #4fa3dd } .floor { --c: #5b6773 } .wrong { --c: #cf3a32 }
-	.p1 { --c: #b26a00 } .p2 { --c: #1b8a6b } .p3 { --c: #8450c4 } .p4 { --c: #b03a78 } .p5 { --c: #6b7d12 } .p6 { --c: #0f8a9d }
-	.line, .lead { stroke: var(--c) } .dot, .name { fill: var(--c) }
-	@media (prefers-color-scheme: dark) {
+`
+
+const darkStyle = `
 		text { fill: #e4e8ec }
 		.card { fill: #12171d; stroke: #2c343d }
 		.dim { fill: #97a3af }
 		.grid { stroke: #232a32 }
 		.axis { stroke: #566270 }
 		.dot { stroke: #12171d }
-		.own { --c: #58b0f5 } .own2 { --c: #2f7fbd } .floor { --c: #9aa7b4 } .wrong { --c: #ff6f66 }
-		.p1 { --c: #f0a33a } .p2 { --c: #45c79e } .p3 { --c: #b993f0 } .p4 { --c: #ec7fb4 } .p5 { --c: #b5c94a } .p6 { --c: #4cc5d6 }
-		.name { fill: var(--c) }
-	}`
+`
+
+// palette is a line's colour by its class, on light and on dark.
+var palette = []struct{ class, light, dark string }{
+	{"own", "#1f6fb2", "#58b0f5"},
+	{"floor", "#5b6773", "#9aa7b4"},
+	{"wrong", "#cf3a32", "#ff6f66"},
+	{"p1", "#b26a00", "#f0a33a"},
+	{"p2", "#1b8a6b", "#45c79e"},
+	{"p3", "#8450c4", "#b993f0"},
+	{"p4", "#b03a78", "#ec7fb4"},
+	{"p5", "#6b7d12", "#b5c94a"},
+	{"p6", "#0f8a9d", "#4cc5d6"},
+}
+
+// style is the whole sheet. It does without CSS variables, which not all that draw
+// SVG know.
+func style() string {
+	var light, dark strings.Builder
+	for _, c := range palette {
+		const rule = "\t.line.%[1]s, .lead.%[1]s { stroke: %[2]s } .dot.%[1]s, .name.%[1]s { fill: %[2]s }\n"
+		fmt.Fprintf(&light, rule, c.class, c.light)
+		fmt.Fprintf(&dark, "\t"+rule, c.class, c.dark)
+	}
+	return chartStyle + light.String() + "\t@media (prefers-color-scheme: dark) {" + darkStyle + dark.String() + "\t}"
+}
 
 // svg draws the chart.
 func (c chart) svg() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img">`+"\n", chartWidth, chartHeight)
-	fmt.Fprintf(&b, "<title>%s</title>\n<style>%s\n</style>\n", html.EscapeString(c.title), chartStyle)
+	fmt.Fprintf(&b, "<title>%s</title>\n<style>%s\n</style>\n", html.EscapeString(c.title), style())
 	fmt.Fprintf(&b, `<rect class="card" x="0.5" y="0.5" width="%d" height="%d" rx="10"/>`+"\n", chartWidth-1, chartHeight-1)
 	writeText(&b, "title", 24, 38, c.title)
 	writeText(&b, "dim", 24, 61, c.subtitle)
@@ -110,7 +131,7 @@ func (c chart) drawAxes(b *bytes.Buffer) {
 	}
 	fmt.Fprintf(b, `<line class="axis" x1="%d" y1="%d" x2="%d" y2="%d"/>`+"\n", plotLeft, plotBottom, plotRight, plotBottom)
 	writeText(b, "dim middle", (plotLeft+plotRight)/2, plotBottom+44, c.x.label)
-	writeText(b, "dim", 24, plotTop-12, c.y.label)
+	writeText(b, "dim end", plotLeft-10, plotTop-18, c.y.label)
 }
 
 func (c chart) drawLine(b *bytes.Buffer, l line) {
@@ -119,9 +140,6 @@ func (c chart) drawLine(b *bytes.Buffer, l line) {
 		fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(i, 1)], c.placeX(p.x), c.placeY(p.y))
 	}
 	fmt.Fprintf(b, `<path class="line %s" d="%s"/>`+"\n", l.class, path.String())
-	if len(l.points) > 12 {
-		return // a curve
-	}
 	for _, p := range l.points {
 		fmt.Fprintf(b, `<circle class="dot %s" cx="%.1f" cy="%.1f" r="4.5"/>`+"\n", l.class, c.placeX(p.x), c.placeY(p.y))
 	}

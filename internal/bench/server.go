@@ -124,6 +124,9 @@ const (
 	terminateSQL = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 		WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'monitor'`
 
+	// The tables in which cirello's and goose's lockers keep theirs.
+	dropLocksSQL = "SET client_min_messages = error; DROP TABLE IF EXISTS locks, goose_lock; RESET client_min_messages"
+
 	// Advisory locks that outlive their holders. The second key space (objsubid 2)
 	// and the database are not told apart: whatever is left is too much.
 	leftLocksSQL = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
@@ -161,19 +164,16 @@ func (in *arena) connections(ctx context.Context) (n int) {
 	return n + in.redis.connections(ctx)
 }
 
-// settle ends every session that is not the monitor's, and waits until none is
-// left, so that no run pays for another.
+// settle ends every session that is not the monitor's, waits until none is left,
+// and forgets every lock, so that no run pays for another.
 func (in *arena) settle(ctx context.Context) error {
-	for {
-		var n int
+	for n := -1; n != 0; time.Sleep(2 * time.Millisecond) {
 		if err := in.monitor.QueryRow(ctx, terminateSQL).Scan(&n); err != nil {
 			return err
 		}
-		if n == 0 {
-			return nil
-		}
-		time.Sleep(2 * time.Millisecond)
 	}
+	_, err := in.monitor.Exec(ctx, dropLocksSQL)
+	return errors.Join(err, in.redis.monitor.FlushAll(ctx).Err())
 }
 
 func (in *arena) leftLocks(ctx context.Context) (n int64, err error) {
