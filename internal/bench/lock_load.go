@@ -109,91 +109,98 @@ func lockRole(ctx context.Context, j job, boss *wire) (err error) {
 // drive lets the callers go until the pace is over, and returns with what they
 // measured how often a key was granted, warming up included.
 func (l lockLoad) drive(ctx context.Context, lk locker, g *guard, p pace) (m *measurement, grants int64) {
-	var (
-		begin = time.Now()
-		from  = begin.Add(p.Warm)
-		until = from.Add(p.Count)
-		rec   = newRecorder()
-		mu    sync.Mutex // guards m and what follows
-		slept time.Duration
-		group sync.WaitGroup
-	)
-	m = newMeasurement()
-	m.Took = p.Count
+	from := time.Now().Add(p.Warm)
+	until := from.Add(p.Count)
 	if l.Waits {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
-	caller := func(n int) {
-		key := n % l.Keys
-		var own measurement
-		var ownSlept time.Duration
-		var ownGrants int64
-		fail := func(at time.Time, err error) {
-			if at.After(from) && at.Before(until) {
-				own.Errors++
-				own.Error = err.Error()
-			}
-			time.Sleep(time.Millisecond) // a subject that always fails does not keep the others from working
-		}
-		for asked := time.Now(); asked.Before(until) && ctx.Err() == nil; asked = time.Now() {
-			unlock, err := lk.lock(ctx, key)
-			granted := time.Now()
-			if err != nil {
-				if ctx.Err() != nil { // the run is over
-					own.Cut = granted.Sub(asked)
-					break
-				}
-				fail(granted, err)
-				continue
-			}
-			ownGrants++
-			seen := g.enter(key)
-			if l.Section > 0 {
-				time.Sleep(l.Section)
-			}
-			g.leave(key, seen)
-			left := time.Now()
-			err = unlock()
-			done := time.Now()
-			if err != nil {
-				fail(done, err)
-				continue
-			}
-			if granted.Before(from) || done.After(until) {
-				continue
-			}
-			own.Ops++
-			ownSlept += left.Sub(granted)
-			if l.Waits {
-				rec.record(n, granted.Sub(asked))
-			} else {
-				rec.record(n, done.Sub(asked))
-			}
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		own.latency = m.latency // which is filled below
-		m.Ops += own.Ops
-		m.Errors += own.Errors
-		if m.Error == "" {
-			m.Error = own.Error
-		}
-		m.Cut = max(m.Cut, own.Cut)
-		slept += ownSlept
-		grants += ownGrants
-	}
-	for n := range l.Callers {
-		group.Go(func() { caller(n) })
+	rec := newRecorder()
+	callers := make([]caller, l.Callers)
+	var group sync.WaitGroup
+	for n := range callers {
+		callers[n] = caller{lockLoad: l, number: n, from: from, until: until}
+		group.Go(func() { callers[n].cycle(ctx, lk, g, rec) })
 	}
 	group.Wait()
-	m.latency = rec.sum()
+	m = newMeasurement()
+	m.Took, m.latency = p.Count, rec.sum()
+	var slept time.Duration
+	for _, c := range callers {
+		m.Ops += c.ops
+		m.Cut = max(m.Cut, c.cut)
+		m.fail(c.errs...)
+		slept += c.slept
+		grants += c.grants
+	}
 	if l.Section > 0 && l.Keys == 1 {
 		m.Extra["of the ideal, %"] = 100 * quotient(slept.Seconds(), p.Count.Seconds())
 	}
 	l.describeWaits(m)
 	return m, grants
+}
+
+// A caller is one goroutine of a load, and what it has seen.
+type caller struct {
+	lockLoad
+	number      int
+	from, until time.Time // what counts
+
+	ops    int64
+	grants int64 // also those that do not count
+	slept  time.Duration
+	cut    time.Duration
+	errs   []error
+}
+
+// cycle takes the key and gives it back until the time is over.
+func (c *caller) cycle(ctx context.Context, lk locker, g *guard, rec *recorder) {
+	key := c.number % c.Keys
+	for asked := time.Now(); asked.Before(c.until) && ctx.Err() == nil; asked = time.Now() {
+		unlock, err := lk.lock(ctx, key)
+		granted := time.Now()
+		if err != nil {
+			if ctx.Err() != nil { // the run is over
+				c.cut = granted.Sub(asked)
+				return
+			}
+			c.fail(granted, err)
+			continue
+		}
+		c.grants++
+		seen := g.enter(key)
+		if c.Section > 0 {
+			time.Sleep(c.Section)
+		}
+		g.leave(key, seen)
+		left := time.Now()
+		err = unlock()
+		done := time.Now()
+		switch {
+		case err != nil:
+			c.fail(done, err)
+			continue
+		case granted.Before(c.from) || done.After(c.until):
+			continue
+		}
+		c.ops++
+		c.slept += left.Sub(granted)
+		if c.Waits {
+			rec.record(c.number, granted.Sub(asked))
+		} else {
+			rec.record(c.number, done.Sub(asked))
+		}
+	}
+}
+
+// fail keeps an error that counts. It takes a moment, so that a subject that always
+// fails does not keep the others from working.
+func (c *caller) fail(at time.Time, err error) {
+	if at.After(c.from) && at.Before(c.until) {
+		c.errs = append(c.errs, err)
+	}
+	time.Sleep(time.Millisecond)
 }
 
 // describeWaits says how fair the waits for one key were.

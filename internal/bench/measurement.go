@@ -48,8 +48,6 @@ func (m *measurement) add(other *measurement) {
 	m.Notes = append(m.Notes, other.Notes...)
 }
 
-func (m *measurement) note(text string) { m.Notes = append(m.Notes, text) }
-
 // latencies is a histogram of durations, for one goroutine.
 type latencies struct{ *hdrhistogram.Histogram }
 
@@ -60,11 +58,6 @@ func newLatencies() *latencies {
 
 func (l *latencies) record(d time.Duration) {
 	l.RecordValue(min(d.Nanoseconds(), l.HighestTrackableValue()))
-}
-
-// recordEach records n operations that took d together.
-func (l *latencies) recordEach(d time.Duration, n int64) {
-	l.RecordValues(min(d.Nanoseconds()/n, l.HighestTrackableValue()), n)
 }
 
 func (l *latencies) at(percent float64) time.Duration {
