@@ -126,81 +126,91 @@ type mergeReport struct {
 // are under way. Then each writer merges a few keys of its own, all writers at
 // once: these must be found later.
 func (l mergeLoad) drive(ctx context.Context, mg merger, process int, p pace) mergeReport {
-	var (
-		from  = time.Now().Add(p.Warm)
-		until = from.Add(p.Count)
-		rec   = newRecorder()
-		mu    sync.Mutex // guards r
-		r     = mergeReport{Measurement: newMeasurement()}
-		m     = r.Measurement
-	)
-	m.Took = p.Count
+	from := time.Now().Add(p.Warm)
+	until := from.Add(p.Count)
+	rec := newRecorder()
+	writers := make([]writer, l.Writers)
+	for n := range writers {
+		writers[n] = writer{mergeLoad: l, process: process, number: n, from: from, until: until}
+	}
 	run, cancel := context.WithDeadline(ctx, until.Add(p.patience()))
 	defer cancel()
-	l.each(func(n int) {
-		random := rand.New(rand.NewPCG(uint64(process), uint64(n)))
-		var acknowledged, failed, ops, errs int64
-		var first string
-		var cut time.Duration
-		for run.Err() == nil {
-			id := documentID(random.IntN(l.Documents))
-			began := time.Now()
-			patch := fmt.Appendf(nil, `{"seen":%d,"by":"worker %d"}`, began.UnixNano(), n) // which changes any document
-			if began.After(until) {
-				break
-			}
-			err := mg.merge(run, id, patch)
-			ended := time.Now()
-			inTime := began.After(from) && ended.Before(until)
-			switch {
-			case err == nil && inTime:
-				ops++
-				rec.record(n, ended.Sub(began))
-				fallthrough
-			case err == nil:
-				acknowledged++
-				if ended.After(until) {
-					cut = max(cut, ended.Sub(began))
-				}
-			default:
-				failed++
-				if run.Err() != nil {
-					cut = max(cut, ended.Sub(began))
-				} else if inTime {
-					errs++
-					first = err.Error()
-				}
-			}
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		m.Ops += ops
-		m.Errors += errs
-		if m.Error == "" {
-			m.Error = first
-		}
-		m.Cut = max(m.Cut, cut)
-		r.Acknowledged += acknowledged
-		r.Failed += failed
-	})
-	m.latency = rec.sum()
+	l.each(func(n int) { writers[n].write(run, mg, rec) })
 	proving, cancel := context.WithTimeout(ctx, p.patience())
 	defer cancel()
-	l.each(func(n int) {
-		for i := range max(1, 16/l.Writers) {
-			mark := proof{documentID(n % l.Documents), fmt.Sprintf("proof-%x-%d-%d-%d", until.UnixNano(), process, n, i)}
-			err := mg.merge(proving, mark.ID, json.RawMessage(fmt.Sprintf(`{%q:true}`, mark.Key)))
-			mu.Lock()
-			if err == nil {
-				r.Acknowledged++
-				r.Proofs = append(r.Proofs, mark)
-			} else {
-				r.Failed++
-			}
-			mu.Unlock()
-		}
-	})
+	l.each(func(n int) { writers[n].prove(proving, mg) })
+
+	r := mergeReport{Measurement: newMeasurement()}
+	m := r.Measurement
+	m.Took, m.latency = p.Count, rec.sum()
+	for _, w := range writers {
+		m.Ops += w.ops
+		m.Cut = max(m.Cut, w.cut)
+		m.fail(w.errs...)
+		r.Acknowledged += w.acknowledged
+		r.Failed += w.failed
+		r.Proofs = append(r.Proofs, w.proofs...)
+	}
 	return r
+}
+
+// A writer is one goroutine of a load, and what it has seen.
+type writer struct {
+	mergeLoad
+	process, number int
+	from, until     time.Time // what counts
+
+	ops                  int64
+	acknowledged, failed int64 // also those that do not count
+	cut                  time.Duration
+	errs                 []error
+	proofs               []proof
+}
+
+// write merges until the time is over.
+func (w *writer) write(ctx context.Context, mg merger, rec *recorder) {
+	random := rand.New(rand.NewPCG(uint64(w.process), uint64(w.number)))
+	for ctx.Err() == nil {
+		id := documentID(random.IntN(w.Documents))
+		began := time.Now()
+		if began.After(w.until) {
+			return
+		}
+		patch := fmt.Appendf(nil, `{"seen":%d,"by":"worker %d"}`, began.UnixNano(), w.number) // which changes any document
+		err := mg.merge(ctx, id, patch)
+		ended := time.Now()
+		w.count(err)
+		switch {
+		case ended.After(w.until):
+			w.cut = max(w.cut, ended.Sub(began))
+		case ended.Before(w.from):
+		case err != nil:
+			w.errs = append(w.errs, err)
+		default:
+			w.ops++
+			rec.record(w.number, ended.Sub(began))
+		}
+	}
+}
+
+// prove merges keys that nobody else writes.
+func (w *writer) prove(ctx context.Context, mg merger) {
+	for i := range max(1, 16/w.Writers) {
+		mark := proof{documentID(w.number % w.Documents), fmt.Sprintf("proof-%x-%d-%d-%d", w.until.UnixNano(), w.process, w.number, i)}
+		err := mg.merge(ctx, mark.ID, json.RawMessage(fmt.Sprintf(`{%q:true}`, mark.Key)))
+		w.count(err)
+		if err == nil {
+			w.proofs = append(w.proofs, mark)
+		}
+	}
+}
+
+func (w *writer) count(err error) {
+	if err == nil {
+		w.acknowledged++
+	} else {
+		w.failed++
+	}
 }
 
 // each has every writer do something, all at once.
