@@ -22,7 +22,7 @@ func backoffCases() []testCase {
 	return []testCase{{
 		name: "backoff/next-delay",
 		asks: "what does the next wait cost, exponential with jitter and a cap?",
-		by:   byRate,
+		by:   byRate, fine: true,
 		subjects: []subject{
 			pure("lockstore Policy", "backoff.Exponential.Delay", func() func() error {
 				policy, attempt, wait := backoff.Default(), 0, time.Duration(0)
@@ -61,7 +61,7 @@ func backoffCases() []testCase {
 	}, {
 		name: "backoff/retry-succeeds",
 		asks: "what does a retry loop cost whose first attempt succeeds?",
-		by:   byRate,
+		by:   byRate, fine: true,
 		subjects: []subject{
 			pure("lockstore Retry", "backoff.Retry", func() func() error {
 				return func() error {

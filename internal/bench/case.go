@@ -11,6 +11,7 @@ type testCase struct {
 	asks  string // the question, in one sentence
 	floor string // the subject that is the least anybody could do; empty: there is none
 	by    figure // what the ratios compare
+	fine  bool   // more and shorter rounds, for what takes next to no time and suffers from every neighbour
 
 	// prepare makes what all subjects of the case share, once, and undo
 	// removes it. Nil: there is nothing to make.
@@ -37,6 +38,17 @@ type pace struct {
 	Count time.Duration // what counts
 	Limit time.Duration // after which a run counts as hung
 	Quick bool          // -quick: large data sets are made smaller, too
+}
+
+// fine is the pace of a case that is to be interleaved more finely, and how many
+// rounds make one of the usual ones.
+func (p pace) fine() (shorter pace, rounds int) {
+	if p.Quick {
+		return p, 1
+	}
+	const parts = 4
+	p.Warm, p.Count = p.Warm/parts, p.Count/parts
+	return p, parts
 }
 
 // times makes the counted part of a run longer, for cases that need more of it.

@@ -131,7 +131,7 @@ func (c chart) drawAxes(b *bytes.Buffer) {
 	}
 	fmt.Fprintf(b, `<line class="axis" x1="%d" y1="%d" x2="%d" y2="%d"/>`+"\n", plotLeft, plotBottom, plotRight, plotBottom)
 	writeText(b, "dim middle", (plotLeft+plotRight)/2, plotBottom+44, c.x.label)
-	writeText(b, "dim end", plotLeft-10, plotTop-18, c.y.label)
+	writeText(b, "dim", 24, plotTop-20, c.y.label)
 }
 
 func (c chart) drawLine(b *bytes.Buffer, l line) {

@@ -14,7 +14,7 @@ func lockCases() []testCase {
 	cases := []testCase{{
 		name:  "lock/uncontended",
 		asks:  "one goroutine takes and gives back one free key",
-		floor: pooledTry.name, by: byMedian,
+		floor: pooledTry.name, by: byMedian, fine: true,
 		subjects: lockSubjects(lockLoad{Callers: 1, Keys: 1, Conns: 1}.run,
 			lockstorePgx, lockstoreSQLX, pooledTry, transactionLock, rowLock,
 			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25),
@@ -45,7 +45,7 @@ func lockCases() []testCase {
 		testCase{
 			name:  "lock/try-busy",
 			asks:  "one goroutine asks for a key that another session has, and is told so at once",
-			floor: pooledTry.name, by: byMedian,
+			floor: pooledTry.name, by: byMedian, fine: true,
 			subjects: lockSubjects(tryBusy, lockstorePgx, lockstoreSQLX, pooledTry, goPglock, cirelloPglock, redisLock),
 		},
 		testCase{

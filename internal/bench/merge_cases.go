@@ -18,7 +18,7 @@ func mergeCases() []testCase {
 		cases = append(cases, testCase{
 			name:  "merge/lone/" + size.name,
 			asks:  fmt.Sprintf("one writer merges into one document of %s", size.name),
-			floor: concat.name, by: byMedian,
+			floor: concat.name, by: byMedian, fine: true,
 			subjects: mergeSubjects(mergeLoad{Writers: 1, Documents: 1, Bytes: size.bytes, Conns: mergeConns},
 				storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge25),
 		})
@@ -28,7 +28,7 @@ func mergeCases() []testCase {
 			name:  fmt.Sprintf("merge/one-document/%d", writers),
 			asks:  fmt.Sprintf("%d writers merge into one document of 1.5 KB", writers),
 			floor: concat.name, by: byRate,
-			subjects: mergeSubjects(mergeLoad{Writers: writers, Documents: 1, Bytes: 1500, Conns: mergeConns},
+			subjects: mergeSubjects(mergeLoad{Writers: writers, Documents: 1, Bytes: 1500, Conns: mergeConns, Long: writers >= 256},
 				storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge24, articleMerge25),
 		})
 	}

@@ -18,12 +18,16 @@ type mergeLoad struct {
 	Documents int
 	Bytes     int  // of each document
 	Conns     int  // of each process's pool
+	Long      bool // twice the time, for queues in which a merge waits for most of a second
 	Kept      bool // the documents are the case's, and not made anew for each run
 }
 
 // run is the run of a subject under this load.
 func (l mergeLoad) run(kind mergeKind) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+		if l.Long && !p.Quick {
+			p.Warm, p.Count = 2*p.Warm, 2*p.Count
+		}
 		if !l.Kept {
 			if err := in.fill(ctx, l.Documents, l.Bytes); err != nil {
 				return nil, err

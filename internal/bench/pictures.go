@@ -33,6 +33,17 @@ var pictures = []picture{
 	{"merge-growth.svg", growth},
 }
 
+// leftOut is subjects whose line would lie on another's, in all pictures.
+var leftOut = map[string]bool{
+	storeSQLX.name: true, transactionLock.name: true, gooseTable.name: true, article24.name: true,
+}
+
+// colours is each peer's class of line, the same in all pictures.
+var colours = map[string]string{
+	goPglock.name: "p1", redisLock.name: "p2", gooseSession.name: "p3",
+	rowLock.name: "p4", cirelloPglock.name: "p5", compareAndSwap.name: "p6",
+}
+
 // drawPictures draws those whose cases have been run, and names the others.
 func drawPictures(dir string, rows []row, m machine) (missing []string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -81,10 +92,10 @@ func waits(rows []row) chart {
 	percents := []float64{50, 75, 90, 95, 99, 99.9}
 	const longest = 10_000
 	for _, r := range rows {
-		if r.Case != "lock/hot/1ms" || r.Subject == lockstoreSQLX.name || r.latency == nil || r.latency.TotalCount() < 10 {
+		if r.Case != "lock/hot/1ms" || leftOut[r.Subject] || r.latency == nil || r.latency.TotalCount() < 10 {
 			continue
 		}
-		l := line{name: nameOf(r), class: classOf(r, len(c.lines))}
+		l := line{name: nameOf(r), class: classOf(r)}
 		for _, p := range percents {
 			l.points = append(l.points, point{rarity(p), max(r.latency.at(p).Seconds()*1000, 0.01)})
 		}
@@ -113,17 +124,17 @@ func collect(rows []row, cases *regexp.Regexp, figure func(row) float64) []line 
 	place := map[string]int{}
 	for _, r := range rows {
 		match := cases.FindStringSubmatch(r.Case)
-		if match == nil || r.Failed != "" || figure(r) <= 0 || r.Subject == storeSQLX.name {
+		if match == nil || r.Failed != "" || figure(r) <= 0 || leftOut[r.Subject] {
 			continue
 		}
 		i, known := place[r.Subject]
 		if !known {
 			i = len(lines)
 			place[r.Subject] = i
-			lines = append(lines, line{name: nameOf(r), class: classOf(r, i)})
+			lines = append(lines, line{name: nameOf(r), class: classOf(r)})
 		}
 		if r.Violations > 0 { // in one place is enough
-			lines[i].name, lines[i].class = nameOf(r), classOf(r, i)
+			lines[i].name, lines[i].class = nameOf(r), classOf(r)
 		}
 		n, _ := strconv.ParseFloat(match[1], 64)
 		lines[i].points = append(lines[i].points, point{n, figure(r)})
@@ -139,7 +150,7 @@ func nameOf(r row) string {
 	return name
 }
 
-func classOf(r row, place int) string {
+func classOf(r row) string {
 	switch {
 	case r.Violations > 0:
 		return "wrong"
@@ -148,7 +159,7 @@ func classOf(r row, place int) string {
 	case isFloor(r.Subject):
 		return "floor"
 	}
-	return fmt.Sprint("p", place%6+1)
+	return colours[r.Subject]
 }
 
 // numbers is the numbers in the names of the cases, in their order.

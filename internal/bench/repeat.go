@@ -19,7 +19,7 @@ func repeat(ctx context.Context, p pace, do func() error) *measurement {
 		}
 		err := do()
 		took := time.Since(start)
-		if start.Before(from) {
+		if time.Now().Before(from) {
 			continue
 		}
 		m.Took += took
@@ -71,17 +71,19 @@ func (m *measurement) fail(errs ...error) {
 
 // allocations is how many one call makes, on average.
 func allocations(do func()) float64 {
-	calls := 100
-	start := time.Now()
-	do()
-	if time.Since(start) > 10*time.Millisecond {
-		calls = 1
-	}
 	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range calls {
-		do()
+	calls := func(n int) float64 {
+		runtime.ReadMemStats(&before)
+		for range n {
+			do()
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.Mallocs-before.Mallocs) / float64(n)
 	}
-	runtime.ReadMemStats(&after)
-	return float64(after.Mallocs-before.Mallocs) / float64(calls)
+	start := time.Now()
+	first := calls(1)
+	if time.Since(start) > 10*time.Millisecond {
+		return first
+	}
+	return calls(100)
 }

@@ -32,6 +32,10 @@ func (c testCase) run(ctx context.Context, in *arena, p pace, rounds int, progre
 		}
 		defer func() { err = errors.Join(err, undo()) }()
 	}
+	if c.fine {
+		shorter, parts := p.fine()
+		p, rounds = shorter, rounds*parts
+	}
 	for round := range rounds {
 		for i := range c.subjects {
 			i := (i + round) % len(c.subjects)
