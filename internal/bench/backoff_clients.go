@@ -24,7 +24,7 @@ func clients(name, how string, retry func(context.Context, func(context.Context)
 		if err := warm(ctx, pool, n); err != nil {
 			return nil, err
 		}
-		bounded, cancel := context.WithTimeout(ctx, 2*p.patience())
+		bounded, cancel := context.WithTimeout(ctx, 4*p.patience())
 		defer cancel()
 		floor, g, rec := pooled{pool, waitLockSQL}, newGuard(1), newRecorder()
 		connections := in.watch(ctx)

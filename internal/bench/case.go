@@ -58,7 +58,7 @@ func (p pace) times(n int) pace {
 }
 
 // patience bounds how long what is under way may go on when the time is over.
-func (p pace) patience() time.Duration { return min(5*p.Count, 2*time.Second) }
+func (p pace) patience() time.Duration { return 3 * p.Count }
 
 // A figure is what the ratios of a case compare. A ratio is always so many times
 // better: the rate over the floor's rate, or the floor's time over the time.
