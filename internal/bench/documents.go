@@ -14,13 +14,19 @@ const (
 	fillSQL = `INSERT INTO ` + metadata.DefaultTable + ` (id, metadata)
 		SELECT 'user-' || n, $2::jsonb FROM generate_series(0, $1::int - 1) AS n`
 
+	// Neighbours that nobody writes. In a table of one row PostgreSQL plans to read
+	// the whole table, and goes on reading it when thousands of dead versions of
+	// that row have made it large: nobody's table of documents is like that.
+	neighboursSQL = `INSERT INTO ` + metadata.DefaultTable + ` (id, metadata)
+		SELECT 'neighbour-' || n, '{"plan":"free"}' FROM generate_series(1, 1000) AS n`
+
 	// How many merges all versions know of, beyond the one that each document
 	// begins with.
 	versionsSQL = "SELECT coalesce(sum(version), 0)::bigint FROM " + metadata.DefaultTable
 )
 
-// fill leaves n documents of about so many bytes each in the table, and nothing
-// of what was there before.
+// fill leaves n documents of about so many bytes each in the table, among some
+// neighbours, and nothing of what was there before.
 func (in *arena) fill(ctx context.Context, n, bytes int) error {
 	store, err := metadata.NewPostgres(in.monitor, nil)
 	if err != nil {
@@ -34,6 +40,9 @@ func (in *arena) fill(ctx context.Context, n, bytes int) error {
 		return err
 	}
 	if _, err := in.monitor.Exec(ctx, fillSQL, n, document(bytes)); err != nil {
+		return err
+	}
+	if _, err := in.monitor.Exec(ctx, neighboursSQL); err != nil {
 		return err
 	}
 	_, err = in.monitor.Exec(ctx, "VACUUM (ANALYZE) "+metadata.DefaultTable)

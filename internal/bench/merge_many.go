@@ -21,7 +21,7 @@ const (
 		FROM unnest($1::text[], $2::jsonb[]) AS p(id, patch) WHERE d.id = p.id`
 
 	// The documents that have not seen the patch of that number.
-	unseenSQL = "SELECT count(*) FROM " + metadata.DefaultTable + " WHERE metadata->'seen' IS DISTINCT FROM to_jsonb($1::int)"
+	unseenSQL = "SELECT count(*) FROM " + metadata.DefaultTable + " WHERE id LIKE 'user-%' AND metadata->'seen' IS DISTINCT FROM to_jsonb($1::int)"
 )
 
 // mergeManyCase merges into a thousand documents at a time.
