@@ -127,8 +127,8 @@ const (
 	// The tables in which cirello's and goose's lockers keep theirs.
 	dropLocksSQL = "SET client_min_messages = error; DROP TABLE IF EXISTS locks, goose_lock; RESET client_min_messages"
 
-	// Advisory locks that outlive their holders. The second key space (objsubid 2)
-	// and the database are not told apart: whatever is left is too much.
+	// Advisory locks of this database, of both key spaces: when nobody holds any,
+	// whatever is left is too much.
 	leftLocksSQL = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 )
