@@ -23,7 +23,7 @@ func holdMany(kind lockKind) runFunc {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, opened.close()) }()
-		bounded, cancel := context.WithTimeout(ctx, 4*p.patience())
+		bounded, cancel := context.WithTimeout(ctx, 2*p.patience())
 		defer cancel()
 		m = newMeasurement()
 		g, rec := newGuard(keys), newRecorder()
