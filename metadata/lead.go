@@ -42,7 +42,7 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 		}
 	}()
 	for {
-		n, err := p.commitTurn(ctx, l)
+		n, err := p.commitTurn(ctx, l, c)
 		if n > 0 {
 			done = n
 			l.polls = backoff.Start(p.options.Backoff)
@@ -95,13 +95,17 @@ func isTransient(err error) bool {
 	return (code == "40001" || code == "40P01") && !errors.Is(err, ErrUnknownOutcome)
 }
 
-// commitTurn carries out the writes of the leader and of those behind it, and
+// commitTurn carries out the writes of the leader, c, and of those behind it, and
 // returns how many, from the first on, are done. If none is, the error says
 // why, and nothing is on its way to the server.
-func (p *postgres) commitTurn(ctx context.Context, l *line) (done int, err error) {
+func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (done int, err error) {
 	conn, err := p.db.Acquire(ctx)
-	if err != nil {
-		return 0, p.failure(because(ctx, err), false)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return 0, l.busy(c, because(ctx, err))
+	default:
+		return 0, p.failure(err, false)
 	}
 	defer conn.Release()
 	calls, err := p.queue.take(l, p.options.MaxBatch, p.options.MaxBatchBytes)

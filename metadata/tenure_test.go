@@ -87,6 +87,38 @@ func TestWriterGivesUpWithItsPolicy(t *testing.T) {
 	})
 }
 
+// Who waits for a lock fails as it is busy, also when his time is over just as he
+// waits for a connection to ask again.
+func TestBusyIsToldWhileWaitingForAConnection(t *testing.T) {
+	d := &database{DB: pgtest.New(t)}
+	locker, pool := newLocker(t, d), poolOfOne(t, d.DB)
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Backoff: backoff.Constant{Base: time.Microsecond}})
+	require.NoError(t, err)
+	defer store.Close()
+	require.NoError(t, store.Migrate(t.Context()))
+	_, err = store.Merge(t.Context(), "a", raw(`{}`))
+	require.NoError(t, err)
+	held, err := locker.Lock(t.Context(), store.Key("a"))
+	require.NoError(t, err)
+	for range 50 {
+		ctx, cancel := context.WithCancel(t.Context())
+		failed, waits := make(chan error), store.Stats().Waits
+		go func() {
+			_, err := store.Merge(ctx, "a", raw(`{"n":1}`))
+			failed <- err
+		}()
+		waitForWaits(t, store, waits+1)
+		conn, err := pool.Acquire(t.Context())
+		require.NoError(t, err)
+		cancel()
+		err = <-failed
+		assert.ErrorIs(t, err, lock.ErrBusy)
+		assert.ErrorIs(t, err, context.Canceled)
+		conn.Release()
+	}
+	require.NoError(t, held.Unlock())
+}
+
 func TestBusyTellsTheHolderWhereAskedFor(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		locker := newLocker(t, d)
