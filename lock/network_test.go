@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -140,4 +141,56 @@ func TestCancelRacesWithTheServer(t *testing.T) {
 		assert.NoError(t, take(t, locker, lock.ID(key)).Unlock())
 	}
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks), "locks left")
+}
+
+// Where operations come one by one, their callers take in what the server says.
+// They must neither wait longer for it than they would otherwise, nor miss it.
+func TestCallersReadForThemselves(t *testing.T) {
+	db := pgtest.New(t)
+	proxy := pgtest.NewProxy(t, db)
+	locker := newPostgres(t, through(t, proxy), &lock.PostgresOptions{Silence: time.Hour})
+	key := lock.Name("k")
+	oneByOne := func() {
+		for range 100 {
+			require.NoError(t, take(t, locker, key).Unlock())
+		}
+	}
+	t.Run("the server is silent", func(t *testing.T) {
+		oneByOne()
+		proxy.Blackhole(pgtest.Both)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := locker.Lock(ctx, key)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		proxy.Restore()
+		oneByOne()
+	})
+	t.Run("the session ends", func(t *testing.T) {
+		oneByOne()
+		held := take(t, locker, key)
+		backend, _ := held.Backend(key)
+		require.NoError(t, db.Terminate(backend.PID))
+		await(t, held.Context().Done(), "the loss to be told")
+		assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+		oneByOne()
+	})
+	t.Run("others come in between", func(t *testing.T) {
+		var group sync.WaitGroup
+		for g := range 3 {
+			group.Go(func() {
+				for i := range 500 {
+					held, err := locker.Lock(t.Context(), lock.Name("k", fmt.Sprint(g)))
+					if !assert.NoError(t, err) || !assert.NoError(t, held.Unlock()) {
+						return
+					}
+					time.Sleep(time.Duration(i%7) * 10 * time.Microsecond)
+				}
+			})
+		}
+		group.Wait()
+	})
+	t.Run("closed", func(t *testing.T) {
+		oneByOne()
+		require.NoError(t, locker.Close(t.Context()))
+	})
 }

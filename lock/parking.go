@@ -156,7 +156,7 @@ func (k *parking) remove(s *session) {
 
 // openSpare adds a spare session, and serves it.
 func (p *Postgres) openSpare() {
-	s, err := p.connect(p.life, "")
+	s, err := p.connect(p.life, true)
 	p.queue.mu.Lock()
 	p.parking.opening = false
 	closed := p.queue.closed

@@ -50,7 +50,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	p := &Postgres{dial: dialerOf(db), db: host, opts: opts.withDefaults(), evictions: make(map[int64]chan struct{})}
 	p.queue.init(p, p.opts)
 	p.life, p.stop = context.WithCancel(context.Background())
-	if p.session, err = p.connect(ctx, listenSQL); err != nil {
+	if p.session, err = p.connect(ctx, false); err != nil {
 		return nil, fmt.Errorf("lock: connect: %w", err)
 	}
 	p.queue.counts.Sessions++
@@ -257,7 +257,7 @@ func (p *Postgres) reconnect() {
 		if err != nil {
 			return // closed
 		}
-		s, err := p.connect(p.life, listenSQL)
+		s, err := p.connect(p.life, false)
 		if p.connected(s, err) {
 			p.opts.Logger.Info("lock: session restored", "pid", s.backend.PID)
 			s.serve()
@@ -289,17 +289,21 @@ func (p *Postgres) connected(s *session, err error) bool {
 	return true
 }
 
-// connect makes a session, which begins with the statements begin.
-func (p *Postgres) connect(ctx context.Context, begin string) (*session, error) {
+// connect makes the session, or a spare one.
+func (p *Postgres) connect(ctx context.Context, spare bool) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.opts.ConnectTimeout)
 	defer cancel()
 	conn, err := p.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+	begin := listenSQL
+	if spare {
+		begin = ""
+	}
 	backend, err := prepare(ctx, conn, begin, &p.opts)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
-	return newSession(conn.PgConn().Conn(), backend, p.opts.Silence, p), nil
+	return newSession(conn.PgConn().Conn(), backend, p.opts.Silence, spare, p), nil
 }

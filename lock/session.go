@@ -1,10 +1,13 @@
 package lock
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,13 +31,22 @@ import (
 //	                            idle  if nothing is pending
 //	any  --error, silence, end> dead  unanswered operations go to owner.lost
 //
-// One goroutine, serve, takes in all that the server says. So the end of the
-// session is noticed when it comes, not when it is next used.
+// What the server says is taken in by one at a time, who has reading. That is the
+// goroutine serve, so that the end of the session is noticed when it comes, not
+// when it is next used. But where operations come one by one, each soon after the
+// last, their callers read for themselves: to wake another goroutine, and be
+// woken by it, would take longer than the server does.
+//
+//	attended  serve reads
+//	         --a few lone operations> left to callers
+//	left to callers, of whom the one who has sent something reads
+//	         --there is more under way than that, or nothing for a moment> attended
 type session struct {
 	conn    net.Conn
 	wire    *pgproto3.Frontend
 	backend Backend
 	silence time.Duration // of the server, that ends the session
+	spare   bool          // waits in the server: see parking
 	owner   owner
 	beat    *time.Timer
 	unused  time.Time // since when, for a spare session (guarded by queue.mu)
@@ -45,7 +57,14 @@ type session struct {
 	sent    [][]op        // the batches under way, in their order
 	over    []op          // the memory of a batch that is over
 	heard   time.Time
+	turns   int   // batches that were answered
 	why     error // why it is dead
+
+	reading sync.Mutex    // taken before writing
+	values  []int64       // answers to the first batch under way, so far
+	failure error         // that ended it
+	left    atomic.Bool   // reading is, to callers
+	rouse   chan struct{} // for serve to end that
 
 	writing sync.Mutex // taken before mu, for batches to be written as they were taken
 	keys    []int64
@@ -75,17 +94,22 @@ const (
 	// being dealt with here.
 	minBatch = 16
 	maxSent  = 3
+
+	// After so many lone operations serve leaves the reading to callers, until
+	// there is none for lull. Meanwhile nobody may notice the session's end.
+	manyLone = 8
+	lull     = time.Millisecond
 )
 
 // newSession is a session on conn, where the statements have been prepared.
 // It lives while serve runs.
-func newSession(conn net.Conn, backend Backend, silence time.Duration, o owner) *session {
+func newSession(conn net.Conn, backend Backend, silence time.Duration, spare bool, o owner) *session {
 	s := &session{
-		conn: conn, backend: backend, silence: silence, owner: o,
+		conn: conn, backend: backend, silence: silence, spare: spare, owner: o,
 		wire:   pgproto3.NewFrontend(conn, conn),
 		encode: pgtype.NewMap().PlanEncode(pgtype.Int8ArrayOID, pgtype.BinaryFormatCode, []int64(nil)),
 		bind:   pgproto3.Bind{ParameterFormatCodes: binaryFormat, Parameters: make([][]byte, 1), ResultFormatCodes: binaryFormat},
-		heard:  time.Now(),
+		heard:  time.Now(), rouse: make(chan struct{}, 1),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,13 +136,36 @@ func (s *session) enqueue(ops []op) {
 	}
 }
 
-// flush sends what has been requested, if it is time; otherwise serve will.
+// flush sends what has been requested, if it is time; otherwise who reads will.
+// Where reading is left to callers, it takes in the answer.
 func (s *session) flush() {
-	// Who is writing has something under way, after which serve flushes.
+	// Who is writing has something under way, after which who reads flushes.
 	if s.writing.TryLock() {
-		defer s.writing.Unlock()
 		s.send(minBatch)
+		s.writing.Unlock()
 	}
+	if s.left.Load() && s.reading.TryLock() {
+		s.attend()
+		s.reading.Unlock()
+		if s.isBusy() { // with what others have requested meanwhile
+			select {
+			case s.rouse <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (s *session) isBusy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sent) > 0 || s.waiting > 0
+}
+
+func (s *session) countTurns() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.turns
 }
 
 // send writes the next batch if nothing is under way or enough is pending.
@@ -176,37 +223,97 @@ var binaryFormat = []int16{pgtype.BinaryFormatCode}
 
 // serve takes in what the server says until the session is dead.
 func (s *session) serve() {
-	var values []int64
-	var failure error
 	for {
-		msg, err := s.wire.Receive()
-		if err != nil {
-			if failure != nil { // the server's own word on why it hung up
-				err = failure
+		s.reading.Lock()
+		s.conn.SetReadDeadline(time.Time{})
+		for lone := 0; lone < manyLone || s.spare; {
+			n, err := s.receive()
+			if err != nil {
+				s.reading.Unlock()
+				s.end(err)
+				s.bury()
+				return
 			}
-			s.end(err)
-			s.bury()
-			return
+			switch {
+			case n == 1 && !s.isBusy():
+				lone++
+			case n > 0:
+				lone = 0
+			}
 		}
-		switch msg := msg.(type) {
-		case *pgproto3.DataRow:
-			values = append(values, valueOf(msg.Values[0]))
-		case *pgproto3.ErrorResponse:
-			failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
-		case *pgproto3.NotificationResponse:
-			s.owner.notified(msg.Channel, msg.Payload)
-		case *pgproto3.ReadyForQuery:
-			s.ready(values, failure)
-			values, failure = values[:0], nil
+		s.reading.Unlock()
+		s.leaveToCallers()
+	}
+}
+
+// leaveToCallers returns when serve is to read again.
+func (s *session) leaveToCallers() {
+	select {
+	case <-s.rouse: // of the time before
+	default:
+	}
+	s.left.Store(true)
+	tick := time.NewTicker(lull)
+	defer tick.Stop()
+	for before, now := -1, 0; before != now; {
+		select {
+		case <-s.rouse:
+			before = now
+		case <-tick.C:
+			before, now = now, s.countTurns()
+		}
+	}
+	s.left.Store(false)
+	s.conn.SetReadDeadline(time.Unix(1, 0)) // for a caller who is reading to stop
+}
+
+// attend takes in the answers to a batch, if one is under way, on its caller's
+// behalf. It returns early when serve wants to read.
+func (s *session) attend() {
+	for s.isBusy() {
+		n, err := s.receive()
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			s.end(err)
+		}
+		if err != nil || n >= 0 {
+			return
 		}
 	}
 }
 
-// ready sends the next batch and tells the answers of the first under way.
-func (s *session) ready(values []int64, failure error) {
+// receive takes in a message. If it was the last of a batch, n is how many
+// operations that had, and otherwise negative.
+func (s *session) receive() (n int, err error) {
+	msg, err := s.wire.Receive()
+	if err != nil {
+		if s.failure != nil { // the server's own word on why it hung up
+			err = s.failure
+		}
+		return -1, err
+	}
+	switch msg := msg.(type) {
+	case *pgproto3.DataRow:
+		s.values = append(s.values, valueOf(msg.Values[0]))
+	case *pgproto3.ErrorResponse:
+		s.failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
+	case *pgproto3.NotificationResponse:
+		s.owner.notified(msg.Channel, msg.Payload)
+	case *pgproto3.ReadyForQuery:
+		values, failure := s.values, s.failure
+		s.values, s.failure = s.values[:0], nil
+		return s.ready(values, failure), nil
+	}
+	return -1, nil
+}
+
+// ready sends the next batch and tells the answers of the first under way, whose
+// size it returns.
+func (s *session) ready(values []int64, failure error) (size int) {
 	s.mu.Lock()
 	s.heard = time.Now()
+	s.turns++
 	answers := s.sent[0]
+	size = len(answers)
 	s.sent = slices.Delete(s.sent, 0, 1)
 	for i, v := range values {
 		answers[i].value = v
@@ -225,6 +332,7 @@ func (s *session) ready(values []int64, failure error) {
 	s.mu.Lock()
 	s.over = answers
 	s.mu.Unlock()
+	return size
 }
 
 // queryCanceled is the SQLSTATE of a statement that pg_cancel_backend ended
