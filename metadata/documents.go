@@ -68,16 +68,20 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 	}
 	w := &write{change: func(dr *draft) error { return d.merge(dr, &p) }, size: len(text), create: true}
 	if d.version == nil {
-		w.patch = &patch{text: text, flat: p.flat(), removes: p.removes()}
+		w.patch = patchOf(text, &p)
 	}
 	return d.write(ctx, id, w)
 }
 
 // A patch is a merge patch as the server is to apply it.
 type patch struct {
-	text    json.RawMessage
-	flat    bool // it sets whole members of the document, and nothing else
-	removes bool // it has a null, at any depth that counts
+	text json.RawMessage
+	flat bool // it sets whole members of the document, and nothing else
+	sets bool // it removes nothing: what has been patched contains the patch
+}
+
+func patchOf(text json.RawMessage, v *value) *patch {
+	return &patch{text: text, flat: v.flat(), sets: !v.removes()}
 }
 
 // Update implements [MetadataStore].

@@ -65,34 +65,33 @@ type Result struct {
 	Err      error
 }
 
+// patchesSQL are the arguments of the statements below.
+const patchesSQL = `unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[], {3}::bool[], {4}::bool[]) AS p (id, patch, key, flat, sets)`
+
 // mergeManySQL is openSQL, the merge and saveSQL for many documents at once.
 // The rows are locked in the order of their ids, so that two of these do not
 // wait for each other, and the documents' locks are tried after that. All that
 // is stored has been computed from rows that were locked before.
 const mergeManySQL = `
-WITH patches AS MATERIALIZED (
-	SELECT * FROM unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[]) AS p (id, patch, key)
-), doc AS MATERIALIZED (
-	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key
-	FROM patches AS p JOIN {table} AS t ON t.{id} = p.id{within}
+WITH doc AS MATERIALIZED (
+	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key, p.flat, p.sets
+	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} = p.id{within}
 	ORDER BY t.{id} FOR NO KEY UPDATE OF t
-), merged AS MATERIALIZED (
-	SELECT doc.*, pg_try_advisory_xact_lock(key) AS free, m.after, m.after IS DISTINCT FROM metadata AS differs
-	FROM doc, LATERAL (SELECT {merge}(metadata, patch) AS after OFFSET 0) AS m
 ), stored AS (
-	UPDATE {table} AS t SET {column} = merged.after{bump} FROM merged
-	WHERE t.{id} = merged.id{within} AND merged.free AND merged.differs
+	UPDATE {table} AS t SET {column} = {merged}{bump} FROM doc
+	WHERE t.{id} = doc.id{within} AND pg_try_advisory_xact_lock(doc.key) AND {changes}
 	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {updated} AS updated_at
 )
-SELECT m.id::text, coalesce(s.metadata, m.metadata), coalesce(s.version, m.version), coalesce(s.updated_at, m.updated_at)
-FROM merged AS m LEFT JOIN stored AS s USING (id)
-WHERE m.free AND (s.id IS NOT NULL OR NOT m.differs)`
+SELECT id::text, metadata, version, updated_at FROM stored
+UNION ALL
+SELECT id::text, metadata, version, updated_at FROM doc
+WHERE NOT EXISTS (SELECT FROM stored WHERE stored.id = doc.id) AND pg_try_advisory_xact_lock(key) AND NOT {changes}`
 
 // createManySQL makes documents of patches that mergeManySQL found missing.
 const createManySQL = `
 INSERT INTO {table} AS t ({id}, {column}{columns})
 SELECT p.id, {merge}('{}', p.patch::jsonb){firsts}
-FROM unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[]) AS p (id, patch, key)
+FROM ` + patchesSQL + `
 WHERE pg_try_advisory_xact_lock(p.key) ORDER BY p.id
 ON CONFLICT DO NOTHING
 RETURNING t.{id}::text, {row}`
@@ -145,6 +144,7 @@ type job struct {
 	*Result
 	canonical string
 	key       lock.Key
+	patch     *patch
 }
 
 // admit reports whether a job is fit to be done together with others. One
@@ -157,10 +157,12 @@ func (p *Postgres) admit(ctx context.Context, j *job) bool {
 	if j.canonical, j.Err = p.checkID(j.ID); j.Err != nil {
 		return false
 	}
-	if _, err := p.parsePatch(j.Patch.Patch); err != nil {
+	v, err := p.parsePatch(j.Patch.Patch)
+	if err != nil {
 		j.Err = named(j.ID, err)
 		return false
 	}
+	j.patch = patchOf(j.Patch.Patch, &v)
 	if j.key = p.Key(j.ID); lock.FromContext(ctx, j.key) != nil {
 		p.mergeAlone(ctx, j)
 		return false
@@ -220,9 +222,11 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 		return nil, nil
 	}
 	ids, patches, keys := make([]string, len(jobs)), make([]string, len(jobs)), make([]int64, len(jobs))
+	flat, sets := make([]bool, len(jobs)), make([]bool, len(jobs))
 	byID := make(map[string]*job, len(jobs))
 	for i, j := range jobs {
-		ids[i], patches[i], keys[i] = j.canonical, string(j.Patch.Patch), j.key.Int64()
+		ids[i], patches[i], keys[i] = j.canonical, string(j.patch.text), j.key.Int64()
+		flat[i], sets[i] = j.patch.flat, j.patch.sets
 		byID[j.canonical] = j
 	}
 	conn, err := p.pg.db.Acquire(ctx)
@@ -244,7 +248,7 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 			delete(byID, doc.ID)
 		}
 		return err
-	}, s.text, s.args(ids, patches, keys)...)
+	}, s.text, s.args(ids, patches, keys, flat, sets)...)
 	if err != nil {
 		return jobs, p.pg.failure(err, true)
 	}

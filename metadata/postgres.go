@@ -84,10 +84,9 @@ type postgres struct {
 
 // statements are the SQL of one table.
 type statements struct {
-	get, getMany, findFirst, findAfter statement
-	merge, mergeFlat, insert           statement
-	mergeMany, createMany              statement
-	taking, under                      gates
+	get, getMany, findFirst, findAfter   statement
+	merge, mergeMany, createMany, insert statement
+	taking, under                        gates
 }
 
 func newStatements(t *Table) statements {
@@ -96,9 +95,8 @@ func newStatements(t *Table) statements {
 		getMany:    t.expand(getManySQL),
 		findFirst:  t.expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
 		findAfter:  t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
-		merge:      t.expand(strings.ReplaceAll(mergeSQL, "{merged}", mergedSQL)),
-		mergeFlat:  t.expand(strings.ReplaceAll(mergeSQL, "{merged}", mergedFlatSQL)),
-		mergeMany:  t.expand(mergeManySQL),
+		merge:      t.expand(merging(mergeSQL, "t.{column}", "{1}::text::jsonb", "{3}::bool", "{4}::bool")),
+		mergeMany:  t.expand(merging(mergeManySQL, "doc.metadata", "doc.patch", "doc.flat", "doc.sets")),
 		createMany: t.expand(createManySQL),
 		insert:     t.expand(insertSQL),
 		taking:     newGates(t, tryLockSQL, "true"),

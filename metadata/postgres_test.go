@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -224,35 +225,51 @@ func TestClosedStoreRefuses(t *testing.T) {
 	})
 }
 
-// A lone merge takes one of several ways through the server, by what the patch
-// is made of. Each is that of the RFC, from whatever is in the column, and tells
-// a change from none.
-func TestLoneMergeIsThatOfTheRFC(t *testing.T) {
+// The server merges in one of several ways, by what the patch is made of. Each is
+// that of the RFC, from whatever is in the column, and tells a change from none.
+func TestMergesInTheServerAreThoseOfTheRFC(t *testing.T) {
 	targets := []string{`NULL`, `[1, 2]`, `"text"`, `7`, `null`, `{}`, `{"a": 1}`, `{"a": [1, 2]}`, `{"a": null}`,
 		`{"a": {"b": 1, "c": [2]}, "d": "x"}`, `{"a": {"b": {"e": null}}}`, `{"d": "y", "n": 1.0}`}
 	patches := []string{`{}`, `{"a": 1}`, `{"a": [1]}`, `{"a": [1, 2]}`, `{"a": [null]}`, `{"a": null}`, `{"x": null}`,
 		`{"a": {}}`, `{"a": {"b": 1}}`, `{"a": {"b": null}}`, `{"a": {"b": {"e": null}}}`, `{"a": {"c": [2]}, "d": "x"}`,
 		`{"d": "y", "a": null}`, `{"n": 1.0}`, `{"n": 2}`, `{"a": {"b": {"e": [{"f": null}]}}}`}
+	ways := map[string]func(context.Context, *metadata.Postgres, []metadata.Patch) ([]metadata.Result, error){
+		"Merge": func(ctx context.Context, store *metadata.Postgres, patches []metadata.Patch) (results []metadata.Result, err error) {
+			for _, p := range patches {
+				doc, failed := store.Merge(ctx, p.ID, p.Patch)
+				results, err = append(results, metadata.Result{Document: doc}), errors.Join(err, failed)
+			}
+			return results, err
+		},
+		"MergeMany": func(ctx context.Context, store *metadata.Postgres, patches []metadata.Patch) ([]metadata.Result, error) {
+			return store.MergeMany(ctx, patches)
+		},
+	}
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
-		d.exec(t, `CREATE TABLE users (id text PRIMARY KEY, metadata jsonb, version bigint NOT NULL DEFAULT 1)`)
 		store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "users", Version: "version"}})
-		for i, target := range targets {
-			for j, patch := range patches {
-				id := fmt.Sprint(i, "/", j)
-				before := target
-				_, err := d.Pool().Exec(ctx, "INSERT INTO users VALUES ($1, nullif($2, 'NULL')::jsonb)", id, target)
-				require.NoError(t, err)
-				if target == `NULL` {
-					before = ``
+		for way, merge := range ways {
+			d.exec(t, `DROP TABLE IF EXISTS users; CREATE TABLE users (id text PRIMARY KEY, metadata jsonb, version bigint NOT NULL DEFAULT 1)`)
+			var all []metadata.Patch
+			for i, target := range targets {
+				for j, patch := range patches {
+					all = append(all, metadata.Patch{ID: fmt.Sprint(i, "/", j), Patch: raw("%s", patch)})
+					_, err := d.Pool().Exec(ctx, "INSERT INTO users VALUES ($1, nullif($2, 'NULL')::jsonb)", fmt.Sprint(i, "/", j), target)
+					require.NoError(t, err)
 				}
-				want, err := metadata.MergePatch(raw("%s", before), raw("%s", patch))
+			}
+			results, err := merge(ctx, store, all)
+			require.NoError(t, err)
+			for n, r := range results {
+				target, patch := targets[n/len(patches)], string(all[n].Patch)
+				before := target
+				if target == `NULL` {
+					before = `{}` // as which it is read
+				}
+				want, err := metadata.MergePatch(raw("%s", before), all[n].Patch)
 				require.NoError(t, err)
-				doc, err := store.Merge(ctx, id, raw("%s", patch))
-				require.NoError(t, err)
-				assert.Equal(t, string(want), string(doc.Metadata), "%s on %s", patch, target)
-				changed := string(want) != target && !(target == `NULL` && string(want) == `{}`)
-				assert.Equal(t, changed, doc.Version == 2, "%s on %s: version %d", patch, target, doc.Version)
+				assert.Equal(t, string(want), string(r.Document.Metadata), "%s: %s on %s", way, patch, target)
+				assert.Equal(t, string(want) != before, r.Document.Version == 2, "%s: %s on %s: version %d", way, patch, target, r.Document.Version)
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -14,9 +15,7 @@ import (
 // mergeSQL is a lone merge in one round trip: it takes the document's lock for
 // its own, implicit transaction, merges, and commits. No row means that the
 // lock is taken, that the document is missing, or that the patch changes
-// nothing; openSQL finds out which. A document that does not contain what a
-// patch without nulls sets ({3}) is changed by it, which is cheaper to find than
-// what it becomes.
+// nothing; openSQL finds out which.
 //
 // A concurrent UPDATE of the row makes this one wait and then evaluate all of
 // it again with the row as it is then (PostgreSQL documentation, section
@@ -24,16 +23,23 @@ import (
 // again: that is how updates are lost.
 const mergeSQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
-WHERE {match} AND pg_try_advisory_xact_lock({2}::bigint)
-	AND ({3}::bool AND NOT t.{column} @> {1}::text::jsonb OR {merged} IS DISTINCT FROM coalesce(t.{column}, '{}'))
+WHERE {match} AND pg_try_advisory_xact_lock({2}::bigint) AND {changes}
 RETURNING {row}`
 
-// What becomes of a document: in general, and by a patch of nothing but scalars
-// and arrays, which an object takes at once.
+// What a patch makes of a target, and whether that is something else. A flat
+// patch an object takes at once. A target that does not contain what a patch sets
+// is changed by it, if it removes nothing; that is cheaper to find than what it
+// becomes.
 const (
-	mergedSQL     = `{merge}(t.{column}, {1}::text::jsonb)`
-	mergedFlatSQL = `CASE WHEN jsonb_typeof(t.{column}) = 'object' THEN t.{column} || {1}::text::jsonb ELSE ` + mergedSQL + ` END`
+	mergedSQL  = `CASE WHEN {flat} AND jsonb_typeof({target}) = 'object' THEN {target} || {patch} ELSE {merge}({target}, {patch}) END`
+	changesSQL = `({sets} AND NOT {target} @> {patch} OR ` + mergedSQL + ` IS DISTINCT FROM coalesce({target}, '{}'))`
 )
+
+// merging fills in {merged} and {changes}.
+func merging(text, target, patch, flat, sets string) string {
+	text = strings.NewReplacer("{merged}", mergedSQL, "{changes}", changesSQL).Replace(text)
+	return strings.NewReplacer("{target}", target, "{patch}", patch, "{flat}", flat, "{sets}", sets).Replace(text)
+}
 
 // openSQL locks the row first and then tries the document's lock. Writers of
 // one document thereby queue for its row, in the server and for as long as a
@@ -103,10 +109,7 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key 
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	s := p.sql.merge
-	if patch.flat {
-		s = p.sql.mergeFlat
-	}
-	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), !patch.removes), id)
+	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), patch.flat, patch.sets), id)
 }
 
 // transact carries calls out in a transaction of their own.
