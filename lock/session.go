@@ -96,7 +96,7 @@ const (
 	maxSent  = 3
 
 	// After so many lone operations serve leaves the reading to callers, until
-	// there is none for lull. Meanwhile nobody may notice the session's end.
+	// there is none for lull: so long the session's end may not be noticed.
 	manyLone = 8
 	lull     = time.Millisecond
 )
@@ -139,11 +139,7 @@ func (s *session) enqueue(ops []op) {
 // flush sends what has been requested, if it is time; otherwise who reads will.
 // Where reading is left to callers, it takes in the answer.
 func (s *session) flush() {
-	// Who is writing has something under way, after which who reads flushes.
-	if s.writing.TryLock() {
-		s.send(minBatch)
-		s.writing.Unlock()
-	}
+	s.sendDue()
 	if s.left.Load() && s.reading.TryLock() {
 		s.attend()
 		s.reading.Unlock()
@@ -168,11 +164,28 @@ func (s *session) countTurns() int {
 	return s.turns
 }
 
-// send writes the next batch if nothing is under way or enough is pending.
+// sendDue sends the next batch, if it is time. Who is writing meanwhile looks
+// again afterwards.
+func (s *session) sendDue() {
+	for due := true; due && s.writing.TryLock(); {
+		s.send(minBatch)
+		s.writing.Unlock()
+		s.mu.Lock()
+		due = s.isDue(minBatch)
+		s.mu.Unlock()
+	}
+}
+
+// isDue reports whether nothing is under way, or enough is pending.
+func (s *session) isDue(enough int) bool {
+	return s.why == nil && s.waiting > 0 && (len(s.sent) == 0 || len(s.sent) < maxSent && s.waiting >= enough)
+}
+
+// send writes the next batch if it is due.
 func (s *session) send(enough int) {
 	s.mu.Lock()
 	var batch []op
-	if s.why == nil && s.waiting > 0 && (len(s.sent) == 0 || len(s.sent) < maxSent && s.waiting >= enough) {
+	if s.isDue(enough) {
 		batch = s.take()
 		s.sent = append(s.sent, batch)
 	}
@@ -272,10 +285,13 @@ func (s *session) leaveToCallers() {
 func (s *session) attend() {
 	for s.isBusy() {
 		n, err := s.receive()
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			s.end(err)
-		}
-		if err != nil || n >= 0 {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return
+		case err != nil:
+			s.end(err) // which serve will notice
+			return
+		case n >= 0:
 			return
 		}
 	}
@@ -285,10 +301,12 @@ func (s *session) attend() {
 // operations that had, and otherwise negative.
 func (s *session) receive() (n int, err error) {
 	msg, err := s.wire.Receive()
-	if err != nil {
-		if s.failure != nil { // the server's own word on why it hung up
-			err = s.failure
-		}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return -1, err
+	case err != nil && s.failure != nil: // the server's own word on why it hung up
+		return -1, s.failure
+	case err != nil:
 		return -1, err
 	}
 	switch msg := msg.(type) {
@@ -332,6 +350,7 @@ func (s *session) ready(values []int64, failure error) (size int) {
 	s.mu.Lock()
 	s.over = answers
 	s.mu.Unlock()
+	s.sendDue()
 	return size
 }
 
