@@ -1,20 +1,15 @@
 package lock
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
-
-	"example.com/lockstore/internal/pgdb"
 )
 
 // A session is one connection to the server, and the locks it holds.
@@ -233,166 +228,6 @@ func (s *session) write(batch []op) {
 }
 
 var binaryFormat = []int16{pgtype.BinaryFormatCode}
-
-// serve takes in what the server says until the session is dead.
-func (s *session) serve() {
-	for {
-		s.reading.Lock()
-		s.conn.SetReadDeadline(time.Time{})
-		for lone := 0; lone < manyLone || s.spare; {
-			n, err := s.receive()
-			if err != nil {
-				s.reading.Unlock()
-				s.end(err)
-				s.bury()
-				return
-			}
-			switch {
-			case n == 1 && !s.isBusy():
-				lone++
-			case n > 0:
-				lone = 0
-			}
-		}
-		s.reading.Unlock()
-		s.leaveToCallers()
-	}
-}
-
-// leaveToCallers returns when serve is to read again.
-func (s *session) leaveToCallers() {
-	select {
-	case <-s.rouse: // of the time before
-	default:
-	}
-	s.left.Store(true)
-	tick := time.NewTicker(lull)
-	defer tick.Stop()
-	for before, now := -1, 0; before != now; {
-		select {
-		case <-s.rouse:
-			before = now
-		case <-tick.C:
-			before, now = now, s.countTurns()
-		}
-	}
-	s.left.Store(false)
-	s.conn.SetReadDeadline(time.Unix(1, 0)) // for a caller who is reading to stop
-}
-
-// attend takes in the answers to a batch, if one is under way, on its caller's
-// behalf. It returns early when serve wants to read.
-func (s *session) attend() {
-	for s.isBusy() {
-		n, err := s.receive()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return
-		case err != nil:
-			s.end(err) // which serve will notice
-			return
-		case n >= 0:
-			return
-		}
-	}
-}
-
-// receive takes in a message. If it was the last of a batch, n is how many
-// operations that had, and otherwise negative.
-func (s *session) receive() (n int, err error) {
-	msg, err := s.wire.Receive()
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return -1, err
-	case err != nil && s.failure != nil: // the server's own word on why it hung up
-		return -1, s.failure
-	case err != nil:
-		return -1, err
-	}
-	switch msg := msg.(type) {
-	case *pgproto3.DataRow:
-		s.values = append(s.values, valueOf(msg.Values[0]))
-	case *pgproto3.ErrorResponse:
-		s.failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
-	case *pgproto3.NotificationResponse:
-		s.owner.notified(msg.Channel, msg.Payload)
-	case *pgproto3.ReadyForQuery:
-		values, failure := s.values, s.failure
-		s.values, s.failure = s.values[:0], nil
-		return s.ready(values, failure), nil
-	}
-	return -1, nil
-}
-
-// ready sends the next batch and tells the answers of the first under way, whose
-// size it returns.
-func (s *session) ready(values []int64, failure error) (size int) {
-	s.mu.Lock()
-	s.heard = time.Now()
-	s.turns++
-	answers := s.sent[0]
-	size = len(answers)
-	s.sent = slices.Delete(s.sent, 0, 1)
-	for i, v := range values {
-		answers[i].value = v
-	}
-	if failure != nil {
-		answers = s.recover(answers, len(values), failure)
-	}
-	s.mu.Unlock()
-
-	s.writing.Lock()
-	s.send(1)
-	s.writing.Unlock()
-
-	s.owner.answered(s, answers)
-	clear(answers)
-	s.mu.Lock()
-	s.over = answers
-	s.mu.Unlock()
-	s.sendDue()
-	return size
-}
-
-// queryCanceled is the SQLSTATE of a statement that pg_cancel_backend ended
-// (PostgreSQL documentation, Appendix A).
-const queryCanceled = "57014"
-
-// recover deals with a batch of which the operation at failed has failed. Its
-// lock may have been taken all the same, so it is unlocked, whatever that
-// answers. Those behind it have not been tried, and go into a later batch; so
-// does the failed one if it was only cancelled (unless it waits, which its owner
-// decides on), and so do fences, which were rolled back. The rest has its
-// answers.
-func (s *session) recover(batch []op, failed int, failure error) (answers []op) {
-	again := len(batch)
-	if failed < len(batch) {
-		switch batch[failed].code {
-		case opTry, opWait:
-			s.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})
-		case opTryShared, opWaitShared:
-			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key, blind: true}})
-		}
-		again = failed
-		if code := batch[failed].code; pgdb.Code(failure) != queryCanceled || code == opWait || code == opWaitShared {
-			batch[failed].err = failure
-			again++
-		}
-	}
-	s.enqueue(batch[again:])
-	answers = batch[:0]
-	for _, o := range batch[:again] {
-		if o.code == opFence && o.err == nil { // its transaction has not been committed
-			if failed < len(batch) {
-				s.enqueue([]op{o})
-				continue
-			}
-			o.err = failure
-		}
-		answers = append(answers, o)
-	}
-	return answers
-}
 
 // heartbeat pings a server that has not been heard for a while, and gives up
 // one that does not answer.
