@@ -62,26 +62,22 @@ func (d *documents) Get(ctx context.Context, id string) (Document, error) {
 
 // Merge implements [MetadataStore].
 func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) (Document, error) {
-	p, err := d.parsePatch(text)
+	v, err := d.parsePatch(text)
 	if err != nil {
 		return Document{}, named(id, err)
 	}
-	w := &write{change: func(dr *draft) error { return d.merge(dr, &p) }, size: len(text), create: true}
+	p := &patch{text, v}
+	w := &write{change: func(dr *draft) error { return d.merge(dr, &p.value) }, size: len(text), create: true}
 	if d.version == nil {
-		w.patch = patchOf(text, &p)
+		w.patch = p
 	}
 	return d.write(ctx, id, w)
 }
 
-// A patch is a merge patch as the server is to apply it.
+// A patch is a merge patch, as it was given and as it was read.
 type patch struct {
 	text json.RawMessage
-	flat bool // it sets whole members of the document, and nothing else
-	sets bool // it removes nothing: what has been patched contains the patch
-}
-
-func patchOf(text json.RawMessage, v *value) *patch {
-	return &patch{text: text, flat: v.flat(), sets: !v.removes()}
+	value
 }
 
 // Update implements [MetadataStore].

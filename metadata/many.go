@@ -162,7 +162,7 @@ func (p *Postgres) admit(ctx context.Context, j *job) bool {
 		j.Err = named(j.ID, err)
 		return false
 	}
-	j.patch = patchOf(j.Patch.Patch, &v)
+	j.patch = &patch{j.Patch.Patch, v}
 	if j.key = p.Key(j.ID); lock.FromContext(ctx, j.key) != nil {
 		p.mergeAlone(ctx, j)
 		return false
@@ -226,7 +226,7 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 	byID := make(map[string]*job, len(jobs))
 	for i, j := range jobs {
 		ids[i], patches[i], keys[i] = j.canonical, string(j.patch.text), j.key.Int64()
-		flat[i], sets[i] = j.patch.flat, j.patch.sets
+		flat[i], sets[i] = j.patch.flat(), j.patch.sets()
 		byID[j.canonical] = j
 	}
 	conn, err := p.pg.db.Acquire(ctx)
