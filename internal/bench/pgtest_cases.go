@@ -27,8 +27,8 @@ func pgtestCases() []testCase {
 		asks:  "what does a process pay for a server that runs?",
 		floor: "floor: pgx.Connect", by: byMedian,
 		subjects: []subject{
-			{"lockstore pgtest", "pgtest.Start", join},
-			{"floor: pgx.Connect", "one connection to the same server", connect},
+			{"lockstore pgtest", "pgtest.Start", joining(join)},
+			{"floor: pgx.Connect", "one connection to the same server", joining(connect)},
 		},
 	}, {
 		name:  "pgtest/fresh",
@@ -70,50 +70,55 @@ func timed(ctx context.Context, p pace, do func() (time.Duration, error)) *measu
 	return m
 }
 
-func coldBoot(ctx context.Context, _ *arena, p pace) (*measurement, error) {
+// opening measures what it takes to open something, which is then closed.
+func opening(ctx context.Context, p pace, open func() (closed func() error, err error)) *measurement {
 	return timed(ctx, p, func() (time.Duration, error) {
 		start := time.Now()
+		closed, err := open()
+		if err != nil {
+			return 0, err
+		}
+		took := time.Since(start)
+		return took, closed()
+	})
+}
+
+func coldBoot(ctx context.Context, _ *arena, p pace) (*measurement, error) {
+	return opening(ctx, p, func() (func() error, error) {
 		s, err := pgtest.Start(ctx, pgtest.Dedicated())
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		took := time.Since(start)
-		return took, s.Close()
+		return s.Close, nil
 	}), nil
 }
 
-func join(ctx context.Context, _ *arena, p pace) (m *measurement, err error) {
-	running, err := pgtest.Start(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, running.Close()) }()
-	return timed(ctx, p, func() (time.Duration, error) {
-		start := time.Now()
-		s, err := pgtest.Start(ctx)
+// joining measures the opening of something on a server that runs.
+func joining(open func(ctx context.Context, running *pgtest.Server) (closed func() error, err error)) runFunc {
+	return func(ctx context.Context, _ *arena, p pace) (m *measurement, err error) {
+		running, err := pgtest.Start(ctx)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		took := time.Since(start)
-		return took, s.Close()
-	}), nil
+		defer func() { err = errors.Join(err, running.Close()) }()
+		return opening(ctx, p, func() (func() error, error) { return open(ctx, running) }), nil
+	}
 }
 
-func connect(ctx context.Context, _ *arena, p pace) (m *measurement, err error) {
-	running, err := pgtest.Start(ctx)
+func join(ctx context.Context, _ *pgtest.Server) (func() error, error) {
+	s, err := pgtest.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, running.Close()) }()
-	return timed(ctx, p, func() (time.Duration, error) {
-		start := time.Now()
-		conn, err := pgx.Connect(ctx, running.URL())
-		if err != nil {
-			return 0, err
-		}
-		took := time.Since(start)
-		return took, conn.Close(ctx)
-	}), nil
+	return s.Close, nil
+}
+
+func connect(ctx context.Context, running *pgtest.Server) (func() error, error) {
+	conn, err := pgx.Connect(ctx, running.URL())
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return conn.Close(ctx) }, nil
 }
 
 // databases is a server of the cases' own on which they make and drop databases.
