@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -147,10 +148,13 @@ func prepare(ctx context.Context, conn *pgx.Conn, begin string, o *PostgresOptio
 	if err := conn.PgConn().Exec(ctx, begin).Close(); err != nil {
 		return backend, pgdb.Clean(err)
 	}
-	for _, s := range statements {
-		if _, err := conn.PgConn().Prepare(ctx, s.name, s.sql, nil); err != nil {
-			return backend, pgdb.Clean(err)
-		}
+	prepares := conn.PgConn().StartPipeline(ctx)
+	for _, o := range operations {
+		prepares.SendPrepare(o.many, "SELECT "+o.sql+ofKeys, nil)
+		prepares.SendPrepare(o.one, "SELECT "+o.sql+ofKey, nil)
+	}
+	if err := cmp.Or(prepares.Sync(), prepares.Close()); err != nil {
+		return backend, pgdb.Clean(err)
 	}
 	return backend, conn.PgConn().SyncConn(ctx)
 }

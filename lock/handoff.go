@@ -44,27 +44,34 @@ func (q *queue) endTenure(c *claim, why error) {
 
 // vacated gives on a key whose last holder here has left, as pass does.
 func (q *queue) vacated(e *entry, r *reply) (released bool) {
-	over := time.Since(e.turn) >= q.budget
-	if e.line.n > 0 && !over && e.passed < maxPassed {
+	if e.line.n == 0 {
+		q.giveBack(e, r)
+		q.forget(e)
+		return true
+	}
+	now := time.Now()
+	over := now.Sub(e.turn) >= q.budget
+	if !over && e.passed < maxPassed {
 		e.passed++
 		q.counts.HandedOn++
-		return q.pass(e, r)
+		return q.pass(e, r, now)
 	}
-	q.server.release(e, r)
-	e.session = nil
-	switch {
-	case e.line.n == 0:
-		q.forget(e)
-	case over:
+	q.giveBack(e, r)
+	if over {
 		// Who is parked at the server has the key by now. The pause is for
 		// processes that only poll.
 		e.turn = time.Time{}
 		e.polls = backoff.Start(q.policy)
 		q.pause(e, q.budget/50)
-	default:
+	} else {
 		q.next(e)
 	}
 	return true
+}
+
+func (q *queue) giveBack(e *entry, r *reply) {
+	q.server.release(e, r)
+	e.session = nil
 }
 
 // maxPassed is how often a key is handed on before it is offered to those who
@@ -74,14 +81,13 @@ const maxPassed = 256
 // pass gives a key that the process holds, and that has no holder here, to
 // whom it is due, or else to the server, which answers to r. It reports whether
 // it will.
-func (q *queue) pass(e *entry, r *reply) (released bool) {
+func (q *queue) pass(e *entry, r *reply, now time.Time) (released bool) {
 	first := e.first()
 	if first != nil && (e.mode == alone || first.mode == shared) {
-		q.admit(e)
+		q.admit(e, now)
 		return false
 	}
-	q.server.release(e, r)
-	e.session = nil
+	q.giveBack(e, r)
 	if first == nil {
 		q.forget(e)
 	} else {
@@ -92,7 +98,7 @@ func (q *queue) pass(e *entry, r *reply) (released bool) {
 
 // admit makes the first waiter a holder, and with a sharer all sharers that
 // follow it directly.
-func (q *queue) admit(e *entry) {
+func (q *queue) admit(e *entry, now time.Time) {
 	for first := e.first(); first != nil; first = e.first() {
 		if len(e.holders) > 0 && (first.mode == alone || e.holders[0].mode == alone) {
 			return
@@ -103,7 +109,7 @@ func (q *queue) admit(e *entry) {
 		first.session = e.session
 		first.become(holding, nil)
 		q.counts.Acquired++
-		q.counts.WaitTime += time.Since(first.since)
+		q.counts.WaitTime += max(0, now.Sub(first.since))
 	}
 }
 

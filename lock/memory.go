@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync/atomic"
+	"time"
 )
 
 // Memory is a [Locker] of a single process, without a server: for hosts' unit
@@ -56,7 +57,7 @@ func (m *Memory) Stats() Stats { return m.queue.stats() }
 
 // With no other process to ask, every key that nobody here holds is free.
 
-func (m *Memory) ask(e *entry)               { m.queue.answered(e, true, nil, nil) }
+func (m *Memory) ask(e *entry)               { m.queue.answered(e, true, nil, nil, time.Now()) }
 func (m *Memory) park(*entry) bool           { return false }
 func (m *Memory) abandon(*entry)             {}
 func (m *Memory) release(_ *entry, r *reply) { r.settle(1, nil) }

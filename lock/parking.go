@@ -86,7 +86,7 @@ func (p *Postgres) abandon(e *entry) {
 
 // waited takes the answer to a wait. One slice follows another until the key
 // is granted; the policy is asked whenever its next poll would have been due.
-func (p *Postgres) waited(s *session, o op) {
+func (p *Postgres) waited(s *session, o op, at time.Time) {
 	if code := pgdb.Code(o.err); code == lockNotAvailable || code == queryCanceled {
 		o.err = nil
 		if p.waitsOn(o.entry) && p.waitOn(s, o.entry) {
@@ -97,7 +97,7 @@ func (p *Postgres) waited(s *session, o op) {
 		o.entry.rival = false
 		p.vacate(s)
 	}
-	p.queue.answered(o.entry, o.value == 1, s, o.err)
+	p.queue.answered(o.entry, o.value == 1, s, o.err, at)
 }
 
 // waitsOn reports whether e is to be waited for as it was. If others look for

@@ -88,8 +88,11 @@ func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Hel
 
 // describe adds the holder to an error that says that a key is busy.
 func (p *Postgres) describe(ctx context.Context, err error) {
+	if err == nil || !p.opts.DescribeBusy {
+		return
+	}
 	var busy *BusyError
-	if p.opts.DescribeBusy && errors.As(err, &busy) {
+	if errors.As(err, &busy) {
 		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if status, err := p.Status(brief, busy.Key); err == nil {
@@ -179,7 +182,7 @@ func (p *Postgres) requestReply(s *session, o op) {
 }
 
 // answered implements owner.
-func (p *Postgres) answered(s *session, batch []op) {
+func (p *Postgres) answered(s *session, batch []op, at time.Time) {
 	p.queue.mu.Lock()
 	var broken error
 	if len(batch) > 0 {
@@ -190,9 +193,9 @@ func (p *Postgres) answered(s *session, batch []op) {
 		switch o.code {
 		case opTry, opTryShared:
 			o.entry.rival = o.err == nil && o.value != 1
-			p.queue.answered(o.entry, o.value == 1, s, o.err)
+			p.queue.answered(o.entry, o.value == 1, s, o.err, at)
 		case opWait, opWaitShared:
-			p.waited(s, o)
+			p.waited(s, o, at)
 		case opFence:
 			o.reply.settle(o.value, o.err)
 		case opUnlock, opUnlockShared:
@@ -240,7 +243,7 @@ func (p *Postgres) settle(ops []op, why error) {
 	for _, o := range ops {
 		switch {
 		case o.entry != nil:
-			p.queue.answered(o.entry, false, nil, unavailable(why))
+			p.queue.answered(o.entry, false, nil, unavailable(why), time.Time{})
 		default:
 			o.reply.settle(0, lost(why))
 		}

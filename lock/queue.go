@@ -47,13 +47,14 @@ type queue struct {
 	observer Observer // nil: none
 	logger   *slog.Logger
 
-	mu      sync.Mutex
-	entries map[int64]*entry
-	unsent  []*session // that requests were made of
-	closed  bool
-	waiting int   // claims in line
-	holding int   // claims that hold
-	counts  Stats // of what has happened
+	mu        sync.Mutex
+	entries   map[int64]*entry
+	forgotten sync.Pool  // of entries
+	unsent    []*session // that requests were made of
+	closed    bool
+	waiting   int   // claims in line
+	holding   int   // claims that hold
+	counts    Stats // of what has happened
 }
 
 func (q *queue) init(s server, o PostgresOptions) {
@@ -159,14 +160,12 @@ func (q *queue) enterOne(c *claim) {
 	case e == nil && len(q.entries) >= q.maxKeys:
 		q.end(c, fmt.Errorf("%w: %d keys are held or wanted here", ErrTooMany, q.maxKeys))
 	case e == nil:
-		e = &entry{key: c.key, polls: backoff.Start(q.policy)}
-		e.holders = e.one[:0]
-		q.entries[e.key.id] = e
+		e = q.newEntry(c.key)
 		q.line(e, c)
 		q.ask(e)
 	case q.joins(e, c):
 		q.line(e, c)
-		q.admit(e)
+		q.admit(e, time.Now())
 	case c.try:
 		q.end(c, c.busy(nil))
 	default:
@@ -196,18 +195,18 @@ func (q *queue) ask(e *entry) {
 	q.server.ask(e)
 }
 
-// answered takes the server's answer to ask: the key is now held by session,
-// or it is busy, or asking failed.
-func (q *queue) answered(e *entry, granted bool, s *session, err error) {
+// answered takes the server's answer to ask, which came at a time: the key is now
+// held by session, or it is busy, or asking failed.
+func (q *queue) answered(e *entry, granted bool, s *session, err error, at time.Time) {
 	e.parked = nil
 	first := e.first()
 	switch {
 	case granted:
-		e.state, e.session, e.since, e.passed = held, s, time.Now(), 0
+		e.state, e.session, e.since, e.passed = held, s, at, 0
 		if e.turn.IsZero() {
 			e.turn = e.since
 		}
-		q.pass(e, nil)
+		q.pass(e, nil, at)
 	case first == nil:
 		q.forget(e)
 	case err != nil && (first.try || !errors.Is(err, ErrUnavailable)):
@@ -267,12 +266,27 @@ func (q *queue) rouse(e *entry) {
 	}
 }
 
+// newEntry makes an entry, out of one that was forgotten if there is one.
+func (q *queue) newEntry(key Key) *entry {
+	e, ok := q.forgotten.Get().(*entry)
+	if !ok {
+		e = new(entry)
+	}
+	*e = entry{key: key, polls: backoff.Start(q.policy)}
+	e.holders = e.one[:0]
+	q.entries[key.id] = e
+	return e
+}
+
 func (q *queue) forget(e *entry) {
 	if e.timer != nil {
 		e.timer.Stop()
 		e.timer = nil
 	}
 	delete(q.entries, e.key.id)
+	if e.state == held && !e.wanted { // otherwise others still know of it
+		q.forgotten.Put(e)
+	}
 }
 
 func (q *queue) leaveLine(c *claim) {
@@ -307,7 +321,7 @@ func (q *queue) withdraw(c *claim, why error) bool {
 	case e.state == asking && e.line.n == 0:
 		q.server.abandon(e)
 	case e.state == held && wasFirst && e.mode == shared:
-		q.admit(e) // sharers that stood behind it
+		q.admit(e, time.Now()) // sharers that stood behind it
 	}
 	return true
 }

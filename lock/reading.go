@@ -107,8 +107,9 @@ func (s *session) receive() (n int, err error) {
 // ready sends the next batch and tells the answers of the first under way, whose
 // size it returns.
 func (s *session) ready(values []int64, failure error) (size int) {
+	now := time.Now()
 	s.mu.Lock()
-	s.heard = time.Now()
+	s.heard = now
 	s.turns++
 	answers := s.sent[0]
 	size = len(answers)
@@ -125,10 +126,10 @@ func (s *session) ready(values []int64, failure error) (size int) {
 	s.send(1)
 	s.writing.Unlock()
 
-	s.owner.answered(s, answers)
+	s.owner.answered(s, answers, now)
 	clear(answers)
 	s.mu.Lock()
-	s.over = answers
+	s.over = append(s.over, answers)
 	s.mu.Unlock()
 	s.sendDue()
 	return size

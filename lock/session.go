@@ -50,7 +50,7 @@ type session struct {
 	pending [opcodes][]op // to be sent next
 	waiting int           // their number
 	sent    [][]op        // the batches under way, in their order
-	over    []op          // the memory of a batch that is over
+	over    [][]op        // the memory of batches that are over
 	heard   time.Time
 	turns   int   // batches that were answered
 	why     error // why it is dead
@@ -61,18 +61,16 @@ type session struct {
 	left    atomic.Bool   // reading is, to callers
 	rouse   chan struct{} // for serve to end that
 
-	writing sync.Mutex // taken before mu, for batches to be written as they were taken
-	keys    []int64
-	encode  pgtype.EncodePlan // of keys
-	bind    pgproto3.Bind     // whose parameter is keys, encoded
+	writing sync.Mutex    // taken before mu, for batches to be written as they were taken
+	bind    pgproto3.Bind // whose parameter is the keys
 }
 
 // An owner is told what becomes of its requests. It may make new ones, but
 // leaves sending them to flush.
 type owner interface {
 	// answered tells the answers of a batch, which is the session's again
-	// afterwards.
-	answered(s *session, batch []op)
+	// afterwards, and when they came.
+	answered(s *session, batch []op, at time.Time)
 	// notified tells of a NOTIFY.
 	notified(channel, payload string)
 	// lost tells that the session is dead, and what it did not answer.
@@ -101,10 +99,9 @@ const (
 func newSession(conn net.Conn, backend Backend, silence time.Duration, spare bool, o owner) *session {
 	s := &session{
 		conn: conn, backend: backend, silence: silence, spare: spare, owner: o,
-		wire:   pgproto3.NewFrontend(conn, conn),
-		encode: pgtype.NewMap().PlanEncode(pgtype.Int8ArrayOID, pgtype.BinaryFormatCode, []int64(nil)),
-		bind:   pgproto3.Bind{ParameterFormatCodes: binaryFormat, Parameters: make([][]byte, 1), ResultFormatCodes: binaryFormat},
-		heard:  time.Now(), rouse: make(chan struct{}, 1),
+		wire:  pgproto3.NewFrontend(conn, conn),
+		bind:  pgproto3.Bind{ParameterFormatCodes: binaryFormat, Parameters: make([][]byte, 1), ResultFormatCodes: binaryFormat},
+		heard: time.Now(), rouse: make(chan struct{}, 1),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,8 +189,10 @@ func (s *session) send(enough int) {
 
 // take makes a batch of what is pending.
 func (s *session) take() []op {
-	batch := s.over[:0]
-	s.over = nil
+	var batch []op
+	if n := len(s.over); n > 0 {
+		batch, s.over = s.over[n-1][:0], s.over[:n-1]
+	}
 	for code, ops := range s.pending {
 		n := min(len(ops), maxBatch-len(batch))
 		batch = append(batch, ops[:n]...)
@@ -206,20 +205,18 @@ func (s *session) take() []op {
 // write sends a batch; an empty one is a ping. Its caller has writing.
 func (s *session) write(batch []op) {
 	for len(batch) > 0 {
-		code, n := batch[0].code, 0
-		s.keys = s.keys[:0]
-		for ; n < len(batch) && batch[n].code == code; n++ {
-			s.keys = append(s.keys, batch[n].key)
+		n := 1
+		for n < len(batch) && batch[n].code == batch[0].code {
+			n++
 		}
-		batch = batch[n:]
-		param, err := s.encode.Encode(s.keys, s.bind.Parameters[0][:0])
-		if err != nil {
-			s.end(err)
-			return
+		s.bind.PreparedStatement = operations[batch[0].code].many
+		if n == 1 {
+			s.bind.PreparedStatement = operations[batch[0].code].one
 		}
-		s.bind.PreparedStatement, s.bind.Parameters[0] = statements[code].name, param
+		s.bind.Parameters[0] = appendKeys(s.bind.Parameters[0][:0], batch[:n])
 		s.wire.SendBind(&s.bind)
 		s.wire.SendExecute(&pgproto3.Execute{})
+		batch = batch[n:]
 	}
 	s.wire.SendSync(&pgproto3.Sync{})
 	if err := s.wire.Flush(); err != nil {

@@ -1,6 +1,10 @@
 package lock
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
 
 // An opcode says what an operation does. A batch carries them out in the
 // order of these constants: unlocks first, so that a session never has a key
@@ -20,26 +24,34 @@ const (
 	opcodes // their number
 )
 
-// statements are what a session prepares, one for each opcode. Each takes
-// many keys and answers them in their order. None but the waits blocks. The
-// server sends a row as soon as it has computed it. So if one operation
-// fails, those before it have their answers, and those behind it have not
-// been tried.
+// operations are what a session prepares for each opcode: two statements of the
+// same SQL, which works on a key and says in one column what came of it. One
+// takes many keys and answers them in their order; the other takes one, with a
+// good deal less work for the server. None but the waits blocks.
+//
+// The server sends a row as soon as it has computed it. So if one operation
+// fails, those before it have their answers, and those behind it have not been
+// tried.
 //
 // PostgreSQL documentation, 9.28.10 Advisory Lock Functions, 9.28.2 Server
 // Signaling Functions, and 9.27.8 Transaction ID and Snapshot Information
 // Functions.
-var statements = [opcodes]struct{ name, sql string }{
-	opUnlock:       {"lockstore_unlock", "SELECT pg_advisory_unlock(key) FROM unnest($1::bigint[]) AS key"},
-	opUnlockShared: {"lockstore_unlock_shared", "SELECT pg_advisory_unlock_shared(key) FROM unnest($1::bigint[]) AS key"},
-	opFence:        {"lockstore_fence", "SELECT " + durableXact + " FROM unnest($1::bigint[])"},
-	opTry:          {"lockstore_try", "SELECT " + tryGuarded + " FROM unnest($1::bigint[]) AS key"},
-	opTryShared:    {"lockstore_try_shared", "SELECT " + tryGuardedShared + " FROM unnest($1::bigint[]) AS key"},
-	opEvicted:      {"lockstore_evicted", "SELECT pg_notify('" + evictedChannel + "', token::text) FROM unnest($1::bigint[]) AS token"},
-	opCancel:       {"lockstore_cancel", "SELECT pg_cancel_backend(pid::int) FROM unnest($1::bigint[]) AS pid"},
-	opWait:         {"lockstore_wait", "SELECT " + waitGuarded + " FROM unnest($1::bigint[]) AS key"},
-	opWaitShared:   {"lockstore_wait_shared", "SELECT " + waitGuardedShared + " FROM unnest($1::bigint[]) AS key"},
+var operations = [opcodes]struct{ many, one, sql string }{
+	opUnlock:       {"lockstore_unlocks", "lockstore_unlock", "pg_advisory_unlock(key)"},
+	opUnlockShared: {"lockstore_unlocks_shared", "lockstore_unlock_shared", "pg_advisory_unlock_shared(key)"},
+	opFence:        {"lockstore_fences", "lockstore_fence", durableXact},
+	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded},
+	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared},
+	opEvicted:      {"lockstore_evicteds", "lockstore_evicted", "pg_notify('" + evictedChannel + "', key::text)"},
+	opCancel:       {"lockstore_cancels", "lockstore_cancel", "pg_cancel_backend(key::int)"},
+	opWait:         {"lockstore_waits", "lockstore_wait", waitGuarded},
+	opWaitShared:   {"lockstore_waits_shared", "lockstore_wait_shared", waitGuardedShared},
 }
+
+const (
+	ofKeys = " FROM unnest($1::bigint[]) AS key"
+	ofKey  = " FROM (VALUES ($1::bigint)) AS one (key)"
+)
 
 // A key has a guard, which is the same 64 bits as two integers, another key to
 // the server. Who writes under a tenure, but on another session than the one
@@ -77,6 +89,24 @@ type op struct {
 	reply *reply // to an unlock or a fence; nil: nobody waits for it
 	value int64
 	err   error
+}
+
+// appendKeys appends the binary form of the keys of ops: of a bigint[], or of a
+// bigint where there is one. (An array is how many dimensions it has, whether
+// there are NULLs, its elements' type, its length and first index; each element
+// follows its size. PostgreSQL source, array_recv.)
+func appendKeys(b []byte, ops []op) []byte {
+	if len(ops) == 1 {
+		return binary.BigEndian.AppendUint64(b, uint64(ops[0].key))
+	}
+	for _, n := range [...]uint32{1, 0, pgtype.Int8OID, uint32(len(ops)), 1} {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	for _, o := range ops {
+		b = binary.BigEndian.AppendUint32(b, 8)
+		b = binary.BigEndian.AppendUint64(b, uint64(o.key))
+	}
+	return b
 }
 
 // valueOf decodes the one column of a statement's row, in binary: a bool, a

@@ -96,8 +96,8 @@ func (q *queue) release(claims []*claim) error {
 	q.unlock()
 	for _, c := range claims {
 		if c.unlock.done != nil {
-			_, err := c.unlock.wait(context.Background()) // which the session bounds
-			failed = first(failed, err)
+			<-c.unlock.done // which the session bounds
+			failed = first(failed, c.unlock.err)
 		}
 	}
 	return failed
