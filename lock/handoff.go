@@ -51,7 +51,7 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	}
 	now := time.Now()
 	over := now.Sub(e.turn) >= q.budget
-	if !over && e.passed < maxPassed {
+	if !over && e.passed < e.passes() {
 		e.passed++
 		q.counts.HandedOn++
 		return q.pass(e, r, now)
@@ -74,9 +74,16 @@ func (q *queue) giveBack(e *entry, r *reply) {
 	e.session = nil
 }
 
-// maxPassed is how often a key is handed on before it is offered to those who
-// are parked at the server. It costs one round trip if there are none.
-const maxPassed = 256
+// passes is how often a key is handed on before it is offered to those who are
+// parked at the server. Where another process wants it that is a few times only:
+// more would be faster, but the others would wait many times longer than those
+// here. Where none was seen it costs a round trip to find that out.
+func (e *entry) passes() int {
+	if e.rival {
+		return 20
+	}
+	return 256
+}
 
 // pass gives a key that the process holds, and that has no holder here, to
 // whom it is due, or else to the server, which answers to r. It reports whether

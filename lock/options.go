@@ -16,7 +16,8 @@ type PostgresOptions struct {
 	Backoff backoff.Policy
 
 	// HandOff is how long a key is handed from holder to holder within this
-	// process before other processes get their turn. Default: 50 ms.
+	// process before other processes get their turn. Where one is known to
+	// want the key, it is handed on 20 times at most. Default: 50 ms.
 	HandOff time.Duration
 
 	// Parking bounds the additional connections on which a key that another
