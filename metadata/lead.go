@@ -98,9 +98,11 @@ func isTransient(err error) bool {
 // commitTurn carries out the writes of the leader, c, and of those behind it, and
 // returns how many, from the first on, are done. If none is, the error says
 // why, and nothing is on its way to the server.
-func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (done int, err error) {
-	conn, err := p.db.Acquire(ctx)
+func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err error) {
+	conn, done, err := p.share(ctx, l, c)
 	switch {
+	case done:
+		return 1, nil
 	case err == nil:
 	case ctx.Err() != nil:
 		return 0, l.busy(c, because(ctx, err))
@@ -125,7 +127,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 		c.doc, err = p.mergeOne(ctx, conn, l.key.id, l.lock, c.patch)
 		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isTransient(err) {
 			c.err = err
-			l.reports = append(l.reports, report{1, time.Since(start), err})
+			l.reports = append(l.reports, report{1, time.Since(start), err, false})
 			return 1, nil
 		}
 		l.rowFirst = true
@@ -135,7 +137,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	err = p.failure(err, errors.As(err, &last))
 	switch {
 	case err == nil:
-		l.reports = append(l.reports, report{done, time.Since(start), nil})
+		l.reports = append(l.reports, report{done, time.Since(start), nil, false})
 		return done, nil
 	case errors.Is(err, errTaken), isTransient(err) && !calls[0].once:
 		return 0, err
@@ -150,7 +152,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	for _, c := range calls[:done] {
 		c.err = err
 	}
-	l.reports = append(l.reports, report{done, time.Since(start), err})
+	l.reports = append(l.reports, report{done, time.Since(start), err, false})
 	return done, nil
 }
 
@@ -159,10 +161,13 @@ type report struct {
 	writes int
 	took   time.Duration
 	err    error
+	shared bool // and on writes of other documents, with which it has been counted
 }
 
 func (p *postgres) report(ctx context.Context, id string, r report) {
-	p.counts.committed(r.writes)
+	if !r.shared {
+		p.counts.committed(r.writes)
+	}
 	if errors.Is(r.err, ErrUnknownOutcome) {
 		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", id, "writes", r.writes, "took", r.took, "error", r.err)
 	}

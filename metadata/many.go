@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -71,12 +72,13 @@ const patchesSQL = `unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[], {
 // mergeManySQL is openSQL, the merge and saveSQL for many documents at once.
 // The rows are locked in the order of their ids, so that two of these do not
 // wait for each other, and the documents' locks are tried after that. All that
-// is stored has been computed from rows that were locked before.
+// is stored has been computed from rows that were locked before. {others} says what
+// becomes of rows that others have locked: they are waited for, or passed over.
 const mergeManySQL = `
 WITH doc AS MATERIALIZED (
 	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key, p.flat, p.sets
 	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} = p.id{within}
-	ORDER BY t.{id} FOR NO KEY UPDATE OF t
+	ORDER BY t.{id} FOR NO KEY UPDATE OF t {others}
 ), stored AS (
 	UPDATE {table} AS t SET {column} = {merged}{bump} FROM doc
 	WHERE t.{id} = doc.id{within} AND pg_try_advisory_xact_lock(doc.key) AND {changes}
@@ -86,6 +88,10 @@ SELECT id::text, metadata, version, updated_at FROM stored
 UNION ALL
 SELECT id::text, metadata, version, updated_at FROM doc
 WHERE NOT EXISTS (SELECT FROM stored WHERE stored.id = doc.id) AND pg_try_advisory_xact_lock(key) AND NOT {changes}`
+
+func mergingMany(others string) string {
+	return merging(strings.Replace(mergeManySQL, "{others}", others, 1), "doc.metadata", "doc.patch", "doc.flat", "doc.sets")
+}
 
 // createManySQL makes documents of patches that mergeManySQL found missing.
 const createManySQL = `
@@ -138,13 +144,18 @@ func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) ([]Result, er
 	return results, fmt.Errorf("metadata: %d of %d merges failed, the first: %w", failed, len(patches), results[first].Err)
 }
 
+// A target is a document and what is to be merged into it.
+type target struct {
+	id    string // canonical
+	key   lock.Key
+	patch *patch
+}
+
 // A job is one merge of many.
 type job struct {
 	Patch
 	*Result
-	canonical string
-	key       lock.Key
-	patch     *patch
+	target
 }
 
 // admit reports whether a job is fit to be done together with others. One
@@ -154,7 +165,7 @@ func (p *Postgres) admit(ctx context.Context, j *job) bool {
 		p.mergeAlone(ctx, j)
 		return false
 	}
-	if j.canonical, j.Err = p.checkID(j.ID); j.Err != nil {
+	if j.id, j.Err = p.checkID(j.ID); j.Err != nil {
 		return false
 	}
 	v, err := p.parsePatch(j.Patch.Patch)
@@ -180,11 +191,11 @@ func nextJobs(jobs []*job) (now, rest []*job) {
 	size := 0
 	for _, j := range jobs {
 		size += len(j.Patch.Patch)
-		if seen[j.canonical] || len(now) == manyPatches || size > manyBytes && len(now) > 0 {
+		if seen[j.id] || len(now) == manyPatches || size > manyBytes && len(now) > 0 {
 			rest = append(rest, j)
 			continue
 		}
-		seen[j.canonical] = true
+		seen[j.id] = true
 		now = append(now, j)
 	}
 	return now, rest
@@ -221,13 +232,9 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 	if len(jobs) == 0 {
 		return nil, nil
 	}
-	ids, patches, keys := make([]string, len(jobs)), make([]string, len(jobs)), make([]int64, len(jobs))
-	flat, sets := make([]bool, len(jobs)), make([]bool, len(jobs))
-	byID := make(map[string]*job, len(jobs))
+	targets := make([]target, len(jobs))
 	for i, j := range jobs {
-		ids[i], patches[i], keys[i] = j.canonical, string(j.patch.text), j.key.Int64()
-		flat[i], sets[i] = j.patch.flat(), j.patch.sets()
-		byID[j.canonical] = j
+		targets[i] = j.target
 	}
 	conn, err := p.pg.db.Acquire(ctx)
 	if err != nil {
@@ -238,35 +245,51 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 		return jobs, err
 	}
 	defer p.pg.queue.sent.Done()
-	ctx, cancel := p.pg.bounded(ctx)
-	defer cancel()
 	start := time.Now()
-	err = conn.Query(ctx, func(row pgdb.Row) error {
-		doc, err := scanDocument(row)
-		if j := byID[doc.ID]; j != nil {
-			j.Document, j.Err = doc, nil
-			delete(byID, doc.ID)
-		}
-		return err
-	}, s.text, s.args(ids, patches, keys, flat, sets)...)
+	docs, err := p.pg.mergeTargets(ctx, conn, s, targets)
 	if err != nil {
 		return jobs, p.pg.failure(err, true)
 	}
-	for _, j := range jobs {
-		if byID[j.canonical] != nil {
+	for i, j := range jobs {
+		if docs[i].ID == "" {
 			left = append(left, j)
-		} else {
-			p.counted(ctx, j, time.Since(start))
+			continue
 		}
+		j.Document, j.Err = docs[i], nil
+		p.counted(ctx, j, time.Since(start))
 	}
 	p.counts.committed(len(jobs) - len(left))
 	return left, nil
+}
+
+// mergeTargets runs one of the statements above. It returns the documents in the
+// order of targets, without an ID where nothing has been done.
+func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement, targets []target) ([]Document, error) {
+	n := len(targets)
+	ids, patches, keys, flat, sets := make([]string, n), make([]string, n), make([]int64, n), make([]bool, n), make([]bool, n)
+	place := make(map[string]int, n)
+	for i, t := range targets {
+		ids[i], patches[i], keys[i] = t.id, string(t.patch.text), t.key.Int64()
+		flat[i], sets[i] = t.patch.flat(), t.patch.sets()
+		place[t.id] = i
+	}
+	ctx, cancel := p.bounded(ctx)
+	defer cancel()
+	docs := make([]Document, n)
+	err := conn.Query(ctx, func(row pgdb.Row) error {
+		doc, err := scanDocument(row)
+		if i, ours := place[doc.ID]; ours {
+			docs[i] = doc
+		}
+		return err
+	}, s.text, s.args(ids, patches, keys, flat, sets)...)
+	return docs, err
 }
 
 // counted makes a job's end known, unless Merge has done it.
 func (p *Postgres) counted(ctx context.Context, j *job, took time.Duration) {
 	p.counts.wrote(len(j.Patch.Patch), took, j.Err)
 	if p.options.Observer != nil {
-		p.options.Observer.Wrote(ctx, j.canonical, took, j.Err)
+		p.options.Observer.Wrote(ctx, j.id, took, j.Err)
 	}
 }

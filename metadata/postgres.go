@@ -84,9 +84,10 @@ type postgres struct {
 
 // statements are the SQL of one table.
 type statements struct {
-	get, getMany, findFirst, findAfter   statement
-	merge, mergeMany, createMany, insert statement
-	taking, under                        gates
+	get, getMany, findFirst, findAfter statement
+	merge, mergeMany, mergeFree        statement
+	createMany, insert                 statement
+	taking, under                      gates
 }
 
 func newStatements(t *Table) statements {
@@ -96,7 +97,8 @@ func newStatements(t *Table) statements {
 		findFirst:  t.expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
 		findAfter:  t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
 		merge:      t.expand(merging(mergeSQL, "t.{column}", "{1}::text::jsonb", "{3}::bool", "{4}::bool")),
-		mergeMany:  t.expand(merging(mergeManySQL, "doc.metadata", "doc.patch", "doc.flat", "doc.sets")),
+		mergeMany:  t.expand(mergingMany("")),
+		mergeFree:  t.expand(mergingMany("SKIP LOCKED")),
 		createMany: t.expand(createManySQL),
 		insert:     t.expand(insertSQL),
 		taking:     newGates(t, tryLockSQL, "true"),

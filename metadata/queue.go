@@ -33,6 +33,7 @@ type queue struct {
 	closed  bool
 	closing chan struct{}
 	sent    sync.WaitGroup // turns with something on its way to the server
+	boarding
 }
 
 // lineKey tells apart writes under a tenure: those of others wait for its end.

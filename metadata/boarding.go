@@ -1,0 +1,198 @@
+package metadata
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// Where connections are short, writers of different documents share one, and its
+// commit. One of those who need a connection waits for it, the captain; the
+// others wait for him, and when he has it he takes along those who merge no more
+// than one patch. So the fewer connections there are for the writers, the more
+// documents a commit serves, while a connection that is free is had at once.
+//
+//	waiting  --taken aboard--> carried   merged, or maybe merged
+//	                           sent back to go alone: what could not be merged so
+//	         --captain leaves> captain
+//	         --ctx ends------> gone
+//
+// What is carried never waits for a lock or a row, which could be long in
+// somebody's hands and would hold up the others.
+type boarding struct {
+	captain bool       // there is one
+	waiting []*passage // in the order of their arrival
+}
+
+// A passage is one leader's wait for a connection, or for somebody who has one.
+type passage struct {
+	target
+	line *line
+	call *call
+
+	signal  chan struct{} // that it is decided
+	outcome outcome
+}
+
+type outcome uint8
+
+const (
+	isCaptain outcome = iota // he is to get a connection
+	carried                  // the call has its document or error
+	sentBack                 // the call is to be made alone
+)
+
+// maxAboard bounds how many documents a captain takes along, and so how long they
+// wait for each other.
+const maxAboard = 64
+
+// share makes the merge that leads l together with others, if there are others
+// and it is of the kind. It reports whether it is done; if it is not, the leader
+// has the connection it returns, if there is no error.
+func (p *postgres) share(ctx context.Context, l *line, c *call) (conn pgdb.Conn, done bool, err error) {
+	if c.patch == nil || l.key.held != nil || l.rowFirst || p.options.MergeInGo || p.options.MaxBatch == 1 {
+		conn, err = p.db.Acquire(ctx)
+		return conn, false, err
+	}
+	g := &passage{target: target{l.key.id, l.lock, c.patch}, line: l, call: c}
+	switch outcome, err := p.queue.board(ctx, g); {
+	case err != nil:
+		return nil, false, err
+	case outcome == carried:
+		return nil, true, nil
+	case outcome == sentBack:
+		conn, err = p.db.Acquire(ctx)
+		return conn, false, err
+	}
+	var aboard []*passage
+	func() {
+		defer func() { aboard = p.queue.depart(g, conn != nil, p.options) }()
+		conn, err = p.db.Acquire(ctx)
+	}()
+	if len(aboard) == 0 {
+		return conn, false, err
+	}
+	p.carry(ctx, conn, aboard)
+	conn.Release() // which may be broken
+	if g.outcome == carried {
+		return nil, true, nil
+	}
+	conn, err = p.db.Acquire(ctx)
+	return conn, false, err
+}
+
+// carry merges for all who are aboard, of whom the first is the captain, in one
+// statement.
+func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage) {
+	start := time.Now()
+	targets := make([]target, len(aboard))
+	for i, g := range aboard {
+		targets[i] = g.target
+	}
+	docs, err := p.mergeTargets(ctx, conn, p.sql.mergeFree, targets)
+	unknown := pgdb.Uncertain(err)
+	err = p.failure(err, true)
+	took, merged := time.Since(start), 0
+	for i, g := range aboard {
+		switch {
+		case unknown:
+			g.outcome, g.call.err = carried, err
+		case err == nil && docs[i].ID != "":
+			g.outcome, g.call.doc = carried, docs[i]
+		default:
+			g.outcome = sentBack
+			continue
+		}
+		merged++
+		g.line.reports = append(g.line.reports, report{1, took, g.call.err, true})
+	}
+	if merged > 0 {
+		p.counts.committed(merged)
+	}
+	p.queue.land(aboard)
+}
+
+// board returns when g is decided, or with why it no longer waits.
+func (q *queue) board(ctx context.Context, g *passage) (outcome, error) {
+	q.mu.Lock()
+	b := &q.boarding
+	if !b.captain {
+		b.captain = true
+		q.mu.Unlock()
+		return isCaptain, nil
+	}
+	g.signal = make(chan struct{}, 1)
+	b.waiting = append(b.waiting, g)
+	q.mu.Unlock()
+	var err error
+	select {
+	case <-g.signal:
+		return g.outcome, nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-q.closing:
+		err = ErrClosed
+	}
+	q.mu.Lock()
+	i := slices.Index(b.waiting, g)
+	if i >= 0 {
+		b.waiting = slices.Delete(b.waiting, i, i+1)
+	}
+	q.mu.Unlock()
+	if i >= 0 {
+		return 0, err
+	}
+	<-g.signal
+	return g.outcome, nil
+}
+
+// depart ends the time of a captain. Whom he takes along, if he has found a
+// connection and there are others to take, is taken as by [queue.take]; he is the
+// first of them.
+func (q *queue) depart(captain *passage, found bool, o *Options) (aboard []*passage) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := &q.boarding
+	if found && !q.closed && len(captain.line.calls) == 1 {
+		most, size := min(maxAboard, o.MaxBatch), 0
+		fits := func(g *passage) bool {
+			if len(aboard) == most || len(g.line.calls) > 1 || size+g.call.size > o.MaxBatchBytes {
+				return false
+			}
+			size += g.call.size
+			aboard = append(aboard, g)
+			return true
+		}
+		fits(captain)
+		b.waiting = slices.DeleteFunc(b.waiting, fits)
+		if len(aboard) == 1 {
+			aboard = nil
+		}
+		for _, g := range aboard {
+			g.line.taken = 1
+			q.sent.Add(1)
+		}
+	}
+	if b.captain = len(b.waiting) > 0; b.captain {
+		next := b.waiting[0]
+		b.waiting = slices.Delete(b.waiting, 0, 1)
+		next.outcome = isCaptain
+		next.signal <- struct{}{}
+	}
+	return aboard
+}
+
+// land ends what depart began.
+func (q *queue) land(aboard []*passage) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, g := range aboard {
+		g.line.taken = 0
+		q.sent.Done()
+		if g.signal != nil {
+			g.signal <- struct{}{}
+		}
+	}
+}
