@@ -99,7 +99,7 @@ func isTransient(err error) bool {
 // returns how many, from the first on, are done. If none is, the error says
 // why, and nothing is on its way to the server.
 func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err error) {
-	conn, done, err := p.share(ctx, l, c)
+	conn, done, err := p.connect(ctx, l, c)
 	switch {
 	case done:
 		return 1, nil

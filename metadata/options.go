@@ -44,9 +44,10 @@ type Options struct {
 	MaxPatchBytes int
 	MaxDepth      int
 
-	// MaxBatch and MaxBatchBytes bound how many merges of one document share
-	// a commit, and how large the answers to them are together, before the
-	// others have to wait for the next one. A table whose constraints or
+	// MaxBatch and MaxBatchBytes bound how many merges share a commit, and how
+	// large the answers to them are together, before the others have to wait for
+	// the next one. (Of different documents never more than 64 share one; there
+	// it is the patches that MaxBatchBytes bounds.) A table whose constraints or
 	// triggers must see each patch by itself needs a MaxBatch of 1.
 	// 0: 1024 and 8 MiB.
 	MaxBatch      int

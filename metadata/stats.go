@@ -36,7 +36,8 @@ type Observer interface {
 
 	// Committed tells that a transaction has ended, after so long, that
 	// decided on so many writes of a document; err is nil or what all of them
-	// failed of. The context is that of one of the writers.
+	// failed of. The context is that of one of the writers. One that decided on
+	// several documents is told for each of them.
 	Committed(ctx context.Context, id string, writes int, took time.Duration, err error)
 }
 
