@@ -63,6 +63,42 @@ func TestBusyProcessesTakeTurns(t *testing.T) {
 	group.Wait()
 }
 
+// A line of waiters in one process does not have the key one after the other
+// while somebody waits in another process.
+func TestATurnIsShortWhereOthersWait(t *testing.T) {
+	db := pgtest.New(t)
+	key := lock.Name("k")
+	first, crowded, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Hour}), newPostgres(t, db.Pool(), nil)
+	held := take(t, first, key)
+	parked := func(n int) {
+		t.Helper()
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == n }, patience, time.Millisecond)
+	}
+	var group sync.WaitGroup
+	var grants, before atomic.Int64
+	wait := func(l *lock.Postgres, granted func()) {
+		group.Go(func() {
+			held, err := l.Lock(t.Context(), key)
+			if assert.NoError(t, err) {
+				granted()
+				assert.NoError(t, held.Unlock())
+			}
+		})
+	}
+	const line = 100
+	for range line {
+		wait(crowded, func() { grants.Add(1) })
+	}
+	parked(1)
+	wait(other, func() { before.Store(grants.Load()) })
+	parked(2)
+	assert.Eventually(t, func() bool { return crowded.Stats().Waiters == line }, patience, time.Millisecond)
+	assert.NoError(t, held.Unlock())
+	group.Wait()
+	assert.EqualValues(t, line, grants.Load())
+	assert.LessOrEqual(t, before.Load(), int64(21), "the first of a turn, and 20 hand-offs")
+}
+
 // A waiter that parks is granted by the server as soon as the holder unlocks,
 // however seldom its policy polls.
 func TestParkedWaiterNeedsNoPolling(t *testing.T) {

@@ -129,7 +129,9 @@ func (s *session) ready(values []int64, failure error) (size int) {
 	s.owner.answered(s, answers, now)
 	clear(answers)
 	s.mu.Lock()
-	s.over = append(s.over, answers)
+	if cap(answers) > 0 { // a ping has no batch
+		s.over = append(s.over, answers)
+	}
 	s.mu.Unlock()
 	s.sendDue()
 	return size
