@@ -210,6 +210,37 @@ func TestLeavingBeforeTheConnectionComes(t *testing.T) {
 	})
 }
 
+// A session that ends in mid-statement leaves all who share it in the dark, and
+// nothing behind.
+func TestLostConnectionLeavesAllAboardUnknown(t *testing.T) {
+	eachCrowded(t, nil, func(d *database, c *crowded) {
+		d.exec(c, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				PERFORM pg_advisory_xact_lock(42); RETURN NEW; END $$;
+			CREATE TRIGGER linger BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION linger()`)
+		host, err := d.Pool().Begin(c.Context())
+		require.NoError(c, err)
+		_, err = host.Exec(c.Context(), "SELECT pg_advisory_xact_lock(42)")
+		require.NoError(c, err)
+		var errs []*error
+		for i := range 5 {
+			errs = append(errs, c.merge(c.Context(), fmt.Sprintf("d%02d", i), `{"new":1}`))
+		}
+		c.unblock()
+		const lingering = "FROM pg_locks WHERE objid = 42 AND locktype = 'advisory' AND NOT granted"
+		waitFor(c, d, "SELECT EXISTS (SELECT "+lingering+")")
+		d.exec(c, "SELECT pg_terminate_backend(pid) "+lingering)
+		c.wg.Wait()
+		for _, err := range errs {
+			assert.ErrorIs(c, *err, metadata.ErrUnknownOutcome)
+		}
+		require.NoError(c, host.Rollback(c.Context()))
+		assert.Zero(c, c.count(d))
+		assert.Equal(c, int64(5), c.store.Stats().Unknown)
+		_, err = c.store.Merge(c.Context(), "d00", raw(`{"new":1}`))
+		assert.NoError(c, err)
+	})
+}
+
 func TestCloseWhileWritersWaitForAConnection(t *testing.T) {
 	eachCrowded(t, nil, func(d *database, c *crowded) {
 		var errs []*error

@@ -2,6 +2,7 @@ package metadata_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -182,6 +183,41 @@ func TestPartitionedTable(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, fmt.Sprintf(`{"m": {}, "n": %d}`, i), string(doc.Metadata))
 			assert.Equal(t, int64(2), doc.Version)
+		}
+	})
+}
+
+// What is found only as the transaction commits is no less an error: the
+// documents have been sent by then.
+func TestDeferredConstraintIsHeeded(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		store := d.migrated(t, nil)
+		d.exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				IF NEW.metadata ? 'bad' THEN RAISE check_violation; END IF; RETURN NULL; END $$;
+			CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON lockstore_metadata
+				DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()`)
+		for _, id := range []string{"a", "b", "c"} {
+			_, err := store.Merge(ctx, id, raw(`{"n":0}`))
+			require.NoError(t, err)
+		}
+		_, err := store.Merge(ctx, "a", raw(`{"bad":1}`))
+		assert.ErrorIs(t, err, metadata.ErrRejected)
+		_, err = store.Merge(ctx, "new", raw(`{"bad":1}`))
+		assert.ErrorIs(t, err, metadata.ErrRejected)
+		_, err = store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"bad":1}`), nil })
+		assert.ErrorIs(t, err, metadata.ErrRejected)
+		results, err := store.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"n":1}`)}, {"b", raw(`{"bad":1}`)}, {"c", raw(`{"n":1}`)}})
+		assert.ErrorIs(t, err, metadata.ErrRejected)
+		require.Len(t, results, 3)
+		assert.NoError(t, results[0].Err)
+		assert.ErrorIs(t, results[1].Err, metadata.ErrRejected)
+		assert.NoError(t, results[2].Err)
+		found, err := store.GetMany(ctx, "a", "b", "c", "new")
+		require.NoError(t, err)
+		require.Len(t, found, 3)
+		for id, want := range map[string]string{"a": `{"n": 1}`, "b": `{"n": 0}`, "c": `{"n": 1}`} {
+			assert.Equal(t, want, string(found[id].Metadata), id)
 		}
 	})
 }
