@@ -95,11 +95,7 @@ func (q *queue) pass(e *entry, r *reply, now time.Time) (released bool) {
 		return false
 	}
 	q.giveBack(e, r)
-	if first == nil {
-		q.forget(e)
-	} else {
-		q.next(e)
-	}
+	q.next(e)
 	return true
 }
 

@@ -29,7 +29,7 @@ type crowded struct {
 // eachCrowded runs a test over pgx and over sqlx, in a table that refuses the
 // member "bad" and has the documents d00 to d19.
 func eachCrowded(t *testing.T, opts *metadata.Options, test func(d *database, c *crowded)) {
-	table := func(t *testing.T, d *database) *metadata.Options {
+	eachDriver(t, func(t *testing.T, d *database) {
 		d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb CHECK (NOT metadata ? 'bad'), version bigint);
 			INSERT INTO docs SELECT 'd' || to_char(n, 'FM00'), '{"old":1}', 1 FROM generate_series(0, 19) AS n`)
 		o := metadata.Options{}
@@ -38,17 +38,13 @@ func eachCrowded(t *testing.T, opts *metadata.Options, test func(d *database, c 
 		}
 		o.Table = metadata.Table{Name: "docs", Version: "version", Create: true}
 		d.migrated(t, &o)
-		return &o
-	}
-	eachDriver(t, func(t *testing.T, d *database) {
-		o := table(t, d)
 		if t.Name()[len(t.Name())-3:] == "pgx" {
 			config := d.Pool().Config()
 			config.MaxConns = 1
 			pool, err := pgxpool.NewWithConfig(t.Context(), config)
 			require.NoError(t, err)
 			t.Cleanup(pool.Close)
-			store, err := metadata.NewPostgres(pool, o)
+			store, err := metadata.NewPostgres(pool, &o)
 			require.NoError(t, err)
 			conn, err := pool.Acquire(t.Context())
 			require.NoError(t, err)
@@ -56,7 +52,7 @@ func eachCrowded(t *testing.T, opts *metadata.Options, test func(d *database, c 
 			return
 		}
 		d.SQLX().SetMaxOpenConns(1)
-		store := d.store(t, o)
+		store := d.store(t, &o)
 		conn, err := d.SQLX().Connx(t.Context())
 		require.NoError(t, err)
 		test(d, &crowded{T: t, store: store, unblock: func() { assert.NoError(t, conn.Close()) }})

@@ -167,8 +167,11 @@ func (d *documents) write(ctx context.Context, id string, w *write) (Document, e
 
 // describe adds the holder to an error that says that the lock is busy.
 func (d *documents) describe(ctx context.Context, err error) {
+	if err == nil || d.options.DescribeBusy == nil {
+		return
+	}
 	var busy *lock.BusyError
-	if d.options.DescribeBusy != nil && errors.As(err, &busy) {
+	if errors.As(err, &busy) {
 		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if status, err := d.options.DescribeBusy(brief, busy.Key); err == nil {
