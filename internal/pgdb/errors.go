@@ -89,12 +89,15 @@ func Uncertain(err error) bool {
 // becomes an [*Error], and whatever else could quote a value loses its text.
 // An error that is clean passes unchanged.
 func Clean(err error) error {
+	if err == nil { // before the variables, which are allocated
+		return nil
+	}
 	var server *pgconn.PgError
 	var cleaned *Error
 	var refused *pgconn.ConnectError
 	var network net.Error
 	switch {
-	case err == nil, errors.As(err, &cleaned):
+	case errors.As(err, &cleaned):
 		return err
 	case errors.As(err, &server):
 		e := fromServer(server)
