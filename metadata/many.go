@@ -69,16 +69,24 @@ type Result struct {
 // patchesSQL are the arguments of the statements below.
 const patchesSQL = `unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[], {3}::bool[], {4}::bool[]) AS p (id, patch, key, flat, sets)`
 
-// mergeManySQL is openSQL, the merge and saveSQL for many documents at once.
-// The rows are locked in the order of their ids, so that two of these do not
-// wait for each other, and the documents' locks are tried after that. All that
-// is stored has been computed from rows that were locked before. {others} says what
-// becomes of rows that others have locked: they are waited for, or passed over.
-const mergeManySQL = `
+// mergeManySQL is mergeSQL for many documents at once. While it waits for a row
+// that somebody else has locked it keeps those that it has locked before, so it
+// does not wait for long: for less than passes before PostgreSQL looks for a
+// deadlock, by default, of which a host's transaction could be the victim.
+var mergeManySQL = `
+UPDATE {table} AS t SET {column} = {merged}{bump}
+FROM ` + patchesSQL + `
+WHERE t.{id} = p.id{within} AND pg_try_advisory_xact_lock(p.key) AND {changes} AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
+RETURNING t.{id}::text, {row}`
+
+// mergeFreeSQL is mergeManySQL without waiting: it passes over rows that others
+// have locked. It also returns the documents that their patch does not change.
+// All that is stored has been computed from rows that were locked before.
+const mergeFreeSQL = `
 WITH doc AS MATERIALIZED (
 	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key, p.flat, p.sets
 	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} = p.id{within}
-	ORDER BY t.{id} FOR NO KEY UPDATE OF t {others}
+	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), stored AS (
 	UPDATE {table} AS t SET {column} = {merged}{bump} FROM doc
 	WHERE t.{id} = doc.id{within} AND pg_try_advisory_xact_lock(doc.key) AND {changes}
@@ -89,11 +97,7 @@ UNION ALL
 SELECT id::text, metadata, version, updated_at FROM doc
 WHERE NOT EXISTS (SELECT FROM stored WHERE stored.id = doc.id) AND pg_try_advisory_xact_lock(key) AND NOT {changes}`
 
-func mergingMany(others string) string {
-	return merging(strings.Replace(mergeManySQL, "{others}", others, 1), "doc.metadata", "doc.patch", "doc.flat", "doc.sets")
-}
-
-// createManySQL makes documents of patches that mergeManySQL found missing.
+// createManySQL makes documents of patches that the others found missing.
 const createManySQL = `
 INSERT INTO {table} AS t ({id}, {column}{columns})
 SELECT p.id, {merge}('{}', p.patch::jsonb){firsts}
@@ -111,8 +115,9 @@ const (
 // MergeMany merges each patch into its document, many to a round trip and a
 // commit, and returns a result for each, in the order of the patches. Every
 // merge promises what Merge does, by itself: they do not succeed or fail
-// together, except that a lost connection leaves all of them unknown. Patches
-// of the same document are merged in their order.
+// together, except that a lost connection leaves all of them unknown. A document
+// that is locked, or whose row is, is waited for when the others are committed.
+// Patches of the same document are merged in their order.
 //
 // The error is nil if every Result's is; otherwise it says how many are not,
 // and matches the first of these. With [Options.MergeInGo], and under a
@@ -174,7 +179,7 @@ func (p *Postgres) admit(ctx context.Context, j *job) bool {
 		return false
 	}
 	j.patch = &patch{j.Patch.Patch, v}
-	if j.key = p.Key(j.ID); lock.FromContext(ctx, j.key) != nil {
+	if j.key = p.options.Table.key(p.options.Namespace, j.id); lock.FromContext(ctx, j.key) != nil {
 		p.mergeAlone(ctx, j)
 		return false
 	}
@@ -185,7 +190,8 @@ func (p *Postgres) mergeAlone(ctx context.Context, j *job) {
 	j.Document, j.Err = p.Merge(ctx, j.ID, j.Patch.Patch)
 }
 
-// nextJobs splits off what one statement is to do: each document once.
+// nextJobs splits off what one statement is to do: each document once, in the
+// order of their ids, in which a careful host locks rows, too.
 func nextJobs(jobs []*job) (now, rest []*job) {
 	seen := map[string]bool{}
 	size := 0
@@ -198,20 +204,24 @@ func nextJobs(jobs []*job) (now, rest []*job) {
 		seen[j.id] = true
 		now = append(now, j)
 	}
+	slices.SortFunc(now, func(a, b *job) int { return strings.Compare(a.id, b.id) })
 	return now, rest
 }
 
-// mergeJobs does jobs in one statement, those whose document is missing in a
-// second, and whatever that leaves over, because a lock is taken, one by one.
-// Where the database rejects what a statement makes, it halves the jobs until
-// those that are to blame stand alone.
+// mergeJobs does jobs in one statement, what that leaves over in others, and what
+// these leave over, because a lock is taken, one by one. Where the database
+// rejects what a statement makes, it halves the jobs until those that are to
+// blame stand alone.
 func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) {
 	left, err := p.together(ctx, p.pg.sql.mergeMany, jobs)
+	if err == nil || yields(err) {
+		left, err = p.together(ctx, p.pg.sql.mergeFree, left)
+	}
 	if err == nil && p.options.Table.Create {
 		left, err = p.together(ctx, p.pg.sql.createMany, left)
 	}
 	switch {
-	case err == nil || isTransient(err):
+	case err == nil || yields(err):
 		for _, j := range left {
 			p.mergeAlone(ctx, j)
 		}
@@ -224,6 +234,12 @@ func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) {
 			p.counted(ctx, j, 0)
 		}
 	}
+}
+
+// yields reports whether a statement gave way to somebody else's.
+func yields(err error) bool {
+	const lockNotAvailable = "55P03" // PostgreSQL documentation, Appendix A
+	return isTransient(err) || pgdb.Code(err) == lockNotAvailable
 }
 
 // together does jobs in one statement, and returns those that it has not done:
@@ -258,7 +274,9 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 		j.Document, j.Err = docs[i], nil
 		p.counted(ctx, j, time.Since(start))
 	}
-	p.counts.committed(len(jobs) - len(left))
+	if done := len(jobs) - len(left); done > 0 {
+		p.counts.committed(done)
+	}
 	return left, nil
 }
 

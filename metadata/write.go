@@ -54,15 +54,19 @@ func merging(text, target, patch, flat, sets string) string {
 // process that is stopped or cut off must not keep the document for good. In
 // the host's own transaction {1} is NULL, and changes nothing (PostgreSQL
 // documentation, 20.11.1 Statement Behavior).
-const openSQL = `
+var openSQL = `
 WITH doc AS MATERIALIZED (SELECT {row} FROM {table} AS t WHERE {match} FOR NO KEY UPDATE)
-SELECT doc.*, {gate} AND ({1}::text IS NULL OR set_config('` + idleTimeout + `', (
-	SELECT CASE WHEN old = '0' OR old::interval > {1}::interval THEN {1} ELSE old END
-	FROM current_setting('` + idleTimeout + `') AS old
-), true) IS NOT NULL)
+SELECT doc.*, {gate} AND ({1}::text IS NULL OR ` + atMost("idle_in_transaction_session_timeout", "{1}") + `)
 FROM doc`
 
-const idleTimeout = "idle_in_transaction_session_timeout"
+// atMost is SQL that lowers one of the server's timeouts to value until the
+// transaction ends, unless it is lower. 0 is none.
+func atMost(timeout, value string) string {
+	return strings.NewReplacer("{timeout}", timeout, "{value}", value).Replace(`set_config('{timeout}', (
+	SELECT CASE WHEN old = '0' OR old::interval > {value}::interval THEN {value} ELSE old END
+	FROM current_setting('{timeout}') AS old
+), true) IS NOT NULL`)
+}
 
 const insertSQL = `
 INSERT INTO {table} ({id}, {column}{columns}) VALUES ($1::text::{idtype}, '{}'{values})
