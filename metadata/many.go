@@ -84,18 +84,19 @@ RETURNING t.{id}::text, {row}`
 // All that is stored has been computed from rows that were locked before.
 const mergeFreeSQL = `
 WITH doc AS MATERIALIZED (
-	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key, p.flat, p.sets
+	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key, p.flat
 	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} = p.id{within}
 	FOR NO KEY UPDATE OF t SKIP LOCKED
+), new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, {merged} AS merged FROM doc WHERE pg_try_advisory_xact_lock(key)
 ), stored AS (
-	UPDATE {table} AS t SET {column} = {merged}{bump} FROM doc
-	WHERE t.{id} = doc.id{within} AND pg_try_advisory_xact_lock(doc.key) AND {changes}
+	UPDATE {table} AS t SET {column} = new.merged{bump} FROM new
+	WHERE t.{id} = new.id{within} AND new.merged <> new.metadata
 	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {updated} AS updated_at
 )
 SELECT id::text, metadata, version, updated_at FROM stored
 UNION ALL
-SELECT id::text, metadata, version, updated_at FROM doc
-WHERE NOT EXISTS (SELECT FROM stored WHERE stored.id = doc.id) AND pg_try_advisory_xact_lock(key) AND NOT {changes}`
+SELECT id::text, metadata, version, updated_at FROM new WHERE merged = metadata`
 
 // createManySQL makes documents of patches that the others found missing.
 const createManySQL = `

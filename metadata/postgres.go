@@ -98,7 +98,7 @@ func newStatements(t *Table) statements {
 		findAfter:  t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
 		merge:      t.expand(merging(mergeSQL, "t.{column}", "{1}::text::jsonb", "{3}::bool", "{4}::bool")),
 		mergeMany:  t.expand(merging(mergeManySQL, "t.{column}", "p.patch::jsonb", "p.flat", "p.sets")),
-		mergeFree:  t.expand(merging(mergeFreeSQL, "doc.metadata", "doc.patch", "doc.flat", "doc.sets")),
+		mergeFree:  t.expand(merging(mergeFreeSQL, "metadata", "patch", "flat", "")),
 		createMany: t.expand(createManySQL),
 		insert:     t.expand(insertSQL),
 		taking:     newGates(t, tryLockSQL, "true"),
