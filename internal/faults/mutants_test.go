@@ -110,6 +110,11 @@ func TestMutants(t *testing.T) {
 				stores[i] = &ignorantStore{Store: stores[i], pool: w.pool("", 4)}
 			}
 		}},
+		"many merges that do not ask for the locks": {history.KeptOut, func(w *world, _ []lock.Locker, stores []workload.Store) {
+			for i := range stores {
+				stores[i] = ignorantMany{Store: stores[i], one: &ignorantStore{Store: stores[i], pool: w.pool("", 4)}}
+			}
+		}},
 		"acknowledgement before commit": {history.OneVersion, func(w *world, _ []lock.Locker, stores []workload.Store) {
 			for i := range stores {
 				stores[i] = &earlyStore{Store: stores[i], postgres: stores[i].(*metadata.Postgres), pool: w.pool("", 8)}
@@ -300,6 +305,20 @@ func (s *ignorantStore) Merge(ctx context.Context, id string, patch json.RawMess
 		ON CONFLICT (id) DO UPDATE SET metadata = t.metadata || $2, version = t.version + 1
 		RETURNING id, metadata, version`, id, patch).Scan(&doc.ID, (*[]byte)(&doc.Metadata), &doc.Version)
 	return doc, err
+}
+
+// ignorantMany merges many so.
+type ignorantMany struct {
+	workload.Store
+	one *ignorantStore
+}
+
+func (s ignorantMany) MergeMany(ctx context.Context, patches []metadata.Patch) ([]metadata.Result, error) {
+	results := make([]metadata.Result, len(patches))
+	for i, p := range patches {
+		results[i].Document, results[i].Err = s.one.Merge(ctx, p.ID, p.Patch)
+	}
+	return results, nil
 }
 
 // earlyStore answers before it commits, and one time in five has no luck.

@@ -32,6 +32,11 @@ type Store interface {
 	Key(id string) lock.Key
 }
 
+// A ManyMerger merges into several documents by one call.
+type ManyMerger interface {
+	MergeMany(ctx context.Context, patches []metadata.Patch) ([]metadata.Result, error)
+}
+
 // An Evicter can take a lock from its holder.
 type Evicter interface {
 	Evict(ctx context.Context, key lock.Key, grace time.Duration) error
@@ -65,8 +70,10 @@ type worker struct {
 // next makes a random call.
 func (w *worker) next() {
 	switch n := w.rand.IntN(100); {
-	case n < 45:
+	case n < 40:
 		w.merge(w.bounded, w.document())
+	case n < 45:
+		w.mergeMany()
 	case n < 55:
 		w.update(w.bounded, w.hot("doc"))
 	case n < 63:
@@ -110,14 +117,42 @@ func (w *worker) ended(e history.Event, doc metadata.Document, err error) {
 	w.to.Record(e)
 }
 
-func (w *worker) merge(bounded func() (context.Context, context.CancelFunc), id string) {
-	ctx, cancel := bounded()
-	defer cancel()
+// patch begins the event of a merge, which sets this worker's field.
+func (w *worker) patch(id string) (history.Event, json.RawMessage) {
 	w.serial++
 	field, value := fmt.Sprintf("w%d_%d", w.Process, w.n), fmt.Sprintf("%d.%06d", w.Generation+1, w.serial)
 	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Merge, Key: id, Field: field, Value: json.RawMessage(value)})
-	doc, err := w.store.Merge(ctx, id, json.RawMessage(`{"`+field+`":`+value+`}`))
+	return e, json.RawMessage(`{"` + field + `":` + value + `}`)
+}
+
+func (w *worker) merge(bounded func() (context.Context, context.CancelFunc), id string) {
+	ctx, cancel := bounded()
+	defer cancel()
+	e, patch := w.patch(id)
+	doc, err := w.store.Merge(ctx, id, patch)
 	w.ended(e, doc, err)
+}
+
+func (w *worker) mergeMany() {
+	many, ok := w.store.(ManyMerger)
+	if !ok {
+		return
+	}
+	ctx, cancel := w.bounded()
+	defer cancel()
+	events, patches := map[string]history.Event{}, []metadata.Patch{}
+	for range 1 + w.rand.IntN(10) {
+		id := w.document()
+		if _, twice := events[id]; twice {
+			continue
+		}
+		e, patch := w.patch(id)
+		events[id], patches = e, append(patches, metadata.Patch{ID: id, Patch: patch})
+	}
+	results, _ := many.MergeMany(ctx, patches)
+	for i, p := range patches {
+		w.ended(events[p.ID], results[i].Document, results[i].Err)
+	}
 }
 
 func (w *worker) update(bounded func() (context.Context, context.CancelFunc), id string) {
