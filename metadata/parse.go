@@ -355,11 +355,12 @@ func (p *parser) number() ([]byte, *PatchError) {
 	if p.digits == 0 {
 		return text, nil
 	}
-	shift, err := strconv.Atoi(string(exponent))
-	if exponent == nil {
-		shift = 0
-	} else if err != nil {
-		shift = len(text) + p.digits + 1 // far beyond any limit
+	shift := 0
+	if exponent != nil {
+		var err error
+		if shift, err = strconv.Atoi(string(exponent)); err != nil {
+			shift = len(text) + p.digits + 1 // far beyond any limit
+		}
 	}
 	if down {
 		shift = -shift

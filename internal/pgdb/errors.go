@@ -49,6 +49,9 @@ func (e *Error) SQLState() string { return e.Code }
 
 // Code is the SQLSTATE in err's tree, or empty.
 func Code(err error) string {
+	if err == nil {
+		return ""
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Code
@@ -89,7 +92,7 @@ func Uncertain(err error) bool {
 // becomes an [*Error], and whatever else could quote a value loses its text.
 // An error that is clean passes unchanged.
 func Clean(err error) error {
-	if err == nil { // before the variables, which are allocated
+	if err == nil {
 		return nil
 	}
 	var server *pgconn.PgError
