@@ -54,7 +54,7 @@ func (n Namespace) Name(parts ...string) Key {
 	if problem := inspect(parts); problem != "" {
 		return Key{name: "\x00" + problem}
 	}
-	digest := hash(append([]string{string(n)}, parts...))
+	digest := hash(n, parts)
 	return Key{id: int64(n.tag() | digest>>16), name: name}
 }
 
@@ -65,17 +65,21 @@ func (n Namespace) Contains(id int64) bool { return uint64(id)&tagMask == n.tag(
 const tagMask = 0xffff << 48
 
 // tag is the namespace's share of a key: its upper 16 bits.
-func (n Namespace) tag() uint64 { return hash([]string{string(n)}) & tagMask }
+func (n Namespace) tag() uint64 { return hash(n, nil) & tagMask }
 
-// hash folds the length-prefixed parts to the first 64 bits of their SHA-256.
-func hash(parts []string) uint64 {
-	b := make([]byte, 0, 128)
+// hash folds a namespace and parts, each with its length before it, to the first
+// 64 bits of their SHA-256.
+func hash(n Namespace, parts []string) uint64 {
+	b := appendPart(make([]byte, 0, 128), string(n))
 	for _, p := range parts {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(p)))
-		b = append(b, p...)
+		b = appendPart(b, p)
 	}
 	sum := sha256.Sum256(b)
 	return binary.BigEndian.Uint64(sum[:8])
+}
+
+func appendPart(b []byte, part string) []byte {
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
 }
 
 // inspect says what is wrong with parts, or nothing.

@@ -47,7 +47,7 @@ func (d *documents) Key(id string) lock.Key {
 	if problem != "" {
 		return lock.Key{}
 	}
-	return d.options.Table.key(d.options.Namespace, canonical)
+	return d.options.key(canonical)
 }
 
 // Get implements [MetadataStore].

@@ -11,7 +11,7 @@ import (
 
 // write implements [engine].
 func (p *postgres) write(ctx context.Context, id string, w *write) (Document, error) {
-	key := p.options.Table.key(p.options.Namespace, id)
+	key := p.options.key(id)
 	held, err := tenureOf(ctx, key)
 	if err != nil {
 		return Document{}, err

@@ -180,7 +180,7 @@ func (p *Postgres) admit(ctx context.Context, j *job) bool {
 		return false
 	}
 	j.patch = &patch{j.Patch.Patch, v}
-	if j.key = p.options.Table.key(p.options.Namespace, j.id); lock.FromContext(ctx, j.key) != nil {
+	if j.key = p.options.key(j.id); lock.FromContext(ctx, j.key) != nil {
 		p.mergeAlone(ctx, j)
 		return false
 	}

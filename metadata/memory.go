@@ -29,7 +29,7 @@ func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 	if locker == nil {
 		locker = lock.NewMemory()
 	}
-	m := &memory{locker: locker, table: &o.Table, namespace: o.Namespace, stored: map[string]Document{}}
+	m := &memory{locker: locker, options: &o, stored: map[string]Document{}}
 	return &Memory{documents{engine: m, options: &o, counts: new(counts)}}, nil
 }
 
@@ -51,9 +51,8 @@ func (m *Memory) IfVersion(version int64) *Memory {
 
 // memory is the engine behind a [Memory] and its views.
 type memory struct {
-	locker    lock.Locker
-	table     *Table
-	namespace lock.Namespace
+	locker  lock.Locker
+	options *Options
 
 	mu     sync.Mutex
 	stored map[string]Document
@@ -82,7 +81,7 @@ func (m *memory) load(id string) (Document, bool) {
 }
 
 func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, err error) {
-	key := m.table.key(m.namespace, id)
+	key := m.options.key(id)
 	held := lock.FromContext(ctx, key)
 	switch {
 	case held == nil:
@@ -99,12 +98,12 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 	}
 	doc, found := m.load(id)
 	if !found {
-		if !w.create || !m.table.Create {
+		if !w.create || !m.options.Table.Create {
 			return Document{}, ErrNotFound
 		}
 		doc = Document{ID: id, Metadata: []byte(`{}`)}
 	}
-	dr, err := newDraft(doc, !found, m.table.Version != "")
+	dr, err := newDraft(doc, !found, m.options.Table.Version != "")
 	if err != nil {
 		return Document{}, err
 	}
@@ -125,7 +124,7 @@ func (m *memory) store(dr *draft, held *lock.Held) (Document, error) {
 	case dr.removed:
 		delete(m.stored, doc.ID)
 	case dr.changes > 0:
-		if m.table.UpdatedAt != "" {
+		if m.options.Table.UpdatedAt != "" {
 			doc.UpdatedAt = time.Now()
 		}
 		m.stored[doc.ID] = doc

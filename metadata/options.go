@@ -67,6 +67,8 @@ type Options struct {
 	// Logger is told what an operator should look into: unknown outcomes, and
 	// transactions that could not be rolled back. nil: silence.
 	Logger *slog.Logger
+
+	keyParts []string // of Table
 }
 
 // withDefaults returns a copy that is complete and valid.
@@ -94,5 +96,11 @@ func (o *Options) withDefaults() (Options, error) {
 	full.Protect = slices.Clone(full.Protect)
 	var err error
 	full.Table, err = full.Table.withDefaults()
+	full.keyParts = full.Table.keyParts()
 	return full, err
+}
+
+// key is the lock's key of a document whose id is canonical.
+func (o *Options) key(id string) lock.Key {
+	return o.Namespace.Name(append(o.keyParts, id)...)
 }

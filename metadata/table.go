@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"example.com/lockstore/lock"
 )
 
 // Table says where in the database the documents are. The zero value is the
@@ -141,14 +139,14 @@ func (t *Table) qualify(name string) string {
 	return quoteName(t.Schema) + "." + quoteName(name)
 }
 
-// key is the lock's key of a document whose id is canonical. Processes with the
-// same namespace and the same [Table] agree on it.
-func (t *Table) key(ns lock.Namespace, id string) lock.Key {
+// keyParts are what a document's lock is named after, but for the document's id.
+// Processes with the same [Table] agree on them.
+func (t *Table) keyParts() []string {
 	parts := []string{"metadata", t.qualify(t.Name) + "." + quoteName(t.Column)}
 	for _, s := range t.Scope {
 		parts = append(parts, quoteName(s.Column)+"="+s.Value)
 	}
-	return ns.Name(append(parts, id)...)
+	return slices.Clip(parts)
 }
 
 // sql is the name of the type in a cast.

@@ -63,7 +63,7 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 	if err := h.usable(); err != nil {
 		return Document{}, err
 	}
-	key := h.options.Table.key(h.options.Namespace, id)
+	key := h.options.key(id)
 	held, err := tenureOf(ctx, key)
 	if err != nil {
 		return Document{}, err
