@@ -132,10 +132,18 @@ func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) ([]Result, er
 			rest = append(rest, j)
 		}
 	}
+	var late []*job
 	for len(rest) > 0 {
 		var now []*job
 		now, rest = nextJobs(rest)
-		p.mergeJobs(ctx, now)
+		if left := p.mergeJobs(ctx, now); len(left) > 0 {
+			var behind []*job
+			behind, rest = split(rest, left)
+			late = append(append(late, left...), behind...)
+		}
+	}
+	for _, j := range late {
+		p.mergeAlone(ctx, j)
 	}
 	failed := 0
 	for i := range results {
@@ -209,11 +217,27 @@ func nextJobs(jobs []*job) (now, rest []*job) {
 	return now, rest
 }
 
-// mergeJobs does jobs in one statement, what that leaves over in others, and what
-// these leave over, because a lock is taken, one by one. Where the database
-// rejects what a statement makes, it halves the jobs until those that are to
-// blame stand alone.
-func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) {
+// split parts jobs into those whose documents left has, too, and the rest.
+func split(jobs, left []*job) (behind, rest []*job) {
+	ids := make(map[string]bool, len(left))
+	for _, j := range left {
+		ids[j.id] = true
+	}
+	for _, j := range jobs {
+		if ids[j.id] {
+			behind = append(behind, j)
+		} else {
+			rest = append(rest, j)
+		}
+	}
+	return behind, rest
+}
+
+// mergeJobs does jobs in one statement, and what that leaves over in others. It
+// returns those that have to be done alone, because a lock is taken. Where the
+// database rejects what a statement makes, it halves the jobs until those that
+// are to blame stand alone.
+func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) (left []*job) {
 	left, err := p.together(ctx, p.pg.sql.mergeMany, jobs)
 	if err == nil || yields(err) {
 		left, err = p.together(ctx, p.pg.sql.mergeFree, left)
@@ -223,18 +247,16 @@ func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) {
 	}
 	switch {
 	case err == nil || yields(err):
-		for _, j := range left {
-			p.mergeAlone(ctx, j)
-		}
+		return left
 	case errors.Is(err, ErrRejected) && len(left) > 1:
-		p.mergeJobs(ctx, left[:len(left)/2])
-		p.mergeJobs(ctx, left[len(left)/2:])
-	default:
-		for _, j := range left {
-			j.Document, j.Err = Document{}, named(j.ID, err)
-			p.counted(ctx, j, 0)
-		}
+		half := len(left) / 2
+		return append(p.mergeJobs(ctx, left[:half:half]), p.mergeJobs(ctx, left[half:])...)
 	}
+	for _, j := range left {
+		j.Document, j.Err = Document{}, named(j.ID, err)
+		p.counted(ctx, j, 0)
+	}
+	return nil
 }
 
 // yields reports whether a statement gave way to somebody else's.

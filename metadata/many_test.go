@@ -109,11 +109,11 @@ func twentyPatches(format string, args ...any) (patches []metadata.Patch) {
 	return patches
 }
 
-// mergeTwenty starts a MergeMany of them.
+// mergeTwenty starts a MergeMany of two for each.
 func mergeTwenty(t *testing.T, store *metadata.Postgres) (wait func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, err := store.MergeMany(t.Context(), twentyPatches(`{"new":1}`))
+		_, err := store.MergeMany(t.Context(), append(twentyPatches(`{"new":1}`), twentyPatches(`{"new":2}`)...))
 		assert.NoError(t, err)
 	})
 	return wg.Wait
@@ -173,10 +173,10 @@ func TestMergeManyOfALockedDocument(t *testing.T) {
 				_, err = host.Exec(t.Context(), take, args...)
 				require.NoError(t, err)
 				wait := mergeTwenty(t, store)
-				waitFor(t, d, "SELECT count(*) = 19 FROM lockstore_metadata WHERE metadata ? 'new'")
+				waitFor(t, d, "SELECT count(*) = 19 FROM lockstore_metadata WHERE metadata = '{\"new\": 2}'")
 				require.NoError(t, host.Rollback(t.Context()))
 				wait()
-				waitFor(t, d, "SELECT count(*) = 20 FROM lockstore_metadata WHERE metadata ? 'new' AND version = 1")
+				waitFor(t, d, "SELECT count(*) = 20 FROM lockstore_metadata WHERE metadata = '{\"new\": 2}' AND version = 2")
 			})
 		})
 	}
@@ -203,6 +203,6 @@ func TestMergeManyDoesNotDeadlockAHost(t *testing.T) {
 		require.NoError(t, host.Commit(t.Context()))
 		wait()
 		waitFor(t, d, `SELECT count(*) = 20 AND count(*) FILTER (WHERE metadata ? 'host') = 2
-			FROM lockstore_metadata WHERE metadata ? 'new' AND version = 1`)
+			FROM lockstore_metadata WHERE metadata @> '{"new": 2}' AND version = 2`)
 	})
 }
