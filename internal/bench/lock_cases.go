@@ -11,14 +11,23 @@ import (
 const distinctConns = 64
 
 func lockCases() []testCase {
-	cases := []testCase{{
-		name:  "lock/uncontended",
-		asks:  "one goroutine takes and gives back one free key",
-		floor: pooledTry.name, by: byMedian, fine: true,
-		subjects: lockSubjects(lockLoad{Callers: 1, Keys: 1, Conns: 1}.run,
-			lockstorePgx, lockstoreSQLX, pooledTry, transactionLock, rowLock,
-			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25),
-	}}
+	lone := lockSubjects(lockLoad{Callers: 1, Keys: 1, Conns: 1}.run,
+		lockstorePgx, lockstoreSQLX, pooledTry, transactionLock, rowLock,
+		goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25)
+	cases := []testCase{
+		{
+			name:  "lock/uncontended",
+			asks:  "one goroutine takes and gives back one free key; the server is on another core",
+			floor: pooledTry.name, by: byMedian, fine: true,
+			prepare: apart, subjects: lone,
+		},
+		{
+			name:  "lock/uncontended/one-core",
+			asks:  "the same; both are on one core",
+			floor: pooledTry.name, by: byMedian, fine: true,
+			prepare: together, subjects: lone,
+		},
+	}
 	for _, goroutines := range []int{16, 64, 256, 1024} {
 		cases = append(cases, testCase{
 			name:  fmt.Sprintf("lock/distinct/%d", goroutines),
@@ -44,8 +53,9 @@ func lockCases() []testCase {
 		},
 		testCase{
 			name:  "lock/try-busy",
-			asks:  "one goroutine asks for a key that another session has, and is told so at once",
+			asks:  "one goroutine asks for a key that another session has, and is told so at once; the server is on another core",
 			floor: pooledTry.name, by: byMedian, fine: true,
+			prepare:  apart,
 			subjects: lockSubjects(tryBusy, lockstorePgx, lockstoreSQLX, pooledTry, goPglock, cirelloPglock, redisLock),
 		},
 		testCase{
