@@ -146,7 +146,7 @@ func (t *Table) keyParts() []string {
 	for _, s := range t.Scope {
 		parts = append(parts, quoteName(s.Column)+"="+s.Value)
 	}
-	return slices.Clip(parts)
+	return slices.Clip(parts) // so that who appends to them has a copy
 }
 
 // sql is the name of the type in a cast.
