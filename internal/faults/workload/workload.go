@@ -102,7 +102,17 @@ func (w *worker) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(w.ctx), w.Patience)
 }
 
+// ended records what a call returned, and rests if it failed.
 func (w *worker) ended(e history.Event, doc metadata.Document, err error) {
+	if w.record(e, doc, err) == history.Failed {
+		w.rest()
+	}
+}
+
+// rest keeps a server that is down from filling the history with failures.
+func (w *worker) rest() { time.Sleep(time.Duration(w.rand.IntN(10)) * time.Millisecond) }
+
+func (w *worker) record(e history.Event, doc metadata.Document, err error) history.Outcome {
 	e.Return = time.Now()
 	switch {
 	case err == nil:
@@ -111,10 +121,9 @@ func (w *worker) ended(e history.Event, doc metadata.Document, err error) {
 		e.Error = err.Error()
 	default:
 		e.Outcome, e.Error = history.Failed, err.Error()
-		// A server that is down should not fill the history with failures.
-		time.Sleep(time.Duration(w.rand.IntN(10)) * time.Millisecond)
 	}
 	w.to.Record(e)
+	return e.Outcome
 }
 
 // patch begins the event of a merge, which sets this worker's field.
@@ -149,9 +158,12 @@ func (w *worker) mergeMany() {
 		e, patch := w.patch(id)
 		events[id], patches = e, append(patches, metadata.Patch{ID: id, Patch: patch})
 	}
-	results, _ := many.MergeMany(ctx, patches)
+	results, err := many.MergeMany(ctx, patches)
 	for i, p := range patches {
-		w.ended(events[p.ID], results[i].Document, results[i].Err)
+		w.record(events[p.ID], results[i].Document, results[i].Err)
+	}
+	if err != nil {
+		w.rest()
 	}
 }
 
