@@ -17,6 +17,7 @@ type Finding struct {
 	Why     string
 }
 
+// String is the finding as a sentence.
 func (f Finding) String() string {
 	return fmt.Sprintf("%s is %s, want %s: %s", f.Setting, f.Value, f.Want, f.Why)
 }

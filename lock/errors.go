@@ -52,6 +52,7 @@ type BusyError struct {
 	Status   *Status       // who holds the key, where the options ask for it
 }
 
+// Error implements error.
 func (e *BusyError) Error() string {
 	s := fmt.Sprintf("lock: %s is busy (waited %s, %d attempts)", e.Key, e.Waited.Round(time.Microsecond), e.Attempts)
 	if e.Cause != nil {

@@ -79,6 +79,7 @@ type PatchError struct {
 	kind  error    // instead of ErrInvalidPatch
 }
 
+// Error implements error.
 func (e *PatchError) Error() string {
 	return fmt.Sprintf("%s: %s at %s", e.Unwrap()[0], e.Reason, e.Path)
 }
@@ -149,18 +150,22 @@ func step(key []byte) string {
 // matches [ErrConflict].
 type VersionError struct{ Want, Have int64 }
 
+// Error implements error.
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("%s: want %d, have %d", ErrConflict, e.Want, e.Have)
 }
 
+// Unwrap gives [ErrConflict].
 func (e *VersionError) Unwrap() error { return ErrConflict }
 
 // ProtectedError says which protected key a write would have changed. It
 // matches [ErrProtected].
 type ProtectedError struct{ Key string }
 
+// Error implements error.
 func (e *ProtectedError) Error() string { return fmt.Sprintf("%s: %q", ErrProtected, e.Key) }
 
+// Unwrap gives [ErrProtected].
 func (e *ProtectedError) Unwrap() error { return ErrProtected }
 
 // RejectedError says what in the database refused a write. It matches
@@ -171,6 +176,7 @@ type RejectedError struct {
 	Cause                     error  // with the server's message, if that cannot quote the data
 }
 
+// Error implements error.
 func (e *RejectedError) Error() string { return fmt.Sprintf("%s: %s", ErrRejected, e.Cause) }
 
 // Unwrap gives [ErrRejected] and the cause.
