@@ -38,10 +38,6 @@ func parkingTime(o *PostgresOptions) time.Duration { return min(time.Second, o.S
 // parkingIdle is how long a spare session is kept unused.
 const parkingIdle = 30 * time.Second
 
-// lockNotAvailable is the SQLSTATE of a wait that lock_timeout ended
-// (PostgreSQL documentation, Appendix A).
-const lockNotAvailable = "55P03"
-
 // park implements server: a spare session waits for the key of e, if one is
 // idle; there may be one when it is asked next.
 func (p *Postgres) park(e *entry) bool {
@@ -87,7 +83,7 @@ func (p *Postgres) abandon(e *entry) {
 // waited takes the answer to a wait. One slice follows another until the key
 // is granted; the policy is asked whenever its next poll would have been due.
 func (p *Postgres) waited(s *session, o op, at time.Time) {
-	if code := pgdb.Code(o.err); code == lockNotAvailable || code == queryCanceled {
+	if code := pgdb.Code(o.err); code == pgdb.LockNotAvailable || code == queryCanceled {
 		o.err = nil
 		if p.waitsOn(o.entry) && p.waitOn(s, o.entry) {
 			return

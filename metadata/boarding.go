@@ -52,7 +52,7 @@ const maxAboard = 64
 // one, or others with him, his call can be done when it returns, and there is no
 // connection then.
 func (p *postgres) connect(ctx context.Context, l *line, c *call) (conn pgdb.Conn, done bool, err error) {
-	if c.patch != nil && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo && p.options.MaxBatch > 1 {
+	if p.isOneStatement(l, c) && p.options.MaxBatch > 1 {
 		g := &passage{target: target{l.key.id, l.lock, c.patch}, line: l, call: c}
 		outcome, err := p.queue.board(ctx, g)
 		if err == nil && outcome == isCaptain {

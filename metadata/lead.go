@@ -123,7 +123,7 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 // are to blame stand alone.
 func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (done int, err error) {
 	start := time.Now()
-	if c := calls[0]; len(calls) == 1 && c.patch != nil && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo {
+	if c := calls[0]; len(calls) == 1 && p.isOneStatement(l, c) {
 		c.doc, err = p.mergeOne(ctx, conn, l.key.id, l.lock, c.patch)
 		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isTransient(err) {
 			c.err = err
@@ -154,6 +154,12 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	}
 	l.reports = append(l.reports, report{done, time.Since(start), err, false})
 	return done, nil
+}
+
+// isOneStatement reports whether a write, if it is alone, can do without a
+// transaction of several statements.
+func (p *postgres) isOneStatement(l *line, c *call) bool {
+	return c.patch != nil && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo
 }
 
 // A report says that a transaction, or its failure, has decided on writes.

@@ -261,8 +261,7 @@ func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) (left []*job) {
 
 // yields reports whether a statement gave way to somebody else's.
 func yields(err error) bool {
-	const lockNotAvailable = "55P03" // PostgreSQL documentation, Appendix A
-	return isTransient(err) || pgdb.Code(err) == lockNotAvailable
+	return isTransient(err) || pgdb.Code(err) == pgdb.LockNotAvailable
 }
 
 // together does jobs in one statement, and returns those that it has not done:
@@ -289,13 +288,14 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 	if err != nil {
 		return jobs, p.pg.failure(err, true)
 	}
+	took := time.Since(start)
 	for i, j := range jobs {
 		if docs[i].ID == "" {
 			left = append(left, j)
 			continue
 		}
 		j.Document, j.Err = docs[i], nil
-		p.counted(ctx, j, time.Since(start))
+		p.counted(ctx, j, took)
 	}
 	if done := len(jobs) - len(left); done > 0 {
 		p.counts.committed(done)

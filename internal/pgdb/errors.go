@@ -47,6 +47,10 @@ func (e *Error) Error() string {
 // SQLState is Code, by the name that pgx and others give it.
 func (e *Error) SQLState() string { return e.Code }
 
+// LockNotAvailable is the SQLSTATE of a wait that lock_timeout ended
+// (PostgreSQL documentation, Appendix A).
+const LockNotAvailable = "55P03"
+
 // Code is the SQLSTATE in err's tree, or empty.
 func Code(err error) string {
 	if err == nil {
