@@ -56,16 +56,16 @@ func (s *Server) Restart(ctx context.Context) error {
 // recovers from its log. The error is [ErrShared] unless the server is [Dedicated].
 func (s *Server) Kill(ctx context.Context) error {
 	return s.control(func() error {
-		pids := []int{s.in.pid()} // first: a postmaster restarts what its backends' death ends
+		var backends []int
 		if conn, err := s.take(ctx); err == nil {
-			backends, _ := listBackends(ctx, conn) // those we cannot list notice the postmaster's end
-			pids = append(pids, backends...)
+			backends, _ = listBackends(ctx, conn)
 			s.put(conn)
 		}
-		for _, pid := range pids {
-			if pid == 0 {
-				continue
-			}
+		pids, err := family(s.in.pid()) // with those that do not show in a list yet
+		if err != nil {
+			return err
+		}
+		for _, pid := range append(pids, backends...) {
 			if err := s.in.signal(pid, stopHard); err != nil {
 				return err
 			}

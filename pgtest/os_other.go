@@ -91,6 +91,14 @@ func (in *instance) signal(pid int, how stopMode) error {
 	return exec.Command(filepath.Join(in.Bin, "pg_ctl"), "kill", string(how), strconv.Itoa(pid)).Run()
 }
 
+// family are the processes of a server that can be told without asking it.
+func family(postmaster int) ([]int, error) {
+	if postmaster == 0 {
+		return nil, nil
+	}
+	return []int{postmaster}, nil
+}
+
 type pausing struct{}
 
 func startPausing(int) (*pausing, error) { return nil, errors.New("pgtest: pause: not on this system") }

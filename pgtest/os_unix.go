@@ -3,6 +3,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -214,6 +215,34 @@ func (in *instance) signal(pid int, how stopMode) error {
 		return fmt.Errorf("pgtest: signal %d: %w", pid, err)
 	}
 	return nil
+}
+
+// family are the processes of a server: first the postmaster, which restarts what
+// the death of its children ends, and then these, as far as /proc tells. The
+// postmaster stands still, so that there will be no more of them. A child that is
+// left behind may wait for ever for a lock that a dead one had.
+func family(postmaster int) ([]int, error) {
+	if postmaster == 0 {
+		return nil, nil
+	}
+	if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return nil, fmt.Errorf("pgtest: signal %d: %w", postmaster, err)
+	}
+	return append([]int{postmaster}, children(postmaster)...), nil
+}
+
+// children are the processes that a process has started, as far as /proc tells.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, _ := os.ReadFile(path) // it may have ended
+		behindName := stat[bytes.LastIndexByte(stat, ')')+1:]
+		if fields := bytes.Fields(behindName); len(fields) > 1 && string(fields[1]) == strconv.Itoa(parent) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // pausing is a server whose processes stand still. A shell waits beside it and

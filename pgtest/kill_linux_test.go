@@ -1,0 +1,44 @@
+package pgtest_test
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/pgtest"
+)
+
+// TestKillSparesNoBackend has one that neither shows in pg_stat_activity, as its
+// client says nothing, nor notices that the postmaster ends.
+func TestKillSparesNoBackend(t *testing.T) {
+	srv := pgtest.New(t, pgtest.Dedicated()).Server()
+	sockets, err := filepath.Glob(filepath.Join(srv.Dir(), ".s.PGSQL.*[0-9]"))
+	require.NoError(t, err)
+	require.Len(t, sockets, 1)
+	before := pgtest.Children(srv.PID())
+	client, err := net.Dial("unix", sockets[0])
+	require.NoError(t, err)
+	defer client.Close()
+	var started []int
+	require.Eventually(t, func() bool {
+		started = slices.DeleteFunc(pgtest.Children(srv.PID()), func(pid int) bool { return slices.Contains(before, pid) })
+		return len(started) > 0
+	}, 10*time.Second, time.Millisecond)
+	for _, pid := range started {
+		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if !assert.NoError(t, srv.Kill(ctx)) { // which returns when no process is left
+		for _, pid := range started {
+			assert.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+		}
+	}
+}
