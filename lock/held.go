@@ -103,6 +103,10 @@ func (h *Held) Fence(ctx context.Context) (int64, error) { return h.tenure.Fence
 // [ErrLost]: the lock is not held any more, but it may have been somebody
 // else's before Unlock was called.
 //
+// A lock that the next waiter in this process is handed is not given back, so the
+// server is not asked, and Unlock returns nil. Should the session have been lost
+// just before, unnoticed, it is the next holder who is told.
+//
 // Unlocking again does nothing and returns what the first call returned. It
 // never touches a later tenure of the same key.
 func (h *Held) Unlock() error { return h.tenure.Unlock() }
