@@ -43,6 +43,23 @@ func dialerOf(db any) dialer {
 	panic(fmt.Sprintf("lock: no dialer for %T", db))
 }
 
+// open is the [opener] of a server that can be dialed.
+func (dial dialer) open(ctx context.Context, p *Postgres, spare bool) (*session, error) {
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	begin := listenSQL
+	if spare {
+		begin = ""
+	}
+	backend, err := prepare(ctx, conn, begin, &p.opts)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	return newSession(conn.PgConn().Conn(), backend, p.opts.Silence, spare, p), nil
+}
+
 // dialPool connects as pool does.
 func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
 	config := pool.Config()

@@ -51,7 +51,7 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	}
 	now := time.Now()
 	over := now.Sub(e.turn) >= q.budget
-	if !over && e.passed < e.passes() {
+	if !over && e.passed < q.passes.of(e) {
 		e.passed++
 		q.counts.HandedOn++
 		return q.pass(e, r, now)
@@ -78,11 +78,13 @@ func (q *queue) giveBack(e *entry, r *reply) {
 // parked at the server. Where another process wants it that is a few times only:
 // more would be faster, but the others would wait many times longer than those
 // here. Where none was seen it costs a round trip to find that out.
-func (e *entry) passes() int {
+type passes struct{ rival, alone int }
+
+func (p passes) of(e *entry) int {
 	if e.rival {
-		return 20
+		return p.rival
 	}
-	return 256
+	return p.alone
 }
 
 // pass gives a key that the process holds, and that has no holder here, to
@@ -134,7 +136,7 @@ func (q *queue) endAll(e *entry, why error) int {
 // lose ends every tenure that session held, and has their waiters ask again.
 // It returns the number of tenures.
 func (q *queue) lose(s *session, why error) (lost int) {
-	for _, e := range q.entries {
+	for _, e := range q.sorted() {
 		if e.state == held && e.session == s {
 			lost += q.endAll(e, why)
 			e.session, e.turn = nil, time.Time{}

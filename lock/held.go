@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,8 +14,7 @@ type Held struct {
 	keys   []Key
 	shared bool
 	tenure Tenure
-	once   sync.Once // makes ctx
-	ctx    context.Context
+	ctx    atomic.Pointer[tenureContext] // made when it is first asked for
 }
 
 // Tenure is what a [Locker] implementation supplies behind a [Held].
@@ -43,7 +42,7 @@ type Backend struct {
 func NewHeld(ctx context.Context, t Tenure, shared bool, keys ...Key) (h *Held, cancel context.CancelCauseFunc) {
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	h = &Held{keys: sortKeys(keys), shared: shared, tenure: t}
-	h.once.Do(func() { h.ctx = tenureContext{own, h} })
+	h.ctx.Store(&tenureContext{own, h})
 	return h, cancel
 }
 
@@ -71,15 +70,18 @@ func (h *Held) Shared() bool { return h.shared }
 // Work done under the lock passes this context on (or that of [Held.Bind]);
 // callees find the tenure in it by [FromContext].
 func (h *Held) Context() context.Context {
-	h.once.Do(func() { h.ctx = tenureContext{h.tenure.(*tenure).context(), h} })
-	return h.ctx
+	if ctx := h.ctx.Load(); ctx != nil {
+		return ctx
+	}
+	h.ctx.CompareAndSwap(nil, &tenureContext{h.tenure.(*tenure).context(), h})
+	return h.ctx.Load()
 }
 
 // Bind derives from ctx a context that carries this tenure and is cancelled,
 // too, when [Held.Context] is, with its cause. Calling stop releases its
 // resources.
 func (h *Held) Bind(ctx context.Context) (bound context.Context, stop context.CancelFunc) {
-	bound, cancel := context.WithCancelCause(tenureContext{ctx, h})
+	bound, cancel := context.WithCancelCause(&tenureContext{ctx, h})
 	own := h.Context()
 	unhook := context.AfterFunc(own, func() { cancel(context.Cause(own)) })
 	return bound, func() { unhook(); cancel(context.Canceled) }
@@ -131,7 +133,7 @@ type tenureContext struct {
 	held *Held
 }
 
-func (c tenureContext) Value(key any) any {
+func (c *tenureContext) Value(key any) any {
 	if id, ok := key.(tenureKey); ok {
 		_, found := slices.BinarySearchFunc(c.held.keys, int64(id), func(k Key, id int64) int { return cmp.Compare(k.id, id) })
 		if found {

@@ -18,7 +18,7 @@ import (
 // concurrent use.
 type Postgres struct {
 	queue queue
-	dial  dialer
+	open  opener
 	db    pgdb.DB // the host's, for questions
 	opts  PostgresOptions
 
@@ -47,15 +47,33 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	p := &Postgres{dial: dialerOf(db), db: host, opts: opts.withDefaults(), evictions: make(map[int64]chan struct{})}
-	p.queue.init(p, p.opts)
-	p.life, p.stop = context.WithCancel(context.Background())
-	if p.session, err = p.connect(ctx, false); err != nil {
+	p := newPostgres(host, opts.withDefaults())
+	p.open = dialerOf(db).open
+	if err := p.start(ctx); err != nil {
 		return nil, fmt.Errorf("lock: connect: %w", err)
+	}
+	return p, nil
+}
+
+// newPostgres is NewPostgres without a session, and without a way to open one.
+func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
+	p := &Postgres{db: host, opts: o, evictions: make(map[int64]chan struct{})}
+	p.queue.init(p, o)
+	p.life, p.stop = context.WithCancel(context.Background())
+	return p
+}
+
+// An opener opens a session for p: the one for its locks, or a spare one.
+type opener func(ctx context.Context, p *Postgres, spare bool) (*session, error)
+
+// start opens the first session, and serves it.
+func (p *Postgres) start(ctx context.Context) (err error) {
+	if p.session, err = p.connect(ctx, false); err != nil {
+		return err
 	}
 	p.queue.counts.Sessions++
 	p.work.Go(p.session.serve)
-	return p, nil
+	return nil
 }
 
 // Lock is [Locker].Lock.
@@ -296,17 +314,5 @@ func (p *Postgres) connected(s *session, err error) bool {
 func (p *Postgres) connect(ctx context.Context, spare bool) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.opts.ConnectTimeout)
 	defer cancel()
-	conn, err := p.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	begin := listenSQL
-	if spare {
-		begin = ""
-	}
-	backend, err := prepare(ctx, conn, begin, &p.opts)
-	if err != nil {
-		return nil, errors.Join(err, conn.Close(ctx))
-	}
-	return newSession(conn.PgConn().Conn(), backend, p.opts.Silence, spare, p), nil
+	return p.open(ctx, p, spare)
 }

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/seam"
 )
 
 // A queue is what this process knows of its locks: for each key somebody here
@@ -42,12 +44,13 @@ type queue struct {
 	server  server
 	policy  backoff.Policy
 	budget  time.Duration // how long a turn is
-	maxKeys int           // entries
+	passes  passes
+	maxKeys int // entries
 
 	observer Observer // nil: none
 	logger   *slog.Logger
 
-	mu        sync.Mutex
+	mu        seam.Mutex
 	entries   map[int64]*entry
 	forgotten sync.Pool  // of entries
 	unsent    []*session // that requests were made of
@@ -60,6 +63,7 @@ type queue struct {
 func (q *queue) init(s server, o PostgresOptions) {
 	q.server, q.policy, q.budget, q.maxKeys = s, o.Backoff, o.HandOff, o.MaxKeys
 	q.observer, q.logger = o.Observer, o.Logger
+	q.passes = passes{rival: 20, alone: 256}
 	q.entries = make(map[int64]*entry)
 }
 
@@ -326,10 +330,20 @@ func (q *queue) withdraw(c *claim, why error) bool {
 	return true
 }
 
+// sorted are the entries in the order of their keys, so that what ends many of
+// them ends them in the same order each time.
+func (q *queue) sorted() []*entry {
+	entries := make([]*entry, 0, len(q.entries))
+	for _, id := range slices.Sorted(maps.Keys(q.entries)) {
+		entries = append(entries, q.entries[id])
+	}
+	return entries
+}
+
 // close ends every claim.
 func (q *queue) close() {
 	q.closed = true
-	for _, e := range q.entries {
+	for _, e := range q.sorted() {
 		for first := e.first(); first != nil; first = e.first() {
 			q.end(first, ErrClosed)
 		}

@@ -19,7 +19,7 @@ func (s *session) serve() {
 	for {
 		s.reading.Lock()
 		s.conn.SetReadDeadline(time.Time{})
-		for lone := 0; lone < manyLone || s.spare; {
+		for lone := 0; lone < s.pace.manyLone || s.spare; {
 			n, err := s.receive()
 			if err != nil {
 				s.reading.Unlock()

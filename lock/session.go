@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"example.com/lockstore/internal/seam"
 )
 
 // A session is one connection to the server, and the locks it holds.
@@ -43,6 +45,7 @@ type session struct {
 	silence time.Duration // of the server, that ends the session
 	spare   bool          // waits in the server: see parking
 	owner   owner
+	pace    pace
 	beat    *time.Timer
 	unused  time.Time // since when, for a spare session (guarded by queue.mu)
 
@@ -55,13 +58,13 @@ type session struct {
 	turns   int   // batches that were answered
 	why     error // why it is dead
 
-	reading sync.Mutex    // taken before writing
+	reading seam.Mutex    // taken before writing
 	values  []int64       // answers to the first batch under way, so far
 	failure error         // that ended it
 	left    atomic.Bool   // reading is, to callers
 	rouse   chan struct{} // for serve to end that
 
-	writing sync.Mutex    // taken before mu, for batches to be written as they were taken
+	writing seam.Mutex    // taken before mu, for batches to be written as they were taken
 	bind    pgproto3.Bind // whose parameter is the keys
 }
 
@@ -77,28 +80,32 @@ type owner interface {
 	lost(s *session, why error, unanswered []op)
 }
 
-const (
+// pace says when a session does what. A simulation draws other numbers, which
+// make what is rare with these frequent.
+type pace struct {
 	// maxBatch bounds the operations of one batch, so that a burst delays no
 	// answer for long and a batch fits a socket's buffer.
-	maxBatch = 256
+	maxBatch int
 
 	// While a batch is under way, the next is sent when it has minBatch
 	// operations, up to maxSent: the server has work while the answers are
 	// being dealt with here.
-	minBatch = 16
-	maxSent  = 3
+	minBatch, maxSent int
 
 	// After so many lone operations serve leaves the reading to callers, until
 	// there is none for lull: so long the session's end may not be noticed.
-	manyLone = 8
-	lull     = time.Millisecond
-)
+	manyLone int
+}
+
+var defaultPace = pace{maxBatch: 256, minBatch: 16, maxSent: 3, manyLone: 8}
+
+const lull = time.Millisecond
 
 // newSession is a session on conn, where the statements have been prepared.
 // It lives while serve runs.
 func newSession(conn net.Conn, backend Backend, silence time.Duration, spare bool, o owner) *session {
 	s := &session{
-		conn: conn, backend: backend, silence: silence, spare: spare, owner: o,
+		conn: conn, backend: backend, silence: silence, spare: spare, owner: o, pace: defaultPace,
 		wire:  pgproto3.NewFrontend(conn, conn),
 		bind:  pgproto3.Bind{ParameterFormatCodes: binaryFormat, Parameters: make([][]byte, 1), ResultFormatCodes: binaryFormat},
 		heard: time.Now(), rouse: make(chan struct{}, 1),
@@ -160,17 +167,17 @@ func (s *session) countTurns() int {
 // again afterwards.
 func (s *session) sendDue() {
 	for due := true; due && s.writing.TryLock(); {
-		s.send(minBatch)
+		s.send(s.pace.minBatch)
 		s.writing.Unlock()
 		s.mu.Lock()
-		due = s.isDue(minBatch)
+		due = s.isDue(s.pace.minBatch)
 		s.mu.Unlock()
 	}
 }
 
 // isDue reports whether nothing is under way, or enough is pending.
 func (s *session) isDue(enough int) bool {
-	return s.why == nil && s.waiting > 0 && (len(s.sent) == 0 || len(s.sent) < maxSent && s.waiting >= enough)
+	return s.why == nil && s.waiting > 0 && (len(s.sent) == 0 || len(s.sent) < s.pace.maxSent && s.waiting >= enough)
 }
 
 // send writes the next batch if it is due.
@@ -194,7 +201,7 @@ func (s *session) take() []op {
 		batch, s.over = s.over[n-1][:0], s.over[:n-1]
 	}
 	for code, ops := range s.pending {
-		n := min(len(ops), maxBatch-len(batch))
+		n := min(len(ops), s.pace.maxBatch-len(batch))
 		batch = append(batch, ops[:n]...)
 		s.pending[code] = slices.Delete(ops, 0, n)
 	}

@@ -3,7 +3,6 @@ package lock
 import (
 	"context"
 	"runtime"
-	"sync"
 	"time"
 )
 
@@ -21,12 +20,13 @@ type tenure struct {
 	few [1]*claim
 	key [1]Key
 
-	// Guarded by queue.mu. The context is made when it is first asked for.
-	cancel context.CancelCauseFunc
-	ending bool // by Unlock
-
-	unlocking sync.Once
-	unlocked  error
+	// Guarded by queue.mu.
+	own      context.Context // made when it is first asked for
+	cancel   context.CancelCauseFunc
+	ending   bool          // by Unlock
+	ended    bool          // by Unlock, which returned unlocked
+	unlocked error         //
+	awaited  chan struct{} // for Unlock to have ended, where somebody unlocks again meanwhile
 }
 
 var _ Tenure = (*tenure)(nil)
@@ -47,35 +47,56 @@ func (t *tenure) begin(m mode) *Held {
 // context is that of a Held, without the Held: the session keeps hold of it,
 // and a Held that was dropped must not be kept.
 func (t *tenure) context() context.Context {
-	own, cancel := context.WithCancelCause(context.WithoutCancel(t.values))
 	t.queue.mu.Lock()
-	t.cancel = cancel
-	why := t.over()
-	t.queue.mu.Unlock()
-	if why != nil {
-		cancel(why)
+	defer t.queue.mu.Unlock()
+	if t.own == nil {
+		t.own, t.cancel = context.WithCancelCause(context.WithoutCancel(t.values))
+		if why := t.over(); why != nil {
+			t.cancel(why)
+		}
 	}
-	return own
+	return t.own
 }
 
 // Unlock is [Held.Unlock].
 func (t *tenure) Unlock() error {
-	t.unlocking.Do(func() {
-		t.dropped.Stop()
-		t.queue.mu.Lock()
-		t.ending = true
-		cancel := t.cancel
-		t.queue.mu.Unlock()
-		if cancel != nil {
-			cancel(ErrReleased)
+	q := t.queue
+	q.mu.Lock()
+	if t.ending {
+		return t.unlockedBefore()
+	}
+	t.ending = true
+	if t.cancel != nil {
+		t.cancel(ErrReleased)
+	}
+	q.mu.Unlock()
+	t.dropped.Stop()
+	err := q.release(t.claims)
+	q.mu.Lock()
+	t.unlocked, t.ended = err, true
+	if t.awaited != nil {
+		close(t.awaited)
+	}
+	q.mu.Unlock()
+	if o := q.observer; o != nil {
+		for _, c := range t.claims {
+			o.Released(c.key, time.Since(t.since), err)
 		}
-		t.unlocked = t.queue.release(t.claims)
-		if o := t.queue.observer; o != nil {
-			for _, c := range t.claims {
-				o.Released(c.key, time.Since(t.since), t.unlocked)
-			}
-		}
-	})
+	}
+	return err
+}
+
+// unlockedBefore returns what the first call of Unlock returned. Its caller has
+// queue.mu, which it unlocks.
+func (t *tenure) unlockedBefore() error {
+	if !t.ended && t.awaited == nil {
+		t.awaited = make(chan struct{})
+	}
+	ended, awaited := t.ended, t.awaited
+	t.queue.mu.Unlock()
+	if !ended {
+		<-awaited
+	}
 	return t.unlocked
 }
 

@@ -39,11 +39,15 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
+	return newPostgres(opened, opts)
+}
+
+func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	pg := &postgres{db: opened, options: &o, sql: newStatements(&o.Table), counts: new(counts)}
+	pg := &postgres{db: db, options: &o, sql: newStatements(&o.Table), counts: new(counts)}
 	pg.defaultTable = opts == nil || opts.Table.Name == ""
 	pg.queue.lines = map[lineKey]*line{}
 	pg.queue.closing = make(chan struct{})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/seam"
 	"example.com/lockstore/lock"
 )
 
@@ -28,7 +29,7 @@ import (
 // A call that has been taken waits for its outcome whatever its context says,
 // since it may be in the document already.
 type queue struct {
-	mu      sync.Mutex
+	mu      seam.Mutex
 	lines   map[lineKey]*line
 	closed  bool
 	closing chan struct{}

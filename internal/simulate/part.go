@@ -1,0 +1,144 @@
+package simulate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A part is the schedules that one child process plays. A process of its own has
+// one core to itself, and can hang or end without taking the test with it.
+type part struct {
+	t     *testing.T
+	seed  uint64
+	count int
+
+	played  int
+	same    int    // went the same way twice
+	failed  uint64 // the seed that did
+	failure string // of what, or empty
+}
+
+func newPart(t *testing.T, seed uint64, count int) *part {
+	return &part{t: t, seed: seed, count: count}
+}
+
+// run plays all of the part's schedules, or until one fails.
+func (p *part) run() {
+	out, last, err := p.child(task{seed: p.seed, count: p.count}, 0)
+	p.failure = failureOf(out, err)
+	fmt.Sscanf(last, "%d %d", &p.failed, &p.same)
+	p.played = p.count
+	if p.failure != "" {
+		p.played = int(p.failed-p.seed) + 1
+		return
+	}
+	if m := regexp.MustCompile(`SAME (\d+)`).FindSubmatch(out); m != nil {
+		p.same, _ = strconv.Atoi(string(m[1]))
+	}
+}
+
+// failureOf is what a child failed of: the rule that it names, or its last words.
+func failureOf(out []byte, err error) string {
+	for line := range strings.Lines(string(out)) {
+		for _, sign := range []string{"FAILED ", "panic: ", "fatal error: "} {
+			if what, ok := strings.CutPrefix(line, sign); ok {
+				if what = strings.TrimSpace(what); sign != "FAILED " {
+					what = "PANIC: " + what
+				}
+				return what
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("CRASH: %v: %s", err, out)
+	}
+	return ""
+}
+
+// child plays in a child process. It returns what that printed, and what it noted
+// of its progress.
+func (p *part) child(k task, limit time.Duration) (out []byte, progress string, err error) {
+	ctx := p.t.Context()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	notes, err := os.CreateTemp(p.t.TempDir(), "progress")
+	if err != nil {
+		return nil, "", err
+	}
+	defer notes.Close()
+	args := []string{"-test.run=^" + p.t.Name() + "$", "-test.timeout=0"}
+	if *twice {
+		args = append(args, "-twice")
+	}
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(os.Environ(), taskVariable+"="+k.String(), "GOMAXPROCS=1", "GOGC=400")
+	cmd.ExtraFiles = []*os.File{notes}
+	out, err = cmd.CombinedOutput()
+	read, _ := os.ReadFile(notes.Name())
+	return out, string(read), err
+}
+
+// tell plays the failed schedule, or the part's only one, without some steps, and
+// returns its story.
+func (p *part) tell(skip map[int]bool) string {
+	seed := p.seed
+	if p.failure != "" {
+		seed = p.failed
+	}
+	out, _, _ := p.child(task{seed, 1, true, skip}, hangs)
+	return string(bytes.TrimSpace(out))
+}
+
+// Bounds of the search for a shorter story.
+const (
+	shortenTries = 200
+	shortenTime  = 30 * time.Second
+)
+
+var stepsOf = regexp.MustCompile(`(?m)^STEPS (\d+)$`)
+
+// shorten leaves out what steps it can of the failed schedule, in ever smaller
+// portions, as long as the same rule is broken.
+func (p *part) shorten() string {
+	rule, _, _ := strings.Cut(p.failure, ":")
+	best := p.tell(nil)
+	steps := 0
+	if m := stepsOf.FindStringSubmatch(best); m != nil {
+		steps, _ = strconv.Atoi(m[1])
+	}
+	end := time.Now().Add(shortenTime)
+	skip, tries := map[int]bool{}, 0
+	for portion := steps / 2; portion > 0; portion /= 2 {
+		for from := 1; from <= steps; from += portion {
+			less := map[int]bool{}
+			for step := range skip {
+				less[step] = true
+			}
+			for step := from; step < from+portion; step++ {
+				less[step] = true
+			}
+			if len(less) == len(skip) {
+				continue
+			}
+			if tries++; tries > shortenTries || time.Now().After(end) {
+				return best
+			}
+			out := p.tell(less)
+			if got, _, _ := strings.Cut(failureOf([]byte(out), nil), ":"); got == rule {
+				skip, best = less, out
+			}
+		}
+	}
+	return best
+}

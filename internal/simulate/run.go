@@ -1,0 +1,146 @@
+package simulate
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	schedules = flag.Int("schedules", 1000, "how many schedules a simulation plays")
+	firstSeed = flag.Uint64("seed", 0, "of the first schedule; 0: a fresh one")
+	story     = flag.Bool("story", false, "print the story of the schedule -seed, and play no other")
+	twice     = flag.Bool("twice", false, "play each schedule twice, and count those that go the same way")
+)
+
+// Run plays schedules as the flags say, each in a bubble of its own, on all cores.
+// It fails the test with the first that breaks a rule, panics or hangs.
+func Run(t *testing.T, play func(*Schedule)) {
+	if task := os.Getenv(taskVariable); task != "" {
+		work(t, task, play)
+		return
+	}
+	seed := *firstSeed
+	if seed == 0 {
+		seed = rand.Uint64N(1 << 40)
+	}
+	if *story {
+		t.Log(newPart(t, seed, 1).tell(nil))
+		return
+	}
+	parts := make([]*part, min(runtime.NumCPU(), *schedules))
+	begin := time.Now()
+	var group sync.WaitGroup
+	for i := range parts {
+		each := *schedules / len(parts)
+		parts[i] = newPart(t, seed+uint64(i*each), each)
+		group.Go(parts[i].run)
+	}
+	group.Wait()
+	took := time.Since(begin)
+	played, same := 0, 0
+	for _, p := range parts {
+		played, same = played+p.played, same+p.same
+	}
+	t.Logf("%d schedules from seed %d in %s, %.0f a second on %d cores", played, seed, took.Round(time.Millisecond), float64(played)/took.Seconds(), len(parts))
+	if *twice {
+		t.Logf("%d of %d went the same way twice", same, played)
+	}
+	for _, p := range parts {
+		if p.failure != "" {
+			t.Errorf("seed %d: %s", p.failed, p.failure)
+			t.Logf("the shortest story found:\n%s", p.shorten())
+			t.Logf("whole: go test -run '^%s$' -story -seed %d -v", t.Name(), p.failed)
+			return
+		}
+	}
+}
+
+// work is what a child process does: it plays schedules one after the other, and
+// ends with the first that fails.
+func work(t *testing.T, text string, play func(*Schedule)) {
+	task, err := parseTask(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	progress := os.NewFile(3, "progress")
+	plays := 1
+	if *twice {
+		plays = 2
+	}
+	same := 0
+	for seed := task.seed; seed < task.seed+uint64(task.count); seed++ {
+		if _, err := progress.WriteAt([]byte(fmt.Sprintf("%020d %020d", seed, same)), 0); err != nil {
+			t.Fatal(err)
+		}
+		alarm := time.AfterFunc(hangs, func() {
+			fmt.Println("FAILED HANG: nothing happens any more")
+			stacks := make([]byte, 1<<20)
+			fmt.Printf("%s\n", stacks[:runtime.Stack(stacks, true)])
+			os.Exit(1)
+		})
+		var hashes [2]uint64
+		for i := range plays {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSchedule(seed, task.skip, task.telling || *twice)
+				play(s)
+				hashes[i] = s.hash.Sum64()
+				if broken := s.Broken(); broken != "" || task.telling {
+					fmt.Printf("FAILED %s\n%s\nSTEPS %d\n", broken, s.report(), s.step)
+					os.Exit(1) // what hangs in the bubble could not be ended
+				}
+			})
+		}
+		alarm.Stop()
+		if hashes[0] == hashes[1] {
+			same++
+		}
+	}
+	fmt.Printf("PLAYED %d SAME %d\n", task.count, same)
+}
+
+// hangs is how long a schedule may take, in real time.
+const hangs = 20 * time.Second
+
+const taskVariable = "LOCKSTORE_SCHEDULES"
+
+// A task is what a child process is to do.
+type task struct {
+	seed    uint64
+	count   int
+	telling bool
+	skip    map[int]bool
+}
+
+func (k task) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d %d %t", k.seed, k.count, k.telling)
+	for step := range k.skip {
+		fmt.Fprintf(&b, " %d", step)
+	}
+	return b.String()
+}
+
+func parseTask(text string) (k task, err error) {
+	fields := strings.Fields(text)
+	if _, err := fmt.Sscan(strings.Join(fields[:3], " "), &k.seed, &k.count, &k.telling); err != nil {
+		return k, err
+	}
+	k.skip = map[int]bool{}
+	for _, f := range fields[3:] {
+		step, err := strconv.Atoi(f)
+		if err != nil {
+			return k, err
+		}
+		k.skip[step] = true
+	}
+	return k, nil
+}
