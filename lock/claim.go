@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"example.com/lockstore/backoff"
 )
 
 // A claim is one caller's way to one key and back. It waits, then it holds,
@@ -24,15 +26,22 @@ type claim struct {
 
 	// Guarded by queue.mu; err may be read without it once the claim has been
 	// decided and not granted.
-	state    claimState
-	err      error // why it ended, unless by Unlock
-	entry    *entry
-	prev     *claim // in entry.line, while waiting
-	next     *claim
-	slot     int   // in entry.holders, while holding
-	attempts int   // how often the server was asked for it
-	trouble  error // why the server did not answer last time
-	unlock   reply // of the server, where that was asked to unlock the key; else without done
+	state claimState
+	err   error // why it ended, unless by Unlock
+	entry *entry
+	prev  *claim // in entry.line, while waiting
+	next  *claim
+	slot  int // in entry.holders, while holding
+	patience
+	trouble error // why the server did not answer last time
+	unlock  reply // of the server, where that was asked to unlock the key; else without done
+}
+
+// patience is how long one caller waits, by its own policy and from its own call
+// on, whoever stood before it.
+type patience struct {
+	polls    backoff.Sequence
+	attempts int // how often the server was asked on its behalf
 }
 
 type claimState uint8
@@ -43,9 +52,28 @@ const (
 	ended
 )
 
-func newClaim(key Key, m mode, try bool, since time.Time, t *tenure) claim {
-	return claim{key: key, mode: m, try: try, since: since, tenure: t, signal: make(chan struct{}, 1)}
+func newClaim(key Key, m mode, try bool, since time.Time, p patience, t *tenure) claim {
+	return claim{key: key, mode: m, try: try, since: since, patience: p, tenure: t, signal: make(chan struct{}, 1)}
 }
+
+// poll is how long to wait before the server is asked again for the claim, now
+// that it has denied the key; ok=false: the policy gives up. The policy is foreign
+// code: should it panic, the claim ends, and its caller gets to know of what.
+func (c *claim) poll() (wait time.Duration, ok bool, gaveUp error) {
+	defer func() {
+		if p := recover(); p != nil {
+			wait, ok, gaveUp = 0, false, &policyPanic{p}
+		}
+	}()
+	wait, ok = c.polls.Next()
+	return wait, ok, backoff.ErrExhausted
+}
+
+// policyPanic is the end of a claim whose policy has panicked on another goroutine
+// than its caller's.
+type policyPanic struct{ value any }
+
+func (p *policyPanic) Error() string { return fmt.Sprint("policy panicked: ", p.value) }
 
 // become is the claim's next state, and why.
 func (c *claim) become(s claimState, err error) {
@@ -81,7 +109,7 @@ func (c *claim) busy(cause error) error {
 func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
 	start := time.Now()
 	held, err := q.claim(ctx, key, m, try, start)
-	q.observe(ctx, start, err, key)
+	q.observe(ctx, start, held, err, key)
 	return held, err
 }
 
@@ -89,16 +117,25 @@ func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, 
 func (q *queue) acquireAll(ctx context.Context, keys []Key) (*Held, error) {
 	start := time.Now()
 	held, err := q.claimAll(ctx, keys, start)
-	q.observe(ctx, start, err, keys...)
+	q.observe(ctx, start, held, err, keys...)
 	return held, err
 }
 
-func (q *queue) observe(ctx context.Context, start time.Time, err error, keys ...Key) {
-	if q.observer != nil {
-		for _, key := range keys {
-			q.observer.Acquired(ctx, key, time.Since(start), err)
-		}
+// observe tells the observer. If that panics, nobody gets what has been acquired.
+func (q *queue) observe(ctx context.Context, start time.Time, held *Held, err error, keys ...Key) {
+	if q.observer == nil {
+		return
 	}
+	told := false
+	defer func() {
+		if !told && held != nil {
+			_ = held.Unlock() // the panic says enough
+		}
+	}()
+	for _, key := range keys {
+		q.observer.Acquired(ctx, key, time.Since(start), err)
+	}
+	told = true
 }
 
 func (q *queue) claim(ctx context.Context, key Key, m mode, try bool, since time.Time) (*Held, error) {
@@ -106,7 +143,7 @@ func (q *queue) claim(ctx context.Context, key Key, m mode, try bool, since time
 		return nil, err
 	}
 	t := &tenure{queue: q, values: ctx}
-	t.one = newClaim(key, m, try, since, t)
+	t.one = newClaim(key, m, try, since, q.patience(), t)
 	t.claims = append(t.few[:0], &t.one)
 	q.enter(t.claims...)
 	if err := q.await(ctx, &t.one); err != nil {
@@ -127,9 +164,10 @@ func (q *queue) claimAll(ctx context.Context, keys []Key, since time.Time) (*Hel
 	if err := admissible(ctx, keys...); err != nil {
 		return nil, err
 	}
+	p := q.patience()
 	for {
 		t := &tenure{queue: q, values: ctx, claims: make([]*claim, len(keys))}
-		if err := q.claimInOrder(ctx, t, keys, since); err != nil {
+		if err := q.claimInOrder(ctx, t, keys, since, &p); err != nil {
 			return nil, err
 		}
 		q.mu.Lock()
@@ -146,11 +184,11 @@ func (q *queue) claimAll(ctx context.Context, keys []Key, since time.Time) (*Hel
 // granted it keeps the ones that lie before the first that is not, waits for that
 // one, and enters the rest again: so it waits for a key only while it holds
 // smaller ones, and two callers never wait for each other.
-func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, since time.Time) (err error) {
+func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, since time.Time, p *patience) (err error) {
 	claims := t.claims
 	enter := func(from, to int, try bool) {
 		for i := from; i < to; i++ {
-			c := newClaim(keys[i], alone, try, since, t)
+			c := newClaim(keys[i], alone, try, since, *p, t)
 			claims[i] = &c
 		}
 		q.enter(claims[from:to]...)
@@ -169,6 +207,7 @@ func (q *queue) claimInOrder(ctx context.Context, t *tenure, keys []Key, since t
 		if errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable) { // wait for it; if ctx has ended, that says so
 			enter(n, n+1, false)
 			err = q.await(ctx, claims[n])
+			*p = claims[n].patience
 		}
 		if err != nil {
 			q.dismiss(claims[:n])
@@ -189,6 +228,9 @@ func (q *queue) dismiss(claims []*claim) {
 	}
 	_ = q.release(claims) // what could be said has been said to the holder of the rest
 }
+
+// patience is that of a call that begins now.
+func (q *queue) patience() patience { return patience{polls: backoff.Start(q.policy)} }
 
 func admissible(ctx context.Context, keys ...Key) error {
 	if len(keys) == 0 {
@@ -214,6 +256,10 @@ func (q *queue) await(ctx context.Context, c *claim) error {
 	}
 	if c.granted {
 		return nil
+	}
+	var foreign *policyPanic
+	if errors.As(c.err, &foreign) {
+		panic(foreign.value)
 	}
 	return c.err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"example.com/lockstore/backoff"
@@ -57,26 +58,68 @@ type eviction struct {
 
 const evictionFormat = "%d %d %d"
 
+// evicting is an eviction as its caller sees it. Guarded by queue.mu.
+//
+// An answer can be missed: the session that listens is being replaced, or has been
+// cut off and does not know it. Who asks hears its own question on that session, in
+// order with the answers of others. So silence counts only from a question that was
+// heard, and only up to another one that was heard on the same session.
+type evicting struct {
+	done   chan struct{} // closed by the answer
+	asked  int           // how often, on the present session
+	echoes int           // of these
+	first  time.Time     // when the first of them came
+}
+
+// next says what is to be done while there is no answer.
+func (v *evicting) next(grace time.Duration) (ask, terminate bool) {
+	waited := v.echoes > 0 && time.Since(v.first) >= grace
+	switch {
+	case v.asked > v.echoes: // on its way
+	case v.echoes == 0, waited && v.echoes == 1:
+		return true, false
+	case waited:
+		return false, true
+	}
+	return false, false
+}
+
 func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Duration) error {
 	v := eviction{key.id, int64(h.PID), rand.Int64()}
-	done := make(chan struct{})
+	state := &evicting{done: make(chan struct{})}
 	p.queue.mu.Lock()
-	p.evictions[v.token] = done
+	p.evictions[v.token] = state
 	p.queue.mu.Unlock()
 	defer func() {
 		p.queue.mu.Lock()
 		delete(p.evictions, v.token)
 		p.queue.mu.Unlock()
 	}()
-	_, err := p.db.Exec(ctx, notifySQL, fmt.Sprintf(evictionFormat, v.key, v.pid, v.token))
-	if err != nil {
-		return err
-	}
-	begin, terminated := time.Now(), false
+	terminated := false
 	for polls := backoff.Start(nil); ; {
+		p.queue.mu.Lock()
+		closed, listens := p.queue.closed, p.session != nil
+		ask, terminate := state.next(grace)
+		if ask = ask && listens; ask {
+			state.asked++
+		}
+		p.queue.mu.Unlock()
+		var err error
+		switch {
+		case closed:
+			err = ErrClosed
+		case ask:
+			_, err = p.db.Exec(ctx, notifySQL, fmt.Sprintf(evictionFormat, v.key, v.pid, v.token))
+		case terminate && !terminated:
+			terminated = true
+			err = p.terminate(ctx, h)
+		}
+		if err != nil {
+			return err
+		}
 		wait, _ := polls.Next()
 		select {
-		case <-done:
+		case <-state.done:
 			return nil
 		case <-ctx.Done():
 			return causeOf(ctx)
@@ -84,12 +127,6 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 		}
 		if held, err := p.isHeldBy(ctx, key, h); err != nil || !held {
 			return err
-		}
-		if !terminated && time.Since(begin) >= grace {
-			terminated = true
-			if err := p.terminate(ctx, h); err != nil {
-				return err
-			}
 		}
 	}
 }
@@ -123,31 +160,61 @@ func (p *Postgres) terminate(ctx context.Context, h Holder) error {
 // has.
 func (p *Postgres) notified(channel, payload string) {
 	var v eviction
+	var evicted Key
 	p.queue.mu.Lock()
-	defer p.queue.unlock()
 	switch channel {
 	case evictedChannel:
 		if _, err := fmt.Sscan(payload, &v.token); err == nil && p.evictions[v.token] != nil {
-			close(p.evictions[v.token])
+			close(p.evictions[v.token].done)
 			delete(p.evictions, v.token)
 		}
 	case evictChannel:
-		if _, err := fmt.Sscanf(payload, evictionFormat, &v.key, &v.pid, &v.token); err == nil {
-			p.giveUp(v)
+		if _, err := fmt.Sscanf(payload, evictionFormat, &v.key, &v.pid, &v.token); err != nil {
+			break
 		}
+		if mine := p.evictions[v.token]; mine != nil {
+			if mine.echoes++; mine.echoes == 1 {
+				mine.first = time.Now()
+			}
+		}
+		evicted = p.giveUp(v)
+	}
+	p.queue.unlock()
+	if evicted != (Key{}) {
+		p.opts.Logger.Warn("lock: evicted", "key", evicted.String())
 	}
 }
 
-// giveUp ends the tenures that an eviction is meant for.
-func (p *Postgres) giveUp(v eviction) {
-	e := p.queue.entries[v.key]
-	if e == nil || e.state != held || int64(e.session.backend.PID) != v.pid {
-		return
+// giveUp ends the tenures that an eviction is meant for, and tells so; once, however
+// often it is asked, since others may have come after them. It returns the key, if
+// it has ended any.
+func (p *Postgres) giveUp(v eviction) (evicted Key) {
+	if !slices.Contains(p.served, v.token) {
+		e := p.queue.entries[v.key]
+		if e == nil || e.state != held || int64(e.session.backend.PID) != v.pid {
+			return Key{}
+		}
+		if len(p.served) == rememberServed {
+			p.served = slices.Delete(p.served, 0, 1)
+		}
+		p.served = append(p.served, v.token)
+		evicted = e.key
+		p.queue.evict(e, errEvicted)
 	}
-	p.opts.Logger.Warn("lock: evicted", "key", e.key.String())
-	p.queue.evict(e, errEvicted)
 	if p.session != nil {
 		p.queue.request(p.session, op{code: opEvicted, key: v.token})
+	}
+	return evicted
+}
+
+// rememberServed bounds the evictions that are remembered, to be answered again.
+const rememberServed = 64
+
+// forgetEchoes begins anew with the evictions asked for from here: what was heard,
+// was on a session that is gone.
+func (p *Postgres) forgetEchoes() {
+	for _, v := range p.evictions {
+		v.asked, v.echoes = 0, 0
 	}
 }
 

@@ -3,8 +3,6 @@ package lock
 import (
 	"slices"
 	"time"
-
-	"example.com/lockstore/backoff"
 )
 
 // What follows is the second half of the queue: how a key that this process has
@@ -35,6 +33,7 @@ func (q *queue) endTenure(c *claim, why error) {
 		c.tenure.cancel(why)
 	}
 	e, last := c.entry, len(c.entry.holders)-1
+	e.writing = e.writing || c.tenure.writes > 0
 	e.holders[c.slot], e.holders[last].slot = e.holders[last], c.slot
 	e.holders[last] = nil
 	e.holders = e.holders[:last]
@@ -42,7 +41,9 @@ func (q *queue) endTenure(c *claim, why error) {
 	c.become(ended, why)
 }
 
-// vacated gives on a key whose last holder here has left, as pass does.
+// vacated gives on a key whose last holder here has left, as pass does. Where a
+// write of a tenure that has ended may be under way, the key goes by the server,
+// which does not give it to anybody before that write's transaction has ended.
 func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	if e.line.n == 0 {
 		q.giveBack(e, r)
@@ -51,7 +52,7 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	}
 	now := time.Now()
 	over := now.Sub(e.turn) >= q.budget
-	if !over && e.passed < q.passes.of(e) {
+	if !over && !e.writing && e.passed < q.passes.of(e) {
 		e.passed++
 		q.counts.HandedOn++
 		return q.pass(e, r, now)
@@ -61,7 +62,6 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 		// Who is parked at the server has the key by now. The pause is for
 		// processes that only poll.
 		e.turn = time.Time{}
-		e.polls = backoff.Start(q.policy)
 		q.pause(e, q.budget/50)
 	} else {
 		q.next(e)
@@ -71,7 +71,7 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 
 func (q *queue) giveBack(e *entry, r *reply) {
 	q.server.release(e, r)
-	e.session = nil
+	e.session, e.writing = nil, false
 }
 
 // passes is how often a key is handed on before it is offered to those who are
@@ -139,7 +139,7 @@ func (q *queue) lose(s *session, why error) (lost int) {
 	for _, e := range q.sorted() {
 		if e.state == held && e.session == s {
 			lost += q.endAll(e, why)
-			e.session, e.turn = nil, time.Time{}
+			e.session, e.turn, e.writing = nil, time.Time{}, false
 			q.next(e)
 		}
 	}

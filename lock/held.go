@@ -113,6 +113,26 @@ func (h *Held) Fence(ctx context.Context) (int64, error) { return h.tenure.Fence
 // never touches a later tenure of the same key.
 func (h *Held) Unlock() error { return h.tenure.Unlock() }
 
+// Writing says that a write under the lock begins that another session makes, as
+// package metadata does; the error is why the lock is no longer held. Such a write
+// has to take the key's guard in its transaction (see [Status]), and then to look
+// whether Context has ended, before it stores anything.
+//
+// Until done is called, which is when the transaction is known to have ended, the
+// key goes from this holder to no other of this process but by the server, and that
+// gives it to nobody who asks for it through a [Locker] while its guard is taken. So
+// whatever ends the lock, what was written under it is there before the next holder
+// begins, or never. Where the outcome remains unknown, done is not called.
+func (h *Held) Writing() (done func(), err error) {
+	if t, ours := h.tenure.(*tenure); ours {
+		return t.writing()
+	}
+	if ctx := h.Context(); ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return func() {}, nil
+}
+
 // Backend is the server session that holds key, one of [Held.Keys], if there
 // is one.
 func (h *Held) Backend(key Key) (b Backend, ok bool) { return h.tenure.Backend(key) }

@@ -28,7 +28,8 @@ type parking struct {
 	all     []*session
 	idle    []*session
 	opening bool
-	wanted  []*entry // that found none idle, and poll meanwhile
+	wanted  []*entry    // that found none idle, and poll meanwhile
+	retire  *time.Timer // of those that have been idle for long
 }
 
 // parkingTime is how long a statement waits at most. It holds a snapshot
@@ -41,7 +42,7 @@ const parkingIdle = 30 * time.Second
 // park implements server: a spare session waits for the key of e, if one is
 // idle; there may be one when it is asked next.
 func (p *Postgres) park(e *entry) bool {
-	if !e.rival || e.first().try {
+	if !e.rival || e.first().try || p.opts.Parking < 0 {
 		return false
 	}
 	if len(p.parking.idle) == 0 {
@@ -61,8 +62,17 @@ func (p *Postgres) park(e *entry) bool {
 		p.parking.remove(s)
 		return false
 	}
+	p.unpark(e)
 	e.turn, e.parked = time.Time{}, s
 	return true
+}
+
+// unpark implements server.
+func (p *Postgres) unpark(e *entry) {
+	if e.wanted {
+		e.wanted = false
+		p.parking.wanted = slices.DeleteFunc(p.parking.wanted, func(other *entry) bool { return other == e })
+	}
 }
 
 func (p *Postgres) waitOn(s *session, e *entry) bool {
@@ -80,8 +90,8 @@ func (p *Postgres) abandon(e *entry) {
 	}
 }
 
-// waited takes the answer to a wait. One slice follows another until the key
-// is granted; the policy is asked whenever its next poll would have been due.
+// waited takes the answer to a wait. One slice follows another until the key is
+// granted, or nobody waits any more; see [queue.due] for the waiters' patience.
 func (p *Postgres) waited(s *session, o op, at time.Time) {
 	if code := pgdb.Code(o.err); code == pgdb.LockNotAvailable || code == queryCanceled {
 		o.err = nil
@@ -100,18 +110,7 @@ func (p *Postgres) waited(s *session, o op, at time.Time) {
 // a spare session, they get this one, and e polls.
 func (p *Postgres) waitsOn(e *entry) bool {
 	first := e.first()
-	if first == nil || first.mode != e.mode || len(p.parking.wanted) > 0 {
-		return false
-	}
-	if now := time.Now(); now.After(e.due) {
-		wait, ok := e.polls.Next()
-		if !ok {
-			return false
-		}
-		first.attempts++
-		e.due = now.Add(wait)
-	}
-	return true
+	return first != nil && first.mode == e.mode && len(p.parking.wanted) == 0
 }
 
 // vacate makes a spare session idle, or gives it to the first who wanted one.
@@ -122,27 +121,38 @@ func (p *Postgres) vacate(s *session) {
 	p.parking.idle = append(p.parking.idle, s)
 	for len(p.parking.wanted) > 0 && len(p.parking.idle) > 0 {
 		e := p.parking.wanted[0]
-		p.parking.wanted = p.parking.wanted[1:]
-		e.wanted = false
+		p.unpark(e)
 		p.queue.rouse(e)
 	}
 	if len(p.parking.idle) > 0 {
 		s.unused = time.Now()
-		time.AfterFunc(parkingIdle, func() { p.retire(s) })
+		if p.parking.retire == nil {
+			p.parking.retire = time.AfterFunc(parkingIdle, p.retire)
+		}
 	}
 }
 
-// retire closes a spare session that has been idle since it was vacated.
-func (p *Postgres) retire(s *session) {
+// retire closes the spare sessions that have been idle for long.
+func (p *Postgres) retire() {
 	p.queue.mu.Lock()
-	i := slices.Index(p.parking.idle, s)
-	if i < 0 || time.Since(s.unused) < parkingIdle {
-		p.queue.unlock()
-		return
+	p.parking.retire = nil
+	var old []*session
+	soonest := parkingIdle
+	for _, s := range slices.Clone(p.parking.idle) {
+		if left := parkingIdle - time.Since(s.unused); left <= 0 {
+			old = append(old, s)
+			p.parking.remove(s)
+		} else {
+			soonest = min(soonest, left)
+		}
 	}
-	p.parking.remove(s)
+	if len(p.parking.idle) > 0 && !p.queue.closed {
+		p.parking.retire = time.AfterFunc(soonest, p.retire)
+	}
 	p.queue.unlock()
-	s.leave()
+	for _, s := range old {
+		s.leave()
+	}
 }
 
 func (k *parking) remove(s *session) {

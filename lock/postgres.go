@@ -27,7 +27,8 @@ type Postgres struct {
 	trouble   error    // why there is none
 	backlog   []op     // tries, until there is one
 	parking   parking
-	evictions map[int64]chan struct{} // asked for from here, by token
+	evictions map[int64]*evicting // asked for from here, by token
+	served    []int64             // tokens of the last ones that were asked of here
 
 	life context.Context // until Close
 	stop context.CancelFunc
@@ -57,7 +58,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 
 // newPostgres is NewPostgres without a session, and without a way to open one.
 func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
-	p := &Postgres{db: host, opts: o, evictions: make(map[int64]chan struct{})}
+	p := &Postgres{db: host, opts: o, evictions: make(map[int64]*evicting)}
 	p.queue.init(p, o)
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
@@ -138,6 +139,9 @@ func (p *Postgres) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
 func (p *Postgres) Close(ctx context.Context) error {
 	p.queue.mu.Lock()
 	p.queue.close()
+	if p.parking.retire != nil {
+		p.parking.retire.Stop()
+	}
 	sessions := slices.Clone(p.parking.all)
 	if p.session != nil {
 		sessions = append(sessions, p.session)
@@ -170,10 +174,15 @@ func (p *Postgres) ask(e *entry) {
 	if e.mode == shared {
 		try.code = opTryShared
 	}
-	if p.session != nil && p.queue.request(p.session, try) {
-		return
+	first := e.first()
+	first.trouble = p.trouble
+	if p.session != nil {
+		if p.queue.request(p.session, try) {
+			first.trouble = nil
+			return
+		}
+		first.trouble = unavailable(p.session.reason())
 	}
-	e.first().trouble = p.trouble
 	p.backlog = append(p.backlog, try)
 }
 
@@ -200,14 +209,14 @@ func (p *Postgres) requestReply(s *session, o op) {
 }
 
 // answered implements owner.
-func (p *Postgres) answered(s *session, batch []op, at time.Time) {
+func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 	p.queue.mu.Lock()
 	var broken error
-	if len(batch) > 0 {
+	if len(ops) > 0 {
 		p.queue.counts.Batches++
-		p.queue.counts.Operations += int64(len(batch))
+		p.queue.counts.Operations += int64(len(ops))
 	}
-	for _, o := range batch {
+	for _, o := range ops {
 		switch o.code {
 		case opTry, opTryShared:
 			o.entry.rival = o.err == nil && o.value != 1
@@ -244,6 +253,7 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	main := p.session == s
 	if main {
 		p.session, p.trouble = nil, unavailable(why)
+		p.forgetEchoes()
 	}
 	p.parking.remove(s)
 	locks := p.queue.lose(s, lost(why))
@@ -306,7 +316,9 @@ func (p *Postgres) connected(s *session, err error) bool {
 	}
 	p.session = s
 	p.queue.counts.Sessions++
-	p.queue.request(s, backlog...)
+	if !p.queue.request(s, backlog...) {
+		p.backlog = backlog // s is dead already; there will be another
+	}
 	return true
 }
 

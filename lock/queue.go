@@ -79,6 +79,9 @@ type server interface {
 	// abandon says that nobody waits any more for what ask requested. The
 	// answer still comes.
 	abandon(e *entry)
+	// unpark says that e need not be waited for in the server, should that
+	// become possible.
+	unpark(e *entry)
 	// release gives the key of e back. The answer comes by r, if that is not nil.
 	release(e *entry, r *reply)
 	// fence requests a number for the tenure of c.
@@ -105,20 +108,20 @@ const (
 type entry struct {
 	key     Key // as the first to come here named it
 	state   state
-	mode    mode      // asked for or held with
-	line    line      // those who wait
-	holders []*claim  // while held
-	one     [1]*claim // the memory of holders, most of the time
-	session *session  // that holds the key, while held; nil in a Memory
-	since   time.Time // when the server gave the key
-	turn    time.Time // when this process began to have it to itself
-	passed  int       // how often it was handed on since it was given
-	rival   bool      // another process had it when the server was last asked
-	wanted  bool      // is in parking.wanted
-	parked  *session  // on which the server is asked, if it is a spare one
-	polls   backoff.Sequence
-	due     time.Time   // when polls has it ask again, while it waits at the server
-	timer   *time.Timer // while pausing
+	mode    mode          // asked for or held with
+	line    line          // those who wait
+	holders []*claim      // while held
+	one     [1]*claim     // the memory of holders, most of the time
+	session *session      // that holds the key, while held; nil in a Memory
+	since   time.Time     // when the server gave the key
+	turn    time.Time     // when this process began to have it to itself
+	passed  int           // how often it was handed on since it was given
+	rival   bool          // another process had it when the server was last asked
+	wanted  bool          // is in parking.wanted
+	writing bool          // a write under a tenure that has ended may still be under way
+	parked  *session      // on which the server is asked, if it is a spare one
+	timer   *time.Timer   // for the first waiter's policy, while pausing or parked
+	wait    time.Duration // that it was set to
 }
 
 // first is the waiter on whose behalf the server is asked.
@@ -141,9 +144,7 @@ func (q *queue) unlock() {
 	unsent := append(few[:0], q.unsent...)
 	q.unsent = q.unsent[:0]
 	q.mu.Unlock()
-	for _, s := range unsent {
-		s.flush()
-	}
+	flush(unsent)
 }
 
 // enter adds claims to their keys: each holds at once, waits in line, or has
@@ -197,15 +198,20 @@ func (q *queue) ask(e *entry) {
 	first.attempts++
 	e.state, e.mode = asking, first.mode
 	q.server.ask(e)
+	if e.parked != nil {
+		q.after(e, e.wait)
+	}
 }
 
 // answered takes the server's answer to ask, which came at a time: the key is now
 // held by session, or it is busy, or asking failed.
 func (q *queue) answered(e *entry, granted bool, s *session, err error, at time.Time) {
 	e.parked = nil
+	e.stopTimer()
 	first := e.first()
 	switch {
 	case granted:
+		q.server.unpark(e)
 		e.state, e.session, e.since, e.passed = held, s, at, 0
 		if e.turn.IsZero() {
 			e.turn = e.since
@@ -221,20 +227,28 @@ func (q *queue) answered(e *entry, granted bool, s *session, err error, at time.
 		q.next(e)
 	default:
 		first.trouble = err
-		wait, ok := e.polls.Next()
+		wait, ok := q.poll(first)
 		if !ok {
-			q.end(first, first.busy(backoff.ErrExhausted))
 			q.next(e)
 			return
 		}
 		e.mode = first.mode
 		if err == nil && q.server.park(e) {
 			first.attempts++
-			e.due = time.Now().Add(wait)
+			q.after(e, wait)
 			return
 		}
 		q.pause(e, wait)
 	}
+}
+
+// poll asks a waiter's policy when to look again, and ends the waiter if that gives up.
+func (q *queue) poll(c *claim) (wait time.Duration, ok bool) {
+	wait, ok, gaveUp := c.poll()
+	if !ok {
+		q.end(c, c.busy(gaveUp))
+	}
+	return wait, ok
 }
 
 // next asks for the waiter that has become the first, if there is one.
@@ -243,30 +257,65 @@ func (q *queue) next(e *entry) {
 		q.forget(e)
 		return
 	}
-	e.polls = backoff.Start(q.policy)
 	q.ask(e)
 }
 
 func (q *queue) pause(e *entry, wait time.Duration) {
 	e.state = pausing
+	q.after(e, wait)
+}
+
+// after has e looked at in a while.
+func (q *queue) after(e *entry, wait time.Duration) {
+	e.wait = wait
 	var timer *time.Timer
 	timer = time.AfterFunc(wait, func() {
 		q.mu.Lock()
 		defer q.unlock()
 		if e.timer == timer { // and has not been stopped too late
 			e.timer = nil
-			q.ask(e)
+			q.due(e)
 		}
 	})
 	e.timer = timer
 }
 
+// due asks again for an entry that pauses. One that is parked goes on waiting, if
+// its first waiter does.
+func (q *queue) due(e *entry) {
+	if e.state == pausing {
+		q.ask(e)
+		return
+	}
+	first := e.first()
+	if first == nil {
+		return // abandoned
+	}
+	wait, ok := q.poll(first)
+	switch {
+	case ok:
+		first.attempts++
+		q.after(e, wait)
+	case e.line.n == 0:
+		q.server.abandon(e)
+	default: // the next one's wait begins
+		e.first().attempts++
+		q.after(e, e.wait)
+	}
+}
+
 // rouse asks at once for an entry that pauses.
 func (q *queue) rouse(e *entry) {
 	if e.state == pausing && e.timer != nil {
+		e.stopTimer()
+		q.ask(e)
+	}
+}
+
+func (e *entry) stopTimer() {
+	if e.timer != nil {
 		e.timer.Stop()
 		e.timer = nil
-		q.ask(e)
 	}
 }
 
@@ -276,19 +325,17 @@ func (q *queue) newEntry(key Key) *entry {
 	if !ok {
 		e = new(entry)
 	}
-	*e = entry{key: key, polls: backoff.Start(q.policy)}
+	*e = entry{key: key}
 	e.holders = e.one[:0]
 	q.entries[key.id] = e
 	return e
 }
 
 func (q *queue) forget(e *entry) {
-	if e.timer != nil {
-		e.timer.Stop()
-		e.timer = nil
-	}
+	e.stopTimer()
+	q.server.unpark(e)
 	delete(q.entries, e.key.id)
-	if e.state == held && !e.wanted { // otherwise others still know of it
+	if e.state == held { // otherwise an answer may still be on its way
 		q.forgotten.Put(e)
 	}
 }

@@ -109,11 +109,14 @@ func (s *session) receive() (n int, err error) {
 func (s *session) ready(values []int64, failure error) (size int) {
 	now := time.Now()
 	s.mu.Lock()
-	s.heard = now
+	s.heard = s.sent[0].at
 	s.turns++
-	answers := s.sent[0]
+	answers := s.sent[0].ops
 	size = len(answers)
 	s.sent = slices.Delete(s.sent, 0, 1)
+	if s.blind > 0 {
+		s.blind -= countBlind(answers)
+	}
 	for i, v := range values {
 		answers[i].value = v
 	}
@@ -145,8 +148,7 @@ const queryCanceled = "57014"
 // lock may have been taken all the same, so it is unlocked, whatever that
 // answers. Those behind it have not been tried, and go into a later batch; so
 // does the failed one if it was only cancelled (unless it waits, which its owner
-// decides on), and so do fences, which were rolled back. The rest has its
-// answers.
+// decides on), and so do those that were rolled back. The rest has its answers.
 func (s *session) recover(batch []op, failed int, failure error) (answers []op) {
 	again := len(batch)
 	if failed < len(batch) {
@@ -165,7 +167,7 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 	s.enqueue(batch[again:])
 	answers = batch[:0]
 	for _, o := range batch[:again] {
-		if o.code == opFence && o.err == nil { // its transaction has not been committed
+		if o.isTransactional() && o.err == nil { // its transaction has not been committed
 			if failed < len(batch) {
 				s.enqueue([]op{o})
 				continue

@@ -52,11 +52,12 @@ type session struct {
 	mu      sync.Mutex
 	pending [opcodes][]op // to be sent next
 	waiting int           // their number
-	sent    [][]op        // the batches under way, in their order
+	blind   int           // of them and of those under way, unlocks of what may not be locked
+	sent    []batch       // that are under way, in their order
 	over    [][]op        // the memory of batches that are over
-	heard   time.Time
-	turns   int   // batches that were answered
-	why     error // why it is dead
+	heard   time.Time     // when the last batch was sent that was answered
+	turns   int           // batches that were answered
+	why     error         // why it is dead
 
 	reading seam.Mutex    // taken before writing
 	values  []int64       // answers to the first batch under way, so far
@@ -68,12 +69,18 @@ type session struct {
 	bind    pgproto3.Bind // whose parameter is the keys
 }
 
+// A batch is operations that are sent together. One without any is a ping.
+type batch struct {
+	ops []op
+	at  time.Time // when it was sent
+}
+
 // An owner is told what becomes of its requests. It may make new ones, but
 // leaves sending them to flush.
 type owner interface {
 	// answered tells the answers of a batch, which is the session's again
 	// afterwards, and when they came.
-	answered(s *session, batch []op, at time.Time)
+	answered(s *session, ops []op, at time.Time)
 	// notified tells of a NOTIFY.
 	notified(channel, payload string)
 	// lost tells that the session is dead, and what it did not answer.
@@ -130,15 +137,35 @@ func (s *session) request(ops ...op) bool {
 
 func (s *session) enqueue(ops []op) {
 	s.waiting += len(ops)
+	s.blind += countBlind(ops)
 	for _, o := range ops {
 		s.pending[o.code] = append(s.pending[o.code], o)
 	}
 }
 
-// flush sends what has been requested, if it is time; otherwise who reads will.
-// Where reading is left to callers, it takes in the answer.
-func (s *session) flush() {
-	s.sendDue()
+func countBlind(ops []op) (n int) {
+	for _, o := range ops {
+		if o.blind {
+			n++
+		}
+	}
+	return n
+}
+
+// flush sends what has been requested of sessions, if it is time; otherwise who
+// reads will. Where reading is left to callers, it takes in the answers, once
+// everything has been sent.
+func flush(sessions []*session) {
+	for _, s := range sessions {
+		s.sendDue()
+	}
+	for _, s := range sessions {
+		s.takeIn()
+	}
+}
+
+// takeIn takes in an answer, if reading is left to callers.
+func (s *session) takeIn() {
 	if s.left.Load() && s.reading.TryLock() {
 		s.attend()
 		s.reading.Unlock()
@@ -176,54 +203,61 @@ func (s *session) sendDue() {
 }
 
 // isDue reports whether nothing is under way, or enough is pending.
+//
+// An unlock of what may not be locked travels alone. If its batch fails before it,
+// it is sent again; by then a batch behind it could have taken the same key anew,
+// which it would give back. Within a batch unlocks come first.
 func (s *session) isDue(enough int) bool {
-	return s.why == nil && s.waiting > 0 && (len(s.sent) == 0 || len(s.sent) < s.pace.maxSent && s.waiting >= enough)
+	if s.why != nil || s.waiting == 0 {
+		return false
+	}
+	return len(s.sent) == 0 || s.blind == 0 && len(s.sent) < s.pace.maxSent && s.waiting >= enough
 }
 
 // send writes the next batch if it is due.
 func (s *session) send(enough int) {
 	s.mu.Lock()
-	var batch []op
+	var ops []op
 	if s.isDue(enough) {
-		batch = s.take()
-		s.sent = append(s.sent, batch)
+		ops = s.take()
+		s.sent = append(s.sent, batch{ops, time.Now()})
 	}
 	s.mu.Unlock()
-	if len(batch) > 0 {
-		s.write(batch)
+	if len(ops) > 0 {
+		s.write(ops)
 	}
 }
 
-// take makes a batch of what is pending.
+// take makes the operations of a batch of what is pending.
 func (s *session) take() []op {
-	var batch []op
+	var taken []op
 	if n := len(s.over); n > 0 {
-		batch, s.over = s.over[n-1][:0], s.over[:n-1]
+		taken, s.over = s.over[n-1][:0], s.over[:n-1]
 	}
 	for code, ops := range s.pending {
-		n := min(len(ops), s.pace.maxBatch-len(batch))
-		batch = append(batch, ops[:n]...)
+		n := min(len(ops), s.pace.maxBatch-len(taken))
+		taken = append(taken, ops[:n]...)
 		s.pending[code] = slices.Delete(ops, 0, n)
 	}
-	s.waiting -= len(batch)
-	return batch
+	s.waiting -= len(taken)
+	return taken
 }
 
-// write sends a batch; an empty one is a ping. Its caller has writing.
-func (s *session) write(batch []op) {
-	for len(batch) > 0 {
+// write sends the operations of a batch; none are a ping. Its caller has writing.
+func (s *session) write(ops []op) {
+	for len(ops) > 0 {
 		n := 1
-		for n < len(batch) && batch[n].code == batch[0].code {
+		for n < len(ops) && ops[n].code == ops[0].code {
 			n++
 		}
-		s.bind.PreparedStatement = operations[batch[0].code].many
+		s.bind.PreparedStatement = operations[ops[0].code].many
 		if n == 1 {
-			s.bind.PreparedStatement = operations[batch[0].code].one
+			s.bind.PreparedStatement = operations[ops[0].code].one
 		}
-		s.bind.Parameters[0] = appendKeys(s.bind.Parameters[0][:0], batch[:n])
+		s.bind.Parameters[0] = appendKeys(s.bind.Parameters[0][:0], ops[:n])
 		s.wire.SendBind(&s.bind)
 		s.wire.SendExecute(&pgproto3.Execute{})
-		batch = batch[n:]
+		ops = ops[n:]
 	}
 	s.wire.SendSync(&pgproto3.Sync{})
 	if err := s.wire.Flush(); err != nil {
@@ -235,20 +269,28 @@ var binaryFormat = []int16{pgtype.BinaryFormatCode}
 
 // heartbeat pings a server that has not been heard for a while, and gives up
 // one that does not answer.
+//
+// What an answer proves is that the server lived when it was asked, not when the
+// answer is read: a process that was stopped finds answers that are old. But one
+// that comes late to ask leaves the server a third of its time to answer.
 func (s *session) heartbeat() {
 	s.mu.Lock()
 	beat, quiet, dead, busy := s.beat, time.Since(s.heard), s.why != nil, len(s.sent) > 0
+	left := s.silence - quiet
+	if busy {
+		left = max(left, s.silence/3-time.Since(s.sent[0].at))
+	}
 	s.mu.Unlock()
 	switch {
 	case dead:
-	case busy && quiet >= s.silence:
+	case busy && left <= 0:
 		s.end(fmt.Errorf("the server has been silent for %s", quiet.Round(time.Millisecond)))
 	case busy:
-		beat.Reset(s.silence - quiet)
+		beat.Reset(left)
 	case quiet < s.silence/3:
 		beat.Reset(s.silence/3 - quiet)
 	default:
-		beat.Reset(s.silence - quiet)
+		beat.Reset(max(left, s.silence/3))
 		s.ping()
 	}
 }
@@ -257,7 +299,7 @@ func (s *session) ping() {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.mu.Lock()
-	s.sent = append(s.sent, nil)
+	s.sent = append(s.sent, batch{at: time.Now()})
 	s.mu.Unlock()
 	s.write(nil)
 }
@@ -271,6 +313,13 @@ func (s *session) leave() {
 	if err := s.wire.Flush(); err != nil {
 		s.end(err)
 	}
+}
+
+// reason is why the session is dead.
+func (s *session) reason() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
 }
 
 // end closes the session, whose locks are then lost. Serve notices.
@@ -287,7 +336,10 @@ func (s *session) end(why error) {
 func (s *session) bury() {
 	s.mu.Lock()
 	s.beat.Stop()
-	why, unanswered := s.why, slices.Concat(slices.Concat(s.pending[:], s.sent)...)
+	why, unanswered := s.why, slices.Concat(s.pending[:]...)
+	for _, b := range s.sent {
+		unanswered = append(unanswered, b.ops...)
+	}
 	s.mu.Unlock()
 	s.owner.lost(s, why, unanswered)
 }

@@ -7,8 +7,10 @@ import (
 )
 
 // An opcode says what an operation does. A batch carries them out in the
-// order of these constants: unlocks first, so that a session never has a key
-// twice that was given back and is wanted again.
+// order of these constants: unlocks first, so that a key that was given back and
+// is wanted again goes to others if they want it. Only where an unlock was cancelled,
+// and is sent again behind a try of the same key that was under way by then, a
+// session has a key twice for a moment: the unlock leaves it the one it is to have.
 type opcode uint8
 
 const (
@@ -90,6 +92,11 @@ type op struct {
 	value int64
 	err   error
 }
+
+// isTransactional reports whether what the operation did is undone if its batch
+// fails: a fence's number then may come again, and nobody has been notified.
+// Locks stay.
+func (o *op) isTransactional() bool { return o.code == opFence || o.code == opEvicted }
 
 // appendKeys appends the binary form of the keys of ops: of a bigint[], or of a
 // bigint where there is one. (An array is how many dimensions it has, whether

@@ -23,6 +23,7 @@ type tenure struct {
 	// Guarded by queue.mu.
 	own      context.Context // made when it is first asked for
 	cancel   context.CancelCauseFunc
+	writes   int           // see Held.Writing
 	ending   bool          // by Unlock
 	ended    bool          // by Unlock, which returned unlocked
 	unlocked error         //
@@ -164,6 +165,26 @@ func (t *tenure) Fence(ctx context.Context) (int64, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return fence, t.over() // in which case the number may be another's
+}
+
+// writing is [Held.Writing].
+func (t *tenure) writing() (done func(), err error) {
+	q := t.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err := t.over(); err != nil {
+		return nil, err
+	}
+	t.writes++
+	ended := false
+	return func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if !ended {
+			ended = true
+			t.writes--
+		}
+	}, nil
 }
 
 // over is why the tenure has ended, or nil.
