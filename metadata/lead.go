@@ -16,44 +16,46 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 	if err != nil {
 		return Document{}, err
 	}
-	c := &call{write: w, since: time.Now()}
-	l, leads, err := p.queue.join(lineKey{id, held}, key, p.options.Backoff, c)
+	ended, err := writing(held)
 	if err != nil {
 		return Document{}, err
 	}
-	if leads || p.queue.wait(ctx, l, c) {
-		p.lead(ctx, l, c)
+	c := newCall(w, p.options.Backoff)
+	l, leads, err := p.queue.join(lineKey{id, held}, key, c)
+	if err == nil {
+		if leads || p.queue.wait(ctx, l, c) {
+			p.lead(ctx, l, c)
+		}
+		err = c.err
 	}
-	if c.err != nil {
-		return Document{}, c.err
+	if !errors.Is(err, ErrUnknownOutcome) {
+		ended()
+	}
+	if err != nil {
+		return Document{}, err
 	}
 	return c.doc, nil
 }
 
 // lead has the turn until c, the first in line, is done or gives up.
 func (p *postgres) lead(ctx context.Context, l *line, c *call) {
-	done := 1
 	defer func() {
 		reports := l.reports
 		l.reports = nil
-		p.queue.pass(l, done)
-		for _, r := range reports { // host code, which may panic: not before all are answered
+		p.queue.pass(l)
+		for _, r := range reports {
 			p.report(ctx, l.key.id, r)
 		}
 	}()
 	for {
 		n, err := p.commitTurn(ctx, l, c)
 		if n > 0 {
-			done = n
-			l.polls = backoff.Start(p.options.Backoff)
-			l.attempts.Store(0)
 			return
 		}
-		if !errors.Is(err, errTaken) && !isTransient(err) {
+		if !isRepeatable(err) {
 			c.err = err
 			return
 		}
-		l.attempts.Add(1)
 		p.counts.waits.Add(1)
 		if c.err = l.pause(ctx, c, err, p.queue.closing); c.err != nil {
 			return
@@ -64,7 +66,7 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 // pause waits before the next attempt, or returns why there will be none; err
 // is what the last one failed of.
 func (l *line) pause(ctx context.Context, c *call, err error, closing <-chan struct{}) error {
-	wait, ok := l.polls.Next()
+	wait, ok := c.polls.Next()
 	if !ok {
 		return l.giveUp(c, err, backoff.ErrExhausted)
 	}
@@ -83,16 +85,17 @@ func (l *line) pause(ctx context.Context, c *call, err error, closing <-chan str
 // giveUp is the error of a call whose last attempt failed of err.
 func (l *line) giveUp(c *call, err, cause error) error {
 	if errors.Is(err, errTaken) {
-		return l.busy(c, cause)
+		return l.busyError(c, cause)
 	}
 	return errors.Join(err, cause)
 }
 
-// isTransient reports whether the same write may succeed at another time:
-// the server resolved a conflict with others to its disadvantage.
-func isTransient(err error) bool {
+// isRepeatable reports whether the same write may succeed at another time: the lock
+// or the row was in somebody's hands, or the server resolved a conflict with others
+// to its disadvantage.
+func isRepeatable(err error) bool {
 	code := pgdb.Code(err)
-	return (code == "40001" || code == "40P01") && !errors.Is(err, ErrUnknownOutcome)
+	return (errors.Is(err, errTaken) || code == "40001" || code == "40P01") && !errors.Is(err, ErrUnknownOutcome)
 }
 
 // commitTurn carries out the writes of the leader, c, and of those behind it, and
@@ -105,7 +108,7 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 		return 1, nil
 	case err == nil:
 	case ctx.Err() != nil:
-		return 0, l.busy(c, because(ctx, err))
+		return 0, l.busyError(c, because(ctx, err))
 	default:
 		return 0, p.failure(err, false)
 	}
@@ -114,8 +117,30 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 	if err != nil {
 		return 0, err
 	}
-	defer p.queue.untake(l)
-	return p.commit(ctx, conn, l, calls)
+	whole := false
+	defer func() { // before the connection is released, which is foreign code
+		if !whole {
+			n = max(1, abandon(calls))
+		}
+		p.queue.settle(l, n, errors.Is(err, errTaken))
+	}()
+	n, err = p.commit(ctx, conn, l, calls)
+	whole = true
+	return n, err
+}
+
+// abandon decides on calls whose leader was stopped by a panic of foreign code: what
+// had been decided stays so, and of what may have been committed the outcome is
+// unknown. It returns how many these are, from the first on; the rest can be tried
+// again.
+func abandon(calls []*call) (n int) {
+	for n < len(calls) && calls[n].fate != undecided {
+		if calls[n].fate == sent {
+			decide(calls[n:n+1], ErrUnknownOutcome)
+		}
+		n++
+	}
+	return n
 }
 
 // commit is commitTurn for calls that have been taken. Where the database
@@ -124,22 +149,27 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (done int, err error) {
 	start := time.Now()
 	if c := calls[0]; len(calls) == 1 && p.isOneStatement(l, c) {
+		c.fate = sent
 		c.doc, err = p.mergeOne(ctx, conn, l.key.id, l.lock, c.patch)
-		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isTransient(err) {
+		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
 			c.err = err
-			l.reports = append(l.reports, report{1, time.Since(start), err, false})
+			decide(calls, nil)
+			l.reports = append(l.reports, report{writes: 1, took: time.Since(start), err: err})
 			return 1, nil
 		}
+		c.fate = undecided
 		l.rowFirst = true
+		if errors.Is(err, errTaken) {
+			return 0, err
+		}
 	}
-	done, err = p.transact(ctx, conn, l.key.id, p.gateOf(l), calls)
+	done, stuck, err := p.transact(ctx, conn, l.key.id, p.gateOf(l), calls)
 	var last *unsettled
 	err = p.failure(err, errors.As(err, &last))
+	r := report{writes: done, took: time.Since(start), err: err, stuck: stuck}
 	switch {
 	case err == nil:
-		l.reports = append(l.reports, report{done, time.Since(start), nil, false})
-		return done, nil
-	case errors.Is(err, errTaken), isTransient(err) && !calls[0].once:
+	case errors.Is(err, errTaken) && last == nil, isRepeatable(err) && !calls[0].once:
 		return 0, err
 	case errors.Is(err, ErrRejected) && done > 1:
 		half, err := p.commit(ctx, conn, l, calls[:done/2])
@@ -149,10 +179,8 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 		rest, err := p.commit(ctx, conn, l, calls[half:done])
 		return half + rest, err
 	}
-	for _, c := range calls[:done] {
-		c.err = err
-	}
-	l.reports = append(l.reports, report{done, time.Since(start), err, false})
+	decide(calls[:done], err)
+	l.reports = append(l.reports, r)
 	return done, nil
 }
 
@@ -167,12 +195,16 @@ type report struct {
 	writes int
 	took   time.Duration
 	err    error
-	shared bool // and on writes of other documents, with which it has been counted
+	stuck  error // why the transaction could not be rolled back, if it had to be
+	shared bool  // and on writes of other documents, with which it has been counted
 }
 
 func (p *postgres) report(ctx context.Context, id string, r report) {
 	if !r.shared {
 		p.counts.committed(r.writes)
+	}
+	if r.stuck != nil {
+		p.options.Logger.WarnContext(ctx, "metadata: rollback failed", "error", r.stuck)
 	}
 	if errors.Is(r.err, ErrUnknownOutcome) {
 		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", id, "writes", r.writes, "took", r.took, "error", r.err)

@@ -98,12 +98,13 @@ SELECT id::text, metadata, version, updated_at FROM stored
 UNION ALL
 SELECT id::text, metadata, version, updated_at FROM new WHERE merged = metadata`
 
-// createManySQL makes documents of patches that the others found missing.
-const createManySQL = `
+// createManySQL makes documents of patches that the others found missing. It waits
+// for another transaction that makes one of them no longer than mergeManySQL does.
+var createManySQL = `
 INSERT INTO {table} AS t ({id}, {column}{columns})
 SELECT p.id, {merge}('{}', p.patch::jsonb){firsts}
 FROM ` + patchesSQL + `
-WHERE pg_try_advisory_xact_lock(p.key) ORDER BY p.id
+WHERE pg_try_advisory_xact_lock(p.key) AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
 ON CONFLICT DO NOTHING
 RETURNING t.{id}::text, {row}`
 
@@ -260,9 +261,7 @@ func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) (left []*job) {
 }
 
 // yields reports whether a statement gave way to somebody else's.
-func yields(err error) bool {
-	return isTransient(err) || pgdb.Code(err) == pgdb.LockNotAvailable
-}
+func yields(err error) bool { return isRepeatable(err) }
 
 // together does jobs in one statement, and returns those that it has not done:
 // after an error, all of them.

@@ -47,7 +47,7 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	pg := &postgres{db: db, options: &o, sql: newStatements(&o.Table), counts: new(counts)}
+	pg := &postgres{db: db, options: &o, sql: newStatements(&o), counts: new(counts)}
 	pg.defaultTable = opts == nil || opts.Table.Name == ""
 	pg.queue.lines = map[lineKey]*line{}
 	pg.queue.closing = make(chan struct{})
@@ -94,19 +94,22 @@ type statements struct {
 	taking, under                      gates
 }
 
-func newStatements(t *Table) statements {
+func newStatements(o *Options) statements {
+	expand := func(text string) statement {
+		return o.Table.expand(strings.ReplaceAll(text, "{patience}", o.patience()))
+	}
 	return statements{
-		get:        t.expand(getSQL),
-		getMany:    t.expand(getManySQL),
-		findFirst:  t.expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
-		findAfter:  t.expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
-		merge:      t.expand(merging(mergeSQL, "t.{column}", "{1}::text::jsonb", "{3}::bool", "{4}::bool")),
-		mergeMany:  t.expand(merging(mergeManySQL, "t.{column}", "p.patch::jsonb", "p.flat", "p.sets")),
-		mergeFree:  t.expand(merging(mergeFreeSQL, "metadata", "patch", "flat", "")),
-		createMany: t.expand(createManySQL),
-		insert:     t.expand(insertSQL),
-		taking:     newGates(t, tryLockSQL, "true"),
-		under:      newGates(t, tryGuardSQL, stillHeldSQL),
+		get:        expand(getSQL),
+		getMany:    expand(getManySQL),
+		findFirst:  expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
+		findAfter:  expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
+		merge:      expand(merging(mergeSQL, "t.{column}", "{1}::text::jsonb", "{3}::bool", "{4}::bool")),
+		mergeMany:  expand(merging(mergeManySQL, "t.{column}", "p.patch::jsonb", "p.flat", "p.sets")),
+		mergeFree:  expand(merging(mergeFreeSQL, "metadata", "patch", "flat", "")),
+		createMany: expand(createManySQL),
+		insert:     expand(insertSQL),
+		taking:     newGates(expand, tryLockSQL, "true"),
+		under:      newGates(expand, tryGuardSQL, stillHeldSQL),
 	}
 }
 
@@ -142,6 +145,8 @@ func (p *postgres) failure(err error, sent bool) error {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	case code == "" || isOurs(err):
 		return err
+	case code == pgdb.LockNotAvailable:
+		return fmt.Errorf("%w: %w", errTaken, err)
 	case code == "42P01", code == "42703", code == "42883", code == "42804", code == "42846", code == "3F000":
 		return fmt.Errorf("%w: %w; run Migrate, or look at Options.Table", ErrSchema, err)
 	case code == "42501", !isSystem(class):
@@ -164,7 +169,7 @@ func isSystem(class string) bool {
 
 // isOurs reports whether an error has been through failure already.
 func isOurs(err error) bool {
-	for _, ours := range []error{ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, lock.ErrBusy, lock.ErrLost} {
+	for _, ours := range []error{errTaken, ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, lock.ErrBusy, lock.ErrLost} {
 		if errors.Is(err, ours) {
 			return true
 		}

@@ -3,8 +3,8 @@ package metadata
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"example.com/lockstore/backoff"
@@ -20,14 +20,23 @@ import (
 // once. There is no goroutine but the callers', and nothing is kept of a
 // document that nobody writes.
 //
-//	waiting  --turn----> leading  --commit--> done, with all that were taken
-//	         --taken---> taken    --commit--> done
-//	                              --busy----> waiting again
+//	waiting  --turn----> leading  --settled--> done, with all that it decided on
+//	         --taken---> taken    --settled--> done
+//	                              --put back-> waiting again, or gone if its ctx
+//	                                           has ended or the store was closed
 //	         --ctx ends> gone
 //	leading  --ctx ends, policy gives up, panic> gone
 //
 // A call that has been taken waits for its outcome whatever its context says,
 // since it may be in the document already.
+//
+// The rule that keeps this true: a call leaves its line in one critical section,
+// together with what it is told, and whoever takes it out has decided that before.
+// So what is decided on in a batch is settled by whom it belongs to as soon as the
+// outcome is known, before anything foreign runs again: the host's pool gets its
+// connection back, its observer and logger are told, and the turn is passed on,
+// after that. Whatever foreign code does then, a panic included, it finds nothing
+// half done.
 type queue struct {
 	mu      seam.Mutex
 	lines   map[lineKey]*line
@@ -47,40 +56,79 @@ type lineKey struct {
 type line struct {
 	key   lineKey
 	lock  lock.Key
-	calls []*call // the first leads; the first so many are taken
+	calls []*call // while one leads, it is the first, and the first so many are taken
+	led   bool
 	taken int
+	busy  bool // the lock was found taken when it was last tried
 
 	// What only the leader uses.
-	polls    backoff.Sequence
 	rowFirst bool // somebody else writes the document, too: no lone statements
 	reports  []report
-
-	attempts atomic.Int32 // that found the lock taken, since the last that did not
-}
-
-// busy is the error of a call that waited in vain: for the lock, if that was
-// found taken, and else for the others' writes or a connection.
-func (l *line) busy(c *call, cause error) error {
-	if l.attempts.Load() == 0 {
-		return fmt.Errorf("metadata: not its turn after %v: %w", time.Since(c.since).Round(time.Microsecond), cause)
-	}
-	return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: int(l.attempts.Load()), Cause: cause}
 }
 
 // A call is one caller's write.
 type call struct {
 	*write
-	since  time.Time
-	signal chan struct{} // that the call leads, or is done
-	leads  bool
+	since    time.Time
+	polls    backoff.Sequence // its caller's patience, from its call on
+	signal   chan struct{}    // that the call leads, or is done
+	leads    bool
+	attempts int   // that found the lock taken, while it led or was taken
+	leaving  error // what to tell it if it is put back, as its context has ended
 
+	fate    fate
 	doc     Document
 	changes int64 // of the draft that doc was taken from
 	err     error
 }
 
+// fate is what has become of a call that was taken.
+type fate uint8
+
+const (
+	undecided fate = iota // nothing of it can have been committed
+	sent                  // it may have been: what could commit it has been sent
+	decided               // its document or error is there
+)
+
+func became(calls []*call, f fate) {
+	for _, c := range calls {
+		c.fate = f
+	}
+}
+
+func newCall(w *write, p backoff.Policy) *call {
+	return &call{write: w, since: time.Now(), polls: backoff.Start(p)}
+}
+
+// tell ends a call that waits.
+func (c *call) tell(err error) {
+	c.err = err
+	c.signal <- struct{}{}
+}
+
+// decide is the outcome of calls that share one: err, or what each of them has.
+func decide(calls []*call, err error) {
+	became(calls, decided)
+	if err != nil {
+		for _, c := range calls {
+			c.err = err
+		}
+	}
+}
+
+// busyError is the error of a call that waited in vain: for the lock, if that was
+// found taken, and else for the others' writes or a connection. Its caller leads,
+// or has queue.mu.
+func (l *line) busyError(c *call, cause error) error {
+	if !l.busy && c.attempts == 0 {
+		return fmt.Errorf("metadata: not its turn after %v: %w", time.Since(c.since).Round(time.Microsecond), cause)
+	}
+	return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
+}
+
 // join lines up for the turn, and reports whether it is c's at once.
-func (q *queue) join(key lineKey, k lock.Key, p backoff.Policy, c *call) (l *line, leads bool, err error) {
+func (q *queue) join(key lineKey, k lock.Key, c *call) (l *line, leads bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -88,7 +136,7 @@ func (q *queue) join(key lineKey, k lock.Key, p backoff.Policy, c *call) (l *lin
 	}
 	l = q.lines[key]
 	if l == nil {
-		l = &line{key: key, lock: k, calls: []*call{c}, polls: backoff.Start(p)}
+		l = &line{key: key, lock: k, calls: []*call{c}, led: true}
 		q.lines[key] = l
 		return l, true, nil
 	}
@@ -102,8 +150,7 @@ func (q *queue) wait(ctx context.Context, l *line, c *call) (leads bool) {
 	select {
 	case <-c.signal:
 	case <-ctx.Done():
-		if q.withdraw(l, c) {
-			c.err = l.busy(c, causeOf(ctx))
+		if q.withdraw(l, c, causeOf(ctx)) {
 			return false
 		}
 		<-c.signal
@@ -111,17 +158,22 @@ func (q *queue) wait(ctx context.Context, l *line, c *call) (leads bool) {
 	return c.leads
 }
 
-// withdraw takes a call out of its line, unless it leads or has been taken.
-func (q *queue) withdraw(l *line, c *call) bool {
+// withdraw takes a call out of its line. One that leads stays, and one that has
+// been taken does until it is put back.
+func (q *queue) withdraw(l *line, c *call, cause error) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := max(l.taken, 1); i < len(l.calls); i++ {
-		if l.calls[i] == c {
-			l.calls = append(l.calls[:i], l.calls[i+1:]...)
-			return true
-		}
+	i := slices.Index(l.calls, c)
+	switch {
+	case i < 0, l.led && i == 0:
+		return false
+	case i < l.taken:
+		c.leaving = cause
+		return false
 	}
-	return false
+	l.calls = slices.Delete(l.calls, i, i+1)
+	c.err = l.busyError(c, cause)
+	return true
 }
 
 // take gathers the calls that the leader's commit is to serve: as many as are
@@ -140,6 +192,7 @@ func (q *queue) take(l *line, maxCalls, maxBytes int) ([]*call, error) {
 	}
 	l.taken = n
 	q.sent.Add(1)
+	became(l.calls[:n], undecided)
 	return l.calls[:n:n], nil
 }
 
@@ -154,31 +207,51 @@ func (q *queue) begin() error {
 	return nil
 }
 
-// untake ends what take began: none of the calls is on its way any more.
-func (q *queue) untake(l *line) {
+// settle ends what take began. The first done calls, of which the first is the
+// leader, have been decided on and are answered; the others are put back. If there
+// are none, the leader still leads; found says whether the lock was found taken.
+func (q *queue) settle(l *line, done int, found bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	l.taken = 0
+	answered, back, behind := l.calls[:done], l.calls[done:l.taken], l.calls[l.taken:]
+	rest := l.calls[done:done] // in the same place
+	l.busy, l.led = found, done == 0
+	for i, c := range back {
+		if found {
+			c.attempts++
+		}
+		switch leads := l.led && i == 0; {
+		case !leads && c.leaving != nil:
+			c.tell(l.busyError(c, c.leaving))
+		case !leads && q.closed:
+			c.tell(ErrClosed)
+		default:
+			rest = append(rest, c)
+		}
+	}
+	l.calls, l.taken = append(rest, behind...), 0
 	q.sent.Done()
+	q.mu.Unlock()
+	for i, c := range answered {
+		if i > 0 {
+			c.signal <- struct{}{}
+		}
+	}
 }
 
-// pass answers the first done calls, of which the first is the leader, and
-// gives the turn to the next.
-func (q *queue) pass(l *line, done int) {
+// pass gives the turn to the next. A leader that has not been answered leaves.
+func (q *queue) pass(l *line) {
 	q.mu.Lock()
-	answered := l.calls[:done:done]
-	l.calls = l.calls[done:]
-	if len(l.calls) == 0 {
+	defer q.mu.Unlock()
+	if l.led {
+		l.calls = l.calls[1:]
+	}
+	if l.led = len(l.calls) > 0; !l.led {
 		delete(q.lines, l.key)
-	} else {
-		next := l.calls[0]
-		next.leads = true
-		next.signal <- struct{}{}
+		return
 	}
-	q.mu.Unlock()
-	for _, c := range answered[1:] {
-		c.signal <- struct{}{}
-	}
+	next := l.calls[0]
+	next.leads = true
+	next.signal <- struct{}{}
 }
 
 func (q *queue) isClosed() bool {
@@ -193,10 +266,12 @@ func (q *queue) close() {
 		q.closed = true
 		close(q.closing)
 		for _, l := range q.lines {
-			from := max(l.taken, 1)
+			from := l.taken
+			if l.led {
+				from = max(from, 1)
+			}
 			for _, c := range l.calls[from:] {
-				c.err = ErrClosed
-				c.signal <- struct{}{}
+				c.tell(ErrClosed)
 			}
 			l.calls = l.calls[:from]
 		}

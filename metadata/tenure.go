@@ -14,10 +14,10 @@ import (
 // A gate is how a write makes sure of the document's lock: it takes it, for
 // its own transaction, or it writes under the tenure that its context carries.
 type gate struct {
-	open   func(idle any) query // openSQL
-	save   func(d *draft) query // saveSQL
-	remove query                // removeSQL
-	held   *lock.Held           // the tenure, if there is one
+	open   func(idle, restore any) query // openSQL
+	save   func(d *draft) query          // saveSQL
+	remove query                         // removeSQL
+	held   *lock.Held                    // the tenure, if there is one
 }
 
 // check tells of a tenure whose end is known here: by Evict, say, after which
@@ -38,31 +38,29 @@ type query struct {
 // gates are the statements of both kinds.
 type gates struct{ open, save, remove statement }
 
-func newGates(t *Table, try, held string) gates {
-	expand := func(text string, first int) statement {
+func newGates(expand func(string) statement, try, held string) gates {
+	fill := func(text string, first int) statement {
 		places := make([]any, 4)
 		for i := range places {
 			places[i] = "{" + strconv.Itoa(first+i) + "}"
 		}
-		fill := func(s string) string {
-			if strings.Contains(s, "%") {
-				return fmt.Sprintf(s, places...)
-			}
-			return s
+		held := held
+		if strings.Contains(held, "%") {
+			held = fmt.Sprintf(held, places...)
 		}
-		return t.expand(strings.NewReplacer("{gate}", try, "{held}", fill(held)).Replace(text))
+		return expand(strings.NewReplacer("{gate}", try, "{held}", held).Replace(text))
 	}
-	return gates{expand(openSQL, 1), expand(saveSQL, 3), expand(removeSQL, 1)}
+	return gates{fill(openSQL, 1), fill(saveSQL, 3), fill(removeSQL, 1)}
 }
 
 // A write without a tenure takes the document's lock, which its transaction
 // then holds to its end.
-const tryLockSQL = `pg_try_advisory_xact_lock({2}::bigint)`
+const tryLockSQL = `pg_try_advisory_xact_lock({3}::bigint)`
 
 func (p *postgres) taking(id string, key lock.Key) gate {
 	g := p.sql.taking
 	return gate{
-		open:   func(idle any) query { return query{g.open, g.open.args(id, idle, key.Int64())} },
+		open:   func(idle, restore any) query { return query{g.open, g.open.args(id, idle, restore, key.Int64())} },
 		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.changes, string(d.doc.Metadata))} },
 		remove: query{g.remove, g.remove.args(id)},
 	}
@@ -83,7 +81,7 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // Somebody who takes the key with hand-written SQL is held up by the row only:
 // he writes after this write, but may have read before it.
 const (
-	tryGuardSQL = `pg_try_advisory_xact_lock({2}::int, {3}::int)`
+	tryGuardSQL = `pg_try_advisory_xact_lock({3}::int, {4}::int)`
 
 	stillHeldSQL = `EXISTS (
 		SELECT FROM pg_locks AS l, pg_stat_get_activity(%[3]s::int) AS a
@@ -104,7 +102,9 @@ func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	}
 	session := []any{int64(high), int64(low), int32(b.PID), start}
 	return gate{
-		open: func(idle any) query { return query{g.open, g.open.args(id, idle, int32(high), int32(low))} },
+		open: func(idle, restore any) query {
+			return query{g.open, g.open.args(id, idle, restore, int32(high), int32(low))}
+		},
 		save: func(d *draft) query {
 			return query{g.save, g.save.args(id, append([]any{d.changes, string(d.doc.Metadata)}, session...)...)}
 		},
@@ -133,6 +133,19 @@ func tenureOf(ctx context.Context, key lock.Key) (*lock.Held, error) {
 		return nil, ErrSharedTenure
 	}
 	return held, nil
+}
+
+// writing says that a write under held, if that is not nil, begins; ended is called
+// once its outcome is known.
+func writing(held *lock.Held) (ended func(), err error) {
+	if held == nil {
+		return func() {}, nil
+	}
+	ended, err = held.Writing()
+	if err != nil {
+		return nil, over(held)
+	}
+	return ended, nil
 }
 
 // over is the error of a tenure that has ended by itself or by Unlock.

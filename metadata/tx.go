@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"example.com/lockstore/backoff"
 	"example.com/lockstore/internal/pgdb"
 )
 
@@ -68,19 +66,25 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 	if err != nil {
 		return Document{}, err
 	}
-	l := &line{key: lineKey{id, held}, lock: key, polls: backoff.Start(h.options.Backoff)}
-	c := &call{write: w, since: time.Now()}
+	ended, err := writing(held)
+	if err != nil {
+		return Document{}, err
+	}
+	l := &line{key: lineKey{id, held}, lock: key}
+	c := newCall(w, h.options.Backoff)
 	for {
 		err := h.attempt(ctx, l, c)
 		if err == nil {
-			return c.doc, nil
+			return c.doc, nil // the write ends with the host's transaction
 		}
-		if !errors.Is(err, errTaken) {
-			return Document{}, h.failure(err, false)
+		if err = h.failure(err, false); !errors.Is(err, errTaken) {
+			ended()
+			return Document{}, err
 		}
-		l.attempts.Add(1)
+		c.attempts++
 		h.counts.waits.Add(1)
 		if err := l.pause(ctx, c, err, h.queue.closing); err != nil {
+			ended()
 			return Document{}, err
 		}
 	}

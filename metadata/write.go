@@ -20,10 +20,13 @@ import (
 // A concurrent UPDATE of the row makes this one wait and then evaluate all of
 // it again with the row as it is then (PostgreSQL documentation, section
 // 13.2.1). The row must not come from a subquery, which would not be evaluated
-// again: that is how updates are lost.
-const mergeSQL = `
+// again: that is how updates are lost. It waits for no longer than {patience} each
+// time, so that a row in somebody's hands costs neither the connection nor the
+// knowledge of what became of the merge; then its caller, if it still waits, sends it
+// again.
+var mergeSQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
-WHERE {match} AND pg_try_advisory_xact_lock({2}::bigint) AND {changes}
+WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `) AND pg_try_advisory_xact_lock({2}::bigint) AND {changes}
 RETURNING {row}`
 
 // What a patch makes of a target, and whether that is something else. A flat
@@ -51,13 +54,22 @@ func merging(text, target, patch, flat, sets string) string {
 //
 // A transaction of our own is ended by the server if the next statement does
 // not come within {1} (or within what the host allows, if that is less): a
-// process that is stopped or cut off must not keep the document for good. In
-// the host's own transaction {1} is NULL, and changes nothing (PostgreSQL
-// documentation, 20.11.1 Statement Behavior).
+// process that is stopped or cut off must not keep the document for good. Its
+// statements do not wait for a row or a lock for longer than {patience}. In the
+// host's own transaction {1} is NULL, and this statement alone has that limit: then
+// lock_timeout is what it was, or {2} if that is not NULL (PostgreSQL documentation,
+// 20.11.1 Statement Behavior).
 var openSQL = `
-WITH doc AS MATERIALIZED (SELECT {row} FROM {table} AS t WHERE {match} FOR NO KEY UPDATE)
-SELECT doc.*, {gate} AND ({1}::text IS NULL OR ` + atMost("idle_in_transaction_session_timeout", "{1}") + `)
-FROM doc`
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, ` + atMost("lock_timeout", "'{patience}'") + ` AS limited FROM current_setting('lock_timeout') AS old
+), doc AS MATERIALIZED (
+	SELECT {row} FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+)
+SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
+	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN {gate} ELSE false END,
+	wait.host, CASE WHEN {1}::text IS NULL THEN set_config('lock_timeout', coalesce({2}::text, wait.host), true) IS NOT NULL
+		ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
+FROM wait LEFT JOIN doc ON true`
 
 // atMost is SQL that lowers one of the server's timeouts to value until the
 // transaction ends, unless it is lower. 0 is none.
@@ -68,8 +80,9 @@ func atMost(timeout, value string) string {
 ), true) IS NOT NULL`)
 }
 
-const insertSQL = `
-INSERT INTO {table} ({id}, {column}{columns}) VALUES ($1::text::{idtype}, '{}'{values})
+var insertSQL = `
+INSERT INTO {table} ({id}, {column}{columns}) SELECT $1::text::{idtype}, '{}'{values}
+WHERE (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
 ON CONFLICT DO NOTHING`
 
 // saveSQL stores a document whose row openSQL has locked. It returns the
@@ -116,20 +129,22 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key 
 	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), patch.flat(), patch.sets()), id)
 }
 
-// transact carries calls out in a transaction of their own.
-func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g gate, calls []*call) (decided int, err error) {
-	tx, err := conn.Begin(context.WithoutCancel(ctx))
+// transact carries calls out in a transaction of their own. It also returns why that
+// could not be rolled back, if it had to be.
+func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g gate, calls []*call) (decided int, stuck, err error) {
+	begin, cancel := p.bounded(ctx)
+	defer cancel()
+	tx, err := conn.Begin(begin)
 	if err != nil {
-		return len(calls), err
+		return len(calls), nil, err
 	}
 	defer func() {
 		ctx, cancel := p.bounded(ctx)
 		defer cancel()
-		if failed := tx.Rollback(ctx); failed != nil {
-			p.options.Logger.WarnContext(ctx, "metadata: rollback failed", "error", failed)
-		}
+		stuck = tx.Rollback(ctx)
 	}()
-	return p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle()}, id, g, calls)
+	decided, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle()}, id, g, calls)
+	return decided, stuck, err
 }
 
 // bounded is the context of one statement, which nobody's cancellation ends.
@@ -140,8 +155,12 @@ func (p *postgres) bounded(ctx context.Context) (context.Context, context.Cancel
 // idle is how long a transaction may wait for its next statement. It is less
 // than a statement may take, so that who waits for that transaction in the
 // server outlasts it.
-func (p *postgres) idle() string {
-	return strconv.FormatInt(max(p.options.Timeout/2, time.Millisecond).Milliseconds(), 10) + "ms"
+func (p *postgres) idle() string { return p.options.patience() }
+
+// patience is how long a statement may wait for a row, as the server reads it: less
+// than a statement may take, so that the server gives up first, and says so.
+func (o *Options) patience() string {
+	return strconv.FormatInt(max(o.Timeout/2, time.Millisecond).Milliseconds(), 10) + "ms"
 }
 
 // carryOut makes the changes of calls, in order, and stores what becomes of
@@ -180,23 +199,41 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 
 // open locks the document, which it creates if it may, and reads it.
 func (p *postgres) open(ctx context.Context, s session, id string, g gate, create bool) (doc Document, fresh bool, err error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	var free bool
-	open := g.open(s.idle)
-	doc, err = p.read(ctx, s.q, open.statement, open.args, id, &free)
-	if errors.Is(err, ErrNotFound) && create && p.options.Table.Create {
-		inserted, failed := s.q.Exec(ctx, p.sql.insert.text, p.sql.insert.args(id)...)
-		if failed != nil {
-			return doc, false, failed
+	doc, found, free, host, err := p.lockRow(ctx, s, id, g, nil)
+	if err == nil && !found && create && p.options.Table.Create {
+		if fresh, err = p.insert(ctx, s, id); err == nil {
+			doc, found, free, _, err = p.lockRow(ctx, s, id, g, host)
 		}
-		fresh = inserted > 0
-		doc, err = p.read(ctx, s.q, open.statement, open.args, id, &free)
 	}
-	if err == nil && !free {
+	switch {
+	case err != nil:
+	case !found:
+		err = ErrNotFound
+	case !free:
 		err = errTaken
 	}
 	return doc, fresh, err
+}
+
+// lockRow runs openSQL. It reports whether the document was found, and its lock
+// free, and which lock_timeout the host has; restore is the one to leave behind, if
+// not that.
+func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate, restore any) (doc Document, found, free bool, host any, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var timeout string
+	var set bool
+	q := g.open(s.idle, restore)
+	doc, err = p.read(ctx, s.q, q.statement, q.args, id, &found, &free, &timeout, &set)
+	return doc, found, free, timeout, err
+}
+
+// insert makes an empty document, and reports whether there was none.
+func (p *postgres) insert(ctx context.Context, s session, id string) (fresh bool, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	n, err := s.q.Exec(ctx, p.sql.insert.text, p.sql.insert.args(id)...)
+	return n > 0, err
 }
 
 // finish sends the statement that makes the changes last.
@@ -207,7 +244,11 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 	var version int64
 	var updated nullTime
 	var altered []byte
+	became(calls, sent)
 	err := s.last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
+	if !pgdb.Uncertain(err) {
+		became(calls, undecided)
+	}
 	switch {
 	case err != nil:
 		return &unsettled{err}
@@ -225,6 +266,7 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 		}
 		c.doc.Version += version - dr.doc.Version
 	}
+	became(calls, decided)
 	return nil
 }
 

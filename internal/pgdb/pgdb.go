@@ -59,7 +59,7 @@ type Conn interface {
 	Querier
 
 	// Begin starts a READ COMMITTED transaction, whatever the host's default.
-	// ctx bounds the whole transaction.
+	// ctx bounds the beginning only, as those of the statements bound these.
 	Begin(ctx context.Context) (Transaction, error)
 
 	// Release gives the connection back to the pool, which closes it if it is

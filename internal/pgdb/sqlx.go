@@ -1,9 +1,13 @@
 package pgdb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -58,17 +62,39 @@ type sqlConn struct {
 // reports is that the connection is gone, which whoever used it last knows.
 func (c sqlConn) Release() { _ = c.conn.Close() }
 
+// Begin sends the statement itself, and so do Commit and Rollback: a *sql.Tx has one
+// context for all of its life, and none for its end, while here each statement has
+// its own. A connection that is left in a transaction is not used again by its
+// driver.
 func (c sqlConn) Begin(ctx context.Context) (Transaction, error) {
-	tx, err := c.conn.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-	if err != nil {
-		return nil, Clean(err)
+	if _, err := c.Exec(ctx, begin); err != nil {
+		return nil, err
 	}
-	return &sqlTransaction{sqlQuerier{tx}, tx}, nil
+	return &sqlTransaction{sqlQuerier: c.sqlQuerier}, nil
 }
 
 type sqlTransaction struct {
 	sqlQuerier
-	tx *sqlx.Tx
+	failed bool // a statement has: the server would answer a COMMIT by a ROLLBACK, which cannot be seen here
+	done   bool
+}
+
+func (t *sqlTransaction) Exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	n, err := t.sqlQuerier.Exec(ctx, sql, args...)
+	return n, t.noted(err)
+}
+
+func (t *sqlTransaction) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+	return t.noted(t.sqlQuerier.QueryRow(ctx, dest, sql, args...))
+}
+
+func (t *sqlTransaction) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	return t.noted(t.sqlQuerier.Query(ctx, each, sql, args...))
+}
+
+func (t *sqlTransaction) noted(err error) error {
+	t.failed = t.failed || err != nil && err != ErrNoRows
+	return err
 }
 
 func (t *sqlTransaction) CommitRow(ctx context.Context, dest []any, sql string, args ...any) error {
@@ -82,11 +108,23 @@ func (t *sqlTransaction) CommitRow(ctx context.Context, dest []any, sql string, 
 	return scanned
 }
 
-func (t *sqlTransaction) Commit(context.Context) error { return Clean(t.tx.Commit()) }
-
-func (t *sqlTransaction) Rollback(context.Context) error {
-	if err := t.tx.Rollback(); err != sql.ErrTxDone {
-		return Clean(err)
+func (t *sqlTransaction) Commit(ctx context.Context) error {
+	if t.failed {
+		return cmp.Or(t.Rollback(ctx), pgx.ErrTxCommitRollback)
 	}
-	return nil
+	_, err := t.sqlQuerier.Exec(ctx, "commit")
+	t.done = err == nil
+	return err
+}
+
+func (t *sqlTransaction) Rollback(ctx context.Context) error {
+	if t.done {
+		return nil
+	}
+	t.done = true
+	_, err := t.sqlQuerier.Exec(ctx, "rollback")
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
+		return nil // it went with its connection
+	}
+	return err
 }
