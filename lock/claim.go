@@ -75,6 +75,15 @@ type policyPanic struct{ value any }
 
 func (p *policyPanic) Error() string { return fmt.Sprint("policy panicked: ", p.value) }
 
+// raise panics where a caller would have, had it asked its policy itself. Nothing is
+// held by then.
+func raise(err error) {
+	var foreign *policyPanic
+	if errors.As(err, &foreign) {
+		panic(foreign.value)
+	}
+}
+
 // become is the claim's next state, and why.
 func (c *claim) become(s claimState, err error) {
 	before := c.state
@@ -109,6 +118,7 @@ func (c *claim) busy(cause error) error {
 func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
 	start := time.Now()
 	held, err := q.claim(ctx, key, m, try, start)
+	raise(err)
 	q.observe(ctx, start, held, err, key)
 	return held, err
 }
@@ -117,6 +127,7 @@ func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, 
 func (q *queue) acquireAll(ctx context.Context, keys []Key) (*Held, error) {
 	start := time.Now()
 	held, err := q.claimAll(ctx, keys, start)
+	raise(err)
 	q.observe(ctx, start, held, err, keys...)
 	return held, err
 }
@@ -256,10 +267,6 @@ func (q *queue) await(ctx context.Context, c *claim) error {
 	}
 	if c.granted {
 		return nil
-	}
-	var foreign *policyPanic
-	if errors.As(c.err, &foreign) {
-		panic(foreign.value)
 	}
 	return c.err
 }

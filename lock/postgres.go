@@ -149,7 +149,7 @@ func (p *Postgres) Close(ctx context.Context) error {
 	p.queue.unlock()
 	p.stop()
 	for _, s := range sessions {
-		s.leave()
+		p.work.Go(s.leave) // which a network that hangs can hold up
 	}
 	gone := make(chan struct{})
 	go func() { p.work.Wait(); close(gone) }()

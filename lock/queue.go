@@ -168,6 +168,8 @@ func (q *queue) enterOne(c *claim) {
 		e = q.newEntry(c.key)
 		q.line(e, c)
 		q.ask(e)
+	case e.state == asking && e.line.n == 0: // for somebody who has gone
+		q.line(e, c)
 	case q.joins(e, c):
 		q.line(e, c)
 		q.admit(e, time.Now())
