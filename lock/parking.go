@@ -96,9 +96,6 @@ func (p *Postgres) waited(s *session, o op, at time.Time) {
 	if code := pgdb.Code(o.err); code == pgdb.LockNotAvailable || code == queryCanceled {
 		o.err = nil
 		if p.waitsOn(o.entry) && p.waitOn(s, o.entry) {
-			if o.entry.timer == nil { // who had set it has gone, and somebody else has come
-				p.queue.after(o.entry, o.entry.wait)
-			}
 			return
 		}
 		p.vacate(s)

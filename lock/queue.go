@@ -168,8 +168,12 @@ func (q *queue) enterOne(c *claim) {
 		e = q.newEntry(c.key)
 		q.line(e, c)
 		q.ask(e)
-	case e.state == asking && e.line.n == 0: // for somebody who has gone
+	case e.state == asking && e.line.n == 0 && (e.parked == nil || !c.try): // for somebody who has gone
 		q.line(e, c)
+		if e.parked != nil {
+			c.attempts++
+			q.after(e, e.wait)
+		}
 	case q.joins(e, c):
 		q.line(e, c)
 		q.admit(e, time.Now())
