@@ -172,23 +172,6 @@ func TestTakenCallerLearnsItsOutcome(t *testing.T) {
 	})
 }
 
-func TestWriteThatTakesTooLong(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		b := newBlocked(t, d, &metadata.Options{Timeout: 50 * time.Millisecond})
-		_, err := b.store.Merge(t.Context(), "a", raw(`{"lone":1}`))
-		assert.ErrorIs(t, err, metadata.ErrUnknownOutcome, "it may be stored when the row is free")
-		_, err = b.store.IfVersion(1).Merge(t.Context(), "a", raw(`{"locked first":1}`))
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome, "it was not sent")
-		waitFor(t, d, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock')`)
-		b.unblock()
-		assert.Equal(t, `{"zero": 0}`, string(b.document().Metadata))
-		_, err = b.store.Merge(t.Context(), "a", raw(`{"next":1}`))
-		assert.NoError(t, err)
-	})
-}
-
 func TestCloseEndsTheWaiting(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		b := newBlocked(t, d, nil)

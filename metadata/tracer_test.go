@@ -28,7 +28,7 @@ type tracer struct {
 
 type hook struct {
 	at   moment
-	text string // of the statement
+	text string // of the statement, which ends with a semicolon
 	do   func()
 }
 
@@ -86,7 +86,7 @@ func (tr *tracer) end(ctx context.Context, err error) {
 }
 
 func (tr *tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	return tr.start(ctx, data.SQL)
+	return tr.start(ctx, data.SQL+";")
 }
 
 func (tr *tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
