@@ -144,13 +144,13 @@ func TestRowIsWaitedForInTheHostsTransaction(t *testing.T) {
 // have been made when it is given up.
 func TestStatementThatTakesTooLong(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
-		store := d.migrated(t, &metadata.Options{Timeout: 50 * time.Millisecond})
+		store, hasty := d.migrated(t, nil), d.store(t, &metadata.Options{Timeout: 100 * time.Millisecond})
 		_, err := store.Merge(t.Context(), "a", raw(`{"zero":0}`))
 		require.NoError(t, err)
 		d.exec(t, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 				IF NEW.metadata ? 'slow' THEN PERFORM pg_sleep(10); END IF; RETURN NEW; END $$;
 			CREATE TRIGGER linger BEFORE UPDATE ON lockstore_metadata FOR EACH ROW EXECUTE FUNCTION linger()`)
-		for name, slow := range map[string]*metadata.Postgres{"one statement": store, "a transaction": store.IfVersion(1)} {
+		for name, slow := range map[string]*metadata.Postgres{"one statement": hasty, "a transaction": hasty.IfVersion(1)} {
 			_, err = slow.Merge(t.Context(), "a", raw(`{"slow":1}`))
 			assert.ErrorIs(t, err, metadata.ErrUnknownOutcome, name)
 			waitFor(t, d, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep')`)
