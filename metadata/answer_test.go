@@ -22,11 +22,11 @@ type answer struct {
 }
 
 // pending is a call that runs beside the test.
-type pending <-chan answer
+type pending chan answer
 
 // begin makes a call beside the test.
 func begin(call func() (metadata.Document, error)) pending {
-	answers := make(chan answer, 1)
+	answers := make(pending, 1)
 	go func() {
 		var a answer
 		defer func() {
@@ -59,13 +59,27 @@ func (p pending) wait(t testing.TB, what string) (a answer) {
 	return a
 }
 
-// within returns what a call ended with, if it ends in that time.
+// within returns what a call ended with, if it ends in that time. It may be asked
+// again.
 func (p pending) within(limit time.Duration) (answer, bool) {
 	select {
 	case a := <-p:
+		p <- a
 		return a, true
 	case <-time.After(limit):
 		return answer{}, false
+	}
+}
+
+// inTime has what ends a test fail it if it takes too long, rather than stop it.
+func inTime(t testing.TB, end func(), failure string) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() { end(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		assert.Fail(t, failure)
 	}
 }
 
@@ -73,11 +87,5 @@ func (p pending) within(limit time.Duration) (answer, bool) {
 // not stop it.
 func closeInTime(t testing.TB, store *metadata.Postgres) {
 	t.Helper()
-	closed := make(chan struct{})
-	go func() { store.Close(); close(closed) }()
-	select {
-	case <-closed:
-	case <-time.After(patience):
-		assert.Fail(t, "the store does not close")
-	}
+	inTime(t, store.Close, "the store does not close")
 }

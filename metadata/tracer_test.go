@@ -116,13 +116,14 @@ func (tr *tracer) TraceConnectEnd(context.Context, pgx.TraceConnectEndData) {}
 
 func (tr *tracer) TraceRelease(*pgxpool.Pool, pgxpool.TraceReleaseData) { tr.reached(releasing, "") }
 
-// open opens a pool of that configuration, in which it traces.
+// open opens a pool of that configuration, in which it traces. A connection that
+// is not given back to the pool fails the test.
 func (tr *tracer) open(t testing.TB, config *pgxpool.Config) *pgxpool.Pool {
 	t.Helper()
 	config.ConnConfig.Tracer = tr
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	t.Cleanup(func() { inTime(t, pool.Close, "a connection is in use still") })
 	return pool
 }
 
