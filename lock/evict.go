@@ -95,15 +95,16 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 		delete(p.evictions, v.token)
 		p.queue.mu.Unlock()
 	}()
-	terminated := false
+	asked, terminated := false, false
 	for polls := backoff.Start(nil); ; {
 		p.queue.mu.Lock()
 		closed, listens := p.queue.closed, p.session != nil
 		ask, terminate := state.next(grace)
-		if ask = ask && listens; ask {
+		if ask = ask && (listens || !asked); ask && listens {
 			state.asked++
 		}
 		p.queue.mu.Unlock()
+		asked = true
 		var err error
 		switch {
 		case closed:

@@ -6,3 +6,10 @@ func (p *Postgres) Steal(key Key) {
 	p.queue.request(p.session, op{code: opUnlock, key: key.id, blind: true})
 	p.queue.unlock()
 }
+
+// Wanted is the number of keys that wait for a connection to wait on.
+func (p *Postgres) Wanted() int {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	return len(p.parking.wanted)
+}

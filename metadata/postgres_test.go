@@ -36,7 +36,7 @@ func (d *database) store(t testing.TB, opts *metadata.Options) *metadata.Postgre
 	t.Helper()
 	store, err := d.open(opts)
 	require.NoError(t, err)
-	t.Cleanup(store.Close)
+	t.Cleanup(func() { closeInTime(t, store) })
 	return store
 }
 

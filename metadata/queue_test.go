@@ -172,29 +172,6 @@ func TestTakenCallerLearnsItsOutcome(t *testing.T) {
 	})
 }
 
-func TestWriteThatTakesTooLong(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		store := d.migrated(t, &metadata.Options{Timeout: 100 * time.Millisecond})
-		_, err := store.Merge(t.Context(), "a", raw(`{"zero":0}`))
-		require.NoError(t, err)
-		_, err = d.Pool().Exec(t.Context(), `
-			CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(5); RETURN new; END';
-			CREATE TRIGGER slow BEFORE UPDATE ON lockstore_metadata FOR EACH ROW EXECUTE FUNCTION slow()`)
-		require.NoError(t, err)
-		_, err = store.Merge(t.Context(), "a", raw(`{"lone":1}`))
-		assert.ErrorIs(t, err, metadata.ErrUnknownOutcome)
-		_, err = store.IfVersion(1).Merge(t.Context(), "a", raw(`{"locked first":1}`))
-		assert.ErrorIs(t, err, metadata.ErrUnknownOutcome)
-		waitFor(t, d, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event = 'PgSleep')`)
-		_, err = d.Pool().Exec(t.Context(), `DROP TRIGGER slow ON lockstore_metadata`)
-		require.NoError(t, err)
-		doc, err := store.Merge(t.Context(), "a", raw(`{"next":1}`))
-		assert.NoError(t, err)
-		assert.Equal(t, `{"next": 1, "zero": 0}`, string(doc.Metadata))
-	})
-}
-
 func TestCloseEndsTheWaiting(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		b := newBlocked(t, d, nil)

@@ -1,0 +1,118 @@
+package lock_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// A caller waits for a key as long as the policy says, from its own beginning,
+// whoever was first in line before it and however that one left.
+func TestEachWaiterHasItsOwnPatience(t *testing.T) {
+	const total = 800 * time.Millisecond
+	policy := backoff.Within(backoff.Constant{Base: 10 * time.Millisecond}, total)
+	for name, c := range map[string]struct {
+		parking int
+		after   time.Duration // the first comes the second
+		leaves  time.Duration // is the first one's time; 0: until it gives up
+	}{
+		"polling, the first gives up early on":  {-1, 50 * time.Millisecond, 0},
+		"polling, the first one's context ends": {-1, 400 * time.Millisecond, 500 * time.Millisecond},
+		"parked, the first gives up early on":   {1, 50 * time.Millisecond, 0},
+		"parked, the first one's context ends":  {1, 400 * time.Millisecond, 500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			other := newPostgres(t, db.Pool(), nil)
+			locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
+				Backoff: policy, Parking: c.parking,
+				Silence: 300 * time.Millisecond, // a third of it is how long a statement waits
+			})
+			held := take(t, other, lock.Name("k"))
+			defer held.Unlock()
+			ctx, cancel := t.Context(), context.CancelFunc(func() {})
+			if c.leaves > 0 {
+				ctx, cancel = context.WithTimeout(ctx, c.leaves)
+			}
+			defer cancel()
+
+			type outcome struct {
+				err    error
+				waited time.Duration
+			}
+			wait := func(ctx context.Context) <-chan outcome {
+				done, begun := make(chan outcome, 1), time.Now()
+				go func() {
+					_, err := locker.Lock(ctx, lock.Name("k"))
+					done <- outcome{err, time.Since(begun)}
+				}()
+				return done
+			}
+			first := wait(ctx)
+			time.Sleep(c.after)
+			second := wait(t.Context())
+			a, b := <-first, <-second
+
+			assert.ErrorIs(t, a.err, lock.ErrBusy)
+			if c.leaves == 0 {
+				assert.ErrorIs(t, a.err, backoff.ErrExhausted)
+				assert.GreaterOrEqual(t, a.waited, total)
+			}
+			var busy *lock.BusyError
+			require.ErrorAs(t, b.err, &busy)
+			assert.ErrorIs(t, busy, backoff.ErrExhausted)
+			assert.GreaterOrEqual(t, b.waited, total, "the second has time of its own")
+			assert.Less(t, b.waited, total+500*time.Millisecond, "and no more")
+			assert.LessOrEqual(t, busy.Waited, b.waited)
+		})
+	}
+}
+
+// Who stands behind others is not counted what the server was asked for them.
+func TestAttemptsAreThoseOfTheCaller(t *testing.T) {
+	db := pgtest.New(t)
+	other := newPostgres(t, db.Pool(), nil)
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Parking: -1, Backoff: backoff.Constant{Base: time.Millisecond}})
+	held := take(t, other, lock.Name("k"))
+	defer held.Unlock()
+	operations := func(n int64) func() bool {
+		before := locker.Stats().Operations
+		return func() bool { return locker.Stats().Operations >= before+n }
+	}
+	wait := func(ctx context.Context) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := locker.Lock(ctx, lock.Name("k"))
+			done <- err
+		}()
+		return done
+	}
+	attempts := func(err error) int {
+		var busy *lock.BusyError
+		require.ErrorAs(t, err, &busy)
+		return busy.Attempts
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first := wait(ctx)
+	require.Eventually(t, operations(20), patience, time.Millisecond)
+	later, cancelToo := context.WithCancel(t.Context())
+	defer cancelToo()
+	before := locker.Stats().Operations
+	second := wait(later)
+	require.Eventually(t, func() bool { return locker.Stats().Waiters == 2 }, patience, time.Millisecond)
+	require.Eventually(t, operations(5), patience, time.Millisecond)
+	cancel()
+	assert.GreaterOrEqual(t, attempts(<-first), 20)
+	require.Eventually(t, operations(5), patience, time.Millisecond)
+	cancelToo()
+	assert.LessOrEqual(t, int64(attempts(<-second)), locker.Stats().Operations-before+1)
+}

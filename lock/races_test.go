@@ -1,0 +1,130 @@
+package lock_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// Of a call that is over nothing is kept, though there was no connection for it to
+// wait on.
+func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
+	brief := func(t *testing.T, l *lock.Postgres) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := l.Lock(ctx, lock.Name("k"))
+		assert.ErrorIs(t, err, lock.ErrBusy)
+	}
+	impatient := &lock.PostgresOptions{Parking: -1, Backoff: backoff.Limit(backoff.Constant{Base: time.Microsecond}, 2)}
+	for name, c := range map[string]struct {
+		opts *lock.PostgresOptions
+		held int // keys that were waited for in the server, and are held on its connections
+	}{
+		"no connections to wait on": {impatient, 0},
+		"all are in use":            {nil, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := pgtest.New(t)
+			other, locker := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), c.opts)
+			for i := range c.held {
+				key := lock.Name("held", fmt.Sprint(i))
+				first, got := take(t, other, key), make(chan *lock.Held)
+				go func() { got <- take(t, locker, key) }()
+				require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+				require.NoError(t, first.Unlock())
+				held := <-got
+				defer held.Unlock()
+			}
+			held := take(t, other, lock.Name("k"))
+			defer held.Unlock()
+			var group sync.WaitGroup
+			for range 4 {
+				group.Go(func() {
+					for range 10 {
+						brief(t, locker)
+					}
+				})
+			}
+			group.Wait()
+			// An answer may be on its way still.
+			assert.Eventually(t, func() bool { return locker.Stats().Keys == c.held }, time.Second, time.Millisecond, "keys")
+			assert.Eventually(t, func() bool { return locker.Wanted() == 0 }, time.Second, time.Millisecond, "wanted")
+		})
+	}
+}
+
+// apart makes a locker whose sessions reach the database by way of a bad network,
+// and whose pool does not.
+func apart(t *testing.T, db *pgtest.DB) (*lock.Postgres, *pgtest.Proxy) {
+	t.Helper()
+	proxy := pgtest.NewProxy(t, db)
+	bad, err := url.Parse(proxy.URL())
+	require.NoError(t, err)
+	var direct atomic.Bool
+	config := db.Pool().Config()
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if direct.Load() {
+			return dial(ctx, network, addr)
+		}
+		return dial(ctx, "tcp", bad.Host)
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	locker := newPostgres(t, pool, nil)
+	direct.Store(true)
+	require.NoError(t, pool.Ping(t.Context())) // on a connection that the pool keeps
+	direct.Store(false)
+	t.Cleanup(proxy.Restore)
+	return locker, proxy
+}
+
+// A holder that gave the key up when it was asked has nothing else taken from it,
+// though who asked did not hear of it and the next waiter there has the key.
+func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
+	for name, harm := range map[string]func(*pgtest.Proxy){
+		"the session hears nothing":     func(p *pgtest.Proxy) { p.Blackhole(pgtest.ToClient) },
+		"the session is being replaced": (*pgtest.Proxy).Cut,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			holder := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
+			evictor, proxy := apart(t, db)
+			victim, innocent := take(t, holder, lock.Name("victim")), take(t, holder, lock.Name("innocent"))
+			next := make(chan *lock.Held, 1)
+			go func() { next <- take(t, holder, lock.Name("victim")) }()
+			require.Eventually(t, func() bool { return holder.Stats().Waiters == 1 }, patience, time.Millisecond)
+
+			harm(proxy)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			evicted := make(chan error, 1)
+			go func() { evicted <- evictor.Evict(ctx, lock.Name("victim"), 200*time.Millisecond) }()
+			await(t, victim.Context().Done(), "the victim to be told")
+			assert.ErrorIs(t, context.Cause(victim.Context()), lock.ErrEvicted)
+			second := <-next
+			if err := <-evicted; err != nil { // it may not come to know
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+			assert.ErrorIs(t, victim.Unlock(), lock.ErrEvicted)
+			assert.NoError(t, second.Unlock(), "it came after the eviction")
+			assert.NoError(t, innocent.Unlock(), "it has nothing to do with it")
+			assert.Zero(t, holder.Stats().Lost)
+		})
+	}
+}

@@ -1,0 +1,135 @@
+package metadata_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
+)
+
+// panicking is an observer that panics when it is told of a commit, once.
+type panicking struct{ armed atomic.Bool }
+
+func (*panicking) Wrote(context.Context, string, time.Duration, error) {}
+
+func (o *panicking) Committed(_ context.Context, _ string, _ int, _ time.Duration, err error) {
+	if err == nil && o.armed.CompareAndSwap(true, false) {
+		panic("the host's observer")
+	}
+}
+
+// logged has the server log each change of a document, so that a patch that is
+// applied twice is seen twice.
+const logged = `CREATE TABLE changes (id text, last text);
+	CREATE FUNCTION log_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO changes VALUES (NEW.id, NEW.metadata->>'last'); RETURN NEW; END $$;
+	CREATE TRIGGER log_change AFTER UPDATE ON `
+
+// aware checks what calls were told that shared a commit which was made, and after
+// which the host's code panicked: one of them by that panic, and none of them what
+// is untrue.
+func aware(t *testing.T, calls map[string]pending) {
+	t.Helper()
+	panics := 0
+	for last, p := range calls {
+		switch a := p.wait(t, last); {
+		case a.panicked != nil:
+			panics++
+			assert.Contains(t, a.panicked, "the host's", "%s", last)
+		case a.err == nil:
+			assert.Contains(t, string(a.doc.Metadata), `"last": "`+last+`"`)
+		default:
+			assert.ErrorIs(t, a.err, metadata.ErrUnknownOutcome, "%s", last)
+		}
+	}
+	assert.Equal(t, 1, panics)
+}
+
+// The host's code panics after the server has confirmed a commit that several
+// writes of one document share. That goes on in the call that ran it. The others
+// are not told what is untrue, and nothing is made again.
+func TestPanicAfterASharedCommit(t *testing.T) {
+	for name, arm := range map[string]func(*tracer, *panicking){
+		"of the tracer":   func(tr *tracer, _ *panicking) { tr.once(answered, "commit;", func() { panic("the host's tracer") }) },
+		"of the observer": func(tr *tracer, o *panicking) { tr.once(answered, "commit;", func() { o.armed.Store(true) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tracedPgx(t, func(t *testing.T, d *database, tr *tracer) {
+				o := new(panicking)
+				b := newBlocked(t, d, &metadata.Options{Observer: o})
+				first := begin(func() (metadata.Document, error) { return merging(b.store, `{"last":"first"}`)(t.Context()) })
+				waitForRow(t, d)
+				calls := map[string]pending{}
+				for _, last := range []string{"leader", "second", "third", "fourth"} {
+					calls[last] = lineUp(t.Context(), merging(b.store, `{"last":"`+last+`"}`))
+				}
+				arm(tr, o)
+				b.unblock()
+				require.NoError(t, first.wait(t, "the first").err)
+				aware(t, calls)
+				after, err := b.store.Merge(t.Context(), "a", raw(`{"last":"after"}`))
+				require.NoError(t, err, "the store works")
+				assert.Equal(t, int64(1+1+4+1), after.Version, "each change counts once")
+				closeInTime(t, b.store)
+			})
+		})
+	}
+}
+
+// The same where writes of different documents share a connection and a commit.
+func TestPanicAfterACommitOfSeveralDocuments(t *testing.T) {
+	for name, arm := range map[string]func(*tracer, *panicking){
+		"of the tracer":   func(tr *tracer, _ *panicking) { tr.once(answered, "UPDATE", func() { panic("the host's tracer") }) },
+		"of the observer": func(tr *tracer, o *panicking) { o.armed.Store(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tracedPgx(t, func(t *testing.T, d *database, tr *tracer) {
+				o := new(panicking)
+				config := d.Pool().Config()
+				config.MaxConns = 1
+				pool := tr.open(t, config)
+				store, err := metadata.NewPostgres(pool, &metadata.Options{Observer: o})
+				require.NoError(t, err)
+				require.NoError(t, store.Migrate(t.Context()))
+				ids := []string{"a", "b", "c", "d"}
+				for _, id := range ids {
+					_, err := store.Merge(t.Context(), id, raw(`{}`))
+					require.NoError(t, err)
+				}
+				d.exec(t, logged+"lockstore_metadata FOR EACH ROW EXECUTE FUNCTION log_change()")
+				conn, err := pool.Acquire(t.Context())
+				require.NoError(t, err)
+				calls := map[string]pending{}
+				for _, id := range ids {
+					calls[id] = lineUp(t.Context(), func(ctx context.Context) (metadata.Document, error) {
+						return store.Merge(ctx, id, raw(`{"last":%q}`, id))
+					})
+				}
+				arm(tr, o)
+				conn.Release()
+				aware(t, calls)
+				var changes, documents int
+				require.NoError(t, d.Pool().QueryRow(t.Context(), "SELECT count(*), count(DISTINCT id) FROM changes").Scan(&changes, &documents))
+				assert.Equal(t, len(ids), changes)
+				assert.Equal(t, len(ids), documents)
+				_, err = store.Merge(t.Context(), "a", raw(`{"last":"after"}`))
+				require.NoError(t, err, "the store works")
+				closeInTime(t, store)
+			})
+		})
+	}
+}
+
+// tracedPgx is [eachTraced] over pgx only: database/sql itself does not get over a
+// panic of the driver's.
+func tracedPgx(t *testing.T, test func(t *testing.T, d *database, tr *tracer)) {
+	db, tr := pgtest.New(t), new(tracer)
+	pool := tr.open(t, db.Pool().Config())
+	test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}, tr)
+}

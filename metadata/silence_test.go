@@ -1,0 +1,80 @@
+package metadata_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
+)
+
+// The network goes silent at one statement of a write: neither side is told. The
+// write ends soon after its time is over, whichever statement that was.
+func TestSilentNetworkHoldsUpAWriteForItsTimeoutOnly(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	replace := func(ctx context.Context, store *metadata.Postgres) error {
+		_, err := store.Replace(ctx, "a", raw(`{"n":1}`))
+		return err
+	}
+	merge := func(ctx context.Context, store *metadata.Postgres) error {
+		_, err := store.Merge(ctx, "a", raw(`{"n":1}`))
+		return err
+	}
+	for name, c := range map[string]struct {
+		at      string // a text in the statement
+		write   func(context.Context, *metadata.Postgres) error
+		locked  bool // the document's lock is taken, so that the write is rolled back
+		unknown any  // whether the outcome is; nil: either will do
+	}{
+		"at a merge of one statement": {"UPDATE", merge, false, true},
+		"at BEGIN":                    {"begin", replace, false, false},
+		"at the read":                 {"FOR NO KEY UPDATE", replace, false, false},
+		"at the save":                 {"stored AS", replace, false, nil}, // over pgx the COMMIT, too
+		"at COMMIT":                   {"commit;", replace, false, true},
+		"at ROLLBACK":                 {"rollback;", replace, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, driver := range []string{"pgx", "sqlx"} {
+				t.Run(driver, func(t *testing.T) {
+					t.Parallel()
+					db, tr := pgtest.New(t), new(tracer)
+					proxy := pgtest.NewProxy(t, db)
+					config, err := pgxpool.ParseConfig(proxy.URL())
+					require.NoError(t, err)
+					store, err := openOn(tr.open(t, config), driver, &metadata.Options{Timeout: timeout})
+					require.NoError(t, err)
+					defer func() { proxy.Restore(); closeInTime(t, store) }()
+					require.NoError(t, store.Migrate(t.Context()))
+					_, err = store.Merge(t.Context(), "a", raw(`{"n":0}`))
+					require.NoError(t, err)
+					if c.locked {
+						held, err := newLocker(t, &database{DB: db}).Lock(t.Context(), store.Key("a"))
+						require.NoError(t, err)
+						defer held.Unlock()
+					}
+					var silent time.Time
+					tr.once(sending, c.at, func() {
+						silent = time.Now()
+						proxy.Blackhole(pgtest.Both)
+					})
+					ctx, cancel := context.WithTimeout(t.Context(), timeout)
+					defer cancel()
+					write := begin(func() (metadata.Document, error) { return metadata.Document{}, c.write(ctx, store) })
+					a, ended := write.within(5 * timeout)
+					require.True(t, ended, "it has not ended after %v", 5*timeout)
+					assert.False(t, silent.IsZero(), "there was no such statement")
+					require.Error(t, a.err)
+					if c.unknown != nil {
+						assert.Equal(t, c.unknown, errors.Is(a.err, metadata.ErrUnknownOutcome), "%v", a.err)
+					}
+				})
+			}
+		})
+	}
+}
