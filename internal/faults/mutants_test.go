@@ -33,7 +33,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 		for i := range lockers {
 			group.Go(func() {
 				workload.Run(ctx, lockers[i], stores[i], recorders[i], workload.Config{
-					Process: i, Generation: round, Workers: 8, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: uint64(round),
+					Process: i, Generation: round, Workers: 8, Hasty: 32, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: uint64(round),
 				})
 			})
 		}
@@ -60,7 +60,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 
 func (w *world) pair() (lockers []lock.Locker, stores []workload.Store) {
 	for range 2 {
-		lockers, stores = append(lockers, w.locker(nil, impatient())), append(stores, w.store(nil, nil))
+		lockers, stores = append(lockers, w.locker(nil, impatient())), append(stores, workload.Hosted{Postgres: w.store(nil, nil), Pool: w.pool("", 4)})
 	}
 	return lockers, stores
 }
@@ -117,7 +117,7 @@ func TestMutants(t *testing.T) {
 		}},
 		"acknowledgement before commit": {history.OneVersion, func(w *world, _ []lock.Locker, stores []workload.Store) {
 			for i := range stores {
-				stores[i] = &earlyStore{Store: stores[i], postgres: stores[i].(*metadata.Postgres), pool: w.pool("", 8)}
+				stores[i] = &earlyStore{Store: stores[i], postgres: stores[i].(workload.Hosted).Postgres, pool: w.pool("", 8)}
 			}
 		}},
 		"a batch that loses its last patch": {history.OneVersion, func(_ *world, _ []lock.Locker, stores []workload.Store) {

@@ -32,6 +32,7 @@ const (
 type nemesis struct {
 	seed    uint64
 	workers int
+	hasty   int
 	seconds int
 	only    string
 	keep    string // file for the history; empty: none
@@ -141,7 +142,7 @@ func (n *nemesis) final(ctx context.Context, store *metadata.Postgres) (map[stri
 func (c *client) start() error {
 	c.generation++
 	o, err := json.Marshal(order{c.proxy.URL(), workload.Config{
-		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hot: 4, Cold: 500,
+		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
 		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: c.n.seed,
 	}})
 	if err != nil {
@@ -151,8 +152,10 @@ func (c *client) start() error {
 	if err != nil {
 		return err
 	}
+	cores := []int{1, 2, 8}[c.n.rand.IntN(3)] // that it thinks it has
+	c.n.Logf("process %d: GOMAXPROCS %d", c.process(), cores)
 	c.cmd = exec.Command(program)
-	c.cmd.Env = append(os.Environ(), childEnv+"="+string(o))
+	c.cmd.Env = append(os.Environ(), childEnv+"="+string(o), fmt.Sprint("GOMAXPROCS=", cores))
 	c.cmd.Stderr = c
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
