@@ -8,13 +8,12 @@ import (
 	"time"
 )
 
-// Hasty workers come all at once, of every process, onto one document and one
-// key, and go away again: many enough to disturb each other as no steady load
-// does, and seldom enough to keep the history small.
+// Hasty workers come all at once, of every process: many enough to disturb each
+// other as no steady load does, and seldom enough to keep the history small.
 const (
 	squallEvery = time.Second
-	squallLasts = 200 * time.Millisecond
-	squallCalls = 20 // of each worker, at most
+	squallLasts = 300 * time.Millisecond
+	squallCalls = 30 // of each worker, at most
 )
 
 // hasty makes calls whose contexts end before they have begun, after they are
@@ -32,24 +31,29 @@ func (w *worker) hasty() {
 	}
 }
 
-// hurry makes a random call, most often on the hot document or key of a number.
+// hurry makes a random call. Most are merges into a document that is this
+// process's, and seldom held, so that many share a commit; the others are on
+// whatever is hot in this squall.
 func (w *worker) hurry(number int) {
-	if w.rand.IntN(8) == 0 {
-		number = w.rand.IntN(w.Hot)
-	}
-	doc, key := fmt.Sprint("doc", number), fmt.Sprint("key", number)
-	switch n := w.rand.IntN(100); {
-	case n < 70:
+	own, doc, key := fmt.Sprint("hasty", w.Process), fmt.Sprint("doc", number), fmt.Sprint("key", number)
+	switch n := w.rand.IntN(200); {
+	case n < 130:
+		w.merge(w.bounded, own)
+	case n < 140:
+		w.update(w.bounded, own)
+	case n < 141:
+		w.hold("doc", own)
+	case n < 156:
 		w.merge(w.bounded, doc)
-	case n < 73:
-		w.mergeMany()
-	case n < 78:
+	case n < 160:
 		w.update(w.bounded, doc)
-	case n < 80:
-		w.get(w.bounded, doc)
-	case n < 95:
+	case n < 164:
+		w.mergeMany()
+	case n < 168:
+		w.get(w.bounded, own)
+	case n < 190:
 		w.hold("key", key)
-	case n < 99:
+	case n < 198:
 		w.hold("doc", doc)
 	default:
 		w.evict()
@@ -61,6 +65,8 @@ func (w *worker) hurry(number int) {
 const (
 	soonest = 500 * time.Microsecond
 	latest  = 30 * time.Millisecond
+
+	together = 4 * time.Millisecond
 )
 
 // haste knows how long calls take. A nil one does not care.
@@ -84,7 +90,10 @@ func (h *haste) took(d time.Duration) {
 func (h *haste) bounded(ctx context.Context, r *rand.Rand) (context.Context, context.CancelFunc) {
 	d := soonest + time.Duration(r.Int64N(int64(latest-soonest)))
 	if typical := time.Duration(h.typical.Load()); r.IntN(2) == 0 && typical > soonest {
-		d = typical/4 + time.Duration(r.Int64N(int64(typical)*3/2))
+		d = typical/2 + time.Duration(r.Int64N(int64(typical)*3/2))
+	}
+	if end := time.Now().Add(d); r.IntN(2) == 0 { // many give up at the same moment
+		d = time.Until(end.Truncate(together).Add(together))
 	}
 	ctx = context.WithoutCancel(ctx)
 	if r.IntN(4) > 0 {
