@@ -88,6 +88,10 @@ func (e Event) String() string {
 // writes reports whether the event is a change of a document.
 func (e Event) writes() bool { return e.Kind == Merge || e.Kind == Update || e.Kind == Replace }
 
+// made reports whether the event is a change that is in its document, at its
+// version, by what its call returned.
+func (e Event) made() bool { return e.writes() && e.Outcome == OK && e.Version > 0 }
+
 // A Recorder writes the events of one process. It is safe for concurrent use.
 type Recorder struct {
 	process int

@@ -37,7 +37,7 @@ func CheckHolds(events []Event, lockOf func(id string) string) (found []Violatio
 
 // holds are the calls on one document, for whoever held its lock.
 type holds struct {
-	made map[int64]Event    // acknowledged writes, by version
+	made map[int64]Event    // writes, by version
 	of   map[[2]int][]Event // writes, by process and worker, in the order of their calls
 	seen []Event            // calls that returned the document, in the order of their calls
 	low  []Event            // for each of seen, what returned the least version from there on
@@ -52,7 +52,7 @@ func newHolds(calls []Event) *holds {
 		}
 		if e.Outcome == OK && e.Version > 0 {
 			d.seen = append(d.seen, e)
-			if e.writes() {
+			if e.made() {
 				d.made[e.Version] = e
 			}
 		}
@@ -82,9 +82,11 @@ func (d *holds) disturbed(h Event) (by []Event, reason string) {
 	for _, e := range mine[from:] {
 		switch {
 		case e.Call.After(h.Until):
-		case e.Outcome == OK && e.Version > last.Version && !e.Return.After(h.Until):
-			last = e
-		case e.Outcome != OK || e.Version == 0: // other rules judge those that were to fail
+		case e.made() && !e.Return.After(h.Until):
+			if e.Version > last.Version {
+				last = e
+			}
+		case !e.made(): // other rules judge those that were to fail
 			maybe++
 		}
 	}
