@@ -80,14 +80,13 @@ func (d *holds) disturbed(h Event) (by []Event, reason string) {
 	mine := d.of[h.who()]
 	from, _ := slices.BinarySearchFunc(mine, h, func(e, h Event) int { return e.Call.Compare(h.Return) })
 	for _, e := range mine[from:] {
-		switch {
-		case e.Call.After(h.Until):
-		case e.made() && !e.Return.After(h.Until):
-			if e.Version > last.Version {
-				last = e
-			}
-		case !e.made(): // other rules judge those that were to fail
+		if e.Call.After(h.Until) {
+			break
+		}
+		if !e.made() { // other rules judge those that were to fail
 			maybe++
+		} else if e.Version > last.Version && !e.Return.After(h.Until) {
+			last = e
 		}
 	}
 	for version := before.Version + 1; version < last.Version; version++ {
