@@ -165,10 +165,21 @@ func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 		}
 	}
 	if visible < gap {
-		d.violates(Contiguity, fmt.Sprintf("nobody made %d of the %d versions between", gap-visible, gap), before, e)
+		d.violates(Contiguity, fmt.Sprintf("nobody made %d of the %d versions between", gap-visible, gap), append(d.suspects(changed, before, e), before, e)...)
 		return false
 	}
 	return true
+}
+
+// suspects are a write that failed, if there is one that can have been made
+// between two others nevertheless, and covered up by the later.
+func (d *document) suspects(changed map[string]bool, before, after Event) []Event {
+	for _, u := range d.others {
+		if u.Outcome == Failed && changed[u.Field] && before.possiblyBefore(u) && u.possiblyBefore(after) {
+			return []Event{u}
+		}
+	}
+	return nil
 }
 
 // between reports whether a count lies between two others. It only grows.
