@@ -65,7 +65,7 @@ func (w *world) pair() (lockers []lock.Locker, stores []workload.Store) {
 func TestWhatWorksIsNotRejected(t *testing.T) {
 	w := newWorld(t)
 	lockers, stores := w.pair()
-	v := w.observe(3*time.Second, lockers, stores, func(history.Verdict) bool { return true })
+	v := w.observe(8*time.Second, lockers, stores, func(history.Verdict) bool { return true })
 	for _, violation := range v.Violations {
 		t.Error(violation)
 	}
