@@ -63,7 +63,7 @@ func (w *world) pair() (lockers []lock.Locker, stores []workload.Store) {
 }
 
 func TestWhatWorksIsNotRejected(t *testing.T) {
-	w := newWorld(t)
+	w := newSerialWorld(t) // whose many goroutines have the cores for themselves
 	lockers, stores := w.pair()
 	v := w.observe(8*time.Second, lockers, stores, func(history.Verdict) bool { return true })
 	for _, violation := range v.Violations {

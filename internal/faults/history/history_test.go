@@ -110,6 +110,13 @@ func TestCheck(t *testing.T) {
 			events{as(history.Failed, write(0, 1, "a", "1", 0, "")), write(2, 3, "b", "1", 2, `{"a":1,"b":1}`)},
 			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.NotApplied},
 		},
+		"a failure that was applied and covered up": {
+			events{
+				write(0, 1, "b", "1", 1, `{"b":1}`), as(history.Failed, write(2, 3, "a", "1", 0, "")),
+				write(4, 5, "a", "2", 3, `{"a":2,"b":1}`),
+			},
+			history.Final{3, json.RawMessage(`{"a":2,"b":1}`)}, []string{history.Contiguity},
+		},
 		"a version that nobody made": {
 			events{write(0, 1, "a", "1", 1, `{"a":1}`), write(2, 3, "b", "1", 3, `{"a":1,"b":1}`)},
 			history.Final{3, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.Contiguity},

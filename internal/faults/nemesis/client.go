@@ -106,6 +106,7 @@ func (c *client) kill() {
 	<-c.read
 	_ = c.cmd.Wait()
 	c.n.log.Ended(c.process(), at)
+	c.left(nil)
 }
 
 // stop has a client end, and say what it leaves behind.
@@ -115,10 +116,16 @@ func (c *client) stop() {
 	<-c.read
 	err := c.cmd.Wait()
 	stuck.Stop()
+	c.left(err)
+}
+
+// left reports what a process that has ended has said of that, if anything.
+func (c *client) left(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil || c.stderr.Len() > 0 {
 		c.n.leaks = append(c.n.leaks, fmt.Sprintf("process %d: %v: %s", c.process(), err, c.stderr.String()))
+		c.stderr.Reset()
 	}
 }
 
