@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 		for i := range lockers {
 			group.Go(func() {
 				workload.Run(ctx, lockers[i], stores[i], recorders[i], workload.Config{
-					Process: i, Generation: round, Workers: 8, Hasty: 32, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: uint64(round),
+					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: uint64(round),
 				})
 			})
 		}
@@ -63,7 +64,8 @@ func (w *world) pair() (lockers []lock.Locker, stores []workload.Store) {
 }
 
 func TestWhatWorksIsNotRejected(t *testing.T) {
-	w := newSerialWorld(t) // whose many goroutines have the cores for themselves
+	w := newSerialWorld(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8)) // most likely more than there are cores
 	lockers, stores := w.pair()
 	v := w.observe(8*time.Second, lockers, stores, func(history.Verdict) bool { return true })
 	for _, violation := range v.Violations {
