@@ -11,6 +11,7 @@ import (
 
 // The rules of documents.
 const (
+	EmptyAnswer = "empty answer"  // a nil error comes with the document: its id, and after a write a version
 	OneVersion  = "one version"   // each write makes a version of its own: where two have the same, one is lost
 	LostWrite   = "lost write"    // what was acknowledged is in the document, at its version and for good
 	Contiguity  = "contiguity"    // there is no version that nobody made
@@ -31,7 +32,7 @@ type Final struct {
 // CheckDocuments checks the writes and reads of documents that were created
 // within the history and never deleted.
 func CheckDocuments(events []Event, final map[string]Final) (found []Violation) {
-	for id, writes := range byKey(events, func(e Event) bool { return e.Kind == Merge || e.Kind == Update || e.Kind == Get }) {
+	for id, writes := range byKey(events, func(e Event) bool { return e.writes() || e.Kind == Get }) {
 		d := newDocument(id, writes)
 		d.versions(final[id])
 		d.realTime()
@@ -68,6 +69,10 @@ type document struct {
 func newDocument(id string, events []Event) *document {
 	d := &document{id: id, used: map[string]bool{}}
 	for _, e := range events {
+		if e.Outcome == OK && (e.Answer != id || e.writes() && e.Version == 0) {
+			d.violates(EmptyAnswer, fmt.Sprintf("it is of document %q, version %d", e.Answer, e.Version), e)
+			e.Outcome = Unknown // for all that it says
+		}
 		switch {
 		case e.Kind == Get:
 			if e.Outcome == OK {
@@ -151,19 +156,30 @@ func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 		d.violates(LostWrite, fmt.Sprintf("%d writes went into %d versions", visible, gap), before, e)
 		return false
 	}
-	for i := range d.others { // those that later ones have covered up
+	for i := 0; i < len(d.others) && visible < gap; i++ { // those that later ones have covered up
 		u := &d.others[i]
-		if visible < gap && u.Outcome == Unknown && changed[u.Field] && !d.used[u.Field+u.id()] &&
+		if u.Outcome == Unknown && changed[u.Field] && !d.used[u.Field+u.id()] &&
 			before.possiblyBefore(*u) && u.possiblyBefore(e) && (u.Field != Counter || between(from[Counter], string(u.Value), to[Counter])) {
 			d.used[u.Field+u.id()] = true
 			visible++
 		}
 	}
 	if visible < gap {
-		d.violates(Contiguity, fmt.Sprintf("nobody made %d of the %d versions between", gap-visible, gap), before, e)
+		d.violates(Contiguity, fmt.Sprintf("nobody made %d of the %d versions between", gap-visible, gap), append(d.suspects(changed, before, e), before, e)...)
 		return false
 	}
 	return true
+}
+
+// suspects are a write that failed, if there is one that can have been made
+// between two others nevertheless, and covered up by the later.
+func (d *document) suspects(changed map[string]bool, before, after Event) []Event {
+	for _, u := range d.others {
+		if u.Outcome == Failed && changed[u.Field] && before.possiblyBefore(u) && u.possiblyBefore(after) {
+			return []Event{u}
+		}
+	}
+	return nil
 }
 
 // between reports whether a count lies between two others. It only grows.

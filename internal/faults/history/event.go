@@ -20,10 +20,12 @@ import (
 type Kind string
 
 const (
-	Merge  Kind = "merge"  // of a patch with one key that nobody else sets, and a value of its own
+	Merge  Kind = "merge"  // of a patch with one key, and a value that nobody else sets
 	Update Kind = "update" // of the document's counter, by one
-	Get    Kind = "get"
-	Tenure Kind = "tenure" // of a lock
+	// Replace is a Merge done by hand: of the document just read under its lock.
+	Replace Kind = "replace"
+	Get     Kind = "get"
+	Tenure  Kind = "tenure" // of a lock
 )
 
 // Outcome is what a call returned.
@@ -47,13 +49,14 @@ type Event struct {
 	Kind    Kind      `json:"k"`
 	Key     string    `json:"id"`
 	Call    time.Time `json:"c"`
-	Return  time.Time `json:"r,omitzero"` // of Merge, Update, Get or Lock
+	Return  time.Time `json:"r,omitzero"` // of the call; of a tenure, of Lock
 	Outcome Outcome   `json:"o,omitempty"`
 	Error   string    `json:"e,omitempty"`
 
 	// Of writes, and what Get read.
 	Field    string          `json:"f,omitempty"` // the patch is {Field: Value}
 	Value    json.RawMessage `json:"v,omitempty"`
+	Answer   string          `json:"a,omitempty"` // the id of the document returned
 	Version  int64           `json:"ver,omitempty"`
 	Document json.RawMessage `json:"doc,omitempty"`
 
@@ -81,6 +84,13 @@ func (e Event) String() string {
 	}
 	return s
 }
+
+// writes reports whether the event is a change of a document.
+func (e Event) writes() bool { return e.Kind == Merge || e.Kind == Update || e.Kind == Replace }
+
+// made reports whether the event is a change that is in its document, at its
+// version, by what its call returned.
+func (e Event) made() bool { return e.writes() && e.Outcome == OK && e.Version > 0 }
 
 // A Recorder writes the events of one process. It is safe for concurrent use.
 type Recorder struct {

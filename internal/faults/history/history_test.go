@@ -21,11 +21,16 @@ var serial int64
 func write(call, ret int, field, value string, version int64, document string) history.Event {
 	serial++
 	return history.Event{N: serial, Kind: history.Merge, Key: "d", Call: at(call), Return: at(ret), Outcome: history.OK,
-		Field: field, Value: json.RawMessage(value), Version: version, Document: json.RawMessage(document)}
+		Field: field, Value: json.RawMessage(value), Answer: "d", Version: version, Document: json.RawMessage(document)}
 }
 
 func as(o history.Outcome, e history.Event) history.Event {
-	e.Outcome, e.Version, e.Document = o, 0, nil
+	e.Outcome, e.Answer, e.Version, e.Document = o, "", 0, nil
+	return e
+}
+
+func empty(e history.Event) history.Event {
+	e.Answer = ""
 	return e
 }
 
@@ -105,6 +110,13 @@ func TestCheck(t *testing.T) {
 			events{as(history.Failed, write(0, 1, "a", "1", 0, "")), write(2, 3, "b", "1", 2, `{"a":1,"b":1}`)},
 			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.NotApplied},
 		},
+		"a failure that was applied and covered up": {
+			events{
+				write(0, 1, "b", "1", 1, `{"b":1}`), as(history.Failed, write(2, 3, "a", "1", 0, "")),
+				write(4, 5, "a", "2", 3, `{"a":2,"b":1}`),
+			},
+			history.Final{3, json.RawMessage(`{"a":2,"b":1}`)}, []string{history.Contiguity},
+		},
 		"a version that nobody made": {
 			events{write(0, 1, "a", "1", 1, `{"a":1}`), write(2, 3, "b", "1", 3, `{"a":1,"b":1}`)},
 			history.Final{3, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.Contiguity},
@@ -124,6 +136,15 @@ func TestCheck(t *testing.T) {
 			events{write(0, 1, "a", "1", 1, `{}`)},
 			history.Final{1, json.RawMessage(`{}`)}, []string{history.LostWrite},
 		},
+		"an answer without a document": {
+			events{empty(write(0, 1, "a", "1", 0, "")), write(2, 3, "b", "1", 1, `{"b":1}`)},
+			history.Final{1, json.RawMessage(`{"b":1}`)}, []string{history.EmptyAnswer},
+		},
+		"two answers without a document": {
+			events{empty(write(0, 1, "a", "1", 0, "")), empty(write(0, 2, "c", "1", 0, "")), write(2, 3, "b", "1", 2, `{"a":1,"b":1}`)},
+			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.EmptyAnswer, history.EmptyAnswer},
+		},
+		"a read of nothing": {events{empty(read(0, 1, 0, ""))}, none, []string{history.EmptyAnswer}},
 		"one version for two": {
 			events{write(0, 1, "a", "1", 1, `{"a":1}`), write(0, 1, "b", "1", 1, `{"b":1}`)},
 			history.Final{1, json.RawMessage(`{"b":1}`)}, []string{history.OneVersion},

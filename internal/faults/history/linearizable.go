@@ -36,7 +36,7 @@ func CheckLinearizable(events []Event) (found []Violation, windows int) {
 			check(lockModel, key, lockOperations(part), part)
 		}
 	}
-	for key, writes := range byKey(events, func(e Event) bool { return (e.Kind == Merge || e.Kind == Update) && e.Outcome == OK }) {
+	for key, writes := range byKey(events, Event.made) {
 		slices.SortFunc(writes, func(a, b Event) int { return cmp.Compare(a.Version, b.Version) })
 		for part := range slices.Chunk(writes, window) {
 			check(versionModel, key, writeOperations(part), part)

@@ -70,7 +70,7 @@ func CheckWriters(events []Event, lockOf func(id string) string) (found []Violat
 	for _, t := range tenures {
 		slices.SortFunc(t, func(a, b Event) int { return a.Return.Compare(b.Return) })
 	}
-	for id, writes := range byKey(events, func(e Event) bool { return (e.Kind == Merge || e.Kind == Update) && e.Outcome == OK }) {
+	for id, writes := range byKey(events, Event.made) {
 		t := tenures[lockOf(id)]
 		for _, w := range writes {
 			after, _ := slices.BinarySearchFunc(t, w, func(a, w Event) int { return a.Return.Compare(w.Call) })

@@ -92,10 +92,23 @@ func work(o order, to *history.Recorder) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	workload.Run(ctx, locker, store, to, o.Config)
+	workload.Run(ctx, locker, workload.Hosted{Postgres: store, Pool: pool}, to, o.Config)
 	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return locker.Close(bounded)
+	return errors.Join(kept(locker), locker.Close(bounded))
+}
+
+// kept says what a locker has that nobody holds or wants any more.
+func kept(locker *lock.Postgres) error {
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		s := locker.Stats()
+		if s.Keys == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d keys, %d holders and %d waiters, when all have unlocked", s.Keys, s.Holders, s.Waiters)
+		}
+	}
 }
 
 func countFiles() int {

@@ -32,12 +32,13 @@ func main() {
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()%1_000_000), "decides on the faults")
 	asJSON := flag.Bool("json", false, "print the report as JSON, and nothing else")
 	processes := flag.Int("processes", 4, "how many processes use lockstore")
-	workers := flag.Int("workers", 12, "goroutines of each")
+	workers := flag.Int("workers", 12, "goroutines of each that have patience")
+	hasty := flag.Int("hasty", 48, "goroutines of each whose contexts end about when their calls do")
 	only := flag.String("only", "", "a single kind of fault")
 	keep := flag.String("history", "", "a file for all that the processes saw, one event a line")
 	flag.Parse()
 	fmt.Fprintf(os.Stderr, "seed %d\n", *seed)
-	n := nemesis{seed: *seed, workers: *workers, seconds: *seconds, only: *only, keep: *keep, started: map[string]int{}}
+	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, seconds: *seconds, only: *only, keep: *keep, started: map[string]int{}}
 	r, err := n.run(context.Background(), *processes)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "nemesis:", err)

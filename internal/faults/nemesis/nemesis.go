@@ -4,19 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"example.com/lockstore/internal/faults/history"
-	"example.com/lockstore/internal/faults/workload"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -32,6 +26,7 @@ const (
 type nemesis struct {
 	seed    uint64
 	workers int
+	hasty   int
 	seconds int
 	only    string
 	keep    string // file for the history; empty: none
@@ -48,25 +43,6 @@ type nemesis struct {
 	leaks    []string
 	found    []history.Violation
 }
-
-// A client is a process that uses lockstore, over a network of its own. A
-// process that is killed has a successor.
-type client struct {
-	n          *nemesis
-	slot       int
-	generation int
-	proxy      *pgtest.Proxy
-	cmd        *exec.Cmd
-	in         io.WriteCloser
-	read       chan struct{} // closed when all that the process told has been read
-
-	mu     sync.Mutex
-	worked time.Time // when the last call that succeeded began
-	stderr strings.Builder
-}
-
-// process is the number of this generation's events.
-func (c *client) process() int { return c.generation<<8 | c.slot }
 
 func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) {
 	n.rand = rand.New(rand.NewPCG(n.seed, 0))
@@ -138,101 +114,31 @@ func (n *nemesis) final(ctx context.Context, store *metadata.Postgres) (map[stri
 	return final, nil
 }
 
-func (c *client) start() error {
-	c.generation++
-	o, err := json.Marshal(order{c.proxy.URL(), workload.Config{
-		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hot: 4, Cold: 500,
-		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: c.n.seed,
-	}})
-	if err != nil {
-		return err
-	}
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	c.cmd = exec.Command(program)
-	c.cmd.Env = append(os.Environ(), childEnv+"="+string(o))
-	c.cmd.Stderr = c
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if c.in, err = c.cmd.StdinPipe(); err != nil {
-		return err
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := c.cmd.Start(); err != nil {
-		return err
-	}
-	c.read = make(chan struct{})
-	process, read := c.process(), c.read
-	go func() {
-		defer close(read)
-		_ = history.Read(out, func(e history.Event) {
-			e.Process = process
-			c.n.log.Add(e)
-			if e.Outcome == history.OK && e.Kind != history.Get {
-				c.mu.Lock()
-				if e.Call.After(c.worked) {
-					c.worked = e.Call
-				}
-				c.mu.Unlock()
-			}
-		})
-	}()
-	return nil
-}
-
-// Write takes what a client says on its standard error.
-func (c *client) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stderr.Write(p)
-}
-
-// kill ends a client without notice.
-func (c *client) kill() {
-	at := time.Now()
-	_ = c.cmd.Process.Kill()
-	<-c.read
-	_ = c.cmd.Wait()
-	c.n.log.Ended(c.process(), at)
-}
-
-// stop has a client end, and say what it leaves behind.
-func (c *client) stop() {
-	_ = c.in.Close()
-	stuck := time.AfterFunc(3*soon, func() { _ = c.cmd.Process.Signal(syscall.SIGQUIT) })
-	<-c.read
-	err := c.cmd.Wait()
-	stuck.Stop()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil || c.stderr.Len() > 0 {
-		c.n.leaks = append(c.n.leaks, fmt.Sprintf("process %d: %v: %s", c.process(), err, c.stderr.String()))
-	}
-}
-
 // recovered waits until every client has done something again.
 func (n *nemesis) recovered(what string) {
 	healed := time.Now()
 	for _, c := range n.clients {
-		for {
-			c.mu.Lock()
-			works := c.worked.After(healed)
-			c.mu.Unlock()
-			if works {
-				break
+		for !c.workedAfter(healed) {
+			if c.ended() {
+				n.violated(c, fmt.Sprintf("it has ended by itself, before %s was over", what))
+				c.kill()
+				if err := c.start(); err != nil {
+					n.Errorf("process %d: %v", c.process(), err)
+					return
+				}
 			}
 			if time.Since(healed) > soon {
-				n.found = append(n.found, history.Violation{Rule: liveness, Key: fmt.Sprint("process ", c.process()), Reason: fmt.Sprintf("no call succeeded within %v of %s", soon, what)})
+				n.violated(c, fmt.Sprintf("no call succeeded within %v of %s", soon, what))
 				return
 			}
 			time.Sleep(time.Millisecond)
 		}
 	}
 	n.recovery = max(n.recovery, time.Since(healed))
+}
+
+func (n *nemesis) violated(c *client, reason string) {
+	n.found = append(n.found, history.Violation{Rule: liveness, Key: fmt.Sprint("process ", c.process()), Reason: reason, Events: []history.Event{}})
 }
 
 // left finds what the clients have left in the server.

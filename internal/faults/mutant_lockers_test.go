@@ -1,0 +1,136 @@
+package faults_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"time"
+
+	"example.com/lockstore/lock"
+)
+
+// poolLocker locks through a pool, and so on any session, as does its unlock,
+// whose answer it ignores.
+type poolLocker struct{ db *sql.DB }
+
+func (l poolLocker) TryLock(ctx context.Context, key lock.Key) (*lock.Held, error) {
+	var granted bool
+	if err := l.db.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", key.Int64()).Scan(&granted); err != nil {
+		return nil, err
+	}
+	if !granted {
+		return nil, lock.ErrBusy
+	}
+	t := &poolTenure{db: l.db, key: key}
+	held, cancel := lock.NewHeld(ctx, t, false, key)
+	t.cancel = cancel
+	return held, nil
+}
+
+func (l poolLocker) Lock(ctx context.Context, key lock.Key) (held *lock.Held, err error) {
+	for range 8 {
+		if held, err = l.TryLock(ctx, key); err == nil {
+			return held, nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil, err
+}
+
+func (l poolLocker) RLock(ctx context.Context, key lock.Key) (*lock.Held, error) {
+	return nil, lock.ErrBusy
+}
+
+func (l poolLocker) TryRLock(ctx context.Context, key lock.Key) (*lock.Held, error) {
+	return nil, lock.ErrBusy
+}
+
+type poolTenure struct {
+	db     *sql.DB
+	key    lock.Key
+	cancel context.CancelCauseFunc
+}
+
+func (t *poolTenure) Unlock() error {
+	t.cancel(lock.ErrReleased)
+	_, err := t.db.Exec("SELECT pg_advisory_unlock($1)", t.key.Int64())
+	return err
+}
+
+func (t *poolTenure) Fence(context.Context) (int64, error)  { return 0, errors.New("has none") }
+func (t *poolTenure) Backend(lock.Key) (lock.Backend, bool) { return lock.Backend{}, false }
+
+// handOffLocker hands a key on as soon as somebody here wants it.
+type handOffLocker struct {
+	lock.Locker
+	mu   sync.Mutex
+	held map[lock.Key]*shareable
+}
+
+type shareable struct {
+	of      *handOffLocker
+	held    *lock.Held
+	holders int
+}
+
+func (l *handOffLocker) Lock(ctx context.Context, key lock.Key) (*lock.Held, error) {
+	l.mu.Lock()
+	s := l.held[key]
+	if s != nil {
+		s.holders++
+	}
+	l.mu.Unlock()
+	if s == nil {
+		held, err := l.Locker.Lock(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		s = &shareable{l, held, 1}
+		l.mu.Lock()
+		l.held[key] = s
+		l.mu.Unlock()
+	}
+	held, _ := lock.NewHeld(s.held.Context(), s, false, key)
+	return held, nil
+}
+
+func (s *shareable) Unlock() error {
+	s.of.mu.Lock()
+	s.holders--
+	last := s.holders == 0
+	if last && s.of.held[s.held.Key()] == s {
+		delete(s.of.held, s.held.Key())
+	}
+	s.of.mu.Unlock()
+	if last {
+		return s.held.Unlock()
+	}
+	return nil
+}
+
+func (s *shareable) Fence(ctx context.Context) (int64, error)  { return s.held.Fence(ctx) }
+func (s *shareable) Backend(key lock.Key) (lock.Backend, bool) { return s.held.Backend(key) }
+
+// earlyFence draws the fence when the lock is asked for, not when it is held.
+type earlyFence struct {
+	lock.Locker
+	fences *counter
+}
+
+type earlyTenure struct {
+	*lock.Held
+	fence int64
+}
+
+func (t earlyTenure) Fence(context.Context) (int64, error) { return t.fence, nil }
+
+func (l earlyFence) Lock(ctx context.Context, key lock.Key) (*lock.Held, error) {
+	fence := l.fences.next()
+	held, err := l.Locker.Lock(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	wrapped, _ := lock.NewHeld(held.Context(), earlyTenure{held, fence}, false, key)
+	return wrapped, nil
+}

@@ -1,0 +1,197 @@
+package faults_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/internal/faults/workload"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+// ignorantStore merges without asking for the document's lock.
+type ignorantStore struct {
+	workload.Store
+	pool *pgxpool.Pool
+}
+
+func (s *ignorantStore) Merge(ctx context.Context, id string, patch json.RawMessage) (doc metadata.Document, err error) {
+	err = s.pool.QueryRow(ctx, `INSERT INTO lockstore_metadata AS t (id, metadata, version) VALUES ($1, $2, 1)
+		ON CONFLICT (id) DO UPDATE SET metadata = t.metadata || $2, version = t.version + 1
+		RETURNING id, metadata, version`, id, patch).Scan(&doc.ID, (*[]byte)(&doc.Metadata), &doc.Version)
+	return doc, err
+}
+
+// ignorantMany merges many so.
+type ignorantMany struct {
+	workload.Store
+	one *ignorantStore
+}
+
+func (s ignorantMany) MergeMany(ctx context.Context, patches []metadata.Patch) ([]metadata.Result, error) {
+	results := make([]metadata.Result, len(patches))
+	for i, p := range patches {
+		results[i].Document, results[i].Err = s.one.Merge(ctx, p.ID, p.Patch)
+	}
+	return results, nil
+}
+
+// earlyStore answers before it commits, and one time in five has no luck.
+type earlyStore struct {
+	workload.Store
+	postgres *metadata.Postgres
+	pool     *pgxpool.Pool
+	merges   counter
+}
+
+func (s *earlyStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		return metadata.Document{}, err
+	}
+	defer tx.Rollback(ctx)
+	doc, err := s.postgres.In(tx).Merge(ctx, id, patch)
+	if err == nil && s.merges.next()%5 > 0 {
+		err = tx.Commit(ctx)
+	}
+	return doc, err
+}
+
+// lossyBatch folds the patches that come while it is busy, and stores all of
+// them but the last.
+type lossyBatch struct {
+	workload.Store
+	mu    sync.Mutex
+	batch map[string][]chan<- answer
+	todo  map[string][]json.RawMessage
+}
+
+type answer struct {
+	doc metadata.Document
+	err error
+}
+
+func (s *lossyBatch) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	if lock.FromContext(ctx, s.Key(id)) != nil {
+		return s.Store.Merge(ctx, id, patch)
+	}
+	mine := make(chan answer, 1)
+	s.mu.Lock()
+	if s.batch == nil {
+		s.batch, s.todo = map[string][]chan<- answer{}, map[string][]json.RawMessage{}
+	}
+	leads := len(s.batch[id]) == 0
+	s.batch[id], s.todo[id] = append(s.batch[id], mine), append(s.todo[id], patch)
+	s.mu.Unlock()
+	if leads {
+		time.Sleep(time.Millisecond) // others come
+		s.mu.Lock()
+		batch, todo := s.batch[id], s.todo[id]
+		delete(s.batch, id)
+		delete(s.todo, id)
+		s.mu.Unlock()
+		for i, patch := range todo {
+			var a answer
+			if i == 0 || i < len(todo)-1 {
+				a.doc, a.err = s.Store.Merge(ctx, id, patch)
+			} else if a.doc, a.err = s.Store.Get(ctx, id); a.err == nil {
+				a.doc.Version++
+				a.doc.Metadata, a.err = metadata.MergePatch(a.doc.Metadata, patch)
+			}
+			batch[i] <- a
+		}
+	}
+	a := <-mine
+	return a.doc, a.err
+}
+
+// readThenWrite updates what it has read without keeping others out.
+type readThenWrite struct{ workload.Store }
+
+func (s readThenWrite) Update(ctx context.Context, id string, decide func(metadata.Document) (json.RawMessage, error)) (metadata.Document, error) {
+	doc, err := s.Get(ctx, id)
+	if err != nil && !errors.Is(err, metadata.ErrNotFound) {
+		return doc, err
+	}
+	patch, err := decide(doc)
+	if err != nil {
+		return doc, err
+	}
+	return s.Merge(ctx, id, patch)
+}
+
+// staleReader reads a document once.
+type staleReader struct {
+	workload.Store
+	mu   sync.Mutex
+	seen map[string]metadata.Document
+}
+
+func (s *staleReader) Get(ctx context.Context, id string) (metadata.Document, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	doc, ok := s.seen[id]
+	if ok {
+		return doc, nil
+	}
+	doc, err := s.Store.Get(ctx, id)
+	if err == nil {
+		s.seen[id] = doc
+	}
+	return doc, err
+}
+
+// mistakes says that these mutants answer one wrongly of so many.
+const mistakes = 4
+
+// emptyStore says nil, and nothing else, to some whose contexts have ended.
+type emptyStore struct {
+	workload.Store
+	ended counter
+}
+
+func (s *emptyStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	doc, err := s.Store.Merge(ctx, id, patch)
+	if err != nil && ctx.Err() != nil && s.ended.next()%mistakes == 0 {
+		return metadata.Document{}, nil
+	}
+	return doc, err
+}
+
+// denyingStore says to some whose contexts have ended that this is why nothing
+// was made.
+type denyingStore struct {
+	workload.Store
+	ended counter
+}
+
+func (s *denyingStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	doc, err := s.Store.Merge(patient, id, patch)
+	if err == nil && ctx.Err() != nil && s.ended.next()%mistakes == 0 {
+		return metadata.Document{}, ctx.Err()
+	}
+	return doc, err
+}
+
+// lateStore stores what was merged under a hold, but that the hold has ended
+// meanwhile, all the same.
+type lateStore struct {
+	workload.Store
+	one *ignorantStore
+}
+
+func (s lateStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	doc, err := s.Store.Merge(ctx, id, patch)
+	if errors.Is(err, lock.ErrLost) {
+		time.Sleep(time.Millisecond) // it was on its way
+		return s.one.Merge(context.WithoutCancel(ctx), id, patch)
+	}
+	return doc, err
+}

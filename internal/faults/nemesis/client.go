@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"example.com/lockstore/internal/faults/history"
+	"example.com/lockstore/internal/faults/workload"
+	"example.com/lockstore/pgtest"
+)
+
+// A client is a process that uses lockstore, over a network of its own. A
+// process that is killed has a successor.
+type client struct {
+	n          *nemesis
+	slot       int
+	generation int
+	proxy      *pgtest.Proxy
+	cmd        *exec.Cmd
+	in         io.WriteCloser
+	read       chan struct{} // closed when all that the process told has been read
+
+	mu     sync.Mutex
+	killed bool      // otherwise, it ends when its input does
+	worked time.Time // when the last call that succeeded began
+	stderr strings.Builder
+}
+
+// process is the number of this generation's events.
+func (c *client) process() int { return c.generation<<8 | c.slot }
+
+func (c *client) start() error {
+	c.generation++
+	o, err := json.Marshal(order{c.proxy.URL(), workload.Config{
+		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
+		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: c.n.seed,
+	}})
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cores := []int{1, 2, 8}[c.n.rand.IntN(3)] // that it thinks it has
+	c.n.Logf("process %d: GOMAXPROCS %d", c.process(), cores)
+	c.cmd = exec.Command(program)
+	c.cmd.Env = append(os.Environ(), childEnv+"="+string(o), fmt.Sprint("GOMAXPROCS=", cores))
+	c.cmd.Stderr = c
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.read, c.killed = make(chan struct{}), false
+	process, read := c.process(), c.read
+	go func() {
+		defer close(read)
+		_ = history.Read(out, func(e history.Event) {
+			e.Process = process
+			c.n.log.Add(e)
+			if e.Outcome == history.OK && e.Kind != history.Get {
+				c.mu.Lock()
+				if e.Call.After(c.worked) {
+					c.worked = e.Call
+				}
+				c.mu.Unlock()
+			}
+		})
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.killed {
+			c.n.log.Ended(process, time.Now())
+		}
+	}()
+	return nil
+}
+
+// Write takes what a client says on its standard error.
+func (c *client) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stderr.Write(p)
+}
+
+// kill ends a client without notice.
+func (c *client) kill() {
+	at := time.Now()
+	c.mu.Lock()
+	c.killed = true
+	c.mu.Unlock()
+	_ = c.cmd.Process.Kill()
+	<-c.read
+	_ = c.cmd.Wait()
+	c.n.log.Ended(c.process(), at)
+	c.left(nil)
+}
+
+// stop has a client end, and say what it leaves behind.
+func (c *client) stop() {
+	_ = c.in.Close()
+	stuck := time.AfterFunc(3*soon, func() { _ = c.cmd.Process.Signal(syscall.SIGQUIT) })
+	<-c.read
+	err := c.cmd.Wait()
+	stuck.Stop()
+	c.left(err)
+}
+
+// left reports what a process that has ended has said of that, if anything.
+func (c *client) left(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil || c.stderr.Len() > 0 {
+		c.n.leaks = append(c.n.leaks, fmt.Sprintf("process %d: %v: %s", c.process(), err, c.stderr.String()))
+		c.stderr.Reset()
+	}
+}
+
+func (c *client) workedAfter(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.worked.After(t)
+}
+
+// ended reports whether the process is no more.
+func (c *client) ended() bool {
+	select {
+	case <-c.read:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,105 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// Hasty workers come all at once, of every process: many enough to disturb each
+// other as no steady load does, and seldom enough to keep the history small.
+const (
+	squallEvery = time.Second
+	squallLasts = 300 * time.Millisecond
+	squallCalls = 30 // of each worker, at most
+)
+
+// hasty makes calls whose contexts end before they have begun, after they are
+// done, and at every moment between.
+func (w *worker) hasty() {
+	for w.ctx.Err() == nil {
+		squall := time.Now().Truncate(squallEvery)
+		for n := 0; n < squallCalls && time.Since(squall) < squallLasts && w.ctx.Err() == nil; n++ {
+			w.hurry(int(squall.Unix()) % w.Hot)
+		}
+		select {
+		case <-w.ctx.Done():
+		case <-time.After(time.Until(squall.Add(squallEvery))):
+		}
+	}
+}
+
+// hurry makes a random call. Most are merges into a document that is this
+// process's, and seldom held, so that many share a commit; the others are on
+// whatever is hot in this squall.
+func (w *worker) hurry(number int) {
+	own, doc, key := fmt.Sprint("hasty", w.Process), fmt.Sprint("doc", number), fmt.Sprint("key", number)
+	switch n := w.rand.IntN(200); {
+	case n < 130:
+		w.merge(w.bounded, own)
+	case n < 140:
+		w.update(w.bounded, own)
+	case n < 141:
+		w.hold("doc", own)
+	case n < 156:
+		w.merge(w.bounded, doc)
+	case n < 160:
+		w.update(w.bounded, doc)
+	case n < 164:
+		w.mergeMany()
+	case n < 168:
+		w.get(w.bounded, own)
+	case n < 190:
+		w.hold("key", key)
+	case n < 198:
+		w.hold("doc", doc)
+	default:
+		w.evict()
+	}
+}
+
+// Contexts of hasty workers end after what is drawn from between these two, or
+// about as long as calls take at present.
+const (
+	soonest = 500 * time.Microsecond
+	latest  = 30 * time.Millisecond
+
+	together = 4 * time.Millisecond
+)
+
+// haste knows how long calls take. A nil one does not care.
+type haste struct{ typical atomic.Int64 } // nanoseconds
+
+func newHaste() *haste {
+	h := new(haste)
+	h.typical.Store(int64(latest / 4))
+	return h
+}
+
+// took tells of a call that succeeded.
+func (h *haste) took(d time.Duration) {
+	if h != nil {
+		h.typical.Add((int64(d) - h.typical.Load()) / 32)
+	}
+}
+
+// bounded is a context that ends soon: by its deadline, or as if its caller had
+// changed its mind.
+func (h *haste) bounded(ctx context.Context, r *rand.Rand) (context.Context, context.CancelFunc) {
+	d := soonest + time.Duration(r.Int64N(int64(latest-soonest)))
+	if typical := time.Duration(h.typical.Load()); r.IntN(2) == 0 && typical > soonest {
+		d = typical/2 + time.Duration(r.Int64N(int64(typical)*3/2))
+	}
+	if end := time.Now().Add(d); r.IntN(2) == 0 { // many give up at the same moment
+		d = time.Until(end.Truncate(together).Add(together))
+	}
+	ctx = context.WithoutCancel(ctx)
+	if r.IntN(4) > 0 {
+		return context.WithTimeout(ctx, d)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	timer := time.AfterFunc(d, cancel)
+	return ctx, func() { timer.Stop(); cancel() }
+}

@@ -1,0 +1,162 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"example.com/lockstore/internal/faults/history"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+// hold takes a lock in one of several ways, and stays away for a while: a key
+// of its own, or a document's, which is then written under the tenure.
+func (w *worker) hold(what, name string) {
+	ctx, cancel := w.bounded()
+	defer cancel()
+	key := lock.Name(name)
+	if what == "doc" {
+		key = w.store.Key(name)
+	}
+	take, shared := w.locker.Lock, false
+	switch n := w.rand.IntN(10); {
+	case n == 0:
+		take = w.locker.TryLock
+	case n == 1 && what == "key":
+		take, shared = w.locker.RLock, true
+	case n == 2 && what == "key":
+		take, shared = w.locker.TryRLock, true
+	}
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Tenure, Key: history.LockOf(name), Shared: shared})
+	held, err := take(ctx, key)
+	e.Return = time.Now()
+	if err != nil {
+		e.Outcome, e.Error = history.Failed, err.Error()
+		w.to.Record(e)
+		return
+	}
+	e.Outcome = history.OK
+	w.to.Record(e)
+	told := make(chan time.Time, 1)
+	stop := context.AfterFunc(held.Context(), func() { told <- time.Now() })
+	if w.rand.IntN(2) == 0 && !shared {
+		if fence, err := held.Fence(ctx); err == nil {
+			e.Fence = fence
+			w.to.Record(e)
+		}
+	}
+	written := func() {}
+	if what == "doc" {
+		written = w.writeUnder(func() (context.Context, context.CancelFunc) { return held.Bind(ctx) }, name)
+	}
+	if w.Pause > 0 {
+		select {
+		case <-held.Context().Done():
+		case <-time.After(time.Duration(w.rand.Int64N(int64(w.Pause)))):
+		}
+	}
+	if stop() {
+		e.Until = time.Now()
+	} else {
+		e.Until, e.Lost = <-told, true
+	}
+	w.to.Record(e)
+	if err := held.Unlock(); err != nil {
+		e.Lost, e.Error = true, err.Error()
+	}
+	e.Unlocked = time.Now()
+	w.to.Record(e)
+	written()
+}
+
+// writeUnder writes a document whose lock is held, which b's contexts carry. It
+// may return while a write is on its way, which the function that it returns
+// waits for.
+func (w *worker) writeUnder(b bound, id string) (written func()) {
+	if w.rand.IntN(2) == 0 {
+		_, _ = w.get(b, id)
+	}
+	switch w.rand.IntN(6) {
+	case 0:
+		return w.mergeMeanwhile(b, id)
+	case 1:
+		if host, ok := w.store.(Host); ok {
+			return w.commitLate(host, b, id)
+		}
+	}
+	for range 1 + w.rand.IntN(2) {
+		switch w.rand.IntN(3) {
+		case 0:
+			w.merge(b, id)
+		case 1:
+			w.update(b, id)
+		case 2:
+			w.replace(b, id)
+		}
+	}
+	return func() {}
+}
+
+// mergeMeanwhile merges while its caller goes on, to Unlock perhaps.
+func (w *worker) mergeMeanwhile(b bound, id string) (written func()) {
+	ctx, cancel := b()
+	e, patch := w.patch(id)
+	return background(func() {
+		defer cancel()
+		doc, err := w.store.Merge(ctx, id, patch)
+		w.record(e, doc, err)
+	})
+}
+
+// commitLate merges in a transaction of the host's, which commits it while its
+// caller goes on, to Unlock perhaps.
+func (w *worker) commitLate(host Host, b bound, id string) (written func()) {
+	own, cancel := w.long()
+	tx, err := host.Begin(own)
+	if err != nil {
+		cancel()
+		w.rest()
+		return func() {}
+	}
+	e, patch := w.patch(id)
+	ctx, done := b()
+	defer done()
+	doc, err := tx.Merge(ctx, id, patch)
+	late := time.Duration(w.rand.IntN(5000)) * time.Microsecond
+	return background(func() {
+		defer cancel()
+		if err != nil {
+			_ = tx.Rollback(own)
+		} else {
+			time.Sleep(late)
+			if err = tx.Commit(own); err != nil {
+				err = fmt.Errorf("%w: %w", metadata.ErrUnknownOutcome, err)
+			}
+		}
+		w.record(e, doc, err)
+	})
+}
+
+// background has do done by another goroutine, for which wait waits.
+func background(do func()) (wait func()) {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		do()
+	}()
+	return func() { <-over }
+}
+
+// evict takes a lock from whoever has it, and records that.
+func (w *worker) evict() {
+	if e, ok := w.locker.(Evicter); ok {
+		key := lock.Name(w.hot("key"))
+		if w.rand.IntN(2) == 0 {
+			key = w.store.Key(w.hot("doc"))
+		}
+		ctx, cancel := w.bounded()
+		defer cancel()
+		_ = e.Evict(ctx, key, time.Second)
+	}
+}
