@@ -53,6 +53,9 @@ func (c *call) fence() {
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		if !w.memory && n > w.server.durable {
+			w.Problem("FENCE", "%s is given %d, which a crash would have given out again", c, n)
+		}
 		for i, k := range c.held.keys {
 			if n <= c.floor[i] {
 				w.Problem("FENCE", "%s of %s is given %d, after %d", c, k, n, c.floor[i])

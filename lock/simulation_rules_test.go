@@ -134,6 +134,9 @@ const slack = 5 * time.Millisecond
 // checkHeld checks that the server would not give the key to another, and that
 // holders are told of a loss within the time that is promised.
 func (p *process) checkHeld(e *entry) {
+	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && first.since.Sub(e.turn) < p.queue.budget && p.w.YieldPercent == 0 {
+		p.w.Problem("LEFT WAITING", "%s: a sharer waits for %s, which others share", p, e.key)
+	}
 	for i, c := range e.holders {
 		if c.entry != e || c.state != holding || c.slot != i || c.key.id != e.key.id {
 			p.w.Problem("ENTRY", "%s: holder %d of %s is none", p, i, e.key)

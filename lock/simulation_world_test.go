@@ -205,7 +205,7 @@ func (p *process) open(ctx context.Context, _ *Postgres, spare bool) (*session, 
 	s := newSession(conn, Backend{PID: b.pid, Start: b.start}, p.w.options.Silence, spare, watched{p.postgres, p})
 	s.pace = p.w.pace
 	s.reading.Simulate(func() {})
-	s.writing.Simulate(func() { p.yield("writing") })
+	s.writing.Simulate(func() { p.w.Yield("writing") })
 	p.w.mu.Lock()
 	p.sessions = append(p.sessions, s)
 	p.w.mu.Unlock()
