@@ -210,6 +210,16 @@ func (s *Schedule) Broken() string {
 	return s.broken[0]
 }
 
+// Step is the number of the step under way.
+func (s *Schedule) Step() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.step
+}
+
+// IsTold reports whether somebody reads what Tell is told.
+func (s *Schedule) IsTold() bool { return s.telling }
+
 // Tell adds a line to the story, where somebody wants to read it.
 func (s *Schedule) Tell(format string, args ...any) {
 	if !s.telling {
