@@ -83,7 +83,7 @@ var mutants = []simulate.Mutant{
 		Old: `&& !errors.Is(err, ErrUnknownOutcome)
 }`, New: `|| errors.Is(err, ErrUnknownOutcome)
 }`,
-		Rule: "TWICE",
+		Rule: "TWICE, DENIED THOUGH MADE",
 	},
 	{
 		Name: "a write under a hold is done although its outcome is unknown", File: "lead.go",
@@ -154,7 +154,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "all that share a commit have its last version", File: "write.go",
 		Old: "c.doc.Version += version - dr.doc.Version", New: "c.doc.Version = version",
-		Rule: "VERSION",
+		Rule: "VERSION, EMPTY ANSWER",
 	},
 	{
 		Name: "what a trigger made is not told", File: "write.go",

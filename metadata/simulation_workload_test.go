@@ -82,7 +82,7 @@ func (w *world) patch(o *op) json.RawMessage {
 	}
 	more := ""
 	switch w.N(16) {
-	case 0, 1, 2:
+	case 0, 1, 2, 7, 8:
 		more = fmt.Sprintf(`,"last":%d`, o.n)
 	case 3:
 		more = fmt.Sprintf(`,"last":%q`, strings.Repeat("x", w.N(100)))

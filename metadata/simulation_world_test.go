@@ -86,7 +86,7 @@ func newWorld(s *simulate.Schedule) *world {
 	w := &world{Schedule: s, docs: []string{"d0", "d1", "d2"}, keys: map[string]lock.Key{}, turns: map[string]int{}}
 	w.server = newServer(w)
 	w.faults = simulate.One(s, 0, 0, 10, 60)
-	w.panics = simulate.One(s, 0, 0, 0, 10)
+	w.panics = simulate.One(s, 0, 0, 8, 25)
 	for _, id := range w.docs[:1+s.N(3)] {
 		w.server.put(id, newImage([]byte("{}"), 1))
 	}
