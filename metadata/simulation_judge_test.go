@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/lockstore/backoff"
@@ -69,7 +70,7 @@ func (m *image) print() []byte {
 
 // tenure is that under which the change is made.
 func (c *change) tenure() *tenure {
-	if c.op == nil || c.op.tenure == nil || c.op.tenure.id != c.id {
+	if c.op == nil || !strings.HasSuffix(c.what, "under") {
 		return nil
 	}
 	return c.op.tenure
