@@ -30,16 +30,16 @@ func newPart(t *testing.T, seed uint64, count int) *part {
 	return &part{t: t, seed: seed, count: count}
 }
 
-// run plays all of the part's schedules, or until one fails.
-func (p *part) run() {
-	out, last, err := p.child(task{seed: p.seed, count: p.count}, 0)
-	p.failure = failureOf(out, err)
-	fmt.Sscanf(last, "%d %d", &p.failed, &p.same)
-	p.played = p.count
-	if p.failure != "" {
+// run plays all of the part's schedules, or until one fails or ctx ends.
+func (p *part) run(ctx context.Context) {
+	out, last, err := p.child(ctx, task{seed: p.seed, count: p.count})
+	if fmt.Sscanf(last, "%d %d", &p.failed, &p.same); p.failed >= p.seed {
 		p.played = int(p.failed-p.seed) + 1
-		return
 	}
+	if ctx.Err() != nil { // another part has failed
+		err = nil
+	}
+	p.failure = failureOf(out, err)
 	if m := regexp.MustCompile(`SAME (\d+)`).FindSubmatch(out); m != nil {
 		p.same, _ = strconv.Atoi(string(m[1]))
 	}
@@ -65,24 +65,18 @@ func failureOf(out []byte, err error) string {
 
 // child plays in a child process. It returns what that printed, and what it noted
 // of its progress.
-func (p *part) child(k task, limit time.Duration) (out []byte, progress string, err error) {
-	ctx := p.t.Context()
-	if limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, limit)
-		defer cancel()
-	}
+func (p *part) child(ctx context.Context, k task) (out []byte, progress string, err error) {
 	notes, err := os.CreateTemp(p.t.TempDir(), "progress")
 	if err != nil {
 		return nil, "", err
 	}
 	defer notes.Close()
-	args := []string{"-test.run=^" + p.t.Name() + "$", "-test.timeout=0"}
+	args := []string{"-test.run=^" + p.t.Name() + "$", "-test.timeout=0", "-hangs=" + hangs.String()}
 	if *twice {
 		args = append(args, "-twice")
 	}
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), taskVariable+"="+k.String(), "GOMAXPROCS=1", "GOGC=400")
+	cmd.Env = append(os.Environ(), taskVariable+"="+k.String(), "GOMAXPROCS=1", "GOGC=1600")
 	cmd.ExtraFiles = []*os.File{notes}
 	out, err = cmd.CombinedOutput()
 	read, _ := os.ReadFile(notes.Name())
@@ -96,7 +90,9 @@ func (p *part) tell(skip map[int]bool) string {
 	if p.failure != "" {
 		seed = p.failed
 	}
-	out, _, _ := p.child(task{seed, 1, true, skip}, hangs)
+	ctx, cancel := context.WithTimeout(p.t.Context(), *hangs+time.Second)
+	defer cancel()
+	out, _, _ := p.child(ctx, task{seed, 1, true, skip})
 	return string(bytes.TrimSpace(out))
 }
 

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -19,6 +20,8 @@ var (
 	firstSeed = flag.Uint64("seed", 0, "of the first schedule; 0: a fresh one")
 	story     = flag.Bool("story", false, "print the story of the schedule -seed, and play no other")
 	twice     = flag.Bool("twice", false, "play each schedule twice, and count those that go the same way")
+	shorten   = flag.Bool("shorten", true, "look for a shorter story of the schedule that failed")
+	hangs     = flag.Duration("hangs", 20*time.Second, "how long a schedule may take, in real time")
 )
 
 // Run plays schedules as the flags say, each in a bubble of its own, on all cores.
@@ -36,13 +39,20 @@ func Run(t *testing.T, play func(*Schedule)) {
 		t.Log(newPart(t, seed, 1).tell(nil))
 		return
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	parts := make([]*part, min(runtime.NumCPU(), *schedules))
 	begin := time.Now()
 	var group sync.WaitGroup
 	for i := range parts {
 		each := *schedules / len(parts)
 		parts[i] = newPart(t, seed+uint64(i*each), each)
-		group.Go(parts[i].run)
+		group.Go(func() {
+			parts[i].run(ctx)
+			if parts[i].failure != "" {
+				cancel()
+			}
+		})
 	}
 	group.Wait()
 	took := time.Since(begin)
@@ -57,7 +67,9 @@ func Run(t *testing.T, play func(*Schedule)) {
 	for _, p := range parts {
 		if p.failure != "" {
 			t.Errorf("seed %d: %s", p.failed, p.failure)
-			t.Logf("the shortest story found:\n%s", p.shorten())
+			if *shorten {
+				t.Logf("the shortest story found:\n%s", p.shorten())
+			}
 			t.Logf("whole: go test -run '^%s$' -story -seed %d -v", t.Name(), p.failed)
 			return
 		}
@@ -81,7 +93,7 @@ func work(t *testing.T, text string, play func(*Schedule)) {
 		if _, err := progress.WriteAt([]byte(fmt.Sprintf("%020d %020d", seed, same)), 0); err != nil {
 			t.Fatal(err)
 		}
-		alarm := time.AfterFunc(hangs, func() {
+		alarm := time.AfterFunc(*hangs, func() {
 			fmt.Println("FAILED HANG: nothing happens any more")
 			stacks := make([]byte, 1<<20)
 			fmt.Printf("%s\n", stacks[:runtime.Stack(stacks, true)])
@@ -106,9 +118,6 @@ func work(t *testing.T, text string, play func(*Schedule)) {
 	}
 	fmt.Printf("PLAYED %d SAME %d\n", task.count, same)
 }
-
-// hangs is how long a schedule may take, in real time.
-const hangs = 20 * time.Second
 
 const taskVariable = "LOCKSTORE_SCHEDULES"
 

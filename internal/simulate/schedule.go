@@ -102,6 +102,31 @@ func (s *Schedule) Stop(where string) {
 	<-c
 }
 
+// StopUntil is Stop, which done ends, too. It reports whether the player resumed
+// the goroutine.
+func (s *Schedule) StopUntil(where string, done <-chan struct{}) bool {
+	if s.calm.Load() {
+		return true
+	}
+	c := make(chan struct{})
+	s.mu.Lock()
+	s.stopped = append(s.stopped, stopped{where, c})
+	s.mu.Unlock()
+	select {
+	case <-c:
+		return true
+	case <-done:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.stopped, func(one stopped) bool { return one.c == c })
+	if i < 0 {
+		return true // at the same time
+	}
+	s.stopped = slices.Delete(s.stopped, i, i+1)
+	return false
+}
+
 // Stopped is how many goroutines wait to be resumed.
 func (s *Schedule) Stopped() int {
 	s.mu.Lock()
@@ -209,6 +234,16 @@ func (s *Schedule) Broken() string {
 	}
 	return s.broken[0]
 }
+
+// Step is the number of the step under way.
+func (s *Schedule) Step() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.step
+}
+
+// IsTold reports whether somebody reads what Tell is told.
+func (s *Schedule) IsTold() bool { return s.telling }
 
 // Tell adds a line to the story, where somebody wants to read it.
 func (s *Schedule) Tell(format string, args ...any) {

@@ -1,0 +1,127 @@
+package simulate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var drawn = flag.String("mutants", "2", "how many of the mutants are played, drawn by chance; or all, or the name of one")
+
+// A Mutant is a change of the code that breaks a rule, which the simulation is to
+// find.
+type Mutant struct {
+	Name      string
+	File      string // in the package's directory
+	Old, New  string // Old is there once
+	Rule      string // that is broken; or several, separated by commas, of which one is
+	Schedules int    // in which it is found; 0: 5 000
+}
+
+// RejectMutants builds the package of the running test with one mutant after the
+// other, and has it play test, which must break the mutant's rule. It draws some
+// of them, as the flag -mutants says; of all it checks that they still fit the code.
+func RejectMutants(t *testing.T, test string, mutants []Mutant) {
+	sources := map[string]string{}
+	for _, m := range mutants {
+		source, err := os.ReadFile(m.File)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[m.File] = string(source)
+		if n := strings.Count(string(source), m.Old); n != 1 {
+			t.Errorf("%s: what it replaces is %d times in %s, not once:\n%s", m.Name, n, m.File, m.Old)
+		}
+	}
+	if t.Failed() || testing.Short() {
+		return
+	}
+	for _, m := range draw(t, mutants) {
+		t.Run(m.Name, func(t *testing.T) {
+			mutated := strings.Replace(sources[m.File], m.Old, m.New, 1)
+			m.reject(t, test, mutated)
+		})
+	}
+}
+
+// draw are the mutants to be played.
+func draw(t *testing.T, mutants []Mutant) []Mutant {
+	if *drawn == "all" {
+		return mutants
+	}
+	if i := slices.IndexFunc(mutants, func(m Mutant) bool { return m.Name == *drawn }); i >= 0 {
+		return mutants[i : i+1]
+	}
+	n, err := strconv.Atoi(*drawn)
+	if err != nil {
+		t.Fatalf("-mutants: %q is no mutant and no number", *drawn)
+	}
+	mutants = slices.Clone(mutants)
+	rand.Shuffle(len(mutants), func(i, j int) { mutants[i], mutants[j] = mutants[j], mutants[i] })
+	return mutants[:min(n, len(mutants))]
+}
+
+// playsFor bounds a mutant's building and its play.
+const playsFor = 10 * time.Minute
+
+var (
+	brokenBy = regexp.MustCompile(`seed \d+: ([^:]+): .*`)
+	playedBy = regexp.MustCompile(`\d+ schedules`)
+)
+
+func (m Mutant) reject(t *testing.T, test, source string) {
+	ctx, cancel := context.WithTimeout(t.Context(), playsFor)
+	defer cancel()
+	bin := filepath.Join(t.TempDir(), "mutant.test")
+	if out, err := m.build(ctx, t.TempDir(), bin, source); err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	schedules := m.Schedules
+	if schedules == 0 {
+		schedules = 5000
+	}
+	cmd := exec.CommandContext(ctx, bin, "-test.run=^"+test+"$", "-test.v", "-test.timeout=0", "-shorten=false", fmt.Sprintf("-schedules=%d", schedules))
+	out, _ := cmd.CombinedOutput()
+	broken := brokenBy.FindSubmatch(out)
+	if broken == nil {
+		t.Fatalf("is not found:\n%s", bytes.TrimSpace(out))
+	}
+	t.Logf("%s, %s", playedBy.Find(out), broken[0])
+	rule := string(broken[1])
+	if !slices.Contains(strings.Split(m.Rule, ", "), rule) {
+		t.Errorf("breaks %s, want %s", rule, m.Rule)
+	}
+}
+
+// build builds the package's test as if source were in the mutant's file.
+func (m Mutant) build(ctx context.Context, dir, bin, source string) ([]byte, error) {
+	original, err := filepath.Abs(m.File)
+	if err != nil {
+		return nil, err
+	}
+	mutated := filepath.Join(dir, filepath.Base(m.File))
+	if err := os.WriteFile(mutated, []byte(source), 0o600); err != nil {
+		return nil, err
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: mutated}})
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay="+file, "-o", bin, ".").CombinedOutput()
+}
