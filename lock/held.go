@@ -18,7 +18,8 @@ type Held struct {
 }
 
 // Tenure is what a [Locker] implementation supplies behind a [Held].
-// Its methods are safe for concurrent use.
+// Its methods are safe for concurrent use. One of an implementation that hands
+// keys on by itself has the method Writing, too, as [Held.Writing].
 type Tenure interface {
 	// Unlock is [Held.Unlock].
 	Unlock() error
@@ -26,6 +27,13 @@ type Tenure interface {
 	Fence(ctx context.Context) (int64, error)
 	// Backend is [Held.Backend].
 	Backend(key Key) (Backend, bool)
+}
+
+// writingTenure is a [Tenure] of a [Locker] that hands keys on from one holder to
+// the next without the server: it has to know of writes.
+type writingTenure interface {
+	// Writing is [Held.Writing].
+	Writing() (done func(), err error)
 }
 
 // Backend identifies one session of a PostgreSQL server: process ids are used
@@ -124,8 +132,8 @@ func (h *Held) Unlock() error { return h.tenure.Unlock() }
 // whatever ends the lock, what was written under it is there before the next holder
 // begins, or never. Where the outcome remains unknown, done is not called.
 func (h *Held) Writing() (done func(), err error) {
-	if t, ours := h.tenure.(*tenure); ours {
-		return t.writing()
+	if t, ok := h.tenure.(writingTenure); ok {
+		return t.Writing()
 	}
 	if ctx := h.Context(); ctx.Err() != nil {
 		return nil, context.Cause(ctx)

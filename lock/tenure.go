@@ -30,7 +30,10 @@ type tenure struct {
 	awaited  chan struct{} // for Unlock to have ended, where somebody unlocks again meanwhile
 }
 
-var _ Tenure = (*tenure)(nil)
+var (
+	_ Tenure        = (*tenure)(nil)
+	_ writingTenure = (*tenure)(nil)
+)
 
 // begin makes a Held of the tenure, whose claims have been granted.
 func (t *tenure) begin(m mode) *Held {
@@ -167,8 +170,8 @@ func (t *tenure) Fence(ctx context.Context) (int64, error) {
 	return fence, t.over() // in which case the number may be another's
 }
 
-// writing is [Held.Writing].
-func (t *tenure) writing() (done func(), err error) {
+// Writing is [Held.Writing].
+func (t *tenure) Writing() (done func(), err error) {
 	q := t.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()

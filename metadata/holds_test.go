@@ -61,11 +61,13 @@ func (s *succession) follow(end ending, take taking, finish func()) {
 		doc  metadata.Document
 		err  error
 	}
-	began := make(chan reading, 1)
+	locked, began := make(chan struct{}), make(chan reading, 1)
 	waiting := newArriving(s.Context())
 	go func() {
 		var r reading
-		if r.held, r.err = take(s.locker, waiting, s.store.Key("a")); r.err == nil {
+		r.held, r.err = take(s.locker, waiting, s.store.Key("a"))
+		close(locked)
+		if r.err == nil {
 			r.doc, r.err = s.store.Get(context.Background(), "a")
 		}
 		began <- r
@@ -79,8 +81,9 @@ func (s *succession) follow(end ending, take taking, finish func()) {
 	}
 	var next reading
 	select {
-	case next = <-began:
-	case <-time.After(50 * time.Millisecond): // it may have to wait for the write
+	case <-locked:
+		next = <-began
+	case <-time.After(100 * time.Millisecond): // it may have to wait for the write
 	}
 	finish()
 	if next.held == nil {

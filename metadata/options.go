@@ -22,9 +22,9 @@ type Options struct {
 	// Namespace keeps the lock keys of several applications apart.
 	Namespace lock.Namespace
 
-	// Backoff says how often a writer looks whether the document's lock is
-	// free again. nil: [backoff.Default]. Where it gives up, the writer fails
-	// with [lock.ErrBusy].
+	// Backoff says how often a writer looks whether the document's lock, or its
+	// row, is free again. Each writer has it from its own call on. nil:
+	// [backoff.Default]. Where it gives up, the writer fails with [lock.ErrBusy].
 	Backoff backoff.Policy
 
 	// DescribeBusy is asked who holds a document's lock when a write fails as it
@@ -36,7 +36,9 @@ type Options struct {
 	// caller whose context ends meanwhile still learns the outcome, at most so
 	// much later. Half of it bounds the time between two statements of a
 	// transaction, and so what decides in an Update: a process that is stopped
-	// or cut off keeps a document no longer. 0: 10 s.
+	// or cut off keeps a document no longer. It also bounds how long a statement
+	// waits in the server for a row that others have locked; a write whose context
+	// lives then asks again, as Backoff says. 0: 10 s.
 	Timeout time.Duration
 
 	// MaxPatchBytes and MaxDepth bound patches and documents to store.

@@ -60,7 +60,7 @@ func TestPanicAfterASharedCommit(t *testing.T) {
 		"of the observer": func(tr *tracer, o *panicking) { tr.once(answered, "commit;", func() { o.armed.Store(true) }) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			tracedPgx(t, func(t *testing.T, d *database, tr *tracer) {
+			eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
 				o := new(panicking)
 				b := newBlocked(t, d, &metadata.Options{Observer: o})
 				first := begin(func() (metadata.Document, error) { return merging(b.store, `{"last":"first"}`)(t.Context()) })
@@ -127,7 +127,7 @@ func TestPanicAfterACommitOfSeveralDocuments(t *testing.T) {
 }
 
 // tracedPgx is [eachTraced] over pgx only: database/sql itself does not get over a
-// panic of the driver's.
+// driver that panics in a query.
 func tracedPgx(t *testing.T, test func(t *testing.T, d *database, tr *tracer)) {
 	db, tr := pgtest.New(t), new(tracer)
 	pool := tr.open(t, db.Pool().Config())

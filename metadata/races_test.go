@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -103,12 +104,18 @@ func TestWhatHappensAfterTheCommitChangesNoAnswer(t *testing.T) {
 	}
 }
 
+var (
+	deadlineTime    = flag.Duration("deadlines", 3*time.Second, "how long writers with deadlines write one document")
+	deadlineThreads = flag.Int("deadline-threads", 8, "GOMAXPROCS meanwhile")
+)
+
 // Many writers of one document, whose deadlines are about as long as a write
 // takes, in a host whose tracer takes its time. Each change is told of to the one
 // who made it, and to nobody else.
 func TestAnswersAreTrueUnderDeadlines(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
-	const writers, lasts = 200, 3 * time.Second
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(*deadlineThreads))
+	const writers = 200
+	lasts := *deadlineTime
 	db, tr := pgtest.New(t), new(tracer)
 	tr.always(releasing, func() { time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond) })
 	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) {

@@ -6,9 +6,11 @@ import (
 	"database/sql/driver"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -179,4 +181,39 @@ func TestQueryReadsEveryRow(t *testing.T) {
 		stop := errors.New("enough")
 		assert.Equal(t, stop, db.Query(t.Context(), func(pgdb.Row) error { return stop }, "select generate_series(1, 1000)"))
 	})
+}
+
+// panicking is a host's tracer.
+type panicking struct{ pgx.QueryTracer }
+
+func (panicking) TraceQueryStart(context.Context, *pgx.Conn, pgx.TraceQueryStartData) context.Context {
+	panic("the host's")
+}
+
+// A host's code that panics within a statement does not have Release wait for it.
+func TestReleaseAfterAPanic(t *testing.T) {
+	config := pgtest.New(t).Pool().Config().ConnConfig
+	config.Tracer = panicking{}
+	handle := stdlib.OpenDB(*config)
+	t.Cleanup(func() { handle.Close() })
+	db, err := pgdb.Open(handle)
+	require.NoError(t, err)
+	for name, call := range map[string]func(pgdb.Conn) error{
+		"Exec":     func(c pgdb.Conn) error { _, err := c.Exec(t.Context(), "select 1"); return err },
+		"QueryRow": func(c pgdb.Conn) error { return c.QueryRow(t.Context(), []any{new(int)}, "select 1") },
+		"Query": func(c pgdb.Conn) error {
+			return c.Query(t.Context(), func(pgdb.Row) error { return nil }, "select 1")
+		},
+	} {
+		conn, err := db.Acquire(t.Context())
+		require.NoError(t, err)
+		require.PanicsWithValue(t, "the host's", func() { _ = call(conn) }, name)
+		released := make(chan struct{})
+		go func() { conn.Release(); close(released) }()
+		select {
+		case <-released:
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "Release waits", name)
+		}
+	}
 }

@@ -50,46 +50,77 @@ func (db sqlDB) Acquire(ctx context.Context) (Conn, error) {
 	if err != nil {
 		return nil, Clean(err)
 	}
-	return sqlConn{sqlQuerier{c}, c}, nil
+	return &sqlConn{sqlQuerier{c}, c, false}, nil
 }
 
 type sqlConn struct {
 	sqlQuerier
-	conn *sqlx.Conn
+	conn  *sqlx.Conn
+	inUse bool // a call has not returned: where the host's driver has panicked, never
+}
+
+func (c *sqlConn) Exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	c.inUse = true
+	n, err := c.sqlQuerier.Exec(ctx, sql, args...)
+	c.inUse = false
+	return n, err
+}
+
+func (c *sqlConn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+	c.inUse = true
+	err := c.sqlQuerier.QueryRow(ctx, dest, sql, args...)
+	c.inUse = false
+	return err
+}
+
+func (c *sqlConn) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	c.inUse = true
+	err := c.sqlQuerier.Query(ctx, each, sql, args...)
+	c.inUse = false
+	return err
 }
 
 // Release closes the connection only in database/sql's sense. What Close
 // reports is that the connection is gone, which whoever used it last knows.
-func (c sqlConn) Release() { _ = c.conn.Close() }
+//
+// database/sql never gets over a driver that panics in a query: Close would wait for
+// that query to end. Such a connection is lost to the pool, but holds up nobody.
+func (c *sqlConn) Release() {
+	if c.inUse {
+		go c.conn.Close()
+		return
+	}
+	_ = c.conn.Close()
+}
 
 // Begin sends the statement itself, and so do Commit and Rollback: a *sql.Tx has one
 // context for all of its life, and none for its end, while here each statement has
 // its own. A connection that is left in a transaction is not used again by its
 // driver.
-func (c sqlConn) Begin(ctx context.Context) (Transaction, error) {
+func (c *sqlConn) Begin(ctx context.Context) (Transaction, error) {
 	if _, err := c.Exec(ctx, begin); err != nil {
 		return nil, err
 	}
-	return &sqlTransaction{sqlQuerier: c.sqlQuerier}, nil
+	return &sqlTransaction{conn: c}, nil
 }
 
 type sqlTransaction struct {
-	sqlQuerier
+	conn   *sqlConn
 	failed bool // a statement has: the server would answer a COMMIT by a ROLLBACK, which cannot be seen here
 	done   bool
 }
 
 func (t *sqlTransaction) Exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	n, err := t.sqlQuerier.Exec(ctx, sql, args...)
+	n, err := t.conn.Exec(ctx, sql, args...)
 	return n, t.noted(err)
 }
 
 func (t *sqlTransaction) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
-	return t.noted(t.sqlQuerier.QueryRow(ctx, dest, sql, args...))
+	return t.noted(t.conn.QueryRow(ctx, dest, sql, args...))
 }
 
 func (t *sqlTransaction) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
-	return t.noted(t.sqlQuerier.Query(ctx, each, sql, args...))
+	return t.noted(t.conn.Query(ctx, each, sql, args...))
 }
 
 func (t *sqlTransaction) noted(err error) error {
@@ -112,7 +143,7 @@ func (t *sqlTransaction) Commit(ctx context.Context) error {
 	if t.failed {
 		return cmp.Or(t.Rollback(ctx), pgx.ErrTxCommitRollback)
 	}
-	_, err := t.sqlQuerier.Exec(ctx, "commit")
+	_, err := t.conn.Exec(ctx, "commit")
 	t.done = err == nil
 	return err
 }
@@ -122,7 +153,7 @@ func (t *sqlTransaction) Rollback(ctx context.Context) error {
 		return nil
 	}
 	t.done = true
-	_, err := t.sqlQuerier.Exec(ctx, "rollback")
+	_, err := t.conn.Exec(ctx, "rollback")
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {
 		return nil // it went with its connection
 	}

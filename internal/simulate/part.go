@@ -76,7 +76,7 @@ func (p *part) child(ctx context.Context, k task) (out []byte, progress string, 
 		args = append(args, "-twice")
 	}
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), taskVariable+"="+k.String(), "GOMAXPROCS=1", "GOGC=400")
+	cmd.Env = append(os.Environ(), taskVariable+"="+k.String(), "GOMAXPROCS=1", "GOGC=1600")
 	cmd.ExtraFiles = []*os.File{notes}
 	out, err = cmd.CombinedOutput()
 	read, _ := os.ReadFile(notes.Name())

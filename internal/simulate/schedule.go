@@ -103,6 +103,31 @@ func (s *Schedule) Stop(where string) {
 	<-c
 }
 
+// StopUntil is Stop, which done ends, too. It reports whether the player resumed
+// the goroutine.
+func (s *Schedule) StopUntil(where string, done <-chan struct{}) bool {
+	if s.calm.Load() {
+		return true
+	}
+	c := make(chan struct{})
+	s.mu.Lock()
+	s.stopped = append(s.stopped, stopped{where, c})
+	s.mu.Unlock()
+	select {
+	case <-c:
+		return true
+	case <-done:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.stopped, func(one stopped) bool { return one.c == c })
+	if i < 0 {
+		return true // at the same time
+	}
+	s.stopped = slices.Delete(s.stopped, i, i+1)
+	return false
+}
+
 // Stopped is how many goroutines wait to be resumed.
 func (s *Schedule) Stopped() int {
 	s.mu.Lock()

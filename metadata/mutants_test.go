@@ -1,0 +1,184 @@
+package metadata
+
+import (
+	"testing"
+
+	"example.com/lockstore/internal/simulate"
+)
+
+// TestMutants has the simulation find what is wrong with each of these.
+func TestMutants(t *testing.T) { simulate.RejectMutants(t, "TestSimulation", mutants) }
+
+var mutants = []simulate.Mutant{
+	// The queue.
+	{
+		Name: "what has been taken can withdraw", File: "queue.go",
+		Old: "\tcase i < l.taken:\n\t\tc.leaving = cause\n\t\treturn false\n", New: "",
+		Rule: "DENIED THOUGH MADE, PANIC",
+	},
+	{
+		Name: "what is put back is not told that its context has ended", File: "queue.go",
+		Old: "case !leads && c.leaving != nil:", New: "case false:",
+		Rule: "LATE ANSWER",
+	},
+	{
+		Name: "what is put back is not told that the store was closed", File: "queue.go",
+		Old: "case !leads && q.closed:", New: "case false:",
+		Rule: "LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "the turn is not passed on", File: "queue.go",
+		Old: "\tnext.leads = true\n\tnext.signal <- struct{}{}\n", New: "\tnext.leads = true\n",
+		Rule: "LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "patience is inherited", File: "queue.go",
+		Old: "\t\tl.calls = l.calls[1:]\n", New: "\t\tpolls := l.calls[0].polls\n\t\tl.calls = l.calls[1:]\n\t\tif len(l.calls) > 0 {\n\t\t\tl.calls[0].polls = polls\n\t\t}\n",
+		Rule: "PATIENCE",
+	},
+	{
+		Name: "patience is used up by others' attempts", File: "queue.go",
+		Old: "\t\t\tc.attempts++\n", New: "\t\t\tc.attempts++\n\t\t\tc.polls.Next()\n",
+		Rule: "PATIENCE",
+	},
+	{
+		Name: "Close does not wait", File: "queue.go",
+		Old: "\tq.sent.Wait()\n", New: "",
+		Rule: "CLOSE",
+	},
+	{
+		Name: "Close leaves who waits", File: "queue.go",
+		Old: "\t\t\tfor _, c := range l.calls[from:] {\n\t\t\t\tc.tell(ErrClosed)\n\t\t\t}\n\t\t\tl.calls = l.calls[:from]\n", New: "\t\t\t_ = from\n",
+		Rule: "LATE ANSWER",
+	},
+
+	// The leader.
+	{
+		Name: "who was not decided on is answered", File: "lead.go",
+		Old: "\twhole = true\n", New: "\twhole = true\n\tif n > 0 {\n\t\tn = len(calls)\n\t}\n",
+		Rule: "EMPTY ANSWER",
+	},
+	{
+		Name: "a panic puts back what may have been made", File: "lead.go",
+		Old: "n = max(1, abandon(calls))", New: "n = 1",
+		Rule: "TWICE, DENIED THOUGH MADE, UNFOUNDED",
+	},
+	{
+		Name: "after a panic all that was sent counts as made", File: "lead.go",
+		Old: "decide(calls[n:n+1], ErrUnknownOutcome)", New: "decide(calls[n:n+1], nil)",
+		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
+	},
+	{
+		Name: "halving forgets the second half", File: "lead.go",
+		Old: "\t\trest, err := p.commit(ctx, conn, l, calls[half:done])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
+		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
+	},
+	{
+		Name: "decide is run again", File: "lead.go",
+		Old: "isRepeatable(err) && !calls[0].once:", New: "isRepeatable(err):",
+		Rule: "TWICE",
+	},
+	{
+		Name: "what may have been made is tried again", File: "lead.go",
+		Old: `&& !errors.Is(err, ErrUnknownOutcome)
+}`, New: `|| errors.Is(err, ErrUnknownOutcome)
+}`,
+		Rule: "TWICE, DENIED THOUGH MADE",
+	},
+	{
+		Name: "a write under a hold is done although its outcome is unknown", File: "lead.go",
+		Old: "\tif !errors.Is(err, ErrUnknownOutcome) {\n\t\tended()\n\t}\n", New: "\tended()\n",
+		Rule: "LATE WRITE", Schedules: 20000,
+	},
+	{
+		Name: "an unknown outcome is told as a failure", File: "postgres.go",
+		Old: "case sent && pgdb.Uncertain(err):", New: "case false:",
+		Rule: "DENIED THOUGH MADE",
+	},
+
+	// Those who share a connection.
+	{
+		Name: "the captain's place is not passed on", File: "boarding.go",
+		Old: "\t\tnext.outcome = isCaptain\n\t\tnext.signal <- struct{}{}\n", New: "\t\tnext.outcome = isCaptain\n",
+		Rule: "LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "what is sent back counts as carried", File: "boarding.go",
+		Old: "g.outcome, g.call.err = sentBack, nil", New: "g.call.err = nil",
+		Rule: "EMPTY ANSWER",
+	},
+	{
+		Name: "what was carried is not woken", File: "boarding.go",
+		Old: "\t\tif g.signal != nil {\n\t\t\tg.signal <- struct{}{}\n\t\t}\n", New: "",
+		Rule: "LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "halving many forgets the second half", File: "many.go",
+		Old: "return append(p.mergeJobs(ctx, left[:half:half]), p.mergeJobs(ctx, left[half:])...)", New: "return p.mergeJobs(ctx, left[:half:half])",
+		Rule: "EMPTY ANSWER",
+	},
+
+	// Locks, and writes under a hold.
+	{
+		Name: "the lock is not taken", File: "postgres.go",
+		Old: "newGates(expand, tryLockSQL,", New: `newGates(expand, "true",`,
+		Rule: "UNLOCKED",
+	},
+	{
+		Name: "the guard is not taken", File: "postgres.go",
+		Old: "newGates(expand, tryGuardSQL,", New: `newGates(expand, "true",`,
+		Rule: "UNLOCKED, LATE WRITE",
+	},
+	{
+		Name: "whether the hold is there is not asked", File: "postgres.go",
+		Old: "tryGuardSQL, stillHeldSQL)", New: `tryGuardSQL, "true")`,
+		Rule: "LATE WRITE",
+	},
+	{
+		Name: "whether the hold has ended is not looked at", File: "write.go",
+		Old: "\tif err := g.check(); err != nil {\n\t\treturn decided, err\n\t}\n", New: "",
+		Rule: "LATE WRITE", Schedules: 20000,
+	},
+	{
+		Name: "the hold is not told of writes", File: "tenure.go",
+		Old: "ended, err = held.Writing()", New: "ended = func() {}",
+		Rule: "LATE WRITE",
+	},
+
+	// What is stored and told.
+	{
+		Name: "versions are not checked", File: "documents.go",
+		Old: "if d.version != nil && *d.version != dr.doc.Version {", New: "if false {",
+		Rule: "VERSION",
+	},
+	{
+		Name: "all that share a commit have its last version", File: "write.go",
+		Old: "c.doc.Version += version - dr.doc.Version", New: "c.doc.Version = version",
+		Rule: "VERSION, EMPTY ANSWER",
+	},
+	{
+		Name: "what a trigger made is not told", File: "write.go",
+		Old: "if altered != nil && c.changes == dr.changes {", New: "if false {",
+		Rule: "EMPTY ANSWER",
+	},
+	{
+		Name: "what a trigger suppressed counts as made", File: "write.go",
+		Old: "\tcase !done:\n", New: "\tcase false:\n",
+		Rule: "REFUSED, LOST WRITE",
+	},
+	{
+		Name: "a row that nobody wanted stays", File: "write.go",
+		Old: "case dr.fresh: // nobody wanted it after all", New: "case false:",
+		Rule: "CREATED",
+	},
+	{
+		Name: "a host's savepoint is not gone back to", File: "tx.go",
+		Old: `h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")`, New: "error(nil)",
+		Rule: "CREATED, UNFOUNDED, UNLOCKED, LEAK",
+	},
+	{
+		Name: "failures are not counted", File: "stats.go",
+		Old: "\tc.failures.Add(1)\n", New: "",
+		Rule: "STATS",
+	},
+}

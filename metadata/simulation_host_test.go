@@ -1,0 +1,88 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+
+	"example.com/lockstore/internal/simulate"
+)
+
+// A host has a transaction of its own in which it writes, too.
+type host struct {
+	link *link
+	ops  []*op
+	done bool
+}
+
+// newHost begins a host's transaction.
+func (w *world) newHost() {
+	if len(w.hosts) > 0 && !w.hosts[len(w.hosts)-1].done {
+		return
+	}
+	p := simulate.One(w.Schedule, w.processes...)
+	h := &host{link: &link{backend: w.server.connect(), at: p}}
+	h.link.inTx = true
+	w.hosts = append(w.hosts, h)
+	go h.run(p)
+}
+
+func (h *host) run(p *process) {
+	w := p.world
+	defer func() {
+		h.link.kill(nil)
+		h.done = true
+	}()
+	d := p.store.documents
+	d.engine = &hosted{p.store.pg, h.link, nil}
+	var kept, undone []*op
+	for range 1 + w.N(3) {
+		w.Stop("host")
+		if len(w.ops)+8 >= maxMarks {
+			break
+		}
+		from := len(kept)
+		behind := w.N(4) == 0 && h.control("SAVEPOINT host") == nil // its own
+		for range 1 + w.N(2) {
+			o := w.draw(p)
+			o.host = h
+			if o.kind == "many" || o.kind == "get many" {
+				o.kind = "merge"
+			}
+			kept = append(kept, o)
+			o.run(d)
+		}
+		if behind && w.N(2) == 0 && h.control("ROLLBACK TO SAVEPOINT host") == nil {
+			kept, undone = kept[:from], append(undone, kept[from:]...)
+		}
+	}
+	w.Stop("host ends")
+	commits := w.N(3) > 0
+	var err error
+	if commits {
+		w.Tell("host commits")
+		err = h.link.send(context.Background(), &request{what: "COMMIT", commits: true, run: func(*backend) error { return nil }})
+	}
+	for _, o := range undone {
+		w.judgeHosted(o, false, nil)
+	}
+	for _, o := range kept {
+		w.judgeHosted(o, commits, err)
+	}
+}
+
+func (h *host) control(sql string) error {
+	_, err := h.link.Exec(context.Background(), sql)
+	return err
+}
+
+// judgeHosted judges what became of a write in a host's transaction.
+func (w *world) judgeHosted(o *op, commits bool, err error) {
+	switch {
+	case commits && err == nil:
+		w.judge(o)
+	case o.applied > 0 && (!commits || !uncertain(err)):
+		w.Problem("DENIED THOUGH MADE", "%s: its host has not committed: %v", o, err)
+	}
+}
+
+func uncertain(err error) bool { return err != nil && !errors.Is(err, errUnsent{}) }

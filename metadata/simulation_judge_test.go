@@ -1,0 +1,241 @@
+package metadata
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
+)
+
+// stored judges what a statement is about to store. Its caller has the server's
+// mutex, as that of made.
+func (w *world) stored(s *backend, c *change) {
+	c.to = 0
+	c.from = c.before.version
+	key := lockID{key: w.key(c.id).Int64()}
+	if c.tenure() != nil {
+		key.guard = true
+	}
+	if w.server.locks[key] != s {
+		w.Problem("UNLOCKED", "session %d stores %s without the lock", s.pid, c.id)
+	}
+	if c.after == nil {
+		return
+	}
+	c.to, c.fresh = c.after.version, c.after.marks.without(c.before.marks)
+	c.claimed = map[int64]*op{}
+	changes := int(c.to - c.from)
+	if n := c.fresh.count(); n > changes || n < changes-1 || n < changes && c.from > 0 {
+		w.Problem("TWICE", "%s stores %d changes in %s, of which %d are new: %s", c.what, changes, c.id, n, c.after.text)
+	}
+	if lost := c.before.marks.without(c.after.marks); lost != (marks{}) && (c.op == nil || c.op.kind != "replace") {
+		w.Problem("LOST WRITE", "%s stores %s over %s", c.what, c.after.text, c.before.text)
+	}
+	c.fresh.each(func(n int) { w.ops[n].change = c })
+}
+
+// made judges what has become true.
+func (w *world) made(r *row, c *change) {
+	if r.current != nil && r.current.version == 0 {
+		w.Problem("CREATED", "a row is left that nobody wanted: %s", r.id)
+	}
+	if c == nil {
+		return
+	}
+	w.Tell("committed: %s of %s: versions %d to %d: %s", c.what, c.id, c.from, c.to, r.current.print())
+	c.committed = true
+	if t := c.tenure(); t != nil && t.turn < w.turns[c.id] {
+		w.Problem("LATE WRITE", "tenure %d of %s writes when %d has begun", t.turn, c.id, w.turns[c.id])
+	}
+	if c.after == nil {
+		if c.op != nil {
+			w.applied(c.op)
+		}
+		return
+	}
+	c.fresh.each(func(n int) { w.applied(w.ops[n]) })
+}
+
+func (m *image) print() []byte {
+	if m == nil {
+		return []byte("removed")
+	}
+	return m.text
+}
+
+// tenure is that under which the change is made.
+func (c *change) tenure() *tenure {
+	if c.op == nil || !strings.HasSuffix(c.what, "under") {
+		return nil
+	}
+	return c.op.tenure
+}
+
+func (w *world) applied(o *op) {
+	o.applied++
+	switch {
+	case o.applied > 1:
+		w.Problem("TWICE", "%s is applied again", o)
+	case o.done && o.host == nil && o.panicked == nil && o.err == nil:
+		w.Problem("LOST WRITE", "%s was answered before", o)
+	case o.done && o.host == nil && o.panicked == nil && !errors.Is(o.err, ErrUnknownOutcome):
+		w.Problem("DENIED THOUGH MADE", "%s is applied after its answer: %v", o, o.err)
+	}
+}
+
+// judge judges an answer.
+func (w *world) judge(o *op) {
+	if o.decided > 1 {
+		w.Problem("TWICE", "%s decided %d times", o, o.decided)
+	}
+	switch {
+	case o.panicked != nil, o.kind == "many":
+	case o.err == nil:
+		w.judgeSuccess(o)
+	case errors.Is(o.err, ErrUnknownOutcome):
+		if !w.strange.Load() {
+			w.Problem("UNFOUNDED", "%s: %v", o, o.err)
+		}
+	case o.applied > 0:
+		w.Problem("DENIED THOUGH MADE", "%s: %v", o, o.err)
+	default:
+		w.judgeFailure(o)
+	}
+}
+
+func (w *world) judgeSuccess(o *op) {
+	if o.kind == "delete" {
+		if o.applied != 1 {
+			w.Problem("LOST WRITE", "%s: applied %d times", o, o.applied)
+		}
+		return
+	}
+	if o.got.ID != o.doc || len(o.got.Metadata) == 0 {
+		w.Problem("EMPTY ANSWER", "%s: nil, and document %q: %s", o, o.got.ID, o.got.Metadata)
+		return
+	}
+	switch o.kind {
+	case "get", "get many":
+		w.judgeReading(o)
+		return
+	case "idle merge", "idle update":
+		if o.applied != 0 {
+			w.Problem("TWICE", "%s: changed something", o)
+		}
+		return
+	}
+	if o.refused() {
+		w.Problem("REFUSED", "%s: is not allowed, and was acknowledged: %s", o, o.patch)
+		return
+	}
+	c, shown := o.change, marksOf(o.got.Metadata)
+	switch {
+	case o.applied != 1 || c == nil:
+		w.Problem("LOST WRITE", "%s: applied %d times", o, o.applied)
+	case !shown.has(o.n):
+		w.Problem("EMPTY ANSWER", "%s: is not in its document: %s", o, o.got.Metadata)
+	case o.got.Version <= c.from || o.got.Version > c.to:
+		w.Problem("VERSION", "%s: version %d, but it made one of %d to %d", o, o.got.Version, c.from+1, c.to)
+	case c.claimed[o.got.Version] != nil:
+		w.Problem("VERSION", "%s: version %d is that of %s", o, o.got.Version, c.claimed[o.got.Version])
+	case o.view >= 0 && o.got.Version != o.view+1:
+		w.Problem("VERSION", "%s: version %d of a view of %d", o, o.got.Version, o.view)
+	case shown.without(c.after.marks) != marks{}:
+		w.Problem("EMPTY ANSWER", "%s: more in its answer than in the document: %s", o, o.got.Metadata)
+	case o.got.Version == c.to && !bytes.Equal(o.got.Metadata, c.after.text):
+		w.Problem("EMPTY ANSWER", "%s: %s, but stored was %s", o, o.got.Metadata, c.after.text)
+	}
+	if c != nil && c.claimed != nil {
+		c.claimed[o.got.Version] = o
+	}
+}
+
+// judgeReading judges what a reader was given: a state between its begin and its
+// end.
+func (w *world) judgeReading(o *op) {
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	if o.host != nil {
+		return // which sees its own changes
+	}
+	for _, m := range w.server.history[o.doc][max(o.first-1, 0):] {
+		if m != nil && m.version == o.got.Version && bytes.Equal(m.text, o.got.Metadata) {
+			return
+		}
+	}
+	w.Problem("STALE", "%s: %s was not true between", o, o.got.Metadata)
+}
+
+// judgeFailure judges the reason of an error.
+func (w *world) judgeFailure(o *op) {
+	err, founded := o.err, true
+	switch {
+	case errors.Is(err, ErrClosed):
+		founded = o.at.closing
+	case errors.Is(err, ErrNotFound):
+		founded = o.kind == "delete" || o.kind == "get" || o.kind == "get many"
+	case errors.Is(err, ErrConflict):
+		var conflict *VersionError
+		founded = errors.As(err, &conflict) && o.view >= 0 && conflict.Have != o.view
+	case errors.Is(err, errDecided):
+		founded = o.kind == "failing update"
+	case errors.Is(err, ErrRejected):
+		founded = o.refused()
+	case errors.Is(err, lock.ErrLost), errors.Is(err, lock.ErrReleased):
+		t := o.tenure
+		if o.group != nil {
+			t = o.group.tenure // whose context it has
+		}
+		founded = t != nil && (t.ended || t.session.ended)
+	case errors.Is(err, backoff.ErrExhausted):
+		w.judgePatience(o)
+	case o.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+	default:
+		founded = w.strange.Load()
+	}
+	if !founded {
+		w.Problem("UNFOUNDED", "%s: %v", o, err)
+	}
+}
+
+// judgePatience judges a policy's giving up, which each caller has for itself.
+func (w *world) judgePatience(o *op) {
+	rivals := o.rivals
+	if o.group != nil {
+		rivals = o.group.rivals // whose context it has
+	}
+	switch waited := time.Since(o.since); {
+	case o.at.limit == 0 && o.at.within == 0:
+		w.Problem("PATIENCE", "%s: there is no limit: %v", o, o.err)
+	case o.at.limit > 0 && rivals < o.at.limit:
+		w.Problem("PATIENCE", "%s: gave up after %d attempts of its own, of %d: %v", o, rivals, o.at.limit, o.err)
+	case o.at.within > 0 && waited < o.at.within:
+		w.Problem("PATIENCE", "%s: gave up after %s, of %s: %v", o, waited, o.at.within, o.err)
+	}
+}
+
+// check judges a moment in which everybody waits for something: who has lost its
+// context, or whose store has been closed, waits for nobody, unless something of
+// its write is under way.
+func (w *world) check() {
+	time.Sleep(time.Microsecond) // so that what begins in different steps does not end at once
+	for _, o := range w.live() {
+		if o.host == nil && o.overdue() && o.busy.Load() == 0 && o.at.yielding.Load() == 0 && !o.at.pool.busyWith(o) {
+			w.Problem("LATE ANSWER", "%s: nothing of it is under way, context %v, closed %t", o, o.ctx.Err(), o.at.closing)
+		}
+	}
+}
+
+// busyWith reports whether something of an op could be under way.
+func (p *pool) busyWith(o *op) bool {
+	return slices.ContainsFunc(p.used, func(c *conn) bool {
+		return c.op == o || slices.ContainsFunc(p.at.group(o), func(each *op) bool {
+			return c.op.doc == each.doc || slices.Contains(c.ids, each.doc)
+		})
+	})
+}

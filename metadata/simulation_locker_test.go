@@ -1,0 +1,118 @@
+package metadata
+
+import (
+	"context"
+
+	"example.com/lockstore/lock"
+)
+
+// A locker is a process's lock.Locker, as far as the store can tell: one session
+// that holds keys, and tenures of them that begin and end when the player says
+// so. It never grants a key while somebody has its guard, but hands it on to the
+// next tenure of its own at once, unless somebody is writing.
+type locker struct {
+	at      *process
+	session *backend
+}
+
+// A tenure is one hold of one document's key.
+type tenure struct {
+	locker  *locker
+	session *backend
+	id      string
+	key     lock.Key
+	turn    int // of the key, in the order of tenures
+	ended   bool
+	writing int // and what is written may be under way still
+	held    *lock.Held
+	cancel  context.CancelCauseFunc
+}
+
+var _ lock.Tenure = (*tenure)(nil)
+
+func (t *tenure) Unlock() error                        { return nil }
+func (t *tenure) Fence(context.Context) (int64, error) { return 0, nil }
+func (t *tenure) Backend(lock.Key) (b lock.Backend, ok bool) {
+	return lock.Backend{PID: t.session.pid}, true
+}
+
+// Writing keeps the key from being handed on, until it is done.
+func (t *tenure) Writing() (done func(), err error) {
+	v := t.session.server
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if t.ended {
+		return nil, lock.ErrLost
+	}
+	t.writing++
+	finished := false
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if !finished {
+			finished = true
+			t.writing--
+		}
+	}, nil
+}
+
+// grant begins a tenure, if the server allows it.
+func (l *locker) grant(id string) *tenure {
+	w := l.at.world
+	v := w.server
+	if l.session == nil || l.session.ended {
+		l.session = v.connect()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	key := w.key(id).Int64()
+	if v.locks[lockID{key: key}] != nil || v.locks[lockID{key, true}] != nil {
+		return nil
+	}
+	v.locks[lockID{key: key}] = l.session
+	return l.begin(id)
+}
+
+// begin is for who has the server's mutex.
+func (l *locker) begin(id string) *tenure {
+	w := l.at.world
+	w.turns[id]++
+	t := &tenure{locker: l, session: l.session, id: id, key: w.key(id), turn: w.turns[id]}
+	t.held, t.cancel = lock.NewHeld(context.Background(), t, false, t.key)
+	w.tenures = append(w.tenures, t)
+	w.Tell("process %d holds %s: tenure %d, by session %d", l.at.n, id, t.turn, l.session.pid)
+	return t
+}
+
+// end is the end of a tenure: of its own accord, by eviction, or since its
+// session is lost, which nobody may notice for a while.
+func (t *tenure) end(how string) {
+	w := t.locker.at.world
+	v := w.server
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	w.Tell("tenure %d of %s: %s, %d writing", t.turn, t.id, how, t.writing)
+	switch how {
+	case "lost":
+		t.session.end(nil)
+		return
+	case "noticed":
+		t.ended = true
+		t.cancel(lock.ErrLost)
+		return
+	case "evicted":
+		t.cancel(lock.ErrLost)
+	case "unlocked":
+		t.cancel(lock.ErrReleased)
+	}
+	t.ended = true
+	mine := lockID{key: t.key.Int64()}
+	if v.locks[mine] != t.session {
+		return
+	}
+	if t.writing == 0 && w.Chance(500) {
+		t.locker.begin(t.id)
+		return
+	}
+	delete(v.locks, mine)
+}

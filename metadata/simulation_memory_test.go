@@ -1,0 +1,187 @@
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"example.com/lockstore/internal/simulate"
+	"example.com/lockstore/lock"
+)
+
+// TestSimulationOfMemory has writers and holders of a few documents' locks on a
+// [Memory].
+func TestSimulationOfMemory(t *testing.T) { simulate.Run(t, playMemory) }
+
+// A memoryWorld is a Memory, its locker, and what was asked of it.
+type memoryWorld struct {
+	*simulate.Schedule
+	locker *lock.Memory
+	store  *Memory
+	docs   []string
+	asked  []*memoryWrite
+	going  int
+	holds  map[string]*lock.Held
+}
+
+// A memoryWrite is one call.
+type memoryWrite struct {
+	n       int
+	doc     string
+	kind    string
+	view    int64
+	cancel  context.CancelFunc
+	decided int
+	got     Document
+	err     error
+}
+
+func playMemory(s *simulate.Schedule) {
+	w := &memoryWorld{Schedule: s, locker: lock.NewMemory(), docs: []string{"d0", "d1"}, holds: map[string]*lock.Held{}}
+	var err error
+	if w.store, err = NewMemory(w.locker, nil); err != nil {
+		panic(err)
+	}
+	s.Steps(40+s.N(80), w.actions, func() {})
+	s.Calm()
+	for range 100 {
+		for id := range w.holds {
+			w.unlock(id)
+		}
+		if w.Sleep(time.Second); w.going == 0 {
+			break
+		}
+	}
+	if w.going > 0 {
+		w.Problem("LIVENESS", "%d are not answered", w.going)
+	}
+	for _, id := range w.docs {
+		w.judge(id)
+	}
+}
+
+func (w *memoryWorld) actions() []simulate.Action {
+	return []simulate.Action{
+		{Weight: 15, Do: w.write},
+		{Weight: 4, Do: w.hold},
+		{Weight: 4, Do: func() { w.unlock(simulate.One(w.Schedule, w.docs...)) }},
+		{Weight: 4, Do: func() {
+			if len(w.asked) > 0 {
+				simulate.One(w.Schedule, w.asked...).cancel()
+			}
+		}},
+		{Weight: 3, Do: func() { w.Sleep(10 * time.Millisecond) }},
+	}
+}
+
+func (w *memoryWorld) hold() {
+	id := simulate.One(w.Schedule, w.docs...)
+	if held, err := w.locker.TryLock(context.Background(), w.store.Key(id)); err == nil {
+		w.Tell("%s is held", id)
+		w.holds[id] = held
+	}
+}
+
+func (w *memoryWorld) unlock(id string) {
+	if held := w.holds[id]; held != nil {
+		w.Tell("%s is unlocked", id)
+		delete(w.holds, id)
+		if err := held.Unlock(); err != nil {
+			w.Problem("UNLOCK", "%s: %v", id, err)
+		}
+	}
+}
+
+func (w *memoryWorld) write() {
+	o := &memoryWrite{n: len(w.asked), doc: simulate.One(w.Schedule, w.docs...), view: -1}
+	if o.n >= maxMarks || w.going > 10 {
+		return
+	}
+	o.kind = simulate.One(w.Schedule, "merge", "merge", "update", "failing update", "idle merge")
+	ctx := context.Background()
+	if held := w.holds[o.doc]; held != nil && w.N(2) == 0 {
+		ctx = held.Context()
+	}
+	ctx, o.cancel = context.WithTimeout(ctx, time.Duration(1+w.N(int(100*time.Millisecond))))
+	store := w.store
+	if w.N(6) == 0 {
+		doc, _ := store.Get(context.Background(), o.doc)
+		o.view = max(0, doc.Version-int64(w.N(2)))
+		store = store.IfVersion(o.view)
+	}
+	w.asked = append(w.asked, o)
+	w.going++
+	w.Tell("write %d: %s of %s, view %d", o.n, o.kind, o.doc, o.view)
+	go func() {
+		defer o.cancel()
+		patch := json.RawMessage(fmt.Sprintf(`{"w%d":1,"last":%d}`, o.n, o.n))
+		switch o.kind {
+		case "merge":
+			o.got, o.err = store.Merge(ctx, o.doc, patch)
+		case "idle merge":
+			o.got, o.err = store.Merge(ctx, o.doc, json.RawMessage(`{"absent":null}`))
+		default:
+			o.got, o.err = store.Update(ctx, o.doc, func(Document) (json.RawMessage, error) {
+				o.decided++
+				w.Yield("decide")
+				if o.kind == "failing update" {
+					return nil, errDecided
+				}
+				return patch, nil
+			})
+		}
+		w.Tell("write %d is told: %s, version %d: %v", o.n, o.got.Metadata, o.got.Version, o.err)
+		w.going--
+	}()
+}
+
+// judge judges what became of one document.
+func (w *memoryWorld) judge(id string) {
+	doc, err := w.store.Get(context.Background(), id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		w.Problem("LOST WRITE", "%s: %v", id, err)
+	}
+	final, versions, seen := marksOf(append(doc.Metadata, "   "...)), map[int64]int{}, int64(0)
+	for _, o := range w.asked {
+		marked := o.kind == "merge" || o.kind == "update"
+		switch made := final.has(o.n); {
+		case o.doc != id:
+		case o.decided > 1:
+			w.Problem("TWICE", "write %d decided %d times", o.n, o.decided)
+		case o.err != nil && made:
+			w.Problem("DENIED THOUGH MADE", "write %d: %v", o.n, o.err)
+		case o.err != nil:
+			w.judgeFailure(o)
+		case o.got.ID != id, marked && !marksOf(append(o.got.Metadata, "   "...)).has(o.n):
+			w.Problem("EMPTY ANSWER", "write %d: %s", o.n, o.got.Metadata)
+		case !marked:
+			if o.got.Version == 1 && seen == 0 && versions[1] == 0 {
+				versions[1] = -1 // which may be who has made it
+			}
+		case !made:
+			w.Problem("LOST WRITE", "write %d", o.n)
+		case versions[o.got.Version] > 0, o.view >= 0 && o.got.Version != o.view+1:
+			w.Problem("VERSION", "write %d: version %d, view %d", o.n, o.got.Version, o.view)
+		default:
+			versions[o.got.Version] = 1
+			seen++
+		}
+	}
+	if created := doc.Version - seen; created != 0 && created != 1 || created == 1 && versions[1] == 1 {
+		w.Problem("VERSION", "%s: version %d after %d writes", id, doc.Version, seen)
+	}
+}
+
+func (w *memoryWorld) judgeFailure(o *memoryWrite) {
+	for _, known := range []error{context.Canceled, context.DeadlineExceeded, lock.ErrReleased, lock.ErrBusy} {
+		if errors.Is(o.err, known) {
+			return
+		}
+	}
+	if !(errors.Is(o.err, errDecided) && o.kind == "failing update") && !(errors.Is(o.err, ErrConflict) && o.view >= 0) {
+		w.Problem("UNFOUNDED", "write %d: %v", o.n, o.err)
+	}
+}

@@ -1,0 +1,378 @@
+package metadata
+
+import (
+	"math/bits"
+	"slices"
+	"sync"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// A server is what the store needs of PostgreSQL: rows with their versions, the
+// queues for them, the advisory locks of transactions, savepoints. All that it
+// does happens while one goroutine has its mutex, which nobody keeps while it
+// waits.
+type server struct {
+	w *world
+
+	mu       sync.Mutex
+	rows     map[string]*row
+	locks    map[lockID]*backend
+	history  map[string][]*image // all that was ever committed
+	sessions []*backend          // with something to lose
+	pids     uint32
+}
+
+// lockID is an advisory lock: of a key, or its guard, which is the same 64 bits
+// as two integers.
+type lockID struct {
+	key   int64
+	guard bool
+}
+
+// A row has two images where a transaction has changed it: others see the
+// committed one. No image: there is no such row.
+type row struct {
+	id                 string
+	committed, current *image
+	holder             *backend
+	waiting            []*waiter
+}
+
+// An image is one state of a document, and never changes.
+type image struct {
+	text    []byte
+	version int64
+	updated time.Time
+	marks   marks
+}
+
+func newImage(text []byte, version int64) *image {
+	return &image{text, version, time.Now(), marksOf(text)}
+}
+
+// marks are the numbers of the writes that a document shows.
+type marks [4]uint64
+
+const maxMarks = 256
+
+// marksOf looks for members such as "w17".
+func marksOf(text []byte) (m marks) {
+	for i := 0; i+3 < len(text); i++ {
+		if text[i] != '"' || text[i+1] != 'w' {
+			continue
+		}
+		n, j := 0, i+2
+		for ; text[j] >= '0' && text[j] <= '9'; j++ {
+			n = 10*n + int(text[j]-'0')
+		}
+		if j > i+2 && text[j] == '"' {
+			m[n/64] |= 1 << (n % 64)
+		}
+	}
+	return m
+}
+
+func (m marks) has(n int) bool { return m[n/64]&(1<<(n%64)) != 0 }
+
+func (m marks) without(o marks) marks {
+	for i := range m {
+		m[i] &^= o[i]
+	}
+	return m
+}
+
+func (m marks) count() (n int) {
+	for _, word := range m {
+		n += bits.OnesCount64(word)
+	}
+	return n
+}
+
+func (m marks) each(f func(n int)) {
+	for i, word := range m {
+		for ; word != 0; word &= word - 1 {
+			f(64*i + bits.TrailingZeros64(word))
+		}
+	}
+}
+
+// A waiter is a session in the queue for a row.
+type waiter struct {
+	session *backend
+	granted chan struct{}
+}
+
+// A backend is a session, as the server has it.
+type backend struct {
+	server *server
+	pid    uint32
+	inTx   bool
+	failed bool  // the transaction: nothing but its end is possible
+	ended  bool  // the session
+	why    error // that the client is told of it
+	undo   []undo
+	saves  []savepoint
+	waits  *row
+	killed chan struct{}
+	idle   *time.Timer
+	limit  time.Duration // of idle
+}
+
+// undo is what a transaction did: it locked a row, changed it, or took an
+// advisory lock.
+type undo struct {
+	row    *row
+	locked bool
+	before *image
+	change *change
+	lock   lockID
+}
+
+// A savepoint is where a transaction can go back to.
+type savepoint struct {
+	name string
+	at   int // the length of undo
+}
+
+// savepoint runs a statement about the savepoint of a name, which is the last.
+func (s *backend) savepoint(what, name string) error {
+	if what == "SAVEPOINT" {
+		s.saves = append(s.saves, savepoint{name, len(s.undo)})
+		return nil
+	}
+	i := len(s.saves) - 1
+	for ; i >= 0 && s.saves[i].name != name; i-- {
+	}
+	if i < 0 {
+		return &pgdb.Error{Code: "3B001"}
+	}
+	if what == "RELEASE SAVEPOINT" {
+		s.saves = s.saves[:i]
+		return nil
+	}
+	s.failed = false
+	s.back(s.saves[i].at)
+	s.saves = s.saves[:i+1]
+	return nil
+}
+
+func newServer(w *world) *server {
+	return &server{w: w, rows: map[string]*row{}, locks: map[lockID]*backend{}, history: map[string][]*image{}}
+}
+
+func (v *server) connect() *backend {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.pids++
+	s := &backend{server: v, pid: v.pids, killed: make(chan struct{})}
+	v.sessions = append(v.sessions, s)
+	return s
+}
+
+// put is the state of a document before anything happens.
+func (v *server) put(id string, m *image) {
+	v.rows[id] = &row{id: id, committed: m, current: m}
+	v.history[id] = append(v.history[id], m)
+}
+
+// now is how long a document's history is.
+func (v *server) now(id string) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.history[id])
+}
+
+// The methods below are for who has the server's mutex.
+
+// visible is what a session sees of a row.
+func (s *backend) visible(id string) *image {
+	r := s.server.rows[id]
+	switch {
+	case r == nil:
+		return nil
+	case r.holder == s:
+		return r.current
+	}
+	return r.committed
+}
+
+// committed is what everybody sees of a row.
+func (v *server) committed(id string) *image {
+	if r := v.rows[id]; r != nil {
+		return r.committed
+	}
+	return nil
+}
+
+// errWaits says that a statement goes on when its session has the row.
+type errWaits struct{ row *row }
+
+func (errWaits) Error() string { return "waits for a row" }
+
+// lockRow locks a row that may be somebody's.
+func (s *backend) lockRow(r *row) error {
+	switch {
+	case r.holder == s:
+		return nil
+	case r.holder != nil:
+		return errWaits{r}
+	}
+	s.gain(r)
+	return nil
+}
+
+func (s *backend) gain(r *row) {
+	r.holder = s
+	s.undo = append(s.undo, undo{row: r, locked: true})
+}
+
+// yieldRow gives up a row that the session has locked last, since it is gone.
+func (s *backend) yieldRow(r *row) {
+	if last := len(s.undo) - 1; last >= 0 && s.undo[last].row == r && s.undo[last].locked {
+		s.undo = s.undo[:last]
+		s.server.free(r)
+	}
+}
+
+// free has the first who waits for a row get it.
+func (v *server) free(r *row) {
+	r.holder = nil
+	if len(r.waiting) > 0 {
+		first := r.waiting[0]
+		r.waiting = r.waiting[1:]
+		first.session.gain(r)
+		first.session.waits = nil
+		close(first.granted)
+		return
+	}
+	if r.committed == nil {
+		delete(v.rows, r.id)
+	}
+}
+
+// enqueue has the session wait for a row.
+func (s *backend) enqueue(r *row) *waiter {
+	w := &waiter{s, make(chan struct{})}
+	r.waiting = append(r.waiting, w)
+	s.waits = r
+	return w
+}
+
+// leave ends that, and reports whether the row had come meanwhile.
+func (s *backend) leave(r *row, w *waiter) (got bool) {
+	i := slices.Index(r.waiting, w)
+	if i < 0 {
+		return true
+	}
+	r.waiting = slices.Delete(r.waiting, i, i+1)
+	s.waits = nil
+	return false
+}
+
+// deadlocked reports whether the session waits for itself.
+func (s *backend) deadlocked() bool {
+	at := s
+	for range len(s.server.sessions) {
+		if at.waits == nil || at.waits.holder == nil {
+			return false
+		}
+		if at = at.waits.holder; at == s {
+			return true
+		}
+	}
+	return false
+}
+
+// try takes an advisory lock until the transaction ends.
+func (s *backend) try(id lockID) bool {
+	switch s.server.locks[id] {
+	case s:
+		return true
+	case nil:
+		s.server.locks[id] = s
+		s.undo = append(s.undo, undo{lock: id})
+		return true
+	}
+	return false
+}
+
+// set makes an image the current one of a row that the session has locked.
+func (s *backend) set(r *row, m *image, c *change) {
+	s.undo = append(s.undo, undo{row: r, before: r.current, change: c})
+	r.current = m
+}
+
+// back undoes what the transaction did since.
+func (s *backend) back(to int) {
+	for _, u := range slices.Backward(s.undo[to:]) {
+		switch {
+		case u.row == nil:
+			delete(s.server.locks, u.lock)
+		case u.locked:
+			u.row.current = u.row.committed
+			s.server.free(u.row)
+		default:
+			u.row.current = u.before
+		}
+	}
+	s.undo = s.undo[:to]
+}
+
+// commit makes the transaction's changes true, and ends it.
+func (s *backend) commit() {
+	for _, u := range s.undo {
+		if u.row == nil || u.locked {
+			continue
+		}
+		if r := u.row; r.committed != r.current {
+			r.committed = r.current
+			s.server.history[r.id] = append(s.server.history[r.id], r.current)
+		}
+		s.server.w.made(u.row, u.change)
+	}
+	for _, u := range s.undo {
+		if u.row == nil {
+			delete(s.server.locks, u.lock)
+		} else if u.locked {
+			s.server.free(u.row)
+		}
+	}
+	s.over()
+}
+
+func (s *backend) rollback() {
+	s.back(0)
+	s.over()
+}
+
+func (s *backend) over() {
+	s.inTx, s.failed, s.undo, s.saves = false, false, s.undo[:0], s.saves[:0]
+}
+
+// end ends the session. Locks that it has for longer than a transaction go with it.
+func (s *backend) end(why error) {
+	if s.ended {
+		return
+	}
+	s.rollback()
+	s.ended, s.why = true, why
+	close(s.killed)
+	for id, holder := range s.server.locks {
+		if holder == s {
+			delete(s.server.locks, id)
+		}
+	}
+	s.server.sessions = slices.DeleteFunc(s.server.sessions, func(o *backend) bool { return o == s })
+}
+
+// abandon is what the server does with a transaction that waits for its next
+// statement for too long.
+func (s *backend) abandon() {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	s.server.w.strange.Store(true)
+	s.server.w.Tell("session %d: idle in transaction for too long", s.pid)
+	s.end(&pgdb.Error{Code: "25P03", Fatal: true})
+}
