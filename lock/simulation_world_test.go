@@ -207,9 +207,11 @@ func (p *process) open(ctx context.Context, _ *Postgres, spare bool) (*session, 
 	}
 	b := conn.backend
 	s := newSession(conn, Backend{PID: b.pid, Start: b.start}, p.w.options.Silence, spare, watched{p.postgres, p})
+	s.mu.Lock() // its timer runs
 	s.pace = p.w.pace
 	s.reading.Simulate(func() {})
 	s.writing.Simulate(func() { p.w.Yield("writing") })
+	s.mu.Unlock()
 	p.w.mu.Lock()
 	p.sessions = append(p.sessions, s)
 	p.w.mu.Unlock()
