@@ -14,7 +14,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what has been taken can withdraw", File: "queue.go",
 		Old: "\tcase i < l.taken:\n\t\tc.leaving = cause\n\t\treturn false\n", New: "",
-		Rule: "DENIED THOUGH MADE, PANIC",
+		Rule: "DENIED THOUGH MADE, PANIC, LATE ANSWER, EMPTY ANSWER",
 	},
 	{
 		Name: "what is put back is not told that its context has ended", File: "queue.go",
@@ -24,7 +24,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what is put back is not told that the store was closed", File: "queue.go",
 		Old: "case !leads && q.closed:", New: "case false:",
-		Rule: "LATE ANSWER, LIVENESS",
+		Rule: "LATE ANSWER, LIVENESS", Schedules: 30000,
 	},
 	{
 		Name: "the turn is not passed on", File: "queue.go",
@@ -61,7 +61,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
 		Old: "n = max(1, abandon(calls))", New: "n = 1",
-		Rule: "TWICE, DENIED THOUGH MADE, UNFOUNDED",
+		Rule: "TWICE, DENIED THOUGH MADE, UNFOUNDED", Schedules: 30000,
 	},
 	{
 		Name: "after a panic all that was sent counts as made", File: "lead.go",
@@ -88,7 +88,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a write under a hold is done although its outcome is unknown", File: "lead.go",
 		Old: "\tif !errors.Is(err, ErrUnknownOutcome) {\n\t\tended()\n\t}\n", New: "\tended()\n",
-		Rule: "LATE WRITE", Schedules: 20000,
+		Rule: "LATE WRITE", Schedules: 30000,
 	},
 	{
 		Name: "an unknown outcome is told as a failure", File: "postgres.go",
@@ -137,7 +137,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "whether the hold has ended is not looked at", File: "write.go",
 		Old: "\tif err := g.check(); err != nil {\n\t\treturn decided, err\n\t}\n", New: "",
-		Rule: "LATE WRITE", Schedules: 20000,
+		Rule: "LATE WRITE", Schedules: 30000,
 	},
 	{
 		Name: "the hold is not told of writes", File: "tenure.go",

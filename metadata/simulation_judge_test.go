@@ -78,6 +78,8 @@ func (c *change) tenure() *tenure {
 
 func (w *world) applied(o *op) {
 	o.applied++
+	w.moment++
+	o.made = w.moment
 	switch {
 	case o.applied > 1:
 		w.Problem("TWICE", "%s is applied again", o)
@@ -152,6 +154,17 @@ func (w *world) judgeSuccess(o *op) {
 	}
 	if c != nil && c.claimed != nil {
 		c.claimed[o.got.Version] = o
+	}
+}
+
+// judgeOrder judges that patches of the same document were merged in their order.
+func (w *world) judgeOrder(ops []*op) {
+	for i, later := range ops {
+		for _, earlier := range ops[:i] {
+			if earlier.doc == later.doc && earlier.err == nil && later.err == nil && later.made < earlier.made {
+				w.Problem("ORDER", "%s was merged before %s", later, earlier)
+			}
+		}
 	}
 }
 
