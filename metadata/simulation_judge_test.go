@@ -191,7 +191,9 @@ func (w *world) judgeFailure(o *op) {
 	case errors.Is(err, ErrClosed):
 		founded = o.at.closing
 	case errors.Is(err, ErrNotFound):
-		founded = o.kind == "delete" || o.kind == "get" || o.kind == "get many"
+		founded = o.kind == "delete" || o.kind == "get" || o.kind == "get many" || w.isMissing(o.doc)
+	case errors.Is(err, ErrUnsupported):
+		founded = o.kind == "delete" && !o.at.store.options.Table.Create
 	case errors.Is(err, ErrConflict):
 		var conflict *VersionError
 		founded = errors.As(err, &conflict) && o.view >= 0 && conflict.Have != o.view
@@ -214,6 +216,13 @@ func (w *world) judgeFailure(o *op) {
 	if !founded {
 		w.Problem("UNFOUNDED", "%s: %v", o, err)
 	}
+}
+
+// isMissing reports whether writes of a document fail, since they do not make it.
+func (w *world) isMissing(id string) bool {
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	return w.table.Name != "" && w.server.committed(id) == nil
 }
 
 // judgePatience judges a policy's giving up, which each caller has for itself.

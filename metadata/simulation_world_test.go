@@ -18,6 +18,7 @@ type world struct {
 	processes []*process
 	docs      []string
 	keys      map[string]lock.Key
+	table     Table
 
 	faults, panics int // per mille
 
@@ -52,22 +53,23 @@ type process struct {
 	closed   bool
 }
 
-// open makes a process's store. What is made of SQL for a Timeout is made once.
+// open makes a process's store. Statements are made once.
 func (p *process) open(o *Options) {
-	d := dialects[o.Timeout]
+	of := dialectOf{o.Timeout, o.Table.Name}
+	d := dialects[of]
 	if d == nil {
 		store, err := newPostgres(p.pool, o)
 		if err != nil {
 			panic(err)
 		}
 		d = newDialect(store.pg.sql)
-		dialects[o.Timeout] = d
+		dialects[of] = d
 	}
 	full, err := o.withDefaults()
 	if err != nil {
 		panic(err)
 	}
-	pg := &postgres{db: p.pool, options: &full, sql: d.sql, counts: new(counts), defaultTable: true}
+	pg := &postgres{db: p.pool, options: &full, sql: d.sql, counts: new(counts)}
 	pg.queue.lines = map[lineKey]*line{}
 	pg.queue.closing = make(chan struct{})
 	p.store, p.dialect = &Postgres{documents{engine: pg, options: &full, counts: pg.counts}, pg}, d
@@ -78,13 +80,22 @@ func (p *process) open(o *Options) {
 	})
 }
 
-var dialects = map[time.Duration]*dialect{}
+var dialects = map[dialectOf]*dialect{}
+
+// dialectOf is what the statements depend on.
+type dialectOf struct {
+	timeout time.Duration
+	table   string
+}
 
 func newWorld(s *simulate.Schedule) *world {
 	w := &world{Schedule: s, docs: []string{"d0", "d1", "d2"}, keys: map[string]lock.Key{}, turns: map[string]int{}}
 	w.server = newServer(w)
 	w.faults = simulate.One(s, 0, 0, 10, 60)
 	w.panics = simulate.One(s, 0, 0, 8, 25)
+	if s.N(5) == 0 {
+		w.table = Table{Name: "hosts", Version: "version"} // in which nobody but the host makes rows
+	}
 	for _, id := range w.docs[:1+s.N(3)] {
 		w.server.put(id, newImage([]byte("{}"), 1))
 	}
@@ -111,6 +122,7 @@ func (w *world) newProcess(n int) *process {
 		policy = backoff.Within(policy, p.within)
 	}
 	p.open(&Options{
+		Table:         w.table,
 		Backoff:       policy,
 		Timeout:       simulate.One(w.Schedule, 100*time.Millisecond, time.Second),
 		MaxBatch:      simulate.One(w.Schedule, 0, 1, 2, 3),
