@@ -113,6 +113,16 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
+		Name: "who waits for a captain is not told that the store was closed", File: "boarding.go",
+		Old: "\tcase <-q.closing:\n\t\terr = ErrClosed\n", New: "",
+		Rule: "LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "who comes after somebody that waits is merged before", File: "many.go",
+		Old: "behind, rest = split(rest, left)", New: "behind = nil",
+		Rule: "ORDER",
+	},
+	{
 		Name: "halving many forgets the second half", File: "many.go",
 		Old: "return append(p.mergeJobs(ctx, left[:half:half]), p.mergeJobs(ctx, left[half:])...)", New: "return p.mergeJobs(ctx, left[:half:half])",
 		Rule: "EMPTY ANSWER",
@@ -131,7 +141,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "whether the hold is there is not asked", File: "postgres.go",
-		Old: "tryGuardSQL, stillHeldSQL)", New: `tryGuardSQL, "true")`,
+		Old: "tryGuardSQL, stillHeldSQL)", New: `tryGuardSQL, "(true)")`,
 		Rule: "LATE WRITE",
 	},
 	{
@@ -175,6 +185,16 @@ var mutants = []simulate.Mutant{
 		Name: "a host's savepoint is not gone back to", File: "tx.go",
 		Old: `h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")`, New: "error(nil)",
 		Rule: "CREATED, UNFOUNDED, UNLOCKED, LEAK",
+	},
+	{
+		Name: "a row that is locked for long fails the write", File: "postgres.go",
+		Old: "case code == pgdb.LockNotAvailable:", New: "case false:",
+		Rule: "UNFOUNDED",
+	},
+	{
+		Name: "commits are not counted", File: "lead.go",
+		Old: "\t\tp.counts.committed(r.writes)\n", New: "",
+		Rule: "STATS",
 	},
 	{
 		Name: "failures are not counted", File: "stats.go",
