@@ -48,7 +48,6 @@ func (w *world) made(r *row, c *change) {
 		return
 	}
 	w.Tell("committed: %s of %s: versions %d to %d: %s", c.what, c.id, c.from, c.to, r.current.print())
-	c.committed = true
 	if t := c.tenure(); t != nil && t.turn < w.turns[c.id] {
 		w.Problem("LATE WRITE", "tenure %d of %s writes when %d has begun", t.turn, c.id, w.turns[c.id])
 	}
@@ -94,6 +93,9 @@ func (w *world) applied(o *op) {
 func (w *world) judge(o *op) {
 	if o.decided > 1 {
 		w.Problem("TWICE", "%s decided %d times", o, o.decided)
+	}
+	if o.observed > 1 && o.kind != "many" {
+		w.Problem("STATS", "%s: the observer was told %d times", o, o.observed)
 	}
 	switch {
 	case o.panicked != nil, o.kind == "many":

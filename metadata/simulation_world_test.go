@@ -146,7 +146,6 @@ type change struct {
 	fresh         marks
 	from, to      int64
 	altered       bool
-	committed     bool
 	claimed       map[int64]*op
 }
 
