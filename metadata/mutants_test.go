@@ -14,7 +14,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what has been taken can withdraw", File: "queue.go",
 		Old: "\tcase i < l.taken:\n\t\tc.leaving = cause\n\t\treturn false\n", New: "",
-		Rule: "DENIED THOUGH MADE, PANIC",
+		Rule: "DENIED THOUGH MADE, PANIC, LATE ANSWER, EMPTY ANSWER",
 	},
 	{
 		Name: "what is put back is not told that its context has ended", File: "queue.go",
@@ -24,7 +24,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what is put back is not told that the store was closed", File: "queue.go",
 		Old: "case !leads && q.closed:", New: "case false:",
-		Rule: "LATE ANSWER, LIVENESS",
+		Rule: "LATE ANSWER, LIVENESS", Schedules: 30000,
 	},
 	{
 		Name: "the turn is not passed on", File: "queue.go",
@@ -61,7 +61,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
 		Old: "n = max(1, abandon(calls))", New: "n = 1",
-		Rule: "TWICE, DENIED THOUGH MADE, UNFOUNDED",
+		Rule: "TWICE, DENIED THOUGH MADE, UNFOUNDED", Schedules: 30000,
 	},
 	{
 		Name: "after a panic all that was sent counts as made", File: "lead.go",
@@ -70,7 +70,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "halving forgets the second half", File: "lead.go",
-		Old: "\t\trest, err := p.commit(ctx, conn, l, calls[half:done])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
+		Old: "\t\trest, err := p.commit(ctx, conn, l, leader, calls[half:done])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
 		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
 	},
 	{
@@ -88,7 +88,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a write under a hold is done although its outcome is unknown", File: "lead.go",
 		Old: "\tif !errors.Is(err, ErrUnknownOutcome) {\n\t\tended()\n\t}\n", New: "\tended()\n",
-		Rule: "LATE WRITE", Schedules: 20000,
+		Rule: "LATE WRITE", Schedules: 30000,
 	},
 	{
 		Name: "an unknown outcome is told as a failure", File: "postgres.go",
@@ -113,6 +113,16 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
+		Name: "who waits for a captain is not told that the store was closed", File: "boarding.go",
+		Old: "\tcase <-q.closing:\n\t\terr = ErrClosed\n", New: "",
+		Rule: "LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "who comes after somebody that waits is merged before", File: "many.go",
+		Old: "behind, rest = split(rest, left)", New: "behind = nil",
+		Rule: "ORDER",
+	},
+	{
 		Name: "halving many forgets the second half", File: "many.go",
 		Old: "return append(p.mergeJobs(ctx, left[:half:half]), p.mergeJobs(ctx, left[half:])...)", New: "return p.mergeJobs(ctx, left[:half:half])",
 		Rule: "EMPTY ANSWER",
@@ -131,13 +141,13 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "whether the hold is there is not asked", File: "postgres.go",
-		Old: "tryGuardSQL, stillHeldSQL)", New: `tryGuardSQL, "true")`,
+		Old: "tryGuardSQL, stillHeldSQL)", New: `tryGuardSQL, "(true)")`,
 		Rule: "LATE WRITE",
 	},
 	{
 		Name: "whether the hold has ended is not looked at", File: "write.go",
 		Old: "\tif err := g.check(); err != nil {\n\t\treturn decided, err\n\t}\n", New: "",
-		Rule: "LATE WRITE", Schedules: 20000,
+		Rule: "LATE WRITE", Schedules: 30000,
 	},
 	{
 		Name: "the hold is not told of writes", File: "tenure.go",
@@ -175,6 +185,16 @@ var mutants = []simulate.Mutant{
 		Name: "a host's savepoint is not gone back to", File: "tx.go",
 		Old: `h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")`, New: "error(nil)",
 		Rule: "CREATED, UNFOUNDED, UNLOCKED, LEAK",
+	},
+	{
+		Name: "a row that is locked for long fails the write", File: "postgres.go",
+		Old: "case code == pgdb.LockNotAvailable:", New: "case false:",
+		Rule: "UNFOUNDED",
+	},
+	{
+		Name: "commits are not counted", File: "lead.go",
+		Old: "\t\tp.counts.committed(r.writes)\n", New: "",
+		Rule: "STATS",
 	},
 	{
 		Name: "failures are not counted", File: "stats.go",

@@ -48,7 +48,6 @@ func (w *world) made(r *row, c *change) {
 		return
 	}
 	w.Tell("committed: %s of %s: versions %d to %d: %s", c.what, c.id, c.from, c.to, r.current.print())
-	c.committed = true
 	if t := c.tenure(); t != nil && t.turn < w.turns[c.id] {
 		w.Problem("LATE WRITE", "tenure %d of %s writes when %d has begun", t.turn, c.id, w.turns[c.id])
 	}
@@ -78,6 +77,8 @@ func (c *change) tenure() *tenure {
 
 func (w *world) applied(o *op) {
 	o.applied++
+	w.moment++
+	o.made = w.moment
 	switch {
 	case o.applied > 1:
 		w.Problem("TWICE", "%s is applied again", o)
@@ -92,6 +93,9 @@ func (w *world) applied(o *op) {
 func (w *world) judge(o *op) {
 	if o.decided > 1 {
 		w.Problem("TWICE", "%s decided %d times", o, o.decided)
+	}
+	if o.observed > 1 && o.kind != "many" {
+		w.Problem("STATS", "%s: the observer was told %d times", o, o.observed)
 	}
 	switch {
 	case o.panicked != nil, o.kind == "many":
@@ -155,6 +159,17 @@ func (w *world) judgeSuccess(o *op) {
 	}
 }
 
+// judgeOrder judges that patches of the same document were merged in their order.
+func (w *world) judgeOrder(ops []*op) {
+	for i, later := range ops {
+		for _, earlier := range ops[:i] {
+			if earlier.doc == later.doc && earlier.err == nil && later.err == nil && later.made < earlier.made {
+				w.Problem("ORDER", "%s was merged before %s", later, earlier)
+			}
+		}
+	}
+}
+
 // judgeReading judges what a reader was given: a state between its begin and its
 // end.
 func (w *world) judgeReading(o *op) {
@@ -178,7 +193,9 @@ func (w *world) judgeFailure(o *op) {
 	case errors.Is(err, ErrClosed):
 		founded = o.at.closing
 	case errors.Is(err, ErrNotFound):
-		founded = o.kind == "delete" || o.kind == "get" || o.kind == "get many"
+		founded = o.kind == "delete" || o.kind == "get" || o.kind == "get many" || w.isMissing(o.doc)
+	case errors.Is(err, ErrUnsupported):
+		founded = o.kind == "delete" && !o.at.store.options.Table.Create
 	case errors.Is(err, ErrConflict):
 		var conflict *VersionError
 		founded = errors.As(err, &conflict) && o.view >= 0 && conflict.Have != o.view
@@ -201,6 +218,13 @@ func (w *world) judgeFailure(o *op) {
 	if !founded {
 		w.Problem("UNFOUNDED", "%s: %v", o, err)
 	}
+}
+
+// isMissing reports whether writes of a document fail, since they do not make it.
+func (w *world) isMissing(id string) bool {
+	w.server.mu.Lock()
+	defer w.server.mu.Unlock()
+	return w.table.Name != "" && w.server.committed(id) == nil
 }
 
 // judgePatience judges a policy's giving up, which each caller has for itself.

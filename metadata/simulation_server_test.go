@@ -1,12 +1,9 @@
 package metadata
 
 import (
-	"math/bits"
 	"slices"
 	"sync"
 	"time"
-
-	"example.com/lockstore/internal/pgdb"
 )
 
 // A server is what the store needs of PostgreSQL: rows with their versions, the
@@ -40,64 +37,6 @@ type row struct {
 	waiting            []*waiter
 }
 
-// An image is one state of a document, and never changes.
-type image struct {
-	text    []byte
-	version int64
-	updated time.Time
-	marks   marks
-}
-
-func newImage(text []byte, version int64) *image {
-	return &image{text, version, time.Now(), marksOf(text)}
-}
-
-// marks are the numbers of the writes that a document shows.
-type marks [4]uint64
-
-const maxMarks = 256
-
-// marksOf looks for members such as "w17".
-func marksOf(text []byte) (m marks) {
-	for i := 0; i+3 < len(text); i++ {
-		if text[i] != '"' || text[i+1] != 'w' {
-			continue
-		}
-		n, j := 0, i+2
-		for ; text[j] >= '0' && text[j] <= '9'; j++ {
-			n = 10*n + int(text[j]-'0')
-		}
-		if j > i+2 && text[j] == '"' {
-			m[n/64] |= 1 << (n % 64)
-		}
-	}
-	return m
-}
-
-func (m marks) has(n int) bool { return m[n/64]&(1<<(n%64)) != 0 }
-
-func (m marks) without(o marks) marks {
-	for i := range m {
-		m[i] &^= o[i]
-	}
-	return m
-}
-
-func (m marks) count() (n int) {
-	for _, word := range m {
-		n += bits.OnesCount64(word)
-	}
-	return n
-}
-
-func (m marks) each(f func(n int)) {
-	for i, word := range m {
-		for ; word != 0; word &= word - 1 {
-			f(64*i + bits.TrailingZeros64(word))
-		}
-	}
-}
-
 // A waiter is a session in the queue for a row.
 type waiter struct {
 	session *backend
@@ -128,34 +67,6 @@ type undo struct {
 	before *image
 	change *change
 	lock   lockID
-}
-
-// A savepoint is where a transaction can go back to.
-type savepoint struct {
-	name string
-	at   int // the length of undo
-}
-
-// savepoint runs a statement about the savepoint of a name, which is the last.
-func (s *backend) savepoint(what, name string) error {
-	if what == "SAVEPOINT" {
-		s.saves = append(s.saves, savepoint{name, len(s.undo)})
-		return nil
-	}
-	i := len(s.saves) - 1
-	for ; i >= 0 && s.saves[i].name != name; i-- {
-	}
-	if i < 0 {
-		return &pgdb.Error{Code: "3B001"}
-	}
-	if what == "RELEASE SAVEPOINT" {
-		s.saves = s.saves[:i]
-		return nil
-	}
-	s.failed = false
-	s.back(s.saves[i].at)
-	s.saves = s.saves[:i+1]
-	return nil
 }
 
 func newServer(w *world) *server {
@@ -296,83 +207,4 @@ func (s *backend) try(id lockID) bool {
 		return true
 	}
 	return false
-}
-
-// set makes an image the current one of a row that the session has locked.
-func (s *backend) set(r *row, m *image, c *change) {
-	s.undo = append(s.undo, undo{row: r, before: r.current, change: c})
-	r.current = m
-}
-
-// back undoes what the transaction did since.
-func (s *backend) back(to int) {
-	for _, u := range slices.Backward(s.undo[to:]) {
-		switch {
-		case u.row == nil:
-			delete(s.server.locks, u.lock)
-		case u.locked:
-			u.row.current = u.row.committed
-			s.server.free(u.row)
-		default:
-			u.row.current = u.before
-		}
-	}
-	s.undo = s.undo[:to]
-}
-
-// commit makes the transaction's changes true, and ends it.
-func (s *backend) commit() {
-	for _, u := range s.undo {
-		if u.row == nil || u.locked {
-			continue
-		}
-		if r := u.row; r.committed != r.current {
-			r.committed = r.current
-			s.server.history[r.id] = append(s.server.history[r.id], r.current)
-		}
-		s.server.w.made(u.row, u.change)
-	}
-	for _, u := range s.undo {
-		if u.row == nil {
-			delete(s.server.locks, u.lock)
-		} else if u.locked {
-			s.server.free(u.row)
-		}
-	}
-	s.over()
-}
-
-func (s *backend) rollback() {
-	s.back(0)
-	s.over()
-}
-
-func (s *backend) over() {
-	s.inTx, s.failed, s.undo, s.saves = false, false, s.undo[:0], s.saves[:0]
-}
-
-// end ends the session. Locks that it has for longer than a transaction go with it.
-func (s *backend) end(why error) {
-	if s.ended {
-		return
-	}
-	s.rollback()
-	s.ended, s.why = true, why
-	close(s.killed)
-	for id, holder := range s.server.locks {
-		if holder == s {
-			delete(s.server.locks, id)
-		}
-	}
-	s.server.sessions = slices.DeleteFunc(s.server.sessions, func(o *backend) bool { return o == s })
-}
-
-// abandon is what the server does with a transaction that waits for its next
-// statement for too long.
-func (s *backend) abandon() {
-	s.server.mu.Lock()
-	defer s.server.mu.Unlock()
-	s.server.w.strange.Store(true)
-	s.server.w.Tell("session %d: idle in transaction for too long", s.pid)
-	s.end(&pgdb.Error{Code: "25P03", Fatal: true})
 }

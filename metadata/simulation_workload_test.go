@@ -168,6 +168,7 @@ func (o *op) run(d documents) {
 			each.got, each.err = results[i].Document, results[i].Err
 			failed = failed || each.err != nil
 		}
+		w.judgeOrder(ops)
 		if failed != (err != nil) {
 			w.Problem("RESULTS", "%s: error %v, but results %v", o, err, results)
 		}

@@ -1,0 +1,227 @@
+package metadata
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// What the table's constraint and its triggers do.
+var (
+	errCheck   = &pgdb.Error{Code: "23514", Constraint: "no_bad"}
+	suppresses = []byte(`"mute"`)
+	refuses    = []byte(`"bad"`)
+	alters     = []byte(`"alter"`)
+)
+
+// write stores a document in a row that the session has locked. No image means
+// that a trigger has suppressed it.
+func (s *backend) write(q *request, r *row, text []byte, changes int64) (m *image, altered bool, err error) {
+	switch {
+	case bytes.Contains(text, suppresses):
+		return nil, false, nil
+	case bytes.Contains(text, refuses):
+		return nil, false, errCheck
+	case bytes.Contains(text, alters) && !bytes.Contains(text, []byte(`"trigger"`)):
+		text, altered = patched(text, `{"trigger":1}`), true
+	}
+	m = newImage(text, r.current.version+changes)
+	c := &change{id: r.id, before: r.current, after: m, op: q.op, what: q.what, altered: altered}
+	s.server.w.stored(s, c)
+	s.set(r, m, c)
+	return m, altered, nil
+}
+
+func patched(text []byte, patch string) []byte {
+	merged, err := MergePatch(text, json.RawMessage(patch))
+	if err != nil {
+		panic(err)
+	}
+	return merged
+}
+
+// merge is mergeSQL, and a row's part in mergeManySQL and mergeFreeSQL: no image
+// means that there is no such row, that its lock is taken, or that the patch
+// changes nothing, where that is not asked for.
+func (s *backend) merge(q *request, id, patch string, key int64, free bool) (*image, error) {
+	m := s.visible(id)
+	if m == nil {
+		return nil, nil
+	}
+	r := s.server.rows[id]
+	if free {
+		if r.holder != nil && r.holder != s {
+			return nil, nil
+		}
+		s.lockRow(r)
+	}
+	if !s.try(lockID{key: key}) {
+		return nil, nil
+	}
+	text := patched(m.text, patch)
+	if bytes.Equal(text, m.text) {
+		if free {
+			return m, nil
+		}
+		return nil, nil
+	}
+	if err := s.lockRow(r); err != nil {
+		return nil, err
+	}
+	if r.current == nil {
+		s.yieldRow(r)
+		return nil, nil
+	}
+	if text = patched(r.current.text, patch); bytes.Equal(text, r.current.text) {
+		return nil, nil
+	}
+	m, _, err := s.write(q, r, text, 1)
+	return m, err
+}
+
+// mergeAll is mergeManySQL, mergeFreeSQL or createManySQL.
+func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys []int64) func(*backend) error {
+	var out []idRow
+	i := 0 // the rows before are done
+	return func(s *backend) error {
+		for ; i < len(q.ids); i++ {
+			var m *image
+			var err error
+			if q.what == "create many" {
+				m, err = s.create(q, q.ids[i], patches[i], keys[i])
+			} else {
+				m, err = s.merge(q, q.ids[i], patches[i], keys[i], q.what == "merge free")
+			}
+			if err != nil {
+				return err
+			}
+			if m != nil {
+				out = append(out, rowOf(q.ids[i], m))
+			}
+		}
+		for _, r := range out {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func (s *backend) create(q *request, id, patch string, key int64) (*image, error) {
+	if !s.try(lockID{key: key}) {
+		return nil, nil
+	}
+	n, err := s.insert(id)
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	r := s.server.rows[id]
+	m, _, err := s.write(q, r, patched([]byte("{}"), patch), 1)
+	if m == nil {
+		s.set(r, nil, nil)
+	}
+	return m, err
+}
+
+// insert is insertSQL.
+func (s *backend) insert(id string) (int64, error) {
+	r := s.server.rows[id]
+	if r == nil {
+		r = &row{id: id}
+		s.server.rows[id] = r
+	}
+	if s.visible(id) != nil && r.current != nil {
+		return 0, nil
+	}
+	if err := s.lockRow(r); err != nil {
+		return 0, err
+	}
+	if r.current != nil {
+		s.yieldRow(r)
+		return 0, nil
+	}
+	s.set(r, newImage([]byte("{}"), 0), nil)
+	return 1, nil
+}
+
+// open is openSQL: {row}, whether there is one, whether its lock is free, and what
+// lock_timeout was and is.
+func (s *backend) open(q *request, idle any, lock lockID, asked bool, dest []any) error {
+	*dest[3].(*bool), *dest[4].(*bool) = false, false
+	*dest[5].(*string), *dest[6].(*bool) = "0", true
+	id := q.ids[0]
+	if s.visible(id) == nil {
+		return nil
+	}
+	r := s.server.rows[id]
+	if err := s.lockRow(r); err != nil {
+		return err
+	}
+	if r.current == nil {
+		s.yieldRow(r)
+		return nil
+	}
+	if text, ours := idle.(string); ours && s.idle == nil {
+		limit, err := time.ParseDuration(text)
+		if err != nil {
+			panic(err)
+		}
+		s.idle = time.AfterFunc(limit, s.abandon)
+		s.idle.Stop()
+		s.limit = limit
+	}
+	free := !asked || s.try(lock)
+	if !free {
+		q.op.lost()
+	}
+	*dest[3].(*bool), *dest[4].(*bool) = true, free
+	return answer(dest, r.current)
+}
+
+// held is stillHeldSQL: the key's two halves, the session's process id, its start.
+func (s *backend) held(args []any) bool {
+	holder := s.server.locks[lockID{key: args[0].(int64)<<32 | args[1].(int64)}]
+	return holder != nil && holder.pid == uint32(args[2].(int32))
+}
+
+// save is saveSQL.
+func (s *backend) save(q *request, changes int64, text string, open bool, dest []any) error {
+	*dest[0].(*bool) = open
+	r := s.server.rows[q.ids[0]]
+	if !open || r == nil || r.holder != s || r.current == nil {
+		return nil
+	}
+	m, altered, err := s.write(q, r, []byte(text), changes)
+	if err != nil || m == nil {
+		return err
+	}
+	*dest[1].(*bool), *dest[2].(*int64) = true, m.version
+	at := m.updated
+	*dest[3].(**time.Time) = &at
+	if altered {
+		*dest[4].(*[]byte) = slices.Clone(m.text)
+	}
+	return nil
+}
+
+// remove is removeSQL.
+func (s *backend) remove(q *request, open bool, dest []any) error {
+	r := s.server.rows[q.ids[0]]
+	done := open && r != nil && r.holder == s && r.current != nil
+	if dest != nil {
+		*dest[0].(*bool), *dest[1].(*bool) = open, done
+	}
+	if done {
+		var c *change
+		if r.current.version > 0 || r.current == r.committed { // else it was made for nothing
+			c = &change{id: r.id, before: r.current, op: q.op, what: q.what}
+			s.server.w.stored(s, c)
+		}
+		s.set(r, nil, c)
+	}
+	return nil
+}

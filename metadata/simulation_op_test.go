@@ -1,0 +1,67 @@
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// An op is one write, or one reading, that somebody asks for.
+type op struct {
+	n      int // its mark
+	kind   string
+	at     *process
+	doc    string
+	patch  json.RawMessage
+	ctx    context.Context
+	cancel context.CancelFunc
+	since  time.Time
+
+	view    int64 // IfVersion, or -1
+	tenure  *tenure
+	host    *host
+	many    int // with so many others, that come next
+	group   *op // that makes it
+	rivals  int // attempts of its own that found the lock taken
+	first   int // the document's history when it began
+	decided int
+
+	busy       atomic.Int32 // in the host's code
+	connecting atomic.Bool  // waits for the pool, which only its context ends
+	observed   int
+
+	done     bool
+	got      Document
+	err      error
+	panicked any
+
+	applied int
+	made    int // the moment of that, among all
+	change  *change
+}
+
+// opKey is the context key of an op.
+type opKey struct{}
+
+func opOf(ctx context.Context) *op {
+	o, _ := ctx.Value(opKey{}).(*op)
+	return o
+}
+
+func (o *op) String() string {
+	return fmt.Sprintf("op %d: %s of %s by process %d", o.n, o.kind, o.doc, o.at.n)
+}
+
+// overdue reports whether the op has reason to be answered at once.
+func (o *op) overdue() bool {
+	return !o.done && (o.ctx.Err() != nil || o.at.closing && !o.connecting.Load())
+}
+
+// lost counts an attempt that failed since somebody else was there.
+func (o *op) lost() {
+	if o != nil {
+		o.rivals++
+	}
+}
