@@ -241,7 +241,8 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 		case opFence:
 			o.reply.settle(o.value, o.err)
 		case opUnlock, opUnlockShared:
-			if o.blind {
+			if o.blind { // there may be nothing to unlock; but what there is must go
+				broken = errors.Join(broken, o.err)
 				continue
 			}
 			if o.err == nil && o.value != 1 {
