@@ -121,6 +121,11 @@ var mutants = []simulate.Mutant{
 		New:  "\t\t_ = backlog\n",
 		Rule: "LOST WAKE-UP",
 	}, {
+		Name: "what could not be unlocked may stay", File: "postgres.go",
+		Old:  "\t\t\t\tbroken = errors.Join(broken, o.err)\n\t\t\t\tcontinue\n",
+		New:  "\t\t\t\tcontinue\n",
+		Rule: "LEAK, LIVENESS",
+	}, {
 		Name: "an unlock that failed does not end the session", File: "postgres.go",
 		Old:  "\tif broken != nil {\n",
 		New:  "\tif broken != nil && len(ops) == 0 {\n",
@@ -159,7 +164,7 @@ var mutants = []simulate.Mutant{
 		Name: "a server is heard when it is read", File: "reading.go",
 		Old:  "\ts.heard = s.sent[0].at\n",
 		New:  "\ts.heard = now\n",
-		Rule: "TOLD LATE",
+		Rule: "TOLD LATE", Schedules: 40000,
 	}, {
 		Name: "silence is not noticed", File: "session.go",
 		Old:  "\tleft := s.silence - quiet\n",

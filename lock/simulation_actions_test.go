@@ -69,7 +69,7 @@ func (w *world) offerHolders(add func(int, func())) {
 		if w.writers {
 			add(12, c.write)
 		}
-		add(4, c.fence)
+		add(6, c.fence)
 		add(2, c.watch)
 		if !w.memory && len(w.evictions) < 4 {
 			add(1, func() {
@@ -135,7 +135,7 @@ func (c *simConn) trip() (any bool) {
 		any = true
 	}
 	for b.canGo() {
-		b.step(none)
+		b.step(c.w.mishap())
 		any = true
 	}
 	if c.canDeliver() {
