@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,8 @@ func TestToy(t *testing.T) {
 		group.Wait()
 		switch {
 		case kind == "hang" && added > 7:
-			for counter >= 0 { // busy, and no time passes
+			for { // and no time passes
+				runtime.Gosched()
 			}
 		case kind == "panic" && added > 7:
 			panic("toy")
