@@ -309,6 +309,9 @@ func (s *session) ping() {
 func (s *session) leave() {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.mu.Lock()
+	s.sent = append(s.sent, batch{at: time.Now()}) // answered by the end
+	s.mu.Unlock()
 	s.wire.Send(&pgproto3.Terminate{})
 	if err := s.wire.Flush(); err != nil {
 		s.end(err)

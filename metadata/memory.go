@@ -29,7 +29,7 @@ func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 	if locker == nil {
 		locker = lock.NewMemory()
 	}
-	m := &memory{locker: locker, options: &o, stored: map[string]Document{}}
+	m := &memory{locker: locker, options: &o, turns: lock.NewMemory(), stored: map[string]Document{}}
 	return &Memory{documents{engine: m, options: &o, counts: new(counts)}}, nil
 }
 
@@ -53,6 +53,8 @@ func (m *Memory) IfVersion(version int64) *Memory {
 type memory struct {
 	locker  lock.Locker
 	options *Options
+
+	turns *lock.Memory // of writes under one hold, which does not keep them from each other
 
 	mu     sync.Mutex
 	stored map[string]Document
@@ -95,6 +97,12 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 		}()
 	case held.Shared():
 		return Document{}, ErrSharedTenure
+	default:
+		turn, err := m.turns.Lock(ctx, key)
+		if err != nil {
+			return Document{}, err
+		}
+		defer turn.Unlock()
 	}
 	doc, found := m.load(id)
 	if !found {

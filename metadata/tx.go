@@ -99,17 +99,21 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	done := false
 	defer func() {
 		var failed error
-		if !done {
-			failed = h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")
-		}
-		if failed == nil {
+		if done {
 			failed = h.exec(ctx, "RELEASE SAVEPOINT lockstore")
+		}
+		if !done || failed != nil {
+			undone := h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")
+			if undone == nil {
+				undone = h.exec(ctx, "RELEASE SAVEPOINT lockstore")
+			}
+			failed = errors.Join(failed, undone)
 		}
 		if err == nil {
 			err = failed
 		}
 	}()
-	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil}, l.key.id, h.gateOf(l), []*call{c}); err != nil {
+	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil}, l.key.id, h.gateOf(l), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil

@@ -118,6 +118,8 @@ type session struct {
 	last  func(ctx context.Context, dest []any, sql string, args ...any) error // the statement to commit with
 	bound func(context.Context) (context.Context, context.CancelFunc)          // the time of one statement
 	idle  any                                                                  // the time between two, as text; nil: as the host has it
+
+	commit func(context.Context) error // where last would commit a row that was made in vain, too
 }
 
 // mergeOne sends a merge as one statement, and reports ErrNotFound where only
@@ -143,7 +145,7 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g ga
 		defer cancel()
 		stuck = tx.Rollback(ctx)
 	}()
-	decided, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle()}, id, g, calls)
+	decided, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit}, id, g, calls)
 	return decided, stuck, err
 }
 
@@ -186,13 +188,20 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 	}
 	switch {
 	case dr.removed:
-		return decided, p.finish(ctx, s, g.remove, dr, calls[:decided])
+		return decided, p.finish(ctx, s, g.remove, dr, fresh, calls[:decided])
 	case dr.changes > 0:
-		return decided, p.finish(ctx, s, g.save(dr), dr, calls[:decided])
+		return decided, p.finish(ctx, s, g.save(dr), dr, fresh, calls[:decided])
 	case dr.fresh: // nobody wanted it after all
 		ctx, cancel := s.bound(ctx)
 		defer cancel()
-		_, err = s.q.Exec(ctx, g.remove.text, g.remove.args...)
+		var open, removed bool
+		var version int64
+		var updated nullTime
+		var altered []byte
+		err = s.q.QueryRow(ctx, []any{&open, &removed, &version, &updated.at, &altered}, g.remove.text, g.remove.args...)
+		if err == nil && !open {
+			err = errLost
+		}
 	}
 	return decided, err
 }
@@ -207,6 +216,8 @@ func (p *postgres) open(ctx context.Context, s session, id string, g gate, creat
 	}
 	switch {
 	case err != nil:
+	case !found && create && p.options.Table.Create:
+		err = errTaken // somebody has made it and removed it again
 	case !found:
 		err = ErrNotFound
 	case !free:
@@ -237,7 +248,7 @@ func (p *postgres) insert(ctx context.Context, s session, id string) (fresh bool
 }
 
 // finish sends the statement that makes the changes last.
-func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls []*call) error {
+func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, fresh bool, calls []*call) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var open, done bool
@@ -245,7 +256,15 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 	var updated nullTime
 	var altered []byte
 	became(calls, sent)
-	err := s.last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
+	last := s.last
+	apart := fresh && s.commit != nil
+	if apart { // lest the empty row is committed where nothing is stored in it
+		last = s.q.QueryRow
+	}
+	err := last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
+	if apart && err == nil && open && done {
+		err = s.commit(ctx)
+	}
 	if !pgdb.Uncertain(err) {
 		became(calls, undecided)
 	}

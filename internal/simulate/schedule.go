@@ -43,6 +43,7 @@ type Schedule struct {
 	stopped []stopped
 	broken  []string
 	story   []string
+	told    []string // the same without step and time, for a transcript
 	telling bool
 	hash    maphash.Hash
 
@@ -252,7 +253,9 @@ func (s *Schedule) Tell(format string, args ...any) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line := fmt.Sprintf("%4d %9s  %s", s.step, time.Since(s.start).Round(time.Microsecond), fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	s.told = append(s.told, text)
+	line := fmt.Sprintf("%4d %9s  %s", s.step, time.Since(s.start).Round(time.Microsecond), text)
 	s.hash.WriteString(line)
 	s.story = append(s.story, line)
 }

@@ -1,0 +1,53 @@
+package simulate
+
+import (
+	"flag"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+var rewrite = flag.Bool("rewrite", false, "rewrite transcripts to what comes of them now")
+
+// Transcript plays a script in a bubble, with nothing left to chance but what N
+// draws, which is always the same. Its file is blocks with empty lines between
+// them: comments, a command with its arguments, ----, and what came of it. do
+// carries out a command; what is told meanwhile is its outcome.
+func Transcript(t *testing.T, file string, do func(s *Schedule, command string, args []string)) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var is []string
+	synctest.Test(t, func(t *testing.T) {
+		s := newSchedule(1, nil, true)
+		s.YieldPercent = 0
+		for block := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n\n") {
+			said, _, _ := strings.Cut(block, "----")
+			said = strings.TrimSpace(said)
+			fields := strings.Fields(said[strings.LastIndexByte(said, '\n')+1:])
+			do(s, fields[0], fields[1:])
+			is = append(is, said+"\n----\n"+strings.Join(s.told, "\n"))
+			s.Forget()
+		}
+		if broken := s.Broken(); broken != "" {
+			panic(broken) // what hangs in the bubble could not be ended
+		}
+	})
+	now := strings.Join(is, "\n\n") + "\n"
+	switch {
+	case now == string(text):
+	case *rewrite:
+		if err := os.WriteFile(file, []byte(now), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("%s is not what comes of it now (-rewrite accepts that):\n%s", file, now)
+	}
+}
+
+// Forget leaves what has been told so far out of the outcome of a command.
+func (s *Schedule) Forget() { s.told = s.told[:0] }

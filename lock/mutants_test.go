@@ -1,0 +1,189 @@
+package lock
+
+import (
+	"testing"
+
+	"example.com/lockstore/internal/simulate"
+)
+
+// TestMutants has the simulation find what is wrong with each of these.
+func TestMutants(t *testing.T) { simulate.RejectMutants(t, "TestSimulation", mutants) }
+
+var mutants = []simulate.Mutant{
+	{
+		Name: "who leaves stays in line", File: "queue.go",
+		Old:  "\tif c.entry != nil {\n\t\tq.leaveLine(c)\n\t}\n\tif errors.Is(err, ErrBusy) {",
+		New:  "\tif errors.Is(err, ErrBusy) {",
+		Rule: "LINE",
+	}, {
+		Name: "a key that is denied is not asked for again", File: "queue.go",
+		Old:  "\te.state = pausing\n\tq.after(e, wait)\n",
+		New:  "\te.state = pausing\n",
+		Rule: "LOST WAKE-UP",
+	}, {
+		Name: "the next in line is not asked for", File: "queue.go",
+		Old:  "\tif e.line.n == 0 {\n\t\tq.forget(e)\n\t\treturn\n\t}\n\tq.ask(e)\n",
+		New:  "\tif e.line.n == 0 {\n\t\tq.forget(e)\n\t\treturn\n\t}\n",
+		Rule: "LOST WAKE-UP, PANIC",
+	}, {
+		Name: "all in line are admitted", File: "handoff.go",
+		Old:  "if len(e.holders) > 0 && (first.mode == alone || e.holders[0].mode == alone) {",
+		New:  "if len(e.holders) > 7 && (first.mode == alone || e.holders[0].mode == alone) {",
+		Rule: "EXCLUSION",
+	}, {
+		Name: "a sharer is admitted beside who is alone", File: "handoff.go",
+		Old:  "(first.mode == alone || e.holders[0].mode == alone) {",
+		New:  "first.mode == alone {",
+		Rule: "EXCLUSION",
+	}, {
+		Name: "sharers join who has it alone", File: "queue.go",
+		Old:  "return e.state == held && e.mode == shared && c.mode == shared &&",
+		New:  "return e.state == held && c.mode == shared &&",
+		Rule: "EXCLUSION, LINE",
+	}, {
+		Name: "sharers overtake", File: "queue.go",
+		Old:  "\t\te.line.n == 0 && time.Since(e.turn) < q.budget\n",
+		New:  "\t\ttime.Since(e.turn) < q.budget\n",
+		Rule: "OVERTAKEN, LINE",
+	}, {
+		Name: "who is alone gets a shared lock", File: "handoff.go",
+		Old:  "if first != nil && (e.mode == alone || first.mode == shared) {",
+		New:  "if first != nil {",
+		Rule: "EXCLUSION",
+	}, {
+		Name: "who ends does not know", File: "handoff.go",
+		Old:  "\tif why != nil && c.tenure.cancel != nil {",
+		New:  "\tif why == ErrClosed && c.tenure.cancel != nil {",
+		Rule: "TOLD LATE",
+	}, {
+		Name: "waiters of a lost key are forgotten", File: "handoff.go",
+		Old:  "\t\t\tlost += q.endAll(e, why)\n",
+		New:  "\t\t\tlost += q.endAll(e, why)\n\t\t\tif e.line.n > 0 {\n\t\t\t\te.state = asking\n\t\t\t\tcontinue\n\t\t\t}\n",
+		Rule: "LOST WAKE-UP",
+	}, {
+		Name: "losses are not counted", File: "handoff.go",
+		Old:  "\tq.counts.Lost += int64(lost)\n",
+		New:  "\tq.counts.Lost += 2 * int64(lost)\n",
+		Rule: "STATS",
+	}, {
+		Name: "evictions are not counted", File: "handoff.go",
+		Old:  "q.counts.Evicted += int64(q.endAll(e, why))",
+		New:  "q.endAll(e, why)",
+		Rule: "STATS",
+	}, {
+		Name: "grants are counted twice", File: "handoff.go",
+		Old:  "\t\tq.counts.Acquired++\n",
+		New:  "\t\tq.counts.Acquired += 2\n",
+		Rule: "STATS",
+	}, {
+		Name: "a key goes on here despite a write under way", File: "handoff.go",
+		Old:  "if !over && !e.writing && e.passed",
+		New:  "if !over && e.passed",
+		Rule: "LATE WRITE",
+	}, {
+		Name: "what was said of a write is forgotten", File: "handoff.go",
+		Old:  "\te.writing = e.writing || c.tenure.writes > 0\n",
+		New:  "",
+		Rule: "LATE WRITE",
+	}, {
+		Name: "Close leaves who waits", File: "queue.go",
+		Old:  "\t\t\tq.end(first, ErrClosed)\n",
+		New:  "\t\t\tq.leaveLine(first)\n",
+		Rule: "LIVENESS, STATS, PANIC",
+	}, {
+		Name: "who withdraws is told nothing of a grant", File: "queue.go",
+		Old:  "\tif c.state != waiting {\n\t\treturn false\n\t}\n\te, wasFirst",
+		New:  "\tif c.state != waiting {\n\t\tc.granted, c.err = false, why\n\t\treturn false\n\t}\n\te, wasFirst",
+		Rule: "LIVENESS, ENTRY, STATS, ERROR, LEAK",
+	}, {
+		Name: "sharers behind one who left wait on", File: "queue.go",
+		Old:  "\tcase e.state == held && wasFirst && e.mode == shared:\n\t\tq.admit(e, time.Now()) // sharers that stood behind it\n",
+		New:  "\tcase e.state == held && wasFirst && e.mode == shared:\n",
+		Rule: "LEFT WAITING",
+	}, {
+		Name: "a dead session is parked on", File: "parking.go",
+		Old:  "\tk.all, k.idle = slices.DeleteFunc(k.all, is), slices.DeleteFunc(k.idle, is)\n",
+		New:  "\tk.all = slices.DeleteFunc(k.all, is)\n",
+		Rule: "PARKING, LIVENESS",
+	}, {
+		Name: "who has its key still wants a session", File: "parking.go",
+		Old:  "\t\tp.parking.wanted = slices.DeleteFunc(p.parking.wanted, func(other *entry) bool { return other == e })\n",
+		New:  "",
+		Rule: "LEAK, HANG",
+	}, {
+		Name: "a spare session is idle while it holds", File: "parking.go",
+		Old:  "\ts := p.parking.idle[0]\n\tp.parking.idle = p.parking.idle[1:]\n",
+		New:  "\ts := p.parking.idle[0]\n",
+		Rule: "PARKING",
+	}, {
+		Name: "the backlog is dropped", File: "postgres.go",
+		Old:  "\t\tp.backlog = backlog // s is dead already; there will be another\n",
+		New:  "\t\t_ = backlog\n",
+		Rule: "LOST WAKE-UP",
+	}, {
+		Name: "an unlock that failed does not end the session", File: "postgres.go",
+		Old:  "\tif broken != nil {\n",
+		New:  "\tif broken != nil && len(ops) == 0 {\n",
+		Rule: "LEAK, LIVENESS, EXCLUSION",
+	}, {
+		Name: "what a dead session was asked is not answered", File: "postgres.go",
+		Old:  "\tp.settle(unanswered, why)\n\tclosed := ",
+		New:  "\tclosed := ",
+		Rule: "LOST WAKE-UP, LIVENESS",
+	}, {
+		Name: "a spare session is not taken off the list", File: "postgres.go",
+		Old:  "\tp.parking.remove(s)\n\tlocks :=",
+		New:  "\tlocks :=",
+		Rule: "PARKING, LIVENESS, LEAK",
+	}, {
+		Name: "an unlock of what may not be locked is pipelined", File: "session.go",
+		Old:  "return len(s.sent) == 0 || s.blind == 0 && len(s.sent)",
+		New:  "return len(s.sent) == 0 || len(s.sent)",
+		Rule: "EXCLUSION, LATE WRITE", Schedules: 20000,
+	}, {
+		Name: "what failed is not unlocked", File: "reading.go",
+		Old:  "\t\tcase opTry, opWait:\n\t\t\ts.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})\n",
+		New:  "",
+		Rule: "LEAK, LIVENESS",
+	}, {
+		Name: "what was behind a failure is not tried again", File: "reading.go",
+		Old:  "\ts.enqueue(batch[again:])\n",
+		New:  "",
+		Rule: "LOST WAKE-UP, LIVENESS",
+	}, {
+		Name: "a fence that was rolled back is given out", File: "reading.go",
+		Old:  "if o.isTransactional() && o.err == nil {",
+		New:  "if o.code == opEvicted && o.err == nil {",
+		Rule: "FENCE", Schedules: 20000,
+	}, {
+		Name: "a server is heard when it is read", File: "reading.go",
+		Old:  "\ts.heard = s.sent[0].at\n",
+		New:  "\ts.heard = now\n",
+		Rule: "TOLD LATE",
+	}, {
+		Name: "silence is not noticed", File: "session.go",
+		Old:  "\tleft := s.silence - quiet\n",
+		New:  "\tleft := 2*s.silence - quiet\n",
+		Rule: "TOLD LATE",
+	}, {
+		Name: "patience is inherited", File: "claim.go",
+		Old:  "func (q *queue) patience() patience { return patience{polls: backoff.Start(q.policy)} }",
+		New:  "var inherited backoff.Sequence\n\nfunc (q *queue) patience() patience {\n\tif inherited.Next(); q.holding%2 == 0 {\n\t\tinherited = backoff.Start(q.policy)\n\t}\n\treturn patience{polls: inherited}\n}",
+		Rule: "PATIENCE, PANIC",
+	}, {
+		Name: "an eviction is not answered again", File: "evict.go",
+		Old:  "\tif p.session != nil {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
+		New:  "\tif p.session != nil && evicted != (Key{}) && v.token%2 == 0 {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
+		Rule: "EVICTED BY MISTAKE", Schedules: 20000,
+	}, {
+		Name: "who is evicted holds on", File: "evict.go",
+		Old:  "\t\tp.queue.evict(e, errEvicted)\n",
+		New:  "",
+		Rule: "EVICT, STATS",
+	}, {
+		Name: "an unlock waits for nobody", File: "tenure.go",
+		Old:  "\t\tif c.unlock.done != nil {\n\t\t\t<-c.unlock.done // which the session bounds\n\t\t\tfailed = first(failed, c.unlock.err)\n\t\t}\n",
+		New:  "\t\tfailed = first(failed, c.unlock.err)\n",
+		Rule: "LATE WRITE, EXCLUSION, STATS, PANIC",
+	},
+}

@@ -1,0 +1,398 @@
+package lock
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"example.com/lockstore/internal/simulate"
+)
+
+// simServer is a model of the server.
+type simServer struct {
+	w        *world
+	backends []*backend // all there ever were
+	table    lockTable
+	lastPID  uint32
+	xid      int64 // given out last
+	durable  int64 // the last of a transaction that a crash does not undo
+	down     bool  // refuses connections
+}
+
+// A backend is one session at the server.
+type backend struct {
+	server  *simServer
+	pid     uint32
+	start   time.Time
+	conn    *simConn // nil: an outsider, who is none of ours
+	process *process
+	spare   bool
+	alive   bool
+	diedAt  time.Time
+	keys    int // that it was granted, in sum
+
+	received []byte      // of a message that is not whole
+	todo     []statement // that have come
+	done     int         // keys of the first
+	cancel   bool        // by pg_cancel_backend
+	wait     wait
+	tx       transaction
+	answer   []byte // that has not been sent
+}
+
+// A statement is one Execute; or what a client says besides.
+type statement struct {
+	kind byte // of the message: Execute, Sync, Terminate
+	code opcode
+	keys []int64
+}
+
+type wait struct {
+	on      *tableLock // nil: it does not wait
+	mode    mode
+	until   time.Time
+	granted bool
+}
+
+// A transaction is all up to a Sync.
+type transaction struct {
+	active bool
+	failed bool
+	xid    int64
+	guards []*tableLock
+	notes  []pgproto3.NotificationResponse
+}
+
+func (srv *simServer) connect(p *process, spare bool, c *simConn) *backend {
+	srv.lastPID++
+	b := &backend{server: srv, pid: srv.lastPID, start: time.Now(), conn: c, process: p, spare: spare, alive: true}
+	srv.backends = append(srv.backends, b)
+	return b
+}
+
+func (srv *simServer) backend(pid int64) *backend {
+	for _, b := range srv.backends {
+		if int64(b.pid) == pid && b.alive {
+			return b
+		}
+	}
+	return nil
+}
+
+func (b *backend) String() string { return fmt.Sprintf("session %d of %s", b.pid, b.process) }
+
+// take parses what has come from the client.
+func (b *backend) take(data []byte) {
+	b.received = append(b.received, data...)
+	for len(b.received) >= 5 {
+		size := 1 + int(binary.BigEndian.Uint32(b.received[1:]))
+		if len(b.received) < size {
+			break
+		}
+		b.message(b.received[0], b.received[5:size])
+		b.received = b.received[size:]
+	}
+}
+
+func (b *backend) message(kind byte, body []byte) {
+	switch kind {
+	case 'B':
+		var bind pgproto3.Bind
+		if err := bind.Decode(body); err != nil {
+			panic(err)
+		}
+		b.todo = append(b.todo, statementOf(&bind))
+	case 'S', 'X':
+		b.todo = append(b.todo, statement{kind: kind})
+	case 'E':
+	default:
+		panic(fmt.Sprintf("message %c", kind))
+	}
+}
+
+// statementOf is [session.write] the other way round.
+func statementOf(bind *pgproto3.Bind) statement {
+	argument := bind.Parameters[0]
+	for code, o := range operations {
+		switch bind.PreparedStatement {
+		case o.one:
+			return statement{'E', opcode(code), []int64{int64(binary.BigEndian.Uint64(argument))}}
+		case o.many:
+			var keys []int64
+			for element := argument[20:]; len(element) > 0; element = element[12:] {
+				keys = append(keys, int64(binary.BigEndian.Uint64(element[4:])))
+			}
+			return statement{'E', opcode(code), keys}
+		}
+	}
+	panic("unknown statement " + bind.PreparedStatement)
+}
+
+// canGo reports whether step does something.
+func (b *backend) canGo() bool {
+	if b.wait.on != nil {
+		return b.wait.granted || b.cancel || !time.Now().Before(b.wait.until)
+	}
+	return b.alive && len(b.todo) > 0
+}
+
+// A mishap is what goes wrong with an operation.
+type mishap uint8
+
+const (
+	none   mishap = iota
+	before        // it fails without effect
+	after         // it fails with its effect
+)
+
+// SQLSTATEs of operations that fail (PostgreSQL documentation, Appendix A).
+const (
+	outOfMemory  = "53200"
+	internal     = "XX000"
+	shutdown     = "57P01"
+	lockTimedOut = "55P03"
+)
+
+// step does one operation of what has come.
+func (b *backend) step(m mishap) {
+	if b.wait.on != nil {
+		b.endWait()
+		return
+	}
+	s, rest := b.todo[0], b.todo[1:]
+	switch {
+	case s.kind == 'X':
+		b.end(reset)
+	case s.kind == 'S':
+		b.todo = rest
+		b.sync(m)
+	case b.tx.failed:
+		b.todo = rest
+	default:
+		b.tx.active = true
+		b.operate(s, rest, m)
+	}
+}
+
+func (b *backend) operate(s statement, rest []statement, m mishap) {
+	switch {
+	case b.cancel:
+		b.fail(queryCanceled, rest)
+	case m == before:
+		b.fail(simulate.One(b.server.w.Schedule, queryCanceled, outOfMemory), rest)
+	default:
+		answered := len(b.answer)
+		b.execute(s.code, s.keys[b.done])
+		if m == after && b.wait.on == nil && s.code != opUnlock && s.code != opUnlockShared { // which have nothing behind it that could fail
+			b.answer = b.answer[:answered]
+			b.fail(simulate.One(b.server.w.Schedule, queryCanceled, outOfMemory), rest)
+		}
+	}
+}
+
+// execute carries out one operation on one key.
+func (b *backend) execute(code opcode, key int64) {
+	srv := b.server
+	l := srv.table.at(place{key: key})
+	switch code {
+	case opUnlock, opUnlockShared:
+		known := l.unlock(b, modeOf(code))
+		srv.w.Tell("%s unlocks %d: %t", b, key, known)
+		b.row(known)
+	case opFence:
+		if b.tx.xid == 0 {
+			srv.xid++
+			b.tx.xid = srv.xid
+		}
+		b.number(b.tx.xid)
+	case opTry, opTryShared:
+		if !l.try(b, modeOf(code)) {
+			srv.w.Tell("%s tries %d: false", b, key)
+			b.row(false)
+			return
+		}
+		srv.w.Tell("%s tries %d: true", b, key)
+		b.guarded(l, modeOf(code))
+	case opWait, opWaitShared:
+		if l.isFree(b, modeOf(code), len(l.queue)) {
+			l.grant(b, modeOf(code))
+			b.guarded(l, modeOf(code))
+			return
+		}
+		srv.w.Tell("%s waits for %d", b, key)
+		b.wait = wait{on: l, mode: modeOf(code), until: time.Now().Add(parkingTime(&srv.w.options))}
+		l.queue = append(l.queue, b)
+	case opEvicted:
+		b.tx.notes = append(b.tx.notes, pgproto3.NotificationResponse{PID: b.pid, Channel: evictedChannel, Payload: strconv.FormatInt(key, 10)})
+		b.send(&pgproto3.DataRow{Values: [][]byte{{}}})
+		b.next()
+	case opCancel:
+		other := srv.backend(key)
+		if other != nil {
+			other.canceled()
+		}
+		b.row(other != nil)
+	default:
+		panic(code)
+	}
+}
+
+func modeOf(code opcode) mode {
+	if code == opTryShared || code == opWaitShared || code == opUnlockShared {
+		return shared
+	}
+	return alone
+}
+
+// guarded answers who was granted a key: it is kept unless somebody has the guard.
+func (b *backend) guarded(l *tableLock, m mode) {
+	g := b.server.table.at(place{l.place.key, true})
+	if g.try(b, shared) {
+		b.tx.guards = append(b.tx.guards, g)
+		b.keys++
+		b.row(true)
+		return
+	}
+	b.server.w.Tell("%s finds %d guarded", b, l.place.key)
+	l.unlock(b, m)
+	b.row(false)
+}
+
+// endWait ends a wait that was granted, canceled, or that has been long enough.
+// Of two of these, either counts; a grant is kept in any case.
+func (b *backend) endWait() {
+	w, rest := b.wait, b.todo[1:]
+	b.wait = wait{}
+	late := !time.Now().Before(w.until)
+	switch {
+	case w.granted && !b.cancel && (!late || b.server.w.N(2) == 0):
+		b.guarded(w.on, w.mode)
+	case b.cancel:
+		w.on.forget(b)
+		b.fail(queryCanceled, rest)
+	default:
+		w.on.forget(b)
+		b.fail(lockTimedOut, rest)
+	}
+}
+
+// canceled is pg_cancel_backend: it does nothing to who is idle.
+func (b *backend) canceled() {
+	b.cancel = b.tx.active || len(b.todo) > 0
+}
+
+// fail ends the operation under way, and leaves rest.
+func (b *backend) fail(code string, rest []statement) {
+	b.server.w.Tell("%s fails of %s", b, code)
+	b.tx.failed, b.cancel = true, false
+	b.todo, b.done = rest, 0
+	b.send(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: "simulated"})
+}
+
+// sync ends the transaction, and has its answers sent.
+func (b *backend) sync(m mishap) {
+	if m != none && b.tx.active && !b.tx.failed {
+		b.server.w.Tell("%s fails to commit", b)
+		b.tx.failed = true
+		b.send(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: internal, Message: "simulated"})
+	}
+	for _, g := range b.tx.guards {
+		g.unlock(b, shared)
+	}
+	if !b.tx.failed {
+		b.server.durable = max(b.server.durable, b.tx.xid)
+		for i := range b.tx.notes {
+			b.server.notify(&b.tx.notes[i])
+		}
+	}
+	b.tx, b.cancel = transaction{guards: b.tx.guards[:0]}, false
+	b.send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	b.flush()
+}
+
+// notify tells all who listen; who is in a transaction, with its end.
+func (srv *simServer) notify(note *pgproto3.NotificationResponse) {
+	srv.w.Tell("session %d notifies %s", note.PID, note.Channel)
+	for _, b := range srv.backends {
+		if b.alive && b.conn != nil && !b.spare {
+			if b.send(note); !b.tx.active {
+				b.flush()
+			}
+		}
+	}
+}
+
+func (b *backend) row(yes bool) {
+	column := []byte{0}
+	if yes {
+		column[0] = 1
+	}
+	b.send(&pgproto3.DataRow{Values: [][]byte{column}})
+	b.next()
+}
+
+func (b *backend) number(n int64) {
+	b.send(&pgproto3.DataRow{Values: [][]byte{binary.BigEndian.AppendUint64(nil, uint64(n))}})
+	b.next()
+}
+
+// next makes the next key the one to be dealt with.
+func (b *backend) next() {
+	if b.done++; b.done == len(b.todo[0].keys) {
+		b.todo, b.done = b.todo[1:], 0
+	}
+}
+
+func (b *backend) send(m pgproto3.BackendMessage) {
+	var err error
+	if b.answer, err = m.Encode(b.answer); err != nil {
+		panic(err)
+	}
+}
+
+func (b *backend) flush() {
+	if b.conn != nil {
+		b.conn.down = append(b.conn.down, b.answer...)
+	}
+	b.answer = b.answer[:0]
+}
+
+// An ending is what a client learns of the end of its session.
+type ending uint8
+
+const (
+	told   ending = iota // a word and an EOF
+	reset                // that it is over
+	silent               // nothing
+)
+
+// end ends the session, and with it all it holds.
+func (b *backend) end(how ending) {
+	if !b.alive {
+		return
+	}
+	b.server.w.Tell("%s ends, %s", b, [...]string{"and says so", "by a reset", "silently"}[how])
+	b.alive, b.diedAt, b.wait, b.todo = false, time.Now(), wait{}, nil
+	b.server.table.release(b)
+	if b.conn == nil || how == silent {
+		return
+	}
+	if how == told {
+		b.send(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: shutdown, Message: "terminating connection"})
+		b.flush()
+	}
+	b.conn.over = true
+}
+
+// restart ends every session; a crash undoes what is not durable.
+func (srv *simServer) restart(crash bool) {
+	if crash {
+		srv.xid = srv.durable
+	}
+	for _, b := range srv.backends {
+		b.end(simulate.One(srv.w.Schedule, told, reset))
+	}
+}

@@ -1,0 +1,283 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/simulate"
+)
+
+// A call is one caller of Lock or its kin, and what follows from it.
+type call struct {
+	id      int
+	process *process
+	method  string
+	keys    []Key
+	ctx     context.Context
+	cancel  context.CancelFunc
+	began   time.Time
+	step    int
+
+	// Guarded by world.mu.
+	done      bool
+	held      *Held
+	floor     []int64         // of the fence of each key, in the order of held.keys
+	watched   context.Context // the Held's, once asked for
+	unlocking bool
+	unlocked  bool
+	busy      int // goroutines that do something with held
+}
+
+// outcomes are what callers of a process were told, in sum.
+type outcomes struct {
+	calls, granted, busy, lost, evicted, panics int64
+	waited                                      time.Duration
+}
+
+func (c *call) String() string { return fmt.Sprintf("call %d", c.id) }
+
+func (c *call) tries() bool { return c.method == "TryLock" || c.method == "TryRLock" }
+
+// call has somebody ask for keys.
+func (w *world) call(p *process, method string, ctx context.Context, cancel context.CancelFunc, keys ...Key) *call {
+	c := &call{id: w.numbered, process: p, method: method, keys: keys, ctx: ctx, cancel: cancel, began: time.Now(), step: w.Step()}
+	w.numbered++
+	w.mu.Lock()
+	w.calls = append(w.calls, c)
+	p.outcomes.calls++
+	w.mu.Unlock()
+	w.Tell("%s: %s of %s in %s", c, method, keys, p)
+	go c.run()
+	return c
+}
+
+// callAny has somebody ask for something.
+func (w *world) callAny() {
+	p := simulate.One(w.Schedule, w.processes...)
+	if len(w.calls) > 14 || p.frozen.Load() {
+		return
+	}
+	method := simulate.One(w.Schedule, "Lock", "Lock", "Lock", "TryLock", "RLock", "RLock", "TryRLock")
+	keys := []Key{simulate.One(w.Schedule, w.keys...)}
+	if w.all && w.N(6) == 0 {
+		method = "LockAll"
+		for range w.N(3) {
+			keys = append(keys, simulate.One(w.Schedule, w.keys...))
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if w.N(4) == 0 {
+		ctx, cancel = context.WithTimeout(context.Background(), simulate.One(w.Schedule, 0, time.Millisecond, 20*time.Millisecond, 500*time.Millisecond))
+	}
+	w.call(p, method, ctx, cancel, keys...)
+}
+
+func (c *call) run() {
+	w := c.process.w
+	defer c.cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			c.panicked(r)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.over(c)
+		}
+	}()
+	held, err := c.do()
+	w.Tell("%s: %v", c, err)
+	c.judge(held, err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.done, c.held = true, held
+	o := &c.process.outcomes
+	o.waited += time.Since(c.began)
+	switch {
+	case err == nil:
+		o.granted++
+		c.floor = w.fences.floor(held)
+		w.lateWrites(c)
+	case errors.Is(err, ErrBusy):
+		o.busy++
+	}
+	if held == nil {
+		w.over(c)
+	}
+}
+
+func (c *call) do() (*Held, error) {
+	l := c.process.locker
+	switch c.method {
+	case "Lock":
+		return l.Lock(c.ctx, c.keys[0])
+	case "TryLock":
+		return l.TryLock(c.ctx, c.keys[0])
+	case "RLock":
+		return l.RLock(c.ctx, c.keys[0])
+	case "TryRLock":
+		return l.TryRLock(c.ctx, c.keys[0])
+	}
+	return l.LockAll(c.ctx, c.keys...)
+}
+
+// over takes c off the list. Its caller has w.mu.
+func (w *world) over(c *call) {
+	if i := slices.Index(w.calls, c); i >= 0 {
+		w.calls = slices.Delete(w.calls, i, i+1)
+	}
+}
+
+// judge says what is wrong with a call's outcome by itself.
+func (c *call) judge(held *Held, err error) {
+	w := c.process.w
+	if (held == nil) == (err == nil) {
+		w.Problem("ANSWER", "%s has %v and %v", c, held, err)
+	}
+	if err == nil {
+		return
+	}
+	w.mu.Lock()
+	free := w.Step()
+	if c.tries() {
+		free = w.busy[c.keys[0].id]
+	}
+	closing, calm := c.process.closing, w.IsCalm()
+	w.mu.Unlock()
+	ended := c.ctx.Err() != nil
+	exhausted := errors.Is(err, backoff.ErrExhausted)
+	var told *BusyError
+	switch {
+	case errors.Is(err, ErrReleased):
+		w.Problem("ERROR", "%s: %v", c, err)
+	case errors.Is(err, ErrClosed):
+		if !closing {
+			w.Problem("ERROR", "%s: %v, but is not", c, err)
+		}
+	case errors.Is(err, ErrTooMany):
+		if w.options.MaxKeys >= len(w.keys) {
+			w.Problem("ERROR", "%s: %v", c, err)
+		}
+	case exhausted:
+		errors.As(err, &told)
+		c.judgePatience(told, err)
+	case c.tries() && errors.As(err, &told):
+		if free < c.step-1 && !calm && !ended {
+			w.Problem("BUSY", "%s: %v, but nobody has had the key since step %d", c, err, free)
+		}
+	case ended:
+		if !errors.Is(err, c.ctx.Err()) && !errors.Is(err, ErrUnavailable) && !isSimulated(err) {
+			w.Problem("ERROR", "%s: %v, and its context has ended", c, err)
+		}
+	case isSimulated(err), c.tries() && errors.Is(err, ErrUnavailable):
+	default:
+		w.Problem("ERROR", "%s: %v", c, err)
+	}
+}
+
+// judgePatience checks that who was told that the policy gave up had all of it.
+func (c *call) judgePatience(told *BusyError, err error) {
+	w := c.process.w
+	switch {
+	case c.tries(), w.attempts == 0 && w.within == 0:
+		w.Problem("PATIENCE", "%s: %v, but the policy never does", c, err)
+	case told == nil: // unavailable
+	case w.attempts > 0 && (told.Attempts < w.attempts-1 || c.method != "LockAll" && told.Attempts > w.attempts+1):
+		w.Problem("PATIENCE", "%s gave up after %d attempts, not %d", c, told.Attempts, w.attempts)
+	case w.within > 0 && told.Waited < w.within:
+		w.Problem("PATIENCE", "%s gave up after %s, not %s", c, told.Waited, w.within)
+	}
+}
+
+func (w *world) holders() (holders []*call) {
+	for _, c := range w.calls {
+		if c.held != nil && !c.unlocking && !c.process.frozen.Load() {
+			holders = append(holders, c)
+		}
+	}
+	return holders
+}
+
+// with has somebody do something with the Held of c.
+func (c *call) with(do func()) {
+	w := c.process.w
+	w.mu.Lock()
+	c.busy++
+	w.mu.Unlock()
+	go func() {
+		do()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if c.busy--; c.busy == 0 && c.unlocked {
+			w.over(c)
+		}
+	}()
+}
+
+// unlock has somebody unlock; or several, or nobody, as the Held was dropped.
+func (c *call) unlock(dropped bool, times int) {
+	w := c.process.w
+	w.Tell("%s: unlock", c)
+	w.mu.Lock()
+	c.unlocking = true
+	w.mu.Unlock()
+	if dropped {
+		c.held.tenure.(*tenure).drop()
+		w.Settle()
+	}
+	for range times {
+		c.with(func() { c.judgeUnlock(c.unlockOnce()) })
+	}
+}
+
+// unlockOnce survives an observer's panic, of which the second call knows nothing.
+func (c *call) unlockOnce() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.panicked(r)
+			err = c.held.Unlock()
+		}
+	}()
+	return c.held.Unlock()
+}
+
+func (c *call) judgeUnlock(err error) {
+	w := c.process.w
+	w.Tell("%s: unlocked: %v", c, err)
+	if err != nil && !errors.Is(err, ErrLost) && !errors.Is(err, ErrClosed) {
+		w.Problem("ERROR", "%s: Unlock: %v", c, err)
+	}
+	if ctx := c.held.Context(); ctx.Err() == nil {
+		w.Problem("TOLD LATE", "%s is unlocked, and its context lives", c)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.unlocked {
+		return
+	}
+	c.unlocked = true
+	switch {
+	case errors.Is(err, ErrEvicted):
+		c.process.outcomes.evicted++
+	case errors.Is(err, ErrLost):
+		c.process.outcomes.lost++
+	}
+}
+
+// watch has the holder ask for its context.
+func (c *call) watch() {
+	c.with(func() {
+		ctx := c.held.Context()
+		c.process.w.mu.Lock()
+		c.watched = ctx
+		c.process.w.mu.Unlock()
+	})
+}
+
+// isSimulated reports whether err is a failure that the model made.
+func isSimulated(err error) bool {
+	code := codeOf(err)
+	return code == outOfMemory || code == queryCanceled || code == internal
+}

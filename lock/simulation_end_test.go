@@ -1,0 +1,208 @@
+package lock
+
+import (
+	"context"
+	"time"
+)
+
+// How a play ends: whatever was damaged is whole again, everybody is answered,
+// and nothing is left.
+
+func (w *world) finish() {
+	for _, p := range w.processes {
+		if p.frozen.Load() {
+			p.thaw()
+		}
+	}
+	w.server.down = false
+	for len(w.outsiders) > 0 {
+		w.endOutsider(0)
+	}
+	w.Calm()
+	w.answerAll()
+	w.awaitWorkers()
+	w.comeToRest()
+	if w.Broken() == "" {
+		w.checkRest()
+	}
+	w.closeAll()
+}
+
+// pump has all happen that can at once. It reports whether no rule was broken.
+func (w *world) pump() bool {
+	for any := true; any; {
+		any = false
+		for _, b := range w.server.backends {
+			if b.conn != nil && b.conn.trip() {
+				any = true
+				w.Settle()
+			}
+		}
+		for len(w.dials) > 0 {
+			w.accept(w.dials[0])
+			any = true
+		}
+		w.Settle()
+		w.check()
+		if w.Broken() != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// longest is how long everything may take at the end: sessions that are cut off are
+// to be noticed, and who waits has its turn.
+const longest = 90 * time.Second
+
+// until pumps, and has time pass, until done. It reports false if that takes too long.
+func (w *world) until(done func() bool) bool {
+	begin, pause := time.Now(), 2*time.Millisecond
+	for w.pump() {
+		if done() {
+			return true
+		}
+		if time.Since(begin) > longest {
+			return false
+		}
+		w.Sleep(pause)
+		pause = min(2*pause, w.options.Silence/8)
+	}
+	return true
+}
+
+// answerAll has every call end, and what it got be unlocked.
+func (w *world) answerAll() {
+	answered := w.until(func() bool {
+		for _, c := range w.holders() {
+			c.unlock(false, 1)
+			w.Settle()
+		}
+		return len(w.calls) == 0
+	})
+	if !answered {
+		for _, l := range w.server.table {
+			for _, g := range l.holders {
+				w.Tell("%s has %v: %v", g.backend, l.place, g.n)
+			}
+		}
+		for _, c := range w.calls {
+			w.Problem("LIVENESS", "%s, %s of %s, is not over: answered: %t, unlocked: %t", c, c.method, c.keys, c.done, c.unlocked)
+		}
+	}
+}
+
+// awaitWorkers waits for evictions, and calls of Close, which end by themselves.
+func (w *world) awaitWorkers() {
+	over := make(chan struct{})
+	go func() {
+		w.working.Wait()
+		close(over)
+	}()
+	isOver := func() bool {
+		select {
+		case <-over:
+			return true
+		default:
+			return false
+		}
+	}
+	if !w.until(isOver) {
+		w.Problem("LIVENESS", "Evict or Close does not return")
+	}
+}
+
+func (w *world) comeToRest() {
+	rests := w.until(func() bool {
+		for _, b := range w.server.backends {
+			if b.alive && b.conn != nil && b.conn.cut != (cut{}) {
+				return false
+			}
+		}
+		for _, p := range w.processes {
+			if p.postgres == nil || p.closing {
+				continue
+			}
+			if k := &p.postgres.parking; p.postgres.session == nil || len(k.all) != len(k.idle) || len(p.queue.entries) > 0 {
+				return false
+			}
+			for _, s := range p.sessions {
+				if s.waiting > 0 || len(s.sent) > 0 {
+					return false
+				}
+			}
+		}
+		for _, l := range w.server.table {
+			if len(l.holders)+len(l.queue) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if !rests {
+		for _, l := range w.server.table {
+			for _, g := range l.holders {
+				w.Problem("LEAK", "%s has %v: %v", g.backend, l.place, g.n)
+			}
+		}
+		for _, p := range w.processes {
+			w.Problem("LEAK", "%s does not come to rest: %+v", p, p.queue.stats())
+		}
+	}
+}
+
+// checkRest checks that nothing is left, and that the counts agree with what
+// callers were told.
+func (w *world) checkRest() {
+	for _, p := range w.processes {
+		q, o, s := p.queue, &p.outcomes, p.queue.stats()
+		if s.Keys+s.Holders+s.Waiters+len(q.unsent) > 0 {
+			w.Problem("LEAK", "%s: %+v, %d to be flushed", p, s, len(q.unsent))
+		}
+		if !w.all && o.panics == 0 {
+			if s.Acquired != o.granted || s.Busy != o.busy || s.Evicted != o.evicted || s.Lost > o.lost {
+				w.Problem("STATS", "%s: %+v, counted as %+v", p, *o, s)
+			}
+		} else if s.Acquired < o.granted || s.Busy < o.busy || s.Evicted < o.evicted {
+			w.Problem("STATS", "%s: at least %+v, counted as %+v", p, *o, s)
+		}
+		if s.WaitTime > o.waited && !w.all && o.panics == 0 || s.HandedOn > s.Acquired {
+			w.Problem("STATS", "%s: %+v, counted as %+v", p, *o, s)
+		}
+		if p.observer != nil {
+			if b := p.observer; !w.all && o.panics == 0 && (b.acquired != o.calls || b.released != o.granted) {
+				w.Problem("STATS", "%s: an observer was told %d and %d times of %+v", p, b.acquired, b.released, *o)
+			}
+		}
+		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.evictions)+len(g.parking.wanted) > 0 {
+			w.Problem("LEAK", "%s: %d in the backlog, %d evictions, %d want a spare session", p, len(g.backlog), len(g.evictions), len(g.parking.wanted))
+		}
+	}
+}
+
+// closeAll closes every Locker. What is left of goroutines then fails the play.
+func (w *world) closeAll() {
+	if w.memory {
+		return
+	}
+	broken := w.Broken() != ""
+	if broken {
+		return // what hangs cannot be ended
+	}
+	for _, p := range w.processes {
+		p.closing = true
+		w.working.Go(func() {
+			if err := p.postgres.Close(context.Background()); err != nil {
+				w.Problem("ERROR", "%s: Close: %v", p, err)
+			}
+		})
+	}
+	w.Settle()
+	w.awaitWorkers()
+	for _, b := range w.server.backends {
+		if b.conn != nil && !b.conn.closed {
+			w.Problem("LEAK", "the connection of %s is open", b)
+		}
+	}
+	w.Sleep(time.Minute) // what timers are left
+}

@@ -1,0 +1,246 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/internal/simulate"
+)
+
+func codeOf(err error) string { return pgdb.Code(err) }
+
+// fences are the greatest numbers that were given for each key, to holders of each
+// mode.
+type fences map[int64]*[2]int64
+
+// floor is what the fences of h must exceed.
+func (f *fences) floor(h *Held) (floor []int64) {
+	if *f == nil {
+		*f = make(fences)
+	}
+	for _, k := range h.keys {
+		given := (*f)[k.id]
+		switch {
+		case given == nil:
+			(*f)[k.id] = new([2]int64)
+			floor = append(floor, 0)
+		case h.shared:
+			floor = append(floor, given[alone])
+		default:
+			floor = append(floor, max(given[alone], given[shared]))
+		}
+	}
+	return floor
+}
+
+// fence has the holder ask for a number.
+func (c *call) fence() {
+	w := c.process.w
+	ctx, cancel := context.WithTimeout(context.Background(), simulate.One(w.Schedule, time.Millisecond, time.Hour))
+	w.Tell("%s: fence", c)
+	c.with(func() {
+		defer cancel()
+		n, err := c.held.Fence(ctx)
+		w.Tell("%s: fence: %d, %v", c, n, err)
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, ErrLost) && !errors.Is(err, ErrReleased) && !errors.Is(err, ErrClosed) && !isSimulated(err) {
+				w.Problem("ERROR", "%s: Fence: %v", c, err)
+			}
+			return
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.memory && n > w.server.durable {
+			w.Problem("FENCE", "%s is given %d, which a crash would have given out again", c, n)
+		}
+		for i, k := range c.held.keys {
+			if n <= c.floor[i] {
+				w.Problem("FENCE", "%s of %s is given %d, after %d", c, k, n, c.floor[i])
+			}
+			m := alone
+			if c.held.shared {
+				m = shared
+			}
+			w.fences[k.id][m] = max(w.fences[k.id][m], n)
+		}
+	})
+}
+
+// A simEviction is one call of Evict, and who it was meant for.
+type simEviction struct {
+	process *process
+	key     Key
+	grace   time.Duration
+	began   time.Time
+	victims []victim // who held the key when it was called
+	seen    []victim // and when the server was asked
+	asked   bool
+	another bool // asked for the same key before
+	over    bool
+	err     error
+}
+
+type evictionKey struct{}
+
+type victim struct {
+	claim   *claim
+	process *process
+	ended   time.Time
+}
+
+// evict has somebody evict.
+func (w *world) evict(p *process, key Key, grace, patience time.Duration) {
+	w.Tell("evict %s by %s, with %s of grace", key, p, grace)
+	v := &simEviction{process: p, key: key, grace: grace, began: time.Now(), another: slices.Contains(w.evicted, key)}
+	w.evicted = append(w.evicted, key)
+	v.victims = w.victims(key.id)
+	w.evictions = append(w.evictions, v)
+	w.working.Go(func() {
+		ctx := context.WithValue(context.Background(), evictionKey{}, v)
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		err := p.postgres.Evict(ctx, key, grace)
+		w.Tell("evicted %s by %s: %v", key, p, err)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		v.over, v.err = true, err
+	})
+}
+
+// victims are those who hold a key. It leaves out who is just dealing with it.
+func (w *world) victims(key int64) (victims []victim) {
+	for _, p := range w.processes {
+		if !p.queue.mu.TryLock() {
+			continue
+		}
+		if e := p.queue.entries[key]; e != nil {
+			for _, c := range e.holders {
+				victims = append(victims, victim{claim: c, process: p})
+			}
+		}
+		p.queue.mu.Unlock()
+	}
+	return victims
+}
+
+// checkEvictions notes who has given up, and judges what is over.
+func (w *world) checkEvictions() {
+	for _, v := range w.evictions {
+		for _, victims := range [][]victim{v.victims, v.seen} {
+			for i := range victims {
+				if o := &victims[i]; o.ended.IsZero() && o.claim.state != holding {
+					o.ended = time.Now()
+				}
+			}
+		}
+		if !v.over || v.err != nil {
+			continue
+		}
+		for _, o := range v.victims {
+			if o.ended.IsZero() && w.server.backend(int64(o.claim.session.backend.PID)) != nil {
+				w.Problem("EVICT", "of %s is done, and %s holds it on", v.key, o.process)
+			}
+		}
+	}
+	w.evictions = slices.DeleteFunc(w.evictions, func(v *simEviction) bool { return v.over })
+}
+
+// terminated judges that b is ended by an eviction. It is a mistake if whom that was
+// meant for gave up in time and could say so, and the key is another's by now.
+func (w *world) terminated(by *process, b *backend) {
+	for _, v := range w.evictions {
+		if v.process != by {
+			continue
+		}
+		meant := 0
+		for _, o := range v.seen {
+			if o.claim.session.backend.PID != b.pid {
+				continue
+			}
+			// Who gave up before it was asked to does not answer; nor does who has been
+			// asked by another.
+			if meant++; o.ended.IsZero() || o.ended.Sub(v.began) >= v.grace || v.another || !errors.Is(o.claim.err, ErrEvicted) {
+				return
+			}
+		}
+		others := 0
+		for _, o := range w.victims(v.key.id) {
+			if o.claim.session.backend.PID == b.pid {
+				others++
+			}
+		}
+		if meant == 0 || others == 0 || w.isOnTheWay(b.process) {
+			return
+		}
+	}
+	w.Problem("EVICTED BY MISTAKE", "%s, whose holders gave up in time", b)
+}
+
+// isOnTheWay reports whether something that p says, or others hear, may not have
+// come yet.
+func (w *world) isOnTheWay(p *process) bool {
+	for _, b := range w.server.backends {
+		c := b.conn
+		if c != nil && (len(c.up)+len(c.down)+len(b.todo) > 0 || b.process == p && c.cut != (cut{})) {
+			return true
+		}
+	}
+	return w.Stopped() > 0 || p.frozen.Load()
+}
+
+// outsider has somebody else take a key or its guard, or wait for it.
+func (w *world) outsider() {
+	if len(w.outsiders) > 2 {
+		return
+	}
+	b := w.server.connect(nil, false, nil)
+	l := w.server.table.at(place{simulate.One(w.Schedule, w.keys...).id, w.N(2) == 0})
+	m := simulate.One(w.Schedule, alone, shared)
+	if l.place.guard {
+		m = alone
+	}
+	switch {
+	case l.try(b, m):
+		w.Tell("an outsider has %v", l.place)
+	case l.place.guard:
+		b.alive = false
+		return
+	default:
+		w.Tell("an outsider waits for %v", l.place)
+		b.wait = wait{on: l, mode: m, until: time.Now().Add(1000 * time.Hour)}
+		l.queue = append(l.queue, b)
+	}
+	w.outsiders = append(w.outsiders, b)
+}
+
+func (w *world) endOutsider(i int) {
+	b := w.outsiders[i]
+	w.outsiders = slices.Delete(w.outsiders, i, i+1)
+	b.end(told)
+}
+
+// close has somebody close the Locker.
+func (w *world) close(p *process, patience time.Duration) {
+	w.Tell("close %s", p)
+	p.closing = true
+	w.working.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		err := p.postgres.Close(ctx)
+		w.Tell("closed %s: %v", p, err)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		p.closed = p.closed || err == nil
+		for _, b := range w.server.backends {
+			if err == nil && b.process == p && !b.conn.closed {
+				w.Problem("CLOSE", "%s is closed, and %s is not", p, b)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			w.Problem("ERROR", "%s: Close: %v", p, err)
+		}
+	})
+}

@@ -1,0 +1,247 @@
+package lock
+
+import (
+	"slices"
+	"time"
+)
+
+// What must be so after every step, when nobody is within a critical section.
+
+func (w *world) check() {
+	w.dropCut()
+	w.checkEvictions()
+	stopped := w.Stopped() > 0
+	if stopped {
+		w.stalled = time.Now()
+	}
+	stalled := stopped || w.blocked.Load() > 0
+	for _, p := range w.processes {
+		p.checkEntries(stalled)
+		if p.postgres != nil {
+			p.checkParking()
+			p.checkSessions(stalled)
+		}
+	}
+	w.noteBusy()
+	w.checkHolders()
+}
+
+// noteBusy notes which keys somebody has or wants.
+func (w *world) noteBusy() {
+	for _, l := range w.server.table {
+		if len(l.holders)+len(l.queue) > 0 {
+			w.busy[l.place.key] = w.Step()
+		}
+	}
+	for _, p := range w.processes {
+		for id := range p.queue.entries {
+			w.busy[id] = w.Step()
+		}
+	}
+}
+
+func (p *process) checkEntries(stalled bool) {
+	q := p.queue
+	holders, waiters := 0, 0
+	asked := p.asked(stalled)
+	for id, e := range q.entries {
+		if e.key.id != id {
+			p.w.Problem("ENTRY", "%s: %s is entered as %d", p, e.key, id)
+		}
+		holders += len(e.holders)
+		waiters += p.checkLine(e)
+		switch e.state {
+		case held:
+			p.checkHeld(e)
+		case pausing:
+			if e.timer == nil || e.line.n == 0 {
+				p.w.Problem("LOST WAKE-UP", "%s: %s pauses for %d, with timer: %t", p, e.key, e.line.n, e.timer != nil)
+			}
+		case asking:
+			if asked != nil && asked[e] != 1 {
+				p.w.Problem("LOST WAKE-UP", "%s: %s is asked for %d times", p, e.key, asked[e])
+			}
+			if first := e.first(); e.parked != nil && e.timer == nil && first != nil && !first.try && !stalled && time.Since(first.since) > 2*p.w.options.Silence {
+				p.w.Problem("PATIENCE", "%s: %s is parked, and its waiter's policy is not asked", p, e.key)
+			}
+		}
+		if e.state != held && len(e.holders) > 0 || e.state != pausing && e.parked == nil && e.timer != nil {
+			p.w.Problem("ENTRY", "%s: %s has %d holders, with timer: %t, in state %d", p, e.key, len(e.holders), e.timer != nil, e.state)
+		}
+	}
+	if holders != q.holding || waiters != q.waiting {
+		p.w.Problem("STATS", "%s: %d hold and %d wait, counted as %d and %d", p, holders, waiters, q.holding, q.waiting)
+	}
+	if len(q.entries) > q.maxKeys {
+		p.w.Problem("LEAK", "%s has %d entries", p, len(q.entries))
+	}
+}
+
+// asked counts the requests under way for each entry. It is nil where some are with
+// a goroutine that has been stopped.
+func (p *process) asked(stalled bool) map[*entry]int {
+	if stalled || p.postgres == nil {
+		return nil
+	}
+	asked := make(map[*entry]int, len(p.queue.entries))
+	for _, o := range p.postgres.backlog {
+		asked[o.entry]++
+	}
+	for _, s := range p.sessions {
+		for _, ops := range s.pending {
+			for _, o := range ops {
+				asked[o.entry]++
+			}
+		}
+		for _, batch := range s.sent {
+			for _, o := range batch.ops {
+				asked[o.entry]++
+			}
+		}
+	}
+	return asked
+}
+
+// checkLine checks that waiters are served in the order of their coming. It returns
+// their number.
+func (p *process) checkLine(e *entry) int {
+	before, waits := p.lines[e], false
+	for _, c := range before {
+		if waits && c.state == holding {
+			p.w.Problem("OVERTAKEN", "%s: who waits for %s", p, e.key)
+		}
+		waits = waits || c.state == waiting
+	}
+	line := before[:0]
+	for c := e.line.first; c != nil; c = c.next {
+		if c.entry != e || c.state != waiting || c.key.id != e.key.id || c.try && e.state == held {
+			p.w.Problem("LINE", "%s: who waits for %s is none", p, e.key)
+		}
+		line = append(line, c)
+	}
+	if len(line) != e.line.n {
+		p.w.Problem("LINE", "%s: %d wait for %s, counted as %d", p, len(line), e.key, e.line.n)
+	}
+	if len(line) > 0 || before != nil {
+		p.lines[e] = line
+	}
+	return len(line)
+}
+
+// slack is for what is a matter of a moment.
+const slack = 5 * time.Millisecond
+
+// checkHeld checks that the server would not give the key to another, and that
+// holders are told of a loss within the time that is promised.
+func (p *process) checkHeld(e *entry) {
+	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && first.since.Sub(e.turn) < p.queue.budget && p.w.YieldPercent == 0 {
+		p.w.Problem("LEFT WAITING", "%s: a sharer waits for %s, which others share", p, e.key)
+	}
+	for i, c := range e.holders {
+		if c.entry != e || c.state != holding || c.slot != i || c.key.id != e.key.id {
+			p.w.Problem("ENTRY", "%s: holder %d of %s is none", p, i, e.key)
+		}
+		if c.mode == alone && (len(e.holders) > 1 || e.mode != alone) {
+			p.w.Problem("EXCLUSION", "%s: %d hold %s, one of them alone", p, len(e.holders), e.key)
+		}
+	}
+	if len(e.holders) == 0 {
+		p.w.Problem("ENTRY", "%s: nobody holds %s", p, e.key)
+	}
+	if p.postgres == nil {
+		return
+	}
+	var b *backend
+	for _, o := range p.w.server.backends {
+		if o.pid == e.session.backend.PID {
+			b = o
+		}
+	}
+	if b.alive {
+		if p.w.server.table.at(place{key: e.key.id}).count(b, e.mode) == 0 {
+			p.w.Problem("EXCLUSION", "%s: %s is held by %s, which does not have it", p, e.key, b)
+		}
+	}
+	// The ping may be as late as that, and leaves the server a third of the time.
+	silence := p.w.options.Silence
+	if quiet := time.Since(b.conn.heard); quiet > silence+silence/3+slack && time.Since(p.w.stalled) > silence/3+slack && !p.frozen.Load() {
+		p.w.Problem("TOLD LATE", "%s: %s has not been heard for %s, and %s is held", p, b, quiet, e.key)
+	}
+}
+
+func (p *process) checkParking() {
+	k := &p.postgres.parking
+	for _, e := range k.wanted {
+		if p.queue.entries[e.key.id] != e || !e.wanted {
+			p.w.Problem("LEAK", "%s: somebody wants a spare session for %s, and nobody waits", p, e.key)
+		}
+	}
+	for i, s := range k.idle {
+		if !slices.Contains(k.all, s) || slices.Contains(k.idle[i+1:], s) {
+			p.w.Problem("PARKING", "%s: idle session %d is none, or twice", p, s.backend.PID)
+		}
+		for _, e := range p.queue.entries {
+			if e.parked == s || e.state == held && e.session == s {
+				p.w.Problem("PARKING", "%s: %s has idle session %d", p, e.key, s.backend.PID)
+			}
+		}
+	}
+	if len(k.all) > max(0, p.w.options.Parking) {
+		p.w.Problem("LEAK", "%s: %d spare sessions", p, len(k.all))
+	}
+}
+
+// checkSessions checks that what is requested is sent.
+func (p *process) checkSessions(stalled bool) {
+	left := false
+	for _, s := range p.sessions {
+		left = left || s.left.Load() // its reader may have yet to send on another
+	}
+	for _, s := range p.sessions {
+		pending := 0
+		for _, ops := range s.pending {
+			pending += len(ops)
+		}
+		if pending != s.waiting {
+			p.w.Problem("STATS", "%s: session %d has %d pending, counted as %d", p, s.backend.PID, pending, s.waiting)
+		}
+		if pending > 0 && len(s.sent) == 0 && s.why == nil && !stalled && !left && !p.frozen.Load() {
+			p.w.Problem("LOST WAKE-UP", "%s: session %d has %d pending, and sends nothing", p, s.backend.PID, pending)
+		}
+	}
+}
+
+// checkHolders looks at it from the callers' side: who holds knows what excludes
+// others, in any process, and who does no longer has been told.
+func (w *world) checkHolders() {
+	for i, c := range w.calls {
+		if c.held == nil || c.unlocking {
+			continue
+		}
+		t := c.held.tenure.(*tenure)
+		if c.watched != nil && c.watched.Err() == nil && t.over() != nil {
+			w.Problem("TOLD LATE", "%s no longer holds, and its context lives", c)
+		}
+		for _, other := range w.calls[i+1:] {
+			if other.held == nil || other.unlocking || c.held.shared && other.held.shared {
+				continue
+			}
+			for _, k := range c.held.keys {
+				if slices.Contains(other.held.keys, k) && w.holds(c, k) && w.holds(other, k) {
+					w.Problem("EXCLUSION", "%s and %s hold %s", c, other, k)
+				}
+			}
+		}
+	}
+}
+
+// holds reports whether the caller must believe that it has a key, which it does
+// have unless its session has just ended.
+func (w *world) holds(c *call, k Key) bool {
+	for _, claim := range c.held.tenure.(*tenure).claims {
+		if claim.key == k && claim.state == holding {
+			return claim.session == nil || w.server.backend(int64(claim.session.backend.PID)) != nil
+		}
+	}
+	return false
+}

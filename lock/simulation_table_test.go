@@ -1,0 +1,131 @@
+package lock
+
+import (
+	"slices"
+)
+
+// What follows is a model of the server's lock table, with the semantics that
+// PostgreSQL documents in 9.28.10, Advisory Lock Functions, and 13.3.5.
+
+// A place is what can be locked: a key, or a key's guard.
+type place struct {
+	key   int64
+	guard bool
+}
+
+// lockTable is one lock for each place that was ever asked for, in the order of
+// their first use.
+type lockTable []*tableLock
+
+type tableLock struct {
+	place   place
+	holders []grant
+	queue   []*backend // that wait, in the order of their coming
+}
+
+// A grant is how often a backend has a lock, by mode.
+type grant struct {
+	backend *backend
+	n       [2]int
+}
+
+func (t *lockTable) at(p place) *tableLock {
+	for _, l := range *t {
+		if l.place == p {
+			return l
+		}
+	}
+	l := &tableLock{place: p}
+	*t = append(*t, l)
+	return l
+}
+
+// count is how often b has the lock in a mode.
+func (l *tableLock) count(b *backend, m mode) int {
+	for _, g := range l.holders {
+		if g.backend == b {
+			return g.n[m]
+		}
+	}
+	return 0
+}
+
+// isFree reports whether b could have the lock at once, with so many ahead in the
+// queue.
+func (l *tableLock) isFree(b *backend, m mode, ahead int) bool {
+	for _, g := range l.holders {
+		if g.backend != b && (g.n[alone] > 0 || m == alone && g.n[shared] > 0) {
+			return false
+		}
+	}
+	for _, w := range l.queue[:ahead] {
+		if m == alone || w.wait.mode == alone {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *tableLock) grant(b *backend, m mode) {
+	i := slices.IndexFunc(l.holders, func(g grant) bool { return g.backend == b })
+	if i < 0 {
+		i = len(l.holders)
+		l.holders = append(l.holders, grant{backend: b})
+	}
+	l.holders[i].n[m]++
+}
+
+// try grants the lock if b can have it at once, or has it already.
+func (l *tableLock) try(b *backend, m mode) bool {
+	if l.count(b, m) == 0 && !l.isFree(b, m, len(l.queue)) {
+		return false
+	}
+	l.grant(b, m)
+	return true
+}
+
+// unlock takes back one grant. It reports false if there is none.
+func (l *tableLock) unlock(b *backend, m mode) bool {
+	i := slices.IndexFunc(l.holders, func(g grant) bool { return g.backend == b })
+	if i < 0 || l.holders[i].n[m] == 0 {
+		return false
+	}
+	if l.holders[i].n[m]--; l.holders[i].n == [2]int{} {
+		l.holders = slices.Delete(l.holders, i, i+1)
+	}
+	l.wake()
+	return true
+}
+
+// wake grants the lock to those in the queue who can have it now.
+func (l *tableLock) wake() {
+	for i := 0; i < len(l.queue); {
+		w := l.queue[i]
+		if !l.isFree(w, w.wait.mode, i) {
+			i++
+			continue
+		}
+		l.queue = slices.Delete(l.queue, i, i+1)
+		l.grant(w, w.wait.mode)
+		w.wait.granted = true
+	}
+}
+
+// forget has b wait no longer.
+func (l *tableLock) forget(b *backend) {
+	if i := slices.Index(l.queue, b); i >= 0 {
+		l.queue = slices.Delete(l.queue, i, i+1)
+		l.wake()
+	}
+}
+
+// release takes back all that b has, as the end of its session does.
+func (t *lockTable) release(b *backend) {
+	for _, l := range *t {
+		l.forget(b)
+		if i := slices.IndexFunc(l.holders, func(g grant) bool { return g.backend == b }); i >= 0 {
+			l.holders = slices.Delete(l.holders, i, i+1)
+			l.wake()
+		}
+	}
+}
