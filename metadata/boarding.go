@@ -107,7 +107,7 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 			continue
 		}
 		merged++
-		g.line.reports = append(g.line.reports, report{writes: 1, took: took, err: g.call.err, shared: true})
+		g.call.reports = append(g.call.reports, report{writes: 1, took: took, err: g.call.err, shared: true})
 	}
 	if merged > 0 {
 		p.counts.committed(merged)

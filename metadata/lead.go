@@ -40,10 +40,8 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 // lead has the turn until c, the first in line, is done or gives up.
 func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 	defer func() {
-		reports := l.reports
-		l.reports = nil
-		p.queue.pass(l)
-		for _, r := range reports {
+		p.queue.leave(l, c)
+		for _, r := range c.reports {
 			p.report(ctx, l.key.id, r)
 		}
 	}()
@@ -124,7 +122,7 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 		}
 		p.queue.settle(l, n, errors.Is(err, errTaken))
 	}()
-	n, err = p.commit(ctx, conn, l, calls)
+	n, err = p.commit(ctx, conn, l, c, calls)
 	whole = true
 	return n, err
 }
@@ -145,8 +143,8 @@ func abandon(calls []*call) (n int) {
 
 // commit is commitTurn for calls that have been taken. Where the database
 // rejects what several of them make together, it halves them until those that
-// are to blame stand alone.
-func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (done int, err error) {
+// are to blame stand alone. The leader gets the reports.
+func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *call, calls []*call) (done int, err error) {
 	start := time.Now()
 	if c := calls[0]; len(calls) == 1 && p.isOneStatement(l, c) {
 		c.fate = sent
@@ -154,7 +152,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
 			c.err = err
 			decide(calls, nil)
-			l.reports = append(l.reports, report{writes: 1, took: time.Since(start), err: err})
+			leader.reports = append(leader.reports, report{writes: 1, took: time.Since(start), err: err})
 			return 1, nil
 		}
 		c.fate = undecided
@@ -172,15 +170,15 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, calls []
 	case errors.Is(err, errTaken) && last == nil, isRepeatable(err) && !calls[0].once:
 		return 0, err
 	case errors.Is(err, ErrRejected) && done > 1:
-		half, err := p.commit(ctx, conn, l, calls[:done/2])
+		half, err := p.commit(ctx, conn, l, leader, calls[:done/2])
 		if err != nil || half < done/2 {
 			return half, err
 		}
-		rest, err := p.commit(ctx, conn, l, calls[half:done])
+		rest, err := p.commit(ctx, conn, l, leader, calls[half:done])
 		return half + rest, err
 	}
 	decide(calls[:done], err)
-	l.reports = append(l.reports, r)
+	leader.reports = append(leader.reports, r)
 	return done, nil
 }
 

@@ -30,13 +30,11 @@ import (
 // A call that has been taken waits for its outcome whatever its context says,
 // since it may be in the document already.
 //
-// The rule that keeps this true: a call leaves its line in one critical section,
-// together with what it is told, and whoever takes it out has decided that before.
-// So what is decided on in a batch is settled by whom it belongs to as soon as the
-// outcome is known, before anything foreign runs again: the host's pool gets its
-// connection back, its observer and logger are told, and the turn is passed on,
-// after that. Whatever foreign code does then, a panic included, it finds nothing
-// half done.
+// The rule that keeps this true: what has been decided on leaves the line in one
+// critical section, in which the turn is given to the next, and that comes as soon as
+// the outcome is known, before anything foreign runs again: the host's pool gets its
+// connection back, and its observer and logger are told, after that. Whatever foreign
+// code does then, a panic included, it finds nothing half done.
 type queue struct {
 	mu      seam.Mutex
 	lines   map[lineKey]*line
@@ -56,14 +54,11 @@ type lineKey struct {
 type line struct {
 	key   lineKey
 	lock  lock.Key
-	calls []*call // while one leads, it is the first, and the first so many are taken
-	led   bool
+	calls []*call // the first leads, and the first so many are taken
 	taken int
 	busy  bool // the lock was found taken when it was last tried
 
-	// What only the leader uses.
-	rowFirst bool // somebody else writes the document, too: no lone statements
-	reports  []report
+	rowFirst bool // somebody else writes the document, too: no lone statements (the leader's to use)
 }
 
 // A call is one caller's write.
@@ -80,6 +75,8 @@ type call struct {
 	doc     Document
 	changes int64 // of the draft that doc was taken from
 	err     error
+
+	reports []report // of what it has committed, for the host, once all are answered
 }
 
 // fate is what has become of a call that was taken.
@@ -136,7 +133,7 @@ func (q *queue) join(key lineKey, k lock.Key, c *call) (l *line, leads bool, err
 	}
 	l = q.lines[key]
 	if l == nil {
-		l = &line{key: key, lock: k, calls: []*call{c}, led: true}
+		l = &line{key: key, lock: k, calls: []*call{c}}
 		q.lines[key] = l
 		return l, true, nil
 	}
@@ -165,7 +162,7 @@ func (q *queue) withdraw(l *line, c *call, cause error) bool {
 	defer q.mu.Unlock()
 	i := slices.Index(l.calls, c)
 	switch {
-	case i < 0, l.led && i == 0:
+	case i <= 0:
 		return false
 	case i < l.taken:
 		c.leaving = cause
@@ -208,18 +205,19 @@ func (q *queue) begin() error {
 }
 
 // settle ends what take began. The first done calls, of which the first is the
-// leader, have been decided on and are answered; the others are put back. If there
-// are none, the leader still leads; found says whether the lock was found taken.
+// leader, have been decided on and are answered, and the next one leads; the others
+// are put back. If none has been, the leader leads on. Found says whether the lock was
+// found taken.
 func (q *queue) settle(l *line, done int, found bool) {
 	q.mu.Lock()
 	answered, back, behind := l.calls[:done], l.calls[done:l.taken], l.calls[l.taken:]
 	rest := l.calls[done:done] // in the same place
-	l.busy, l.led = found, done == 0
+	l.busy = found
 	for i, c := range back {
 		if found {
 			c.attempts++
 		}
-		switch leads := l.led && i == 0; {
+		switch leads := done+i == 0; {
 		case !leads && c.leaving != nil:
 			c.tell(l.busyError(c, c.leaving))
 		case !leads && q.closed:
@@ -229,6 +227,9 @@ func (q *queue) settle(l *line, done int, found bool) {
 		}
 	}
 	l.calls, l.taken = append(rest, behind...), 0
+	if done > 0 {
+		q.next(l)
+	}
 	q.sent.Done()
 	q.mu.Unlock()
 	for i, c := range answered {
@@ -238,14 +239,19 @@ func (q *queue) settle(l *line, done int, found bool) {
 	}
 }
 
-// pass gives the turn to the next. A leader that has not been answered leaves.
-func (q *queue) pass(l *line) {
+// leave gives the turn of c to the next, unless c has been settled.
+func (q *queue) leave(l *line, c *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l.led {
+	if len(l.calls) > 0 && l.calls[0] == c {
 		l.calls = l.calls[1:]
+		q.next(l)
 	}
-	if l.led = len(l.calls) > 0; !l.led {
+}
+
+// next has the first call lead. A line without any is forgotten.
+func (q *queue) next(l *line) {
+	if len(l.calls) == 0 {
 		delete(q.lines, l.key)
 		return
 	}
@@ -266,10 +272,7 @@ func (q *queue) close() {
 		q.closed = true
 		close(q.closing)
 		for _, l := range q.lines {
-			from := l.taken
-			if l.led {
-				from = max(from, 1)
-			}
+			from := max(l.taken, 1)
 			for _, c := range l.calls[from:] {
 				c.tell(ErrClosed)
 			}
