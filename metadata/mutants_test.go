@@ -65,7 +65,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "halving forgets the second half", File: "lead.go",
-		Old: "\t\trest, err := p.commit(ctx, conn, l, calls[half:done])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
+		Old: "\t\trest, err := p.commit(ctx, conn, l, leader, calls[half:done])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
 		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
 	},
 	{
