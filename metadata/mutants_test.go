@@ -22,11 +22,6 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER",
 	},
 	{
-		Name: "what is put back is not told that the store was closed", File: "queue.go",
-		Old: "case !leads && q.closed:", New: "case false:",
-		Rule: "LATE ANSWER, LIVENESS", Schedules: 30000,
-	},
-	{
 		Name: "the turn is not passed on", File: "queue.go",
 		Old: "\tnext.leads = true\n\tnext.signal <- struct{}{}\n", New: "\tnext.leads = true\n",
 		Rule: "LATE ANSWER, LIVENESS",
