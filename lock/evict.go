@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -85,7 +84,7 @@ func (v *evicting) next(grace time.Duration) (ask, terminate bool) {
 }
 
 func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Duration) error {
-	v := eviction{key.id, int64(h.PID), rand.Int64()}
+	v := eviction{key.id, int64(h.PID), p.chance.token()}
 	state := &evicting{done: make(chan struct{})}
 	p.queue.mu.Lock()
 	p.evictions[v.token] = state
@@ -96,7 +95,7 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 		p.queue.mu.Unlock()
 	}()
 	asked, terminated := false, false
-	for polls := backoff.Start(nil); ; {
+	for polls := backoff.Start(p.chance.polls); ; {
 		p.queue.mu.Lock()
 		closed, listens := p.queue.closed, p.session != nil
 		ask, terminate := state.next(grace)

@@ -24,7 +24,7 @@ var mutants = []simulate.Mutant{
 		Name: "the next in line is not asked for", File: "queue.go",
 		Old:  "\tif e.line.n == 0 {\n\t\tq.forget(e)\n\t\treturn\n\t}\n\tq.ask(e)\n",
 		New:  "\tif e.line.n == 0 {\n\t\tq.forget(e)\n\t\treturn\n\t}\n",
-		Rule: "LOST WAKE-UP, PANIC",
+		Rule: "LOST WAKE-UP, PANIC, ENTRY",
 	}, {
 		Name: "all in line are admitted", File: "handoff.go",
 		Old:  "if len(e.holders) > 0 && (first.mode == alone || e.holders[0].mode == alone) {",
@@ -121,6 +121,11 @@ var mutants = []simulate.Mutant{
 		New:  "\t\t_ = backlog\n",
 		Rule: "LOST WAKE-UP",
 	}, {
+		Name: "what could not be unlocked may stay", File: "postgres.go",
+		Old:  "\t\t\t\tbroken = errors.Join(broken, o.err)\n\t\t\t\tcontinue\n",
+		New:  "\t\t\t\tcontinue\n",
+		Rule: "LEAK, LIVENESS",
+	}, {
 		Name: "an unlock that failed does not end the session", File: "postgres.go",
 		Old:  "\tif broken != nil {\n",
 		New:  "\tif broken != nil && len(ops) == 0 {\n",
@@ -139,7 +144,7 @@ var mutants = []simulate.Mutant{
 		Name: "an unlock of what may not be locked is pipelined", File: "session.go",
 		Old:  "return len(s.sent) == 0 || s.blind == 0 && len(s.sent)",
 		New:  "return len(s.sent) == 0 || len(s.sent)",
-		Rule: "EXCLUSION, LATE WRITE", Schedules: 20000,
+		Rule: "EXCLUSION, LATE WRITE, LEAK", Schedules: 20000,
 	}, {
 		Name: "what failed is not unlocked", File: "reading.go",
 		Old:  "\t\tcase opTry, opWait:\n\t\t\ts.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})\n",
@@ -159,7 +164,7 @@ var mutants = []simulate.Mutant{
 		Name: "a server is heard when it is read", File: "reading.go",
 		Old:  "\ts.heard = s.sent[0].at\n",
 		New:  "\ts.heard = now\n",
-		Rule: "TOLD LATE",
+		Rule: "TOLD LATE", Schedules: 40000,
 	}, {
 		Name: "silence is not noticed", File: "session.go",
 		Old:  "\tleft := s.silence - quiet\n",
@@ -180,10 +185,5 @@ var mutants = []simulate.Mutant{
 		Old:  "\t\tp.queue.evict(e, errEvicted)\n",
 		New:  "",
 		Rule: "EVICT, STATS",
-	}, {
-		Name: "an unlock waits for nobody", File: "tenure.go",
-		Old:  "\t\tif c.unlock.done != nil {\n\t\t\t<-c.unlock.done // which the session bounds\n\t\t\tfailed = first(failed, c.unlock.err)\n\t\t}\n",
-		New:  "\t\tfailed = first(failed, c.unlock.err)\n",
-		Rule: "LATE WRITE, EXCLUSION, STATS, PANIC",
 	},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -17,10 +18,11 @@ import (
 // beside the host's pool; who waits needs none. Its methods are safe for
 // concurrent use.
 type Postgres struct {
-	queue queue
-	open  opener
-	db    pgdb.DB // the host's, for questions
-	opts  PostgresOptions
+	queue  queue
+	open   opener
+	db     pgdb.DB // the host's, for questions
+	opts   PostgresOptions
+	chance chance
 
 	// Guarded by queue.mu.
 	session   *session // nil while there is no connection
@@ -58,10 +60,23 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 
 // newPostgres is NewPostgres without a session, and without a way to open one.
 func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
-	p := &Postgres{db: host, opts: o, evictions: make(map[int64]*evicting)}
+	p := &Postgres{db: host, opts: o, chance: defaultChance, evictions: make(map[int64]*evicting)}
 	p.queue.init(p, o)
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
+}
+
+// chance is what is left to it. A simulation draws it from its seed.
+type chance struct {
+	redial backoff.Policy // when to connect again
+	polls  backoff.Policy // when to look whether an eviction is done
+	token  func() int64
+}
+
+var defaultChance = chance{
+	redial: backoff.Exponential{Base: 10 * time.Millisecond, Cap: time.Second},
+	polls:  backoff.Default(),
+	token:  rand.Int64,
 }
 
 // An opener opens a session for p: the one for its locks, or a spare one.
@@ -226,7 +241,8 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 		case opFence:
 			o.reply.settle(o.value, o.err)
 		case opUnlock, opUnlockShared:
-			if o.blind {
+			if o.blind { // there may be nothing to unlock; but what there is must go
+				broken = errors.Join(broken, o.err)
 				continue
 			}
 			if o.err == nil && o.value != 1 {
@@ -283,8 +299,7 @@ func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, 
 
 // reconnect replaces the session, however long that takes.
 func (p *Postgres) reconnect() {
-	policy := backoff.Exponential{Base: 10 * time.Millisecond, Cap: time.Second}
-	for _, err := range backoff.Attempts(p.life, policy) {
+	for _, err := range backoff.Attempts(p.life, p.chance.redial) {
 		if err != nil {
 			return // closed
 		}

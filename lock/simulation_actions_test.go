@@ -9,10 +9,13 @@ import (
 // What can happen next in a world, and how often it does.
 
 func (w *world) offer() []simulate.Action {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.actions = w.actions[:0]
 	add := func(weight int, do func()) {
 		w.actions = append(w.actions, simulate.Action{Weight: weight, Do: do})
 	}
+	model := func(weight int, do func()) { add(weight, func() { w.model(do) }) }
 	add(14, w.callAny)
 	add(8, func() {
 		w.Sleep(simulate.One(w.Schedule, 100*time.Microsecond, time.Millisecond, 3*time.Millisecond, 10*time.Millisecond, 60*time.Millisecond))
@@ -22,7 +25,7 @@ func (w *world) offer() []simulate.Action {
 	if w.memory {
 		return w.actions
 	}
-	w.offerWire(add)
+	w.offerWire(model)
 	for _, d := range w.dials {
 		add(10, func() {
 			if w.server.down || w.Chance(w.faults) {
@@ -32,9 +35,9 @@ func (w *world) offer() []simulate.Action {
 			}
 		})
 	}
-	add(1, w.outsider)
+	model(1, w.outsider)
 	if n := len(w.outsiders); n > 0 {
-		add(6, func() { w.endOutsider(w.N(n)) })
+		model(6, func() { w.endOutsider(w.N(n)) })
 	}
 	p := simulate.One(w.Schedule, w.processes...)
 	add(1, func() {
@@ -46,9 +49,16 @@ func (w *world) offer() []simulate.Action {
 		add(10, func() { p.thaw() })
 	}
 	if w.faults > 0 {
-		add(1+w.faults/15, w.fault)
+		model(1+w.faults/15, w.fault)
 	}
 	return w.actions
+}
+
+// model has something happen in the model.
+func (w *world) model(do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	do()
 }
 
 // offerHolders offers what callers do who wait or hold.
@@ -59,7 +69,7 @@ func (w *world) offerHolders(add func(int, func())) {
 		if w.writers {
 			add(12, c.write)
 		}
-		add(4, c.fence)
+		add(6, c.fence)
 		add(2, c.watch)
 		if !w.memory && len(w.evictions) < 4 {
 			add(1, func() {
@@ -71,10 +81,9 @@ func (w *world) offerHolders(add func(int, func())) {
 		if len(w.calls) == 0 {
 			return
 		}
-		if c := simulate.One(w.Schedule, w.calls...); !c.done {
-			w.Tell("%s: its context ends", c)
-			c.cancel()
-		}
+		c := simulate.One(w.Schedule, w.calls...)
+		w.Tell("%s: its context ends", c)
+		c.cancel()
 	})
 }
 
@@ -126,7 +135,7 @@ func (c *simConn) trip() (any bool) {
 		any = true
 	}
 	for b.canGo() {
-		b.step(none)
+		b.step(c.w.mishap())
 		any = true
 	}
 	if c.canDeliver() {

@@ -311,6 +311,9 @@ func (b *backend) sync(m mishap) {
 	b.tx, b.cancel = transaction{guards: b.tx.guards[:0]}, false
 	b.send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 	b.flush()
+	if b.conn != nil {
+		b.conn.said = time.Now()
+	}
 }
 
 // notify tells all who listen; who is in a transaction, with its end.

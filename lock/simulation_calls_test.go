@@ -191,6 +191,8 @@ func (c *call) judgePatience(told *BusyError, err error) {
 	}
 }
 
+// holders are the calls that hold, of processes that do not stand still. Its caller
+// has w.mu.
 func (w *world) holders() (holders []*call) {
 	for _, c := range w.calls {
 		if c.held != nil && !c.unlocking && !c.process.frozen.Load() {

@@ -14,10 +14,12 @@ func (w *world) finish() {
 			p.thaw()
 		}
 	}
-	w.server.down = false
-	for len(w.outsiders) > 0 {
-		w.endOutsider(0)
-	}
+	w.model(func() {
+		w.server.down = false
+		for len(w.outsiders) > 0 {
+			w.endOutsider(0)
+		}
+	})
 	w.Calm()
 	w.answerAll()
 	w.awaitWorkers()
@@ -33,7 +35,9 @@ func (w *world) pump() bool {
 	for any := true; any; {
 		any = false
 		for _, b := range w.server.backends {
-			if b.conn != nil && b.conn.trip() {
+			tripped := false
+			w.model(func() { tripped = b.conn != nil && b.conn.trip() })
+			if tripped {
 				any = true
 				w.Settle()
 			}
@@ -74,11 +78,15 @@ func (w *world) until(done func() bool) bool {
 // answerAll has every call end, and what it got be unlocked.
 func (w *world) answerAll() {
 	answered := w.until(func() bool {
-		for _, c := range w.holders() {
+		var holders []*call
+		w.model(func() { holders = w.holders() })
+		for _, c := range holders {
 			c.unlock(false, 1)
 			w.Settle()
 		}
-		return len(w.calls) == 0
+		over := false
+		w.model(func() { over = len(w.calls) == 0 })
+		return over
 	})
 	if !answered {
 		for _, l := range w.server.table {
@@ -114,6 +122,8 @@ func (w *world) awaitWorkers() {
 
 func (w *world) comeToRest() {
 	rests := w.until(func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		for _, b := range w.server.backends {
 			if b.alive && b.conn != nil && b.conn.cut != (cut{}) {
 				return false
@@ -127,7 +137,7 @@ func (w *world) comeToRest() {
 				return false
 			}
 			for _, s := range p.sessions {
-				if s.waiting > 0 || len(s.sent) > 0 {
+				if s.isBusy() {
 					return false
 				}
 			}
@@ -190,7 +200,7 @@ func (w *world) closeAll() {
 		return // what hangs cannot be ended
 	}
 	for _, p := range w.processes {
-		p.closing = true
+		w.model(func() { p.closing = true })
 		w.working.Go(func() {
 			if err := p.postgres.Close(context.Background()); err != nil {
 				w.Problem("ERROR", "%s: Close: %v", p, err)

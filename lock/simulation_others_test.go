@@ -95,9 +95,10 @@ type victim struct {
 func (w *world) evict(p *process, key Key, grace, patience time.Duration) {
 	w.Tell("evict %s by %s, with %s of grace", key, p, grace)
 	v := &simEviction{process: p, key: key, grace: grace, began: time.Now(), another: slices.Contains(w.evicted, key)}
-	w.evicted = append(w.evicted, key)
 	v.victims = w.victims(key.id)
-	w.evictions = append(w.evictions, v)
+	w.model(func() {
+		w.evicted, w.evictions = append(w.evicted, key), append(w.evictions, v)
+	})
 	w.working.Go(func() {
 		ctx := context.WithValue(context.Background(), evictionKey{}, v)
 		ctx, cancel := context.WithTimeout(ctx, patience)
@@ -225,7 +226,7 @@ func (w *world) endOutsider(i int) {
 // close has somebody close the Locker.
 func (w *world) close(p *process, patience time.Duration) {
 	w.Tell("close %s", p)
-	p.closing = true
+	w.model(func() { p.closing = true })
 	w.working.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

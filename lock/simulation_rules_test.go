@@ -8,6 +8,8 @@ import (
 // What must be so after every step, when nobody is within a critical section.
 
 func (w *world) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.dropCut()
 	w.checkEvictions()
 	stopped := w.Stopped() > 0
@@ -88,6 +90,7 @@ func (p *process) asked(stalled bool) map[*entry]int {
 		asked[o.entry]++
 	}
 	for _, s := range p.sessions {
+		s.mu.Lock()
 		for _, ops := range s.pending {
 			for _, o := range ops {
 				asked[o.entry]++
@@ -98,6 +101,7 @@ func (p *process) asked(stalled bool) map[*entry]int {
 				asked[o.entry]++
 			}
 		}
+		s.mu.Unlock()
 	}
 	return asked
 }
@@ -198,6 +202,7 @@ func (p *process) checkSessions(stalled bool) {
 		left = left || s.left.Load() // its reader may have yet to send on another
 	}
 	for _, s := range p.sessions {
+		s.mu.Lock()
 		pending := 0
 		for _, ops := range s.pending {
 			pending += len(ops)
@@ -208,6 +213,7 @@ func (p *process) checkSessions(stalled bool) {
 		if pending > 0 && len(s.sent) == 0 && s.why == nil && !stalled && !left && !p.frozen.Load() {
 			p.w.Problem("LOST WAKE-UP", "%s: session %d has %d pending, and sends nothing", p, s.backend.PID, pending)
 		}
+		s.mu.Unlock()
 	}
 }
 

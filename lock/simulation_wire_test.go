@@ -19,7 +19,8 @@ type simConn struct {
 	hungUp   bool   // by the client, after up
 	over     bool   // at the server, after down
 	cut      cut
-	heard    time.Time // when the client was given something
+	said     time.Time // when the server last answered a batch
+	heard    time.Time // of that, what the client can know by what it was given
 
 	// The client's end.
 	mu     sync.Mutex
@@ -39,7 +40,7 @@ type cut struct {
 }
 
 func newConn(w *world) *simConn {
-	return &simConn{w: w, heard: time.Now(), wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	return &simConn{w: w, said: time.Now(), heard: time.Now(), wake: make(chan struct{}, 1), gone: make(chan struct{})}
 }
 
 // send has up to n bytes come to the server.
@@ -56,7 +57,7 @@ func (c *simConn) send(n int) {
 
 // deliver has up to n bytes come to the client, or the end of the connection.
 func (c *simConn) deliver(n int) {
-	c.heard = time.Now()
+	c.heard = c.said
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n = min(n, len(c.down))

@@ -92,12 +92,12 @@ func draw(s *simulate.Schedule) (c config) {
 func newWorld(s *simulate.Schedule, c config) *world {
 	w := &world{Schedule: s, config: c, busy: make(map[int64]int)}
 	w.server = &simServer{w: w, lastPID: 100, xid: 700, durable: 700}
-	w.options.Backoff = delays{w}
+	w.options.Backoff = delays{w, true}
 	switch {
 	case c.attempts > 0:
-		w.options.Backoff = backoff.Limit(delays{w}, c.attempts)
+		w.options.Backoff = backoff.Limit(delays{w, true}, c.attempts)
 	case c.within > 0:
-		w.options.Backoff = backoff.Within(delays{w}, c.within)
+		w.options.Backoff = backoff.Within(delays{w, true}, c.within)
 	}
 	w.options.Logger = slog.New(logs{w})
 	if c.memory {
@@ -137,6 +137,7 @@ func newProcess(w *world, id int) *process {
 		o := w.options
 		p.postgres = newPostgres(simHost{w, p}, o.withDefaults())
 		p.postgres.open = p.open
+		p.postgres.chance = chance{redial: delays{w: w}, polls: delays{w: w}, token: w.token}
 		p.locker, p.queue = p.postgres, &p.postgres.queue
 	}
 	if p.observer != nil {
@@ -171,6 +172,9 @@ func (p *process) yield(where string) {
 	p.w.Yield(where)
 }
 
+// token is one with as many digits as the others.
+func (w *world) token() int64 { return int64(1e18 + w.N(1e18)) }
+
 // A dial is an attempt to connect.
 type dial struct {
 	process *process
@@ -203,9 +207,11 @@ func (p *process) open(ctx context.Context, _ *Postgres, spare bool) (*session, 
 	}
 	b := conn.backend
 	s := newSession(conn, Backend{PID: b.pid, Start: b.start}, p.w.options.Silence, spare, watched{p.postgres, p})
+	s.mu.Lock() // its timer runs
 	s.pace = p.w.pace
 	s.reading.Simulate(func() {})
 	s.writing.Simulate(func() { p.w.Yield("writing") })
+	s.mu.Unlock()
 	p.w.mu.Lock()
 	p.sessions = append(p.sessions, s)
 	p.w.mu.Unlock()
@@ -250,11 +256,16 @@ func (o watched) lost(s *session, why error, unanswered []op) {
 }
 
 // delays is a policy that waits for a while drawn by chance, and never gives up.
-type delays struct{ w *world }
+type delays struct {
+	w       *world
+	foreign bool // the host's, not the library's own
+}
 
 // Delay implements [backoff.Policy].
 func (d delays) Delay(int, time.Duration) (time.Duration, bool) {
-	d.w.foreignCode()
+	if d.foreign {
+		d.w.foreignCode()
+	}
 	return time.Duration(1+d.w.N(longestDelay)) * time.Millisecond, true
 }
 

@@ -22,7 +22,7 @@ func TestTranscripts(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			var s script
-			simulate.Transcript(t, file, s.do)
+			simulate.Transcript(t, file, "call ", s.do)
 		})
 	}
 }

@@ -154,6 +154,7 @@ func (s *Schedule) Settle() {
 
 // Sleep has time pass, in which nobody is stopped by Yield.
 func (s *Schedule) Sleep(d time.Duration) {
+	s.playing.Store(true) // what the player has done comes before what others do now
 	time.Sleep(d)
 	synctest.Wait()
 }

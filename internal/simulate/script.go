@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,8 +15,9 @@ var rewrite = flag.Bool("rewrite", false, "rewrite transcripts to what comes of 
 // Transcript plays a script in a bubble, with nothing left to chance but what N
 // draws, which is always the same. Its file is blocks with empty lines between
 // them: comments, a command with its arguments, ----, and what came of it. do
-// carries out a command; what is told meanwhile is its outcome.
-func Transcript(t *testing.T, file string, do func(s *Schedule, command string, args []string)) {
+// carries out a command; what is told meanwhile is its outcome. Lines one after the
+// other that begin with concurrent, if it is not empty, have no order among them.
+func Transcript(t *testing.T, file, concurrent string, do func(s *Schedule, command string, args []string)) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +32,7 @@ func Transcript(t *testing.T, file string, do func(s *Schedule, command string, 
 			said = strings.TrimSpace(said)
 			fields := strings.Fields(said[strings.LastIndexByte(said, '\n')+1:])
 			do(s, fields[0], fields[1:])
-			is = append(is, said+"\n----\n"+strings.Join(s.told, "\n"))
+			is = append(is, said+"\n----\n"+strings.Join(ordered(s.told, concurrent), "\n"))
 			s.Forget()
 		}
 		if broken := s.Broken(); broken != "" {
@@ -47,6 +49,19 @@ func Transcript(t *testing.T, file string, do func(s *Schedule, command string, 
 	default:
 		t.Errorf("%s is not what comes of it now (-rewrite accepts that):\n%s", file, now)
 	}
+}
+
+// ordered sorts what has no order.
+func ordered(lines []string, concurrent string) []string {
+	for from := 0; from < len(lines); from++ {
+		to := from
+		for to < len(lines) && concurrent != "" && strings.HasPrefix(lines[to], concurrent) {
+			to++
+		}
+		slices.Sort(lines[from:to])
+		from = max(from, to-1)
+	}
+	return lines
 }
 
 // Forget leaves what has been told so far out of the outcome of a command.
