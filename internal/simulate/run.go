@@ -27,9 +27,6 @@ var (
 // Run plays schedules as the flags say, each in a bubble of its own, on all cores.
 // It fails the test with the first that breaks a rule, panics or hangs.
 func Run(t *testing.T, play func(*Schedule)) {
-	if raced {
-		t.Skip("who goes on is up to the schedule, which the race detector does not take for order")
-	}
 	if task := os.Getenv(taskVariable); task != "" {
 		work(t, task, play)
 		return
