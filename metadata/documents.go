@@ -66,7 +66,7 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 	if err != nil {
 		return Document{}, named(id, err)
 	}
-	p := &patch{text, v}
+	p := newPatch(text, v)
 	w := &write{change: func(dr *draft) error { return d.merge(dr, &p.value) }, size: len(text), create: true}
 	if d.version == nil {
 		w.patch = p
@@ -74,10 +74,17 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 	return d.write(ctx, id, w)
 }
 
-// A patch is a merge patch, as it was given and as it was read.
+// A patch is a merge patch, as it was given and as it was read. All that has to be
+// found out about it is, when it is made: it may be another caller who commits it, and
+// whom it must neither stop nor keep for longer than the merge itself takes.
 type patch struct {
 	text json.RawMessage
 	value
+	flat, sets bool // what value says of itself
+}
+
+func newPatch(text json.RawMessage, v value) *patch {
+	return &patch{text: text, value: v, flat: v.flat(), sets: v.sets()}
 }
 
 // Update implements [MetadataStore].

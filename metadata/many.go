@@ -188,7 +188,7 @@ func (p *Postgres) admit(ctx context.Context, j *job) bool {
 		j.Err = named(j.ID, err)
 		return false
 	}
-	j.patch = &patch{j.Patch.Patch, v}
+	j.patch = newPatch(j.Patch.Patch, v)
 	if j.key = p.options.key(j.id); lock.FromContext(ctx, j.key) != nil {
 		p.mergeAlone(ctx, j)
 		return false
@@ -310,7 +310,7 @@ func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement
 	place := make(map[string]int, n)
 	for i, t := range targets {
 		ids[i], patches[i], keys[i] = t.id, string(t.patch.text), t.key.Int64()
-		flat[i], sets[i] = t.patch.flat(), t.patch.sets()
+		flat[i], sets[i] = t.patch.flat, t.patch.sets
 		place[t.id] = i
 	}
 	ctx, cancel := p.bounded(ctx)

@@ -22,11 +22,6 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER",
 	},
 	{
-		Name: "what is put back is not told that the store was closed", File: "queue.go",
-		Old: "case !leads && q.closed:", New: "case false:",
-		Rule: "LATE ANSWER, LIVENESS", Schedules: 30000,
-	},
-	{
 		Name: "the turn is not passed on", File: "queue.go",
 		Old: "\tnext.leads = true\n\tnext.signal <- struct{}{}\n", New: "\tnext.leads = true\n",
 		Rule: "LATE ANSWER, LIVENESS",
@@ -61,7 +56,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
 		Old: "n = max(1, abandon(calls))", New: "n = 1",
-		Rule: "TWICE, DENIED THOUGH MADE, UNFOUNDED", Schedules: 30000,
+		Rule: "TWICE, VERSION, DENIED THOUGH MADE, UNFOUNDED", Schedules: 30000,
 	},
 	{
 		Name: "after a panic all that was sent counts as made", File: "lead.go",
@@ -88,7 +83,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a write under a hold is done although its outcome is unknown", File: "lead.go",
 		Old: "\tif !errors.Is(err, ErrUnknownOutcome) {\n\t\tended()\n\t}\n", New: "\tended()\n",
-		Rule: "LATE WRITE", Schedules: 30000,
+		Rule: "LATE WRITE", Schedules: 60000,
 	},
 	{
 		Name: "an unknown outcome is told as a failure", File: "postgres.go",

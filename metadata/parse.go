@@ -3,6 +3,7 @@ package metadata
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"unicode/utf16"
@@ -26,6 +27,10 @@ const noDepth = 100_000
 // The digits that PostgreSQL's numeric has at most before and after the point
 // (PostgreSQL documentation, section 8.1.2).
 const numericWhole, numericScale = 131072, 16383
+
+// numericExponent is the largest exponent, either way, that every release of
+// PostgreSQL reads, be it that of a zero (set_var_from_str in its numeric.c).
+const numericExponent = math.MaxInt32/2 - 1
 
 // parse reads the whole of data.
 func parse(data []byte, maxDepth, digits int) (value, *PatchError) {
@@ -355,30 +360,27 @@ func (p *parser) number() ([]byte, *PatchError) {
 	if p.digits == 0 {
 		return text, nil
 	}
-	shift := 0
+	var shift int64
 	if exponent != nil {
 		var err error
-		if shift, err = strconv.Atoi(string(exponent)); err != nil {
-			shift = len(text) + p.digits + 1 // far beyond any limit
+		if shift, err = strconv.ParseInt(string(exponent), 10, 32); err != nil || shift > numericExponent {
+			return nil, fault("number with a larger exponent than PostgreSQL takes")
 		}
 	}
 	if down {
 		shift = -shift
 	}
-	// The decimal point stands after so many of the digits, or before them.
-	point := len(whole) + shift
-	scale := max(0, len(fraction)-shift)
-	if exponent != nil && max(point, 1)+scale > p.digits {
+	n := newDecimal(negative, whole, fraction, shift)
+	if exponent != nil && n.size+n.scale > int64(p.digits) {
 		return nil, fault("number that expands to more than %d digits", p.digits)
 	}
-	if point > numericWhole || scale > numericScale {
+	if n.size > numericWhole || n.scale > numericScale {
 		return nil, fault("number with more digits than PostgreSQL keeps")
 	}
-	zero := !bytes.ContainsAny(whole, "123456789") && !bytes.ContainsAny(fraction, "123456789")
-	if exponent == nil && !(negative && zero) {
+	if exponent == nil && n.negative == negative {
 		return text, nil
 	}
-	return printNumber(negative && !zero, slices.Concat(whole, fraction), point, scale), nil
+	return n.print(slices.Concat(whole, fraction)), nil
 }
 
 func (p *parser) digitsAt() []byte {
@@ -389,31 +391,55 @@ func (p *parser) digitsAt() []byte {
 	return p.data[start:p.pos]
 }
 
-// printNumber prints digits with the point after so many of them, which may
-// be less than none or more than there are, and with scale digits behind it.
-func printNumber(negative bool, digits []byte, point, scale int) []byte {
-	out := make([]byte, 0, max(point, 1)+scale+2)
-	if negative {
+// A decimal says how digits are to be printed. It is made before anybody knows
+// whether they can be: its fields are as large as the exponent that somebody wrote,
+// and have 64 bits everywhere.
+type decimal struct {
+	negative    bool
+	zeros       int64 // that the digits begin with
+	point       int64 // stands after so many of the digits; before them, if it is negative
+	size, scale int64 // how many digits are printed before the point and after it
+}
+
+func newDecimal(negative bool, whole, fraction []byte, shift int64) decimal {
+	zeros := int64(leadingZeros(whole))
+	if int(zeros) == len(whole) {
+		zeros += int64(leadingZeros(fraction))
+	}
+	all := int64(len(whole)) + int64(len(fraction))
+	n := decimal{negative: negative, zeros: zeros, point: int64(len(whole)) + shift}
+	if zeros == all { // which no exponent makes longer, and nothing negative
+		n.negative, n.point = false, min(n.point, all)
+	}
+	n.size, n.scale = max(n.point-zeros, 1), max(all-n.point, 0)
+	return n
+}
+
+func leadingZeros(digits []byte) int { return len(digits) - len(bytes.TrimLeft(digits, "0")) }
+
+func (n decimal) print(digits []byte) []byte {
+	out := make([]byte, 0, n.size+n.scale+2)
+	if n.negative {
 		out = append(out, '-')
 	}
-	digit := func(i int) byte {
-		if i < 0 || i >= len(digits) {
-			return '0'
-		}
-		return digits[i]
+	all := int64(len(digits))
+	if n.point > n.zeros {
+		out = append(out, digits[n.zeros:min(n.point, all)]...)
+		out = appendZeros(out, n.point-all)
+	} else {
+		out = append(out, '0')
 	}
-	first := 0
-	for first < point-1 && digit(first) == '0' {
-		first++
-	}
-	for i := min(first, point-1); i < point; i++ {
-		out = append(out, digit(i))
-	}
-	if scale > 0 {
+	if n.scale > 0 {
 		out = append(out, '.')
-		for i := point; i < point+scale; i++ {
-			out = append(out, digit(i))
-		}
+		out = appendZeros(out, -n.point)
+		out = append(out, digits[max(n.point, 0):]...)
 	}
 	return out
+}
+
+func appendZeros(dst []byte, n int64) []byte {
+	for ; n > 0; n-- {
+		dst = append(dst, '0')
+	}
+	return dst
 }

@@ -137,6 +137,8 @@ func (w *world) judgeSuccess(o *op) {
 		w.Problem("REFUSED", "%s: is not allowed, and was acknowledged: %s", o, o.patch)
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	c, shown := o.change, marksOf(o.got.Metadata)
 	switch {
 	case o.applied != 1 || c == nil:

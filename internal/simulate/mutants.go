@@ -45,7 +45,7 @@ func RejectMutants(t *testing.T, test string, mutants []Mutant) {
 			t.Errorf("%s: what it replaces is %d times in %s, not once:\n%s", m.Name, n, m.File, m.Old)
 		}
 	}
-	if t.Failed() || testing.Short() {
+	if t.Failed() || testing.Short() || raced {
 		return
 	}
 	for _, m := range draw(t, mutants) {

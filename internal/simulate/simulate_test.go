@@ -55,6 +55,9 @@ func TestToy(t *testing.T) {
 
 func playToy(t *testing.T, kind string, args ...string) (out string, failed bool) {
 	t.Helper()
+	if raced {
+		t.Skip("see Run")
+	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"-test.run=^TestToy$", "-test.v", "-seed=1"}, args...)...)
 	cmd.Env = append(os.Environ(), toyVariable+"="+kind)
 	text, err := cmd.CombinedOutput()
