@@ -161,11 +161,6 @@ var mutants = []simulate.Mutant{
 		New:  "if o.code == opEvicted && o.err == nil {",
 		Rule: "FENCE", Schedules: 20000,
 	}, {
-		Name: "a server is heard when it is read", File: "reading.go",
-		Old:  "\ts.heard = s.sent[0].at\n",
-		New:  "\ts.heard = now\n",
-		Rule: "TOLD LATE", Schedules: 40000,
-	}, {
 		Name: "silence is not noticed", File: "session.go",
 		Old:  "\tleft := s.silence - quiet\n",
 		New:  "\tleft := 2*s.silence - quiet\n",
