@@ -9,9 +9,9 @@ import (
 // A writer is a store's write under a hold, on a session of its own, by the
 // protocol that [Held.Writing] asks for.
 type writer struct {
-	call   *call
-	key    Key
-	passed bool // its check, and is not committed
+	call    *call
+	key     Key
+	session *backend // with which its transaction ends
 }
 
 // write has the holder write. What an observer sees of it happens in steps of
@@ -29,20 +29,19 @@ func (c *call) write() {
 			return
 		}
 		w.Stop("a writer, before it takes the guard")
-		guarded, session := wr.guard()
-		if !guarded {
+		if !wr.guard() {
 			done()
 			return
 		}
 		w.Stop("a writer, before its check")
 		if !wr.check() {
-			session.finish()
+			wr.session.finish()
 			done()
 			return
 		}
 		w.Stop("a writer, before it commits")
 		known := !w.Chance(200)
-		wr.commit(session)
+		wr.commit()
 		if known {
 			done()
 		}
@@ -50,7 +49,7 @@ func (c *call) write() {
 }
 
 // guard takes the key's guard, on a session of the host's pool.
-func (wr *writer) guard() (bool, *backend) {
+func (wr *writer) guard() bool {
 	w := wr.call.process.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -58,10 +57,11 @@ func (wr *writer) guard() (bool, *backend) {
 	l := w.server.table.at(place{wr.key.id, true})
 	if len(l.holders) > 0 || !l.try(b, alone) {
 		b.alive = false
-		return false, nil
+		return false
 	}
 	w.Tell("%s: guards %s", wr.call, wr.key)
-	return true, b
+	wr.session = b
+	return true
 }
 
 // check looks whether the key is still held, as far as this process knows and by
@@ -77,13 +77,12 @@ func (wr *writer) check() bool {
 		return false
 	}
 	w.Tell("%s: writes", wr.call)
-	wr.passed = true
 	w.writing = append(w.writing, wr)
 	return true
 }
 
-func (wr *writer) commit(session *backend) {
-	session.finish()
+func (wr *writer) commit() {
+	wr.session.finish()
 	w := wr.call.process.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -100,11 +99,11 @@ func (b *backend) finish() {
 }
 
 // lateWrites checks that nobody begins to hold what another still writes under,
-// unless by a session that is over. Its caller has w.mu.
+// unless a session is over: that of the write, or that by which the other holds. Its caller has w.mu.
 func (w *world) lateWrites(c *call) {
 	for _, wr := range w.writing {
 		by, _ := c.held.Backend(wr.key)
-		if wr.call != c && slices.Contains(c.held.keys, wr.key) && w.server.backend(int64(by.PID)) != nil {
+		if wr.call != c && wr.session.alive && slices.Contains(c.held.keys, wr.key) && w.server.backend(int64(by.PID)) != nil {
 			w.Problem("LATE WRITE", "%s holds %s, and %s has yet to commit", c, wr.key, wr.call)
 		}
 	}
