@@ -7,6 +7,7 @@ import (
 
 	"example.com/lockstore/backoff"
 	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/lock"
 )
 
 // write implements [engine].
@@ -86,6 +87,15 @@ func (l *line) giveUp(c *call, err, cause error) error {
 		return l.busyError(c, cause)
 	}
 	return errors.Join(err, cause)
+}
+
+// final is err where it ends c. That the lock or the row was taken does, too, where
+// the host's code has run that must not run again.
+func (l *line) final(c *call, err error) error {
+	if errors.Is(err, errTaken) {
+		return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: c.attempts + 1, Cause: err}
+	}
+	return err
 }
 
 // isRepeatable reports whether the same write may succeed at another time: the lock
@@ -177,7 +187,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 		rest, err := p.commit(ctx, conn, l, leader, calls[half:done])
 		return half + rest, err
 	}
-	decide(calls[:done], err)
+	decide(calls[:done], l.final(leader, err))
 	leader.reports = append(leader.reports, r)
 	return done, nil
 }

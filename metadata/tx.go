@@ -77,9 +77,10 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 		if err == nil {
 			return c.doc, nil // the write ends with the host's transaction
 		}
-		if err = h.failure(err, false); !errors.Is(err, errTaken) {
+		var last *unsettled
+		if err = h.failure(err, false); !errors.Is(err, errTaken) || w.once && errors.As(err, &last) {
 			ended()
-			return Document{}, err
+			return Document{}, l.final(c, err)
 		}
 		c.attempts++
 		h.counts.waits.Add(1)

@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,7 +163,8 @@ func (p *postgres) idle() string { return p.options.patience() }
 // patience is how long a statement may wait for a row, as the server reads it: less
 // than a statement may take, so that the server gives up first, and says so.
 func (o *Options) patience() string {
-	return strconv.FormatInt(max(o.Timeout/2, time.Millisecond).Milliseconds(), 10) + "ms"
+	half := max(o.Timeout/2, time.Millisecond).Milliseconds()
+	return strconv.FormatInt(min(half, math.MaxInt32), 10) + "ms"
 }
 
 // carryOut makes the changes of calls, in order, and stores what becomes of
