@@ -97,6 +97,7 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 	asked, terminated := false, false
 	for polls := backoff.Start(p.chance.polls); ; {
 		p.queue.mu.Lock()
+		done := p.evictions[v.token] == nil
 		closed, listens := p.queue.closed, p.session != nil
 		ask, terminate := state.next(grace)
 		if ask = ask && (listens || !asked); ask && listens {
@@ -106,6 +107,8 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 		asked = true
 		var err error
 		switch {
+		case done:
+			return nil
 		case closed:
 			err = ErrClosed
 		case ask:
@@ -185,26 +188,33 @@ func (p *Postgres) notified(channel, payload string) {
 	}
 }
 
-// giveUp ends the tenures that an eviction is meant for, and tells so; once, however
-// often it is asked, since others may have come after them. It returns the key, if
-// it has ended any.
+// giveUp ends the tenures that an eviction is meant for, if they have not ended by
+// themselves, and tells so; once, however often it is asked, since others may have
+// come after them. It returns the key, if it has ended any.
 func (p *Postgres) giveUp(v eviction) (evicted Key) {
+	if !p.has(v.pid) {
+		return Key{}
+	}
 	if !slices.Contains(p.served, v.token) {
-		e := p.queue.entries[v.key]
-		if e == nil || e.state != held || int64(e.session.backend.PID) != v.pid {
-			return Key{}
-		}
 		if len(p.served) == rememberServed {
 			p.served = slices.Delete(p.served, 0, 1)
 		}
 		p.served = append(p.served, v.token)
-		evicted = e.key
-		p.queue.evict(e, errEvicted)
+		if e := p.queue.entries[v.key]; e != nil && e.state == held && int64(e.session.backend.PID) == v.pid {
+			evicted = e.key
+			p.queue.evict(e, errEvicted)
+		}
 	}
 	if p.session != nil {
 		p.queue.request(p.session, op{code: opEvicted, key: v.token})
 	}
 	return evicted
+}
+
+// has reports whether a process of the server is that of a session here.
+func (p *Postgres) has(pid int64) bool {
+	is := func(s *session) bool { return int64(s.backend.PID) == pid }
+	return p.session != nil && is(p.session) || slices.ContainsFunc(p.parking.all, is)
 }
 
 // rememberServed bounds the evictions that are remembered, to be answered again.

@@ -170,8 +170,8 @@ func (q *queue) enterOne(c *claim) {
 		q.ask(e)
 	case e.state == asking && e.line.n == 0 && (e.parked == nil || !c.try): // for somebody who has gone
 		q.line(e, c)
+		c.attempts++
 		if e.parked != nil {
-			c.attempts++
 			q.after(e, e.wait)
 		}
 	case q.joins(e, c):
@@ -377,6 +377,8 @@ func (q *queue) withdraw(c *claim, why error) bool {
 		q.forget(e)
 	case e.state == asking && e.line.n == 0:
 		q.server.abandon(e)
+	case e.state == asking && wasFirst: // the server's answer is the next one's
+		e.first().attempts++
 	case e.state == held && wasFirst && e.mode == shared:
 		q.admit(e, time.Now()) // sharers that stood behind it
 	}

@@ -184,7 +184,7 @@ func (c *call) judgePatience(told *BusyError, err error) {
 	case c.tries(), w.attempts == 0 && w.within == 0:
 		w.Problem("PATIENCE", "%s: %v, but the policy never does", c, err)
 	case told == nil: // unavailable
-	case w.attempts > 0 && (told.Attempts < w.attempts-1 || c.method != "LockAll" && told.Attempts > w.attempts+1):
+	case w.attempts > 0 && (told.Attempts < w.attempts || c.method != "LockAll" && told.Attempts > w.attempts+1):
 		w.Problem("PATIENCE", "%s gave up after %d attempts, not %d", c, told.Attempts, w.attempts)
 	case w.within > 0 && told.Waited < w.within:
 		w.Problem("PATIENCE", "%s gave up after %s, not %s", c, told.Waited, w.within)

@@ -161,9 +161,7 @@ func (w *world) terminated(by *process, b *backend) {
 			if o.claim.session.backend.PID != b.pid {
 				continue
 			}
-			// Who gave up before it was asked to does not answer; nor does who has been
-			// asked by another.
-			if meant++; o.ended.IsZero() || o.ended.Sub(v.began) >= v.grace || v.another || !errors.Is(o.claim.err, ErrEvicted) {
+			if meant++; o.ended.IsZero() || o.ended.Sub(v.began) >= v.grace {
 				return
 			}
 		}

@@ -108,7 +108,14 @@ func (t *tenure) unlockedBefore() error {
 // cleanups, and must not keep that waiting.
 func (t *tenure) drop() {
 	t.queue.logger.Error("lock: a Held was dropped without Unlock", "key", t.claims[0].key.String())
-	go t.Unlock()
+	go func() {
+		defer func() {
+			if p := recover(); p != nil { // the observer's, whom nobody has called
+				t.queue.logger.Error("lock: the observer panicked", "panic", p)
+			}
+		}()
+		t.Unlock()
+	}()
 }
 
 // release ends the tenures of claims, and waits for the server to confirm it.
