@@ -49,7 +49,7 @@
 //
 // No error, log line or observer carries a value of a document or a patch, nor
 // what the server says that could quote one. Names of keys, ids, tables and
-// constraints do appear. Every string that reaches SQL is a parameter, except
+// constraints do appear, quoted if anything in them does not print. Every string that reaches SQL is a parameter, except
 // names of schemas, tables and columns, which are quoted in one place.
 //
 // # Caveats
