@@ -90,6 +90,7 @@ func checkStored(t *testing.T, db *pgtest.DB, document []byte) {
 // busy machine has several tries.
 func quickly(t *testing.T, size int, do func()) {
 	t.Helper()
+	const limit = slowdown * 100 * time.Millisecond
 	for tries := 5; ; tries-- {
 		begun := time.Now()
 		ended := make(chan any, 1)
@@ -103,10 +104,10 @@ func quickly(t *testing.T, size int, do func()) {
 		case <-time.After(2 * patience):
 			require.Fail(t, "it does not end")
 		}
-		if took := time.Since(begun); size > 64<<10 || took < 100*time.Millisecond {
+		if took := time.Since(begun); size > 64<<10 || took < limit {
 			return
 		} else if tries == 1 {
-			require.Less(t, took, 100*time.Millisecond)
+			require.Less(t, took, limit)
 		}
 	}
 }
