@@ -48,9 +48,10 @@
 // the holder's own role.
 //
 // No error, log line or observer carries a value of a document or a patch, nor
-// what the server says that could quote one. Names of keys, ids, tables and
-// constraints do appear. Every string that reaches SQL is a parameter, except
-// names of schemas, tables and columns, which are quoted in one place.
+// what the server says that could quote one. Names of tables and constraints do
+// appear, and so do ids and names of keys, quoted where they do not print. Every
+// string that reaches SQL is a parameter, except names of schemas, tables and
+// columns, which are quoted in one place.
 //
 // # Caveats
 //

@@ -227,7 +227,7 @@ func policies(source rand.Source) map[string]backoff.Policy {
 		"by 1.5":       backoff.Exponential{Base: ms, Factor: 1.5, Cap: time.Second, Rand: source},
 		"fibonacci":    backoff.Fibonacci{Base: ms, Cap: time.Second, Rand: source},
 		"decorrelated": backoff.Decorrelated{Base: ms, Cap: time.Second, Rand: source},
-		"within limit": backoff.Within(backoff.Limit(backoff.Linear{Base: ms, Rand: source}, 1<<40), time.Second),
+		"within limit": backoff.Within(backoff.Limit(backoff.Linear{Base: ms, Rand: source}, math.MaxInt), time.Second),
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"example.com/lockstore/internal/printable"
 )
 
 // MaxKeyLen is the longest key accepted by [Name], in bytes over all its parts.
@@ -108,13 +110,14 @@ func inspect(parts []string) string {
 // (PostgreSQL documentation, section 9.28.10, Advisory Lock Functions).
 func (k Key) Int64() int64 { return k.id }
 
-// String is the key's parts joined by slashes. It is meant for people; two
-// different keys can print alike.
+// String is the key's parts joined by slashes, and quoted as Go quotes strings if
+// anything in them does not print: it stands in errors and logs, whoever chose the
+// parts. It is meant for people; two different keys can print alike.
 func (k Key) String() string {
 	if err := k.Err(); err != nil {
 		return "invalid key"
 	}
-	return k.name
+	return printable.Text(k.name)
 }
 
 // Err is nil for a valid key, and otherwise matches [ErrInvalidKey].

@@ -1,8 +1,11 @@
 package metadata_test
 
 import (
+	"context"
 	"encoding/json"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,8 +30,24 @@ func FuzzMergePatchAgainstPostgres(f *testing.F) {
 	f.Add([]byte(`{"b":{"c":12345678901234567890.10},"a":[null]}`), []byte(`{"b":{"c":null,"dd":{}},"\ud83d\ude00":-0.0}`))
 	f.Add([]byte(`{"a":{"b":{"c":1,"d":2}},"x":1}`), []byte(`{"a":{"b":{"c":null},"e":{"f":null}},"y":[{"z":null}]}`))
 	f.Add([]byte(`{"a":"\u001f\/","n":1E-3}`), []byte(`{"aa":"\"\\","n":-2.50e1}`))
+	for _, number := range []string{
+		"0e127", "-0E+128", "1e255", "0e-256", "1e32767", "0e32768", "-1.5e65535", "0.0e-65536", "0e1073741822", "-0.00e1073741823",
+		"0e2147483647", "1e2147483647", "12e2147483646", "0.1e-2147483647", "-1e-2147483648", "0e4294967295", "1.0e4294967296",
+		"0e9223372036854775807", "1e9223372036854775807", "12e9223372036854775806", "0.1e-9223372036854775807",
+		"-1.0e-9223372036854775808", "0e18446744073709551615", "1e18446744073709551616", "1e340282366920938463463374607431768211456",
+		"1e0000000001", "0e-00000000000000000000000000000000", "1e00009223372036854775807", "0e5", "0.000e-7", "-0e1", "1e1023", "1e1024", "1e-1023",
+	} {
+		f.Add([]byte(`{"a":0}`), []byte(`{"a":`+number+`}`))
+		f.Add([]byte(`{"a":[`+number+`]}`), []byte(`{"b":{"c":[0,`+number+`]}}`))
+	}
+	for _, element := range []string{"1e999", "0e-999", "[]", "{}", `"\""`, "1"} { // what is long costs no more than its length
+		f.Add([]byte(`{}`), []byte(`{"a":[`+strings.Repeat(element+",", 64_000/(len(element)+1)-2)+`1]}`))
+	}
 	f.Fuzz(func(t *testing.T, target, patch []byte) {
-		merged, err := metadata.MergePatch(target, patch)
+		var merged json.RawMessage
+		var err error
+		quickly(t, len(target)+len(patch), func() { merged, err = metadata.MergePatch(target, patch) })
+		checkStored(t, db, patch)
 		if err != nil || len(target) == 0 {
 			return
 		}
@@ -47,4 +66,48 @@ func FuzzMergePatchAgainstPostgres(f *testing.F) {
 			assert.Equal(t, inSQL, string(doc.Metadata))
 		}
 	})
+}
+
+// checkStored compares what a store makes of a document with what the server does.
+func checkStored(t *testing.T, db *pgtest.DB, document []byte) {
+	var doc metadata.Document
+	var err error
+	quickly(t, len(document), func() {
+		store, failed := metadata.NewMemory(nil, nil)
+		require.NoError(t, failed)
+		doc, err = store.Replace(context.Background(), "a", document)
+	})
+	if err != nil {
+		require.ErrorIs(t, err, metadata.ErrInvalidPatch)
+		return
+	}
+	var printed string
+	require.NoError(t, db.Pool().QueryRow(t.Context(), `SELECT $1::text::jsonb::text`, string(document)).Scan(&printed), "it is taken here")
+	require.Equal(t, printed, string(doc.Metadata))
+}
+
+// quickly fails a test if what it does with so many bytes takes long for them. A
+// busy machine has several tries.
+func quickly(t *testing.T, size int, do func()) {
+	t.Helper()
+	const limit = slowdown * 100 * time.Millisecond
+	for tries := 5; ; tries-- {
+		begun := time.Now()
+		ended := make(chan any, 1)
+		go func() {
+			defer func() { ended <- recover() }()
+			do()
+		}()
+		select {
+		case panicked := <-ended:
+			require.Nil(t, panicked)
+		case <-time.After(2 * patience):
+			require.Fail(t, "it does not end")
+		}
+		if took := time.Since(begun); size > 64<<10 || took < limit {
+			return
+		} else if tries == 1 {
+			require.Less(t, took, limit)
+		}
+	}
 }

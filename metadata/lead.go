@@ -7,6 +7,7 @@ import (
 
 	"example.com/lockstore/backoff"
 	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/internal/printable"
 	"example.com/lockstore/lock"
 )
 
@@ -215,7 +216,7 @@ func (p *postgres) report(ctx context.Context, id string, r report) {
 		p.options.Logger.WarnContext(ctx, "metadata: rollback failed", "error", r.stuck)
 	}
 	if errors.Is(r.err, ErrUnknownOutcome) {
-		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", id, "writes", r.writes, "took", r.took, "error", r.err)
+		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", printable.Text(id), "writes", r.writes, "took", r.took, "error", r.err)
 	}
 	if p.options.Observer != nil {
 		p.options.Observer.Committed(ctx, id, r.writes, r.took, r.err)

@@ -292,3 +292,13 @@ func lineUpOrEnd(t *testing.T, call func(context.Context) (metadata.Document, er
 	}
 	return p
 }
+
+// A Timeout has 64 bits everywhere, also where an int has 32 and 3 s would be negative.
+func TestTimeoutsOfAnyLength(t *testing.T) {
+	for _, timeout := range []time.Duration{1, 2 * time.Second, 3 * time.Second, 5 * time.Second, time.Hour, 1<<63 - 1} {
+		_, err := metadata.NewMemory(nil, &metadata.Options{Timeout: timeout})
+		assert.NoError(t, err, timeout)
+	}
+	_, err := metadata.NewMemory(nil, &metadata.Options{Timeout: -1})
+	assert.ErrorIs(t, err, metadata.ErrInvalidOptions)
+}

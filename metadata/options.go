@@ -79,9 +79,9 @@ func (o *Options) withDefaults() (Options, error) {
 	if o != nil {
 		full = *o
 	}
-	for name, n := range map[string]int{
-		"Timeout": int(full.Timeout), "MaxPatchBytes": full.MaxPatchBytes, "MaxDepth": full.MaxDepth,
-		"MaxBatch": full.MaxBatch, "MaxBatchBytes": full.MaxBatchBytes,
+	for name, n := range map[string]int64{
+		"Timeout": int64(full.Timeout), "MaxPatchBytes": int64(full.MaxPatchBytes), "MaxDepth": int64(full.MaxDepth),
+		"MaxBatch": int64(full.MaxBatch), "MaxBatchBytes": int64(full.MaxBatchBytes),
 	} {
 		if n < 0 {
 			return full, fmt.Errorf("%w: negative %s", ErrInvalidOptions, name)

@@ -396,22 +396,22 @@ func (p *parser) digitsAt() []byte {
 // and have 64 bits everywhere.
 type decimal struct {
 	negative    bool
-	zeros       int64 // that the digits begin with
+	leading     int64 // zeros that the digits begin with
 	point       int64 // stands after so many of the digits; before them, if it is negative
 	size, scale int64 // how many digits are printed before the point and after it
 }
 
 func newDecimal(negative bool, whole, fraction []byte, shift int64) decimal {
-	zeros := int64(leadingZeros(whole))
-	if int(zeros) == len(whole) {
-		zeros += int64(leadingZeros(fraction))
+	leading := leadingZeros(whole)
+	if leading == len(whole) {
+		leading += leadingZeros(fraction)
 	}
 	all := int64(len(whole)) + int64(len(fraction))
-	n := decimal{negative: negative, zeros: zeros, point: int64(len(whole)) + shift}
-	if zeros == all { // which no exponent makes longer, and nothing negative
+	n := decimal{negative: negative, leading: int64(leading), point: int64(len(whole)) + shift}
+	if n.leading == all { // which no exponent makes longer, and nothing negative
 		n.negative, n.point = false, min(n.point, all)
 	}
-	n.size, n.scale = max(n.point-zeros, 1), max(all-n.point, 0)
+	n.size, n.scale = max(n.point-n.leading, 1), max(all-n.point, 0)
 	return n
 }
 
@@ -423,8 +423,8 @@ func (n decimal) print(digits []byte) []byte {
 		out = append(out, '-')
 	}
 	all := int64(len(digits))
-	if n.point > n.zeros {
-		out = append(out, digits[n.zeros:min(n.point, all)]...)
+	if n.point > n.leading {
+		out = append(out, digits[n.leading:min(n.point, all)]...)
 		out = appendZeros(out, n.point-all)
 	} else {
 		out = append(out, '0')
@@ -437,9 +437,12 @@ func (n decimal) print(digits []byte) []byte {
 	return out
 }
 
+// zeros are appended so many at a time.
+const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
+
 func appendZeros(dst []byte, n int64) []byte {
-	for ; n > 0; n-- {
-		dst = append(dst, '0')
+	for ; n > 0; n -= int64(len(zeros)) {
+		dst = append(dst, zeros[:min(n, int64(len(zeros)))]...)
 	}
 	return dst
 }
