@@ -47,6 +47,11 @@ func TestToy(t *testing.T) {
 			}
 		case kind == "panic" && added > 7:
 			panic("toy")
+		case kind == "race" && added > 7:
+			for range 2 {
+				group.Go(func() { added++ })
+			}
+			group.Wait()
 		case counter.Load() != added && (kind == "lost" || kind == "right"):
 			s.Problem("LOST UPDATE", "%d were added, and the counter is %d", added, counter.Load())
 		}
@@ -85,8 +90,12 @@ func TestRunFindsALostUpdateAndShortensItsStory(t *testing.T) {
 	}
 }
 
-func TestRunNamesTheScheduleThatHangsOrPanics(t *testing.T) {
-	for kind, want := range map[string]string{"hang": "HANG", "panic": "PANIC: toy"} {
+func TestRunNamesTheScheduleThatHangsPanicsOrRaces(t *testing.T) {
+	kinds := map[string]string{"hang": "HANG", "panic": "PANIC: toy"}
+	if raced {
+		kinds["race"] = `CRASH: exit status \d+: =+\s+WARNING: DATA RACE`
+	}
+	for kind, want := range kinds {
 		out, failed := playToy(t, kind, "-hangs=1s", "-shorten=false", "-schedules=500")
 		if !failed || !regexp.MustCompile(`seed \d+: `+want).MatchString(out) {
 			t.Error(out)
