@@ -173,7 +173,7 @@ func (p *process) yield(where string) {
 }
 
 // token is one with as many digits as the others.
-func (w *world) token() int64 { return int64(1e18 + w.N(1e18)) }
+func (w *world) token() int64 { return 1e18 + int64(w.N(1e9)) }
 
 // A dial is an attempt to connect.
 type dial struct {

@@ -3,7 +3,9 @@ package metadata
 // judgeEnd judges what is left of a process when nobody wants anything any more,
 // and what it says that it has done.
 func (p *process) judgeEnd() {
-	w, q := p.world, &p.store.pg.queue
+	w, q, stats := p.world, &p.store.pg.queue, p.store.Stats()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !p.closed {
 		w.Problem("CLOSE", "process %d: does not return", p.n)
 	}
@@ -18,13 +20,13 @@ func (p *process) judgeEnd() {
 			w.Problem("LEAK", "tenure %d of %s: %d writing", t.turn, t.id, t.writing)
 		}
 	}
-	p.judgeStats()
+	p.judgeStats(&stats)
 }
 
 // judgeStats compares what the store has counted with what its observer was told,
 // and with the answers.
-func (p *process) judgeStats() {
-	w, stats, seen := p.world, p.store.Stats(), &p.seen
+func (p *process) judgeStats(stats *Stats) {
+	w, seen := p.world, &p.seen
 	for _, c := range []struct {
 		what         string
 		counted, was int64
@@ -69,8 +71,8 @@ func (o *op) writes() bool {
 
 // judgeEnd judges what is left in the server.
 func (v *server) judgeEnd() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.w.mu.Lock()
+	defer v.w.mu.Unlock()
 	for id, r := range v.rows {
 		if r.holder != nil || len(r.waiting) > 0 || r.current != r.committed {
 			v.w.Problem("LEAK", "row %s is locked", id)

@@ -20,8 +20,11 @@ func (w *world) newHost() {
 		return
 	}
 	p := simulate.One(w.Schedule, w.processes...)
-	h := &host{link: &link{backend: w.server.connect(), at: p}}
-	h.link.inTx = true
+	h := &host{}
+	w.model(func() {
+		h.link = &link{backend: w.server.connect(), at: p}
+		h.link.inTx = true
+	})
 	w.hosts = append(w.hosts, h)
 	go h.run(p)
 }
@@ -37,17 +40,14 @@ func (h *host) run(p *process) {
 	var kept, undone []*op
 	for range 1 + w.N(3) {
 		w.Stop("host")
-		if len(w.ops)+8 >= maxMarks {
+		if w.isFull() {
 			break
 		}
 		from := len(kept)
 		behind := w.N(4) == 0 && h.control("SAVEPOINT host") == nil // its own
 		for range 1 + w.N(2) {
-			o := w.draw(p)
-			o.host = h
-			if o.kind == "many" || o.kind == "get many" {
-				o.kind = "merge"
-			}
+			var o *op
+			w.model(func() { o = w.draw(p, h) })
 			kept = append(kept, o)
 			o.run(d)
 		}
@@ -62,6 +62,8 @@ func (h *host) run(p *process) {
 		w.Tell("host commits")
 		err = h.link.send(context.Background(), &request{what: "COMMIT", commits: true, run: func(*backend) error { return nil }})
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, o := range undone {
 		w.judgeHosted(o, false, nil)
 	}
@@ -75,7 +77,8 @@ func (h *host) control(sql string) error {
 	return err
 }
 
-// judgeHosted judges what became of a write in a host's transaction.
+// judgeHosted judges what became of a write in a host's transaction. Its caller has
+// the world's mutex.
 func (w *world) judgeHosted(o *op, commits bool, err error) {
 	switch {
 	case commits && err == nil:

@@ -12,8 +12,9 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// stored judges what a statement is about to store. Its caller has the server's
-// mutex, as that of made.
+// What is here is for who has the world's mutex, but for check.
+
+// stored judges what a statement is about to store.
 func (w *world) stored(s *backend, c *change) {
 	c.to = 0
 	c.from = c.before.version
@@ -137,8 +138,6 @@ func (w *world) judgeSuccess(o *op) {
 		w.Problem("REFUSED", "%s: is not allowed, and was acknowledged: %s", o, o.patch)
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	c, shown := o.change, marksOf(o.got.Metadata)
 	switch {
 	case o.applied != 1 || c == nil:
@@ -175,8 +174,6 @@ func (w *world) judgeOrder(ops []*op) {
 // judgeReading judges what a reader was given: a state between its begin and its
 // end.
 func (w *world) judgeReading(o *op) {
-	w.server.mu.Lock()
-	defer w.server.mu.Unlock()
 	if o.host != nil {
 		return // which sees its own changes
 	}
@@ -224,16 +221,14 @@ func (w *world) judgeFailure(o *op) {
 
 // isMissing reports whether writes of a document fail, since they do not make it.
 func (w *world) isMissing(id string) bool {
-	w.server.mu.Lock()
-	defer w.server.mu.Unlock()
 	return w.table.Name != "" && w.server.committed(id) == nil
 }
 
 // judgePatience judges a policy's giving up, which each caller has for itself.
 func (w *world) judgePatience(o *op) {
-	rivals := o.rivals
+	rivals := int(o.rivals.Load())
 	if o.group != nil {
-		rivals = o.group.rivals // whose context it has
+		rivals = int(o.group.rivals.Load()) // whose context it has
 	}
 	switch waited := time.Since(o.since); {
 	case o.at.limit == 0 && o.at.within == 0:
@@ -250,6 +245,8 @@ func (w *world) judgePatience(o *op) {
 // its write is under way.
 func (w *world) check() {
 	time.Sleep(time.Microsecond) // so that what begins in different steps does not end at once
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, o := range w.live() {
 		if o.host == nil && o.overdue() && o.busy.Load() == 0 && o.at.yielding.Load() == 0 && !o.at.pool.busyWith(o) {
 			w.Problem("LATE ANSWER", "%s: nothing of it is under way, context %v, closed %t", o, o.ctx.Err(), o.at.closing)

@@ -32,8 +32,13 @@ func (l *link) Query(ctx context.Context, each func(pgdb.Row) error, sql string,
 
 // kill ends the session, as far as the client knows.
 func (l *link) kill(why error) {
-	l.server.mu.Lock()
-	defer l.server.mu.Unlock()
+	l.at.mu.Lock()
+	defer l.at.mu.Unlock()
+	l.hangUp(why)
+}
+
+// hangUp is kill for who has the world's mutex.
+func (l *link) hangUp(why error) {
 	if l.idle != nil {
 		l.idle.Stop()
 	}
@@ -50,6 +55,7 @@ func (errUnsent) Unwrap() error     { return io.ErrUnexpectedEOF }
 // send is a statement's way to the server and back.
 func (l *link) send(ctx context.Context, q *request) error {
 	w := l.at.world
+	w.mu.Lock()
 	if !l.inTx && !q.reads {
 		q.commits = true
 	}
@@ -57,7 +63,8 @@ func (l *link) send(ctx context.Context, q *request) error {
 	if len(q.ids) > 0 {
 		l.ids = q.ids
 	}
-	defer func() { l.sent = nil }()
+	w.mu.Unlock()
+	defer w.model(func() { l.sent = nil })
 	if q.what != "ROLLBACK TO SAVEPOINT" || q.op == nil || q.op.host == nil { // a host that stops these has what it asks for
 		w.hooks(q.op, q.what)
 	}
@@ -120,6 +127,8 @@ func (l *link) send(ctx context.Context, q *request) error {
 	}
 	w.Tell("session %d: %s of %v: %v", l.pid, q.what, q.ids, err)
 	w.hooks(q.op, "answer")
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if l.inTx && l.limit > 0 {
 		l.idle.Reset(l.limit)
 	}
@@ -128,8 +137,8 @@ func (l *link) send(ctx context.Context, q *request) error {
 
 // refuse is the server's no, which the transaction does not survive.
 func (l *link) refuse(err error) error {
-	l.server.mu.Lock()
-	defer l.server.mu.Unlock()
+	l.at.mu.Lock()
+	defer l.at.mu.Unlock()
 	return l.backend.refuse(err)
 }
 
@@ -156,7 +165,7 @@ func (l *link) forsake(q *request) {
 	}
 	// The client's end of it is closed.
 	ghost := &link{backend: l.backend, at: l.at}
-	l.backend = &backend{server: l.server, ended: true, killed: make(chan struct{})}
+	w.model(func() { l.backend = &backend{server: l.server, ended: true, killed: make(chan struct{})} })
 	go func() {
 		w.Stop("ghost")
 		err := ghost.perform(context.Background(), q)
@@ -167,15 +176,15 @@ func (l *link) forsake(q *request) {
 
 // perform is the server's part. An error that is ctx's says that the client is gone.
 func (l *link) perform(ctx context.Context, q *request) error {
-	v, s := l.server, l.backend
+	world, s := l.at.world, l.backend
 	var timeout <-chan time.Time
 	if q.most > 0 {
 		timer := time.NewTimer(q.most)
 		defer timer.Stop()
 		timeout = timer.C
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	world.mu.Lock()
+	defer world.mu.Unlock()
 	for {
 		switch {
 		case s.ended && s.why != nil:
@@ -198,19 +207,19 @@ func (l *link) perform(ctx context.Context, q *request) error {
 			return s.refuse(err)
 		}
 		w := s.enqueue(waits.row)
-		l.at.world.Tell("session %d: %s waits for row %s", s.pid, q.what, waits.row.id)
-		v.mu.Unlock()
+		world.Tell("session %d: %s waits for row %s", s.pid, q.what, waits.row.id)
+		world.mu.Unlock()
 		err = l.wait(ctx, w, timeout)
-		v.mu.Lock()
+		world.mu.Lock()
 		got := s.leave(waits.row, w)
 		switch {
 		case s.ended:
 			s.back(0)
 		case got || err == nil:
 		case err == ctx.Err():
-			v.mu.Unlock()
+			world.mu.Unlock()
 			l.forsake(q)
-			v.mu.Lock()
+			world.mu.Lock()
 			return err
 		default:
 			return s.refuse(err)
@@ -234,9 +243,8 @@ func (l *link) wait(ctx context.Context, w *waiter, timeout <-chan time.Time) er
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-detect.C:
-			s.server.mu.Lock()
-			deadlock := s.deadlocked()
-			s.server.mu.Unlock()
+			deadlock := false
+			l.at.model(func() { deadlock = s.deadlocked() })
 			if deadlock {
 				return &pgdb.Error{Code: "40P01"}
 			}
@@ -260,7 +268,9 @@ func (t transaction) Commit(ctx context.Context) error {
 }
 
 func (t transaction) Rollback(ctx context.Context) error {
-	if t.ended || !t.inTx {
+	begun := false
+	t.at.model(func() { begun = !t.ended && t.inTx })
+	if !begun {
 		return nil
 	}
 	return t.send(ctx, &request{what: "ROLLBACK TO SAVEPOINT", op: opOf(ctx), run: func(s *backend) error { s.rollback(); return nil }})

@@ -38,17 +38,17 @@ func (t *tenure) Backend(lock.Key) (b lock.Backend, ok bool) {
 
 // Writing keeps the key from being handed on, until it is done.
 func (t *tenure) Writing() (done func(), err error) {
-	v := t.session.server
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	w := t.locker.at.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if t.ended {
 		return nil, lock.ErrLost
 	}
 	t.writing++
 	finished := false
 	return func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if !finished {
 			finished = true
 			t.writing--
@@ -60,11 +60,11 @@ func (t *tenure) Writing() (done func(), err error) {
 func (l *locker) grant(id string) *tenure {
 	w := l.at.world
 	v := w.server
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if l.session == nil || l.session.ended {
 		l.session = v.connect()
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	key := w.key(id).Int64()
 	if v.locks[lockID{key: key}] != nil || v.locks[lockID{key, true}] != nil {
 		return nil
@@ -73,7 +73,7 @@ func (l *locker) grant(id string) *tenure {
 	return l.begin(id)
 }
 
-// begin is for who has the server's mutex.
+// begin is for who has the world's mutex.
 func (l *locker) begin(id string) *tenure {
 	w := l.at.world
 	w.turns[id]++
@@ -85,12 +85,11 @@ func (l *locker) begin(id string) *tenure {
 }
 
 // end is the end of a tenure: of its own accord, by eviction, or since its
-// session is lost, which nobody may notice for a while.
+// session is lost, which nobody may notice for a while. It is for who has the
+// world's mutex.
 func (t *tenure) end(how string) {
 	w := t.locker.at.world
 	v := w.server
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	w.Tell("tenure %d of %s: %s, %d writing", t.turn, t.id, how, t.writing)
 	switch how {
 	case "lost":

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ type memoryWorld struct {
 	store  *Memory
 	docs   []string
 	asked  []*memoryWrite
-	going  int
+	going  atomic.Int32
 	holds  map[string]*lock.Held
 }
 
@@ -51,12 +52,12 @@ func playMemory(s *simulate.Schedule) {
 		for id := range w.holds {
 			w.unlock(id)
 		}
-		if w.Sleep(time.Second); w.going == 0 {
+		if w.Sleep(time.Second); w.going.Load() == 0 {
 			break
 		}
 	}
-	if w.going > 0 {
-		w.Problem("LIVENESS", "%d are not answered", w.going)
+	if w.going.Load() > 0 {
+		w.Problem("LIVENESS", "%d are not answered", w.going.Load())
 	}
 	for _, id := range w.docs {
 		w.judge(id)
@@ -97,7 +98,7 @@ func (w *memoryWorld) unlock(id string) {
 
 func (w *memoryWorld) write() {
 	o := &memoryWrite{n: len(w.asked), doc: simulate.One(w.Schedule, w.docs...), view: -1}
-	if o.n >= maxMarks || w.going > 10 {
+	if o.n >= maxMarks || w.going.Load() > 10 {
 		return
 	}
 	o.kind = simulate.One(w.Schedule, "merge", "merge", "update", "failing update", "idle merge")
@@ -113,7 +114,7 @@ func (w *memoryWorld) write() {
 		store = store.IfVersion(o.view)
 	}
 	w.asked = append(w.asked, o)
-	w.going++
+	w.going.Add(1)
 	w.Tell("write %d: %s of %s, view %d", o.n, o.kind, o.doc, o.view)
 	go func() {
 		defer o.cancel()
@@ -134,7 +135,7 @@ func (w *memoryWorld) write() {
 			})
 		}
 		w.Tell("write %d is told: %s, version %d: %v", o.n, o.got.Metadata, o.got.Version, o.err)
-		w.going--
+		w.going.Add(-1)
 	}()
 }
 

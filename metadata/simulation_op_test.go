@@ -22,10 +22,10 @@ type op struct {
 	view    int64 // IfVersion, or -1
 	tenure  *tenure
 	host    *host
-	many    int // with so many others, that come next
-	group   *op // that makes it
-	rivals  int // attempts of its own that found the lock taken
-	first   int // the document's history when it began
+	many    int          // with so many others, that come next
+	group   *op          // that makes it
+	rivals  atomic.Int32 // attempts of its own that found the lock taken
+	first   int          // the document's history when it began
 	decided int
 
 	busy       atomic.Int32 // in the host's code
@@ -62,6 +62,6 @@ func (o *op) overdue() bool {
 // lost counts an attempt that failed since somebody else was there.
 func (o *op) lost() {
 	if o != nil {
-		o.rivals++
+		o.rivals.Add(1)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync"
 
 	"example.com/lockstore/internal/pgdb"
 )
@@ -14,7 +13,7 @@ import (
 type pool struct {
 	at *process
 
-	mu      sync.Mutex
+	// For who has the world's mutex.
 	free    int
 	waiting []chan struct{}
 	used    []*conn
@@ -44,19 +43,19 @@ func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	p.mu.Lock()
+	p.at.mu.Lock()
 	if p.free == 0 {
 		c := make(chan struct{})
 		p.waiting = append(p.waiting, c)
-		p.mu.Unlock()
+		p.at.mu.Unlock()
 		select {
 		case <-c:
 		case <-ctx.Done():
 		}
-		p.mu.Lock()
+		p.at.mu.Lock()
 		if i := slices.Index(p.waiting, c); i >= 0 {
 			p.waiting = slices.Delete(p.waiting, i, i+1)
-			p.mu.Unlock()
+			p.at.mu.Unlock()
 			return nil, ctx.Err()
 		}
 	} else {
@@ -64,13 +63,13 @@ func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 	}
 	c := &conn{link: link{backend: w.server.connect(), at: p.at}, op: op}
 	p.used = append(p.used, c)
-	p.mu.Unlock()
+	p.at.mu.Unlock()
 	return c, nil
 }
 
 func (p *pool) give(c *conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.at.mu.Lock()
+	defer p.at.mu.Unlock()
 	p.used = slices.DeleteFunc(p.used, func(o *conn) bool { return o == c })
 	if len(p.waiting) > 0 {
 		close(p.waiting[0])
@@ -121,6 +120,8 @@ func (c *conn) Begin(ctx context.Context) (pgdb.Transaction, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	c.inTx = true
 	return transaction{&c.link}, nil
 }

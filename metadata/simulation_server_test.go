@@ -2,18 +2,15 @@ package metadata
 
 import (
 	"slices"
-	"sync"
 	"time"
 )
 
 // A server is what the store needs of PostgreSQL: rows with their versions, the
 // queues for them, the advisory locks of transactions, savepoints. All that it
-// does happens while one goroutine has its mutex, which nobody keeps while it
-// waits.
+// does happens while one goroutine has the world's mutex.
 type server struct {
 	w *world
 
-	mu       sync.Mutex
 	rows     map[string]*row
 	locks    map[lockID]*backend
 	history  map[string][]*image // all that was ever committed
@@ -73,29 +70,20 @@ func newServer(w *world) *server {
 	return &server{w: w, rows: map[string]*row{}, locks: map[lockID]*backend{}, history: map[string][]*image{}}
 }
 
-func (v *server) connect() *backend {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.pids++
-	s := &backend{server: v, pid: v.pids, killed: make(chan struct{})}
-	v.sessions = append(v.sessions, s)
-	return s
-}
-
 // put is the state of a document before anything happens.
 func (v *server) put(id string, m *image) {
 	v.rows[id] = &row{id: id, committed: m, current: m}
 	v.history[id] = append(v.history[id], m)
 }
 
-// now is how long a document's history is.
-func (v *server) now(id string) int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.history[id])
-}
+// The methods below are for who has the world's mutex.
 
-// The methods below are for who has the server's mutex.
+func (v *server) connect() *backend {
+	v.pids++
+	s := &backend{server: v, pid: v.pids, killed: make(chan struct{})}
+	v.sessions = append(v.sessions, s)
+	return s
+}
 
 // visible is what a session sees of a row.
 func (s *backend) visible(id string) *image {

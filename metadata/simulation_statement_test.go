@@ -19,7 +19,7 @@ type request struct {
 	reads,
 	commits bool
 
-	// run does it, with the server's mutex. It can be run again after it has
+	// run does it, with the world's mutex. It can be run again after it has
 	// said that it waits for a row.
 	run func(s *backend) error
 }

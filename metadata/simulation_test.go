@@ -22,6 +22,8 @@ func play(s *simulate.Schedule) {
 
 // actions are what can happen next.
 func (w *world) actions() []simulate.Action {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	some := w.offered[:0]
 	can := func(weight int, do func()) { some = append(some, simulate.Action{Weight: weight, Do: do}) }
 	can(15, w.newOp)
@@ -55,6 +57,8 @@ func (w *world) newTenure() {
 
 // endTenure has a tenure end, in one way or another, or a loss be noticed.
 func (w *world) endTenure() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	t := w.tenures[w.N(len(w.tenures))]
 	switch {
 	case t.ended:
@@ -68,15 +72,15 @@ func (w *world) endTenure() {
 // outsider is somebody who knows nothing of the store, and has a row, a lock or a
 // guard for a while.
 func (w *world) outsider() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	v := w.server
 	if w.stranger != nil && !w.stranger.ended {
 		w.Tell("the outsider leaves")
-		w.leave()
+		w.stranger.end(nil)
 		return
 	}
 	w.stranger = v.connect()
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	id := w.doc()
 	what := simulate.One(w.Schedule, "row", "row", "key", "guard")
 	w.Tell("an outsider wants %s's %s", id, what)
@@ -89,31 +93,27 @@ func (w *world) outsider() {
 	}
 }
 
-func (w *world) leave() {
-	if w.stranger != nil {
-		w.server.mu.Lock()
-		defer w.server.mu.Unlock()
-		w.stranger.end(nil)
-	}
-}
-
 // terminate has the server end a session of the store's.
 func (w *world) terminate() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	p := simulate.One(w.Schedule, w.processes...)
 	if len(p.pool.used) > 0 {
 		c := p.pool.used[w.N(len(p.pool.used))]
 		w.Tell("session %d is terminated", c.pid)
 		w.strange.Store(true)
-		c.kill(errTerminated)
+		c.hangUp(errTerminated)
 	}
 }
 
 func (w *world) close(p *process) {
 	w.Tell("process %d closes its store", p.n)
-	p.closing = true
+	w.model(func() { p.closing = true })
 	go func() {
 		p.store.Close()
 		w.Tell("process %d has closed its store", p.n)
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		p.closed = true
 		for _, c := range p.pool.used {
 			if c.sent != nil && !c.sent.reads {
@@ -126,21 +126,31 @@ func (w *world) close(p *process) {
 // finish lets everybody come to an end, and judges what is left.
 func (w *world) finish() {
 	w.Calm()
-	w.leave()
-	for range 400 {
-		for _, t := range w.tenures {
-			if !t.ended {
-				t.end("unlocked")
-			}
+	w.model(func() {
+		if w.stranger != nil {
+			w.stranger.end(nil)
 		}
+	})
+	for range 400 {
+		unanswered := 0
+		w.model(func() {
+			for _, t := range w.tenures {
+				if !t.ended {
+					t.end("unlocked")
+				}
+			}
+		})
 		w.Sleep(50 * time.Millisecond)
-		if len(w.live()) == 0 && (len(w.hosts) == 0 || w.hosts[len(w.hosts)-1].done) || w.Broken() != "" {
+		w.model(func() { unanswered = len(w.live()) })
+		if unanswered == 0 && (len(w.hosts) == 0 || w.hosts[len(w.hosts)-1].done) || w.Broken() != "" {
 			break
 		}
 	}
-	for _, o := range w.live() {
-		w.Problem("LIVENESS", "%s is not answered", o)
-	}
+	w.model(func() {
+		for _, o := range w.live() {
+			w.Problem("LIVENESS", "%s is not answered", o)
+		}
+	})
 	for _, p := range w.processes {
 		if w.Broken() == "" {
 			w.close(p)

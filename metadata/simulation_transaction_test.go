@@ -6,7 +6,7 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// What is here is for who has the server's mutex, but for abandon.
+// What is here is for who has the world's mutex, but for abandon.
 
 // A savepoint is where a transaction can go back to.
 type savepoint struct {
@@ -108,9 +108,10 @@ func (s *backend) end(why error) {
 // abandon is what the server does with a transaction that waits for its next
 // statement for too long.
 func (s *backend) abandon() {
-	s.server.mu.Lock()
-	defer s.server.mu.Unlock()
-	s.server.w.strange.Store(true)
-	s.server.w.Tell("session %d: idle in transaction for too long", s.pid)
+	w := s.server.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.strange.Store(true)
+	w.Tell("session %d: idle in transaction for too long", s.pid)
 	s.end(&pgdb.Error{Code: "25P03", Fatal: true})
 }

@@ -19,10 +19,12 @@ var errDecided = errors.New("decided against it")
 
 // newOp draws a write, or a reading, and has it begin.
 func (w *world) newOp() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(w.live()) >= maxLive || len(w.ops)+8 >= maxMarks {
 		return
 	}
-	o := w.draw(simulate.One(w.Schedule, w.processes...))
+	o := w.draw(simulate.One(w.Schedule, w.processes...), nil)
 	if o.kind == "many" {
 		o.many = 1 + w.N(4)
 		for range o.many {
@@ -36,17 +38,23 @@ func (w *world) newOp() {
 
 func (w *world) doc() string { return w.docs[min(w.N(3), w.N(3))] }
 
-func (w *world) add(o *op) *op {
+// isFull reports whether there are marks for no more ops.
+func (w *world) isFull() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return len(w.ops)+8 >= maxMarks
+}
+
+func (w *world) add(o *op) *op {
 	o.n = len(w.ops)
 	w.ops = append(w.ops, o)
 	return o
 }
 
-// draw makes an op that has not begun.
-func (w *world) draw(p *process) *op {
-	o := w.add(&op{at: p, doc: w.doc(), view: -1, since: time.Now()})
+// draw makes an op that has not begun, perhaps in a host's transaction. Its caller
+// has the world's mutex.
+func (w *world) draw(p *process, h *host) *op {
+	o := w.add(&op{at: p, host: h, doc: w.doc(), view: -1, since: time.Now()})
 	o.kind = simulate.One(w.Schedule, "merge", "merge", "merge", "merge", "merge", "merge", "update", "update", "replace", "delete", "get", "get many", "many", "idle merge", "idle update", "failing update")
 	parent := context.Background()
 	if held := w.tenuresOf(p, o.doc); len(held) > 0 && w.N(2) == 0 {
@@ -60,16 +68,17 @@ func (w *world) draw(p *process) *op {
 		o.ctx, o.cancel = context.WithCancel(parent)
 	}
 	if w.N(8) == 0 && o.kind != "many" && o.kind != "get" && o.kind != "get many" {
-		w.server.mu.Lock()
 		if m := w.server.committed(o.doc); m != nil {
 			o.view = max(0, m.version-int64(w.N(2)))
 		} else {
 			o.view = 0
 		}
-		w.server.mu.Unlock()
 	}
 	o.patch = w.patch(o)
-	o.first = w.server.now(o.doc)
+	o.first = len(w.server.history[o.doc])
+	if h != nil && (o.kind == "many" || o.kind == "get many") {
+		o.kind = "merge"
+	}
 	w.Tell("%s, tenure %v, view %d: %s", o, o.tenure != nil, o.view, o.patch)
 	return o
 }
@@ -113,6 +122,8 @@ func (o *op) run(d documents) {
 			}
 		}
 		o.cancel()
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		for _, each := range w.group(o) {
 			each.done, each.panicked = true, o.panicked
 			w.Tell("%s is told: %s, version %d: %v, panic %v", each, each.got.Metadata, each.got.Version, each.err, each.panicked)
@@ -154,7 +165,8 @@ func (o *op) run(d documents) {
 		}
 	case "many":
 		var patches []Patch
-		ops := w.group(o)[1:]
+		var ops []*op
+		w.model(func() { ops = w.group(o)[1:] })
 		for _, each := range ops {
 			patches = append(patches, Patch{each.doc, each.patch})
 		}
@@ -168,12 +180,14 @@ func (o *op) run(d documents) {
 			each.got, each.err = results[i].Document, results[i].Err
 			failed = failed || each.err != nil
 		}
-		w.judgeOrder(ops)
+		w.model(func() { w.judgeOrder(ops) })
 		if failed != (err != nil) {
 			w.Problem("RESULTS", "%s: error %v, but results %v", o, err, results)
 		}
 	}
 }
+
+// What is below is for who has the world's mutex.
 
 // group is an op with those that it makes together.
 func (w *world) group(o *op) []*op { return w.ops[o.n : o.n+o.many+1] }

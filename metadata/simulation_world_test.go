@@ -22,8 +22,8 @@ type world struct {
 
 	faults, panics int // per mille
 
-	mu      sync.Mutex
-	ops     []*op // by their mark
+	mu      sync.Mutex // of all that the model knows; nobody keeps it while it waits, or has the code under test do something
+	ops     []*op      // by their mark
 	tenures []*tenure
 	turns   map[string]int // of keys
 	hosts   []*host
@@ -49,7 +49,7 @@ type process struct {
 	within  time.Duration // of all attempts; 0: for ever
 
 	yielding atomic.Int32 // goroutines that the schedule has stopped before they lock the queue
-	closing  bool
+	closing  bool         // as closed, for who has the world's mutex
 	closed   bool
 }
 
@@ -133,6 +133,13 @@ func (w *world) newProcess(n int) *process {
 		DescribeBusy:  p.describe,
 	})
 	return p
+}
+
+// model has something happen in the model, which takes its mutex.
+func (w *world) model(do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	do()
 }
 
 func (w *world) key(id string) lock.Key { return w.keys[id] }

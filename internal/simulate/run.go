@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 1000, "how many schedules a simulation plays")
+	schedules = flag.Int("schedules", 1000, "how many schedules a simulation plays; a tenth of them under the race detector")
 	firstSeed = flag.Uint64("seed", 0, "of the first schedule; 0: a fresh one")
 	story     = flag.Bool("story", false, "print the story of the schedule -seed, and play no other")
 	twice     = flag.Bool("twice", false, "play each schedule twice, and count those that go the same way")
@@ -25,7 +25,8 @@ var (
 )
 
 // Run plays schedules as the flags say, each in a bubble of its own, on all cores.
-// It fails the test with the first that breaks a rule, panics or hangs.
+// It fails the test with the first that breaks a rule, panics or hangs. Under the
+// race detector, which takes its time, it plays a tenth of them.
 func Run(t *testing.T, play func(*Schedule)) {
 	if task := os.Getenv(taskVariable); task != "" {
 		work(t, task, play)
@@ -41,11 +42,15 @@ func Run(t *testing.T, play func(*Schedule)) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	parts := make([]*part, min(runtime.NumCPU(), *schedules))
+	count := *schedules
+	if raced {
+		count = (count + 9) / 10
+	}
+	parts := make([]*part, min(runtime.NumCPU(), count))
 	begin := time.Now()
 	var group sync.WaitGroup
 	for i := range parts {
-		each := *schedules / len(parts)
+		each := count / len(parts)
 		parts[i] = newPart(t, seed+uint64(i*each), each)
 		group.Go(func() {
 			parts[i].run(ctx)
