@@ -196,4 +196,21 @@ var mutants = []simulate.Mutant{
 		Old: "\tc.failures.Add(1)\n", New: "",
 		Rule: "STATS",
 	},
+
+	// The store without a server.
+	{
+		Name: "writes under a hold of a Memory have no turns", File: "memory.go", Test: "TestSimulationOfMemory",
+		Old: "\t\tdefer turn.Unlock()\n", New: "\t\tturn.Unlock()\n",
+		Rule: "LOST WRITE, VERSION, TWICE",
+	},
+	{
+		Name: "a Memory stores what is late", File: "memory.go", Test: "TestSimulationOfMemory",
+		Old: "\tcase held.Context().Err() != nil:\n\t\treturn Document{}, over(held)\n", New: "",
+		Rule: "LOST WRITE, VERSION, TWICE",
+	},
+	{
+		Name: "a Memory deletes nothing", File: "memory.go", Test: "TestSimulationOfMemory",
+		Old: "\tcase dr.removed:\n\t\tdelete(m.stored, doc.ID)\n", New: "",
+		Rule: "TWICE, LOST WRITE, VERSION",
+	},
 }

@@ -3,7 +3,6 @@ package metadata
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -25,6 +24,7 @@ type memoryWorld struct {
 	docs   []string
 	asked  []*memoryWrite
 	going  atomic.Int32
+	moment atomic.Int64
 	holds  map[string]*lock.Held
 }
 
@@ -36,6 +36,8 @@ type memoryWrite struct {
 	view    int64
 	cancel  context.CancelFunc
 	decided int
+	begun   int64 // its moments among all
+	ended   int64
 	got     Document
 	err     error
 }
@@ -101,7 +103,7 @@ func (w *memoryWorld) write() {
 	if o.n >= maxMarks || w.going.Load() > 10 {
 		return
 	}
-	o.kind = simulate.One(w.Schedule, "merge", "merge", "update", "failing update", "idle merge")
+	o.kind = simulate.One(w.Schedule, "merge", "merge", "merge", "merge", "update", "update", "failing update", "idle merge", "replace", "delete")
 	ctx := context.Background()
 	if held := w.holds[o.doc]; held != nil && w.N(2) == 0 {
 		ctx = held.Context()
@@ -115,6 +117,7 @@ func (w *memoryWorld) write() {
 	}
 	w.asked = append(w.asked, o)
 	w.going.Add(1)
+	o.begun = w.moment.Add(1)
 	w.Tell("write %d: %s of %s, view %d", o.n, o.kind, o.doc, o.view)
 	go func() {
 		defer o.cancel()
@@ -124,6 +127,10 @@ func (w *memoryWorld) write() {
 			o.got, o.err = store.Merge(ctx, o.doc, patch)
 		case "idle merge":
 			o.got, o.err = store.Merge(ctx, o.doc, json.RawMessage(`{"absent":null}`))
+		case "replace":
+			o.got, o.err = store.Replace(ctx, o.doc, patch)
+		case "delete":
+			o.err = store.Delete(ctx, o.doc)
 		default:
 			o.got, o.err = store.Update(ctx, o.doc, func(Document) (json.RawMessage, error) {
 				o.decided++
@@ -134,55 +141,8 @@ func (w *memoryWorld) write() {
 				return patch, nil
 			})
 		}
+		o.ended = w.moment.Add(1)
 		w.Tell("write %d is told: %s, version %d: %v", o.n, o.got.Metadata, o.got.Version, o.err)
 		w.going.Add(-1)
 	}()
-}
-
-// judge judges what became of one document.
-func (w *memoryWorld) judge(id string) {
-	doc, err := w.store.Get(context.Background(), id)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		w.Problem("LOST WRITE", "%s: %v", id, err)
-	}
-	final, versions, seen := marksOf(append(doc.Metadata, "   "...)), map[int64]int{}, int64(0)
-	for _, o := range w.asked {
-		marked := o.kind == "merge" || o.kind == "update"
-		switch made := final.has(o.n); {
-		case o.doc != id:
-		case o.decided > 1:
-			w.Problem("TWICE", "write %d decided %d times", o.n, o.decided)
-		case o.err != nil && made:
-			w.Problem("DENIED THOUGH MADE", "write %d: %v", o.n, o.err)
-		case o.err != nil:
-			w.judgeFailure(o)
-		case o.got.ID != id, marked && !marksOf(append(o.got.Metadata, "   "...)).has(o.n):
-			w.Problem("EMPTY ANSWER", "write %d: %s", o.n, o.got.Metadata)
-		case !marked:
-			if o.got.Version == 1 && seen == 0 && versions[1] == 0 {
-				versions[1] = -1 // which may be who has made it
-			}
-		case !made:
-			w.Problem("LOST WRITE", "write %d", o.n)
-		case versions[o.got.Version] > 0, o.view >= 0 && o.got.Version != o.view+1:
-			w.Problem("VERSION", "write %d: version %d, view %d", o.n, o.got.Version, o.view)
-		default:
-			versions[o.got.Version] = 1
-			seen++
-		}
-	}
-	if created := doc.Version - seen; created != 0 && created != 1 || created == 1 && versions[1] == 1 {
-		w.Problem("VERSION", "%s: version %d after %d writes", id, doc.Version, seen)
-	}
-}
-
-func (w *memoryWorld) judgeFailure(o *memoryWrite) {
-	for _, known := range []error{context.Canceled, context.DeadlineExceeded, lock.ErrReleased, lock.ErrBusy} {
-		if errors.Is(o.err, known) {
-			return
-		}
-	}
-	if !(errors.Is(o.err, errDecided) && o.kind == "failing update") && !(errors.Is(o.err, ErrConflict) && o.view >= 0) {
-		w.Problem("UNFOUNDED", "write %d: %v", o.n, o.err)
-	}
 }

@@ -22,7 +22,7 @@ type world struct {
 
 	faults, panics int // per mille
 
-	mu      sync.Mutex // of all that the model knows; nobody keeps it while it waits, or has the code under test do something
+	mu      sync.Mutex // of all that the model knows; nobody keeps it while it waits
 	ops     []*op      // by their mark
 	tenures []*tenure
 	turns   map[string]int // of keys

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -28,10 +29,11 @@ type Mutant struct {
 	Old, New  string // Old is there once
 	Rule      string // that is broken; or several, separated by commas, of which one is
 	Schedules int    // in which it is found; 0: 5 000
+	Test      string // that finds it; empty: the one that RejectMutants is given
 }
 
 // RejectMutants builds the package of the running test with one mutant after the
-// other, and has it play test, which must break the mutant's rule. It draws some
+// other, and has it play test, or the mutant's own, which must break the mutant's rule. It draws some
 // of them, as the flag -mutants says; of all it checks that they still fit the code.
 func RejectMutants(t *testing.T, test string, mutants []Mutant) {
 	sources := map[string]string{}
@@ -51,7 +53,7 @@ func RejectMutants(t *testing.T, test string, mutants []Mutant) {
 	for _, m := range draw(t, mutants) {
 		t.Run(m.Name, func(t *testing.T) {
 			mutated := strings.Replace(sources[m.File], m.Old, m.New, 1)
-			m.reject(t, test, mutated)
+			m.reject(t, cmp.Or(m.Test, test), mutated)
 		})
 	}
 }

@@ -5,6 +5,10 @@ import "testing"
 func TestMutantsAreFoundByTheRuleThatTheyBreak(t *testing.T) {
 	t.Setenv(toyVariable, "right")
 	RejectMutants(t, "TestToy", []Mutant{
-		{"reads no more", "simulate_test.go", `kind == "right" {`, `kind == "wrong" {`, "LOST UPDATE", 200},
+		{
+			Name: "reads no more", File: "simulate_test.go",
+			Old: `kind == "right" {`, New: `kind == "wrong" {`,
+			Rule: "LOST UPDATE", Schedules: 200,
+		},
 	})
 }
