@@ -119,7 +119,7 @@ var mutants = []simulate.Mutant{
 		Name: "the backlog is dropped", File: "postgres.go",
 		Old:  "\t\tp.backlog = backlog // s is dead already; there will be another\n",
 		New:  "\t\t_ = backlog\n",
-		Rule: "LOST WAKE-UP",
+		Rule: "LOST WAKE-UP", Schedules: 60000,
 	}, {
 		Name: "what could not be unlocked may stay", File: "postgres.go",
 		Old:  "\t\t\t\tbroken = errors.Join(broken, o.err)\n\t\t\t\tcontinue\n",
@@ -144,7 +144,7 @@ var mutants = []simulate.Mutant{
 		Name: "an unlock of what may not be locked is pipelined", File: "session.go",
 		Old:  "return len(s.sent) == 0 || s.blind == 0 && len(s.sent)",
 		New:  "return len(s.sent) == 0 || len(s.sent)",
-		Rule: "EXCLUSION, LATE WRITE, LEAK", Schedules: 20000,
+		Rule: "EXCLUSION, LATE WRITE, LEAK", Schedules: 150000,
 	}, {
 		Name: "what failed is not unlocked", File: "reading.go",
 		Old:  "\t\tcase opTry, opWait:\n\t\t\ts.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})\n",
@@ -159,7 +159,7 @@ var mutants = []simulate.Mutant{
 		Name: "a fence that was rolled back is given out", File: "reading.go",
 		Old:  "if o.isTransactional() && o.err == nil {",
 		New:  "if o.code == opEvicted && o.err == nil {",
-		Rule: "FENCE", Schedules: 20000,
+		Rule: "FENCE",
 	}, {
 		Name: "silence is not noticed", File: "session.go",
 		Old:  "\tleft := s.silence - quiet\n",
@@ -174,7 +174,7 @@ var mutants = []simulate.Mutant{
 		Name: "an eviction is not answered again", File: "evict.go",
 		Old:  "\tif p.session != nil {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
 		New:  "\tif p.session != nil && evicted != (Key{}) && v.token%2 == 0 {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
-		Rule: "EVICTED BY MISTAKE", Schedules: 20000,
+		Rule: "EVICTED BY MISTAKE", Schedules: 150000,
 	}, {
 		Name: "who is evicted holds on", File: "evict.go",
 		Old:  "\t\tp.queue.evict(e, errEvicted)\n",

@@ -14,7 +14,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what has been taken can withdraw", File: "queue.go",
 		Old: "\tcase i < l.taken:\n\t\tc.leaving = cause\n\t\treturn false\n", New: "",
-		Rule: "DENIED THOUGH MADE, PANIC, LATE ANSWER, EMPTY ANSWER",
+		Rule: "DENIED THOUGH MADE, PANIC, LATE ANSWER, EMPTY ANSWER, LIVENESS",
 	},
 	{
 		Name: "what is put back is not told that its context has ended", File: "queue.go",
@@ -51,12 +51,12 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "who was not decided on is answered", File: "lead.go",
 		Old: "\twhole = true\n", New: "\twhole = true\n\tif n > 0 {\n\t\tn = len(calls)\n\t}\n",
-		Rule: "EMPTY ANSWER",
+		Rule: "EMPTY ANSWER, LOST WRITE",
 	},
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
 		Old: "n = max(1, abandon(calls))", New: "n = 1",
-		Rule: "TWICE, VERSION, DENIED THOUGH MADE, UNFOUNDED", Schedules: 30000,
+		Rule: "TWICE, VERSION, DENIED THOUGH MADE, UNFOUNDED",
 	},
 	{
 		Name: "after a panic all that was sent counts as made", File: "lead.go",
@@ -83,7 +83,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a write under a hold is done although its outcome is unknown", File: "lead.go",
 		Old: "\tif !errors.Is(err, ErrUnknownOutcome) {\n\t\tended()\n\t}\n", New: "\tended()\n",
-		Rule: "LATE WRITE", Schedules: 60000,
+		Rule: "LATE WRITE", Schedules: 150000,
 	},
 	{
 		Name: "an unknown outcome is told as a failure", File: "postgres.go",
@@ -142,7 +142,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "whether the hold has ended is not looked at", File: "write.go",
 		Old: "\tif err := g.check(); err != nil {\n\t\treturn decided, err\n\t}\n", New: "",
-		Rule: "LATE WRITE", Schedules: 30000,
+		Rule: "LATE WRITE",
 	},
 	{
 		Name: "the hold is not told of writes", File: "tenure.go",

@@ -28,7 +28,7 @@ type Mutant struct {
 	File      string // in the package's directory
 	Old, New  string // Old is there once
 	Rule      string // that is broken; or several, separated by commas, of which one is
-	Schedules int    // in which it is found; 0: 5 000
+	Schedules int    // in which it is found; 0: 30 000
 	Test      string // that finds it; empty: the one that RejectMutants is given
 }
 
@@ -92,7 +92,7 @@ func (m Mutant) reject(t *testing.T, test, source string) {
 	}
 	schedules := m.Schedules
 	if schedules == 0 {
-		schedules = 5000
+		schedules = 30000
 	}
 	cmd := exec.CommandContext(ctx, bin, "-test.run=^"+test+"$", "-test.v", "-test.timeout=0", "-shorten=false", fmt.Sprintf("-schedules=%d", schedules))
 	out, _ := cmd.CombinedOutput()
