@@ -42,7 +42,7 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 // lead has the turn until c, the first in line, is done or gives up.
 func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 	defer func() {
-		p.queue.leave(l, c)
+		p.queue.pass(l)
 		for _, r := range c.reports {
 			p.report(ctx, l.key.id, r)
 		}

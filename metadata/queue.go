@@ -31,10 +31,11 @@ import (
 // since it may be in the document already.
 //
 // The rule that keeps this true: what has been decided on leaves the line in one
-// critical section, in which the turn is given to the next, and that comes as soon as
-// the outcome is known, before anything foreign runs again: the host's pool gets its
-// connection back, and its observer and logger are told, after that. Whatever foreign
-// code does then, a panic included, it finds nothing half done.
+// critical section, and that comes as soon as the outcome is known, before anything
+// foreign runs again: the host's pool gets its connection back, the turn is given on
+// (with the connection there for the next), and the host's observer and logger are
+// told, after that. Whatever foreign code does then, a panic included, it finds
+// nothing half done.
 type queue struct {
 	mu      seam.Mutex
 	lines   map[lineKey]*line
@@ -54,7 +55,8 @@ type lineKey struct {
 type line struct {
 	key   lineKey
 	lock  lock.Key
-	calls []*call // the first leads, and the first so many are taken
+	calls []*call // if one leads, it is the first; the first so many are taken
+	led   bool    // else the turn is about to be given to the first
 	taken int
 	busy  bool // the lock was found taken when it was last tried
 
@@ -133,7 +135,7 @@ func (q *queue) join(key lineKey, k lock.Key, c *call) (l *line, leads bool, err
 	}
 	l = q.lines[key]
 	if l == nil {
-		l = &line{key: key, lock: k, calls: []*call{c}}
+		l = &line{key: key, lock: k, calls: []*call{c}, led: true}
 		q.lines[key] = l
 		return l, true, nil
 	}
@@ -162,7 +164,7 @@ func (q *queue) withdraw(l *line, c *call, cause error) bool {
 	defer q.mu.Unlock()
 	i := slices.Index(l.calls, c)
 	switch {
-	case i <= 0:
+	case i < 0, l.led && i == 0:
 		return false
 	case i < l.taken:
 		c.leaving = cause
@@ -205,9 +207,8 @@ func (q *queue) begin() error {
 }
 
 // settle ends what take began. The first done calls, of which the first is the
-// leader, have been decided on and are answered, and the next one leads; the others
-// are put back. If none has been, the leader leads on. Found says whether the lock was
-// found taken.
+// leader, have been decided on and are answered; the others are put back. If none has
+// been, the leader leads on. Found says whether the lock was found taken.
 func (q *queue) settle(l *line, done int, found bool) {
 	q.mu.Lock()
 	answered, back, behind := l.calls[:done], l.calls[done:l.taken], l.calls[l.taken:]
@@ -226,10 +227,7 @@ func (q *queue) settle(l *line, done int, found bool) {
 			rest = append(rest, c)
 		}
 	}
-	l.calls, l.taken = append(rest, behind...), 0
-	if done > 0 {
-		q.next(l)
-	}
+	l.calls, l.taken, l.led = append(rest, behind...), 0, done == 0
 	q.sent.Done()
 	q.mu.Unlock()
 	for i, c := range answered {
@@ -239,19 +237,15 @@ func (q *queue) settle(l *line, done int, found bool) {
 	}
 }
 
-// leave gives the turn of c to the next, unless c has been settled.
-func (q *queue) leave(l *line, c *call) {
+// pass gives the turn to the next. A leader that has not been settled leaves. A line
+// without anybody is forgotten.
+func (q *queue) pass(l *line) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(l.calls) > 0 && l.calls[0] == c {
+	if l.led {
 		l.calls = l.calls[1:]
-		q.next(l)
 	}
-}
-
-// next has the first call lead. A line without any is forgotten.
-func (q *queue) next(l *line) {
-	if len(l.calls) == 0 {
+	if l.led = len(l.calls) > 0; !l.led {
 		delete(q.lines, l.key)
 		return
 	}
@@ -272,7 +266,10 @@ func (q *queue) close() {
 		q.closed = true
 		close(q.closing)
 		for _, l := range q.lines {
-			from := max(l.taken, 1)
+			from := l.taken
+			if l.led {
+				from = max(from, 1)
+			}
 			for _, c := range l.calls[from:] {
 				c.tell(ErrClosed)
 			}
