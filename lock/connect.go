@@ -130,7 +130,8 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('tcp_keepalives_idle', $1, false),
 	set_config('tcp_keepalives_interval', $1, false),
 	set_config('tcp_keepalives_count', '1', false),
-	set_config('tcp_user_timeout', $1 || 's', false)`
+	set_config('tcp_user_timeout', $1 || 's', false),
+	(SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout')` // from 17 on
 
 // prepare makes a new connection ready to be a session, or refuses it if its
 // locks would exclude nobody.

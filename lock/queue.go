@@ -301,7 +301,7 @@ func (q *queue) due(e *entry) {
 	switch {
 	case ok:
 		first.attempts++
-		q.after(e, wait)
+		q.after(e, max(wait, time.Millisecond)) // which asks nobody, and must not spin
 	case e.line.n == 0:
 		q.server.abandon(e)
 	default: // the next one's wait begins

@@ -89,12 +89,12 @@ func TestPanicAfterACommitOfSeveralDocuments(t *testing.T) {
 		"of the observer": func(tr *tracer, o *panicking) { o.armed.Store(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			tracedPgx(t, func(t *testing.T, d *database, tr *tracer) {
-				o := new(panicking)
+			for _, driver := range []string{"pgx", "sqlx"} {
+				d, tr, o := pgtest.New(t), new(tracer), new(panicking)
 				config := d.Pool().Config()
 				config.MaxConns = 1
 				pool := tr.open(t, config)
-				store, err := metadata.NewPostgres(pool, &metadata.Options{Observer: o})
+				store, err := openOn(pool, driver, &metadata.Options{Observer: o})
 				require.NoError(t, err)
 				require.NoError(t, store.Migrate(t.Context()))
 				ids := []string{"a", "b", "c", "d"}
@@ -102,7 +102,7 @@ func TestPanicAfterACommitOfSeveralDocuments(t *testing.T) {
 					_, err := store.Merge(t.Context(), id, raw(`{}`))
 					require.NoError(t, err)
 				}
-				d.exec(t, logged+"lockstore_metadata FOR EACH ROW EXECUTE FUNCTION log_change()")
+				(&database{DB: d}).exec(t, logged+"lockstore_metadata FOR EACH ROW EXECUTE FUNCTION log_change()")
 				conn, err := pool.Acquire(t.Context())
 				require.NoError(t, err)
 				calls := map[string]pending{}
@@ -121,15 +121,7 @@ func TestPanicAfterACommitOfSeveralDocuments(t *testing.T) {
 				_, err = store.Merge(t.Context(), "a", raw(`{"last":"after"}`))
 				require.NoError(t, err, "the store works")
 				closeInTime(t, store)
-			})
+			}
 		})
 	}
-}
-
-// tracedPgx is [eachTraced] over pgx only: database/sql itself does not get over a
-// driver that panics in a query.
-func tracedPgx(t *testing.T, test func(t *testing.T, d *database, tr *tracer)) {
-	db, tr := pgtest.New(t), new(tracer)
-	pool := tr.open(t, db.Pool().Config())
-	test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}, tr)
 }

@@ -208,6 +208,9 @@ func TestReleaseAfterAPanic(t *testing.T) {
 		conn, err := db.Acquire(t.Context())
 		require.NoError(t, err)
 		require.PanicsWithValue(t, "the host's", func() { _ = call(conn) }, name)
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err)
+		_ = tx.Rollback(t.Context()) // as whoever began one does
 		released := make(chan struct{})
 		go func() { conn.Release(); close(released) }()
 		select {
@@ -215,5 +218,38 @@ func TestReleaseAfterAPanic(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			require.Fail(t, "Release waits", name)
 		}
+	}
+}
+
+// slowly is a destination that takes its time, as a large row does on a busy machine.
+type slowly struct{}
+
+func (slowly) Scan(any) error {
+	time.Sleep(300 * time.Millisecond)
+	return nil
+}
+
+// A statement whose context ends while its row is read, before it has committed, does
+// not count as made. (Servers from 17 on send large rows at once.)
+func TestRowIsNoCommit(t *testing.T) {
+	host := pgtest.New(t)
+	_, err := host.Pool().Exec(t.Context(), `CREATE TABLE docs (id int, body text); INSERT INTO docs VALUES (1, '');
+		CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(10); RETURN NULL; END $$;
+		CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON docs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()`)
+	require.NoError(t, err)
+	for name, handle := range map[string]any{"pgx": host.Pool(), "sqlx": host.SQLX()} {
+		t.Run(name, func(t *testing.T) {
+			db, err := pgdb.Open(handle)
+			require.NoError(t, err)
+			conn, err := db.Acquire(t.Context())
+			require.NoError(t, err)
+			defer conn.Release()
+			for name, q := range map[string]pgdb.Querier{"connection": conn, "pool": db} {
+				ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+				defer cancel()
+				err = q.QueryRow(ctx, []any{slowly{}}, "UPDATE docs SET body = repeat($1::text, 100000) WHERE id = 1 RETURNING body", "x")
+				require.Error(t, err, name)
+			}
+		})
 	}
 }

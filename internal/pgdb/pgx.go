@@ -57,13 +57,13 @@ type pgxConn struct {
 func (c pgxConn) Release() { c.conn.Release() }
 
 func (c pgxConn) Begin(context.Context) (Transaction, error) {
-	return &pgxTransaction{conn: c.conn}, nil
+	return &pgxTransaction{on: func(f func(*pgx.Conn) error) error { return f(c.conn.Conn()) }}, nil
 }
 
 // pgxTransaction pipelines: its state on the server is that of the
 // connection's last reply.
 type pgxTransaction struct {
-	conn  *pgxpool.Conn
+	on    func(func(*pgx.Conn) error) error // runs something on the connection
 	begun bool
 	done  bool
 }
@@ -78,7 +78,7 @@ func (t *pgxTransaction) send(ctx context.Context, fill func(*pgx.Batch)) error 
 		t.begun = true
 	}
 	fill(&b)
-	return Clean(t.conn.SendBatch(ctx, &b).Close())
+	return t.on(func(conn *pgx.Conn) error { return Clean(conn.SendBatch(ctx, &b).Close()) })
 }
 
 func (t *pgxTransaction) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
@@ -149,12 +149,17 @@ func queueCommit(b *pgx.Batch) {
 }
 
 func (t *pgxTransaction) Rollback(ctx context.Context) error {
-	if t.done || !t.begun || t.conn.Conn().IsClosed() {
+	if t.done || !t.begun {
 		return nil
 	}
 	t.done = true
-	_, err := t.conn.Exec(ctx, "rollback")
-	return Clean(err)
+	return t.on(func(conn *pgx.Conn) error {
+		if conn.IsClosed() {
+			return nil
+		}
+		_, err := conn.Exec(ctx, "rollback")
+		return Clean(err)
+	})
 }
 
 // isNil reports whether an interface holds a nil pointer.
