@@ -13,7 +13,7 @@ import (
 )
 
 // short is a Timeout that hosts' transactions outlast in these tests.
-const short = 300 * time.Millisecond
+const short = time.Second
 
 // eachBlocked runs a test for one merge of the document a and for several that
 // share a commit, as one statement and in a transaction. Each is named by the
