@@ -120,9 +120,9 @@ func TestNumbersWithExponents(t *testing.T) {
 // isBeyond reports whether a number's exponent is one that PostgreSQL 15 takes of no
 // number, and later releases take of zero.
 func isBeyond(number string) bool {
-	_, exponent, _ := strings.Cut(strings.ToLower(number), "e")
+	_, exponent, found := strings.Cut(strings.ToLower(number), "e")
 	n, err := strconv.ParseInt(exponent, 10, 64)
-	return err != nil || max(n, -n) >= 1<<30-1
+	return found && (err != nil || max(n, -n) >= 1<<30-1)
 }
 
 // Whatever number one writes, it is stored as the server would, or refused; and
