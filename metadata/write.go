@@ -211,7 +211,10 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 // open locks the document, which it creates if it may, and reads it.
 func (p *postgres) open(ctx context.Context, s session, id string, g gate, create bool) (doc Document, fresh bool, err error) {
 	doc, found, free, host, err := p.lockRow(ctx, s, id, g, nil)
-	if err == nil && !found && create && p.options.Table.Create {
+	for range maxInserts { // others may remove it again
+		if err != nil || found || !create || !p.options.Table.Create {
+			break
+		}
 		if fresh, err = p.insert(ctx, s, id); err == nil {
 			doc, found, free, _, err = p.lockRow(ctx, s, id, g, host)
 		}
@@ -219,7 +222,7 @@ func (p *postgres) open(ctx context.Context, s session, id string, g gate, creat
 	switch {
 	case err != nil:
 	case !found && create && p.options.Table.Create:
-		err = errTaken // somebody has made it and removed it again
+		err = errTaken
 	case !found:
 		err = ErrNotFound
 	case !free:
@@ -227,6 +230,10 @@ func (p *postgres) open(ctx context.Context, s session, id string, g gate, creat
 	}
 	return doc, fresh, err
 }
+
+// maxInserts is how often a write makes a document that others remove before it has
+// locked it.
+const maxInserts = 10
 
 // lockRow runs openSQL. It reports whether the document was found, and its lock
 // free, and which lock_timeout the host has; restore is the one to leave behind, if
