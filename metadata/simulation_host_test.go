@@ -10,7 +10,6 @@ import (
 // A host has a transaction of its own in which it writes, too.
 type host struct {
 	link *link
-	ops  []*op
 	done bool
 }
 
