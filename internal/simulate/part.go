@@ -24,6 +24,7 @@ type part struct {
 	same    int    // went the same way twice
 	failed  uint64 // the seed that did
 	failure string // of what, or empty
+	stacks  string // of one that hung
 }
 
 func newPart(t *testing.T, seed uint64, count int) *part {
@@ -40,6 +41,9 @@ func (p *part) run(ctx context.Context) {
 		err = nil
 	}
 	p.failure = failureOf(out, err)
+	if _, stacks, hung := strings.Cut(string(out), "HANG: "); hung {
+		p.stacks = stacks
+	}
 	if m := regexp.MustCompile(`SAME (\d+)`).FindSubmatch(out); m != nil {
 		p.same, _ = strconv.Atoi(string(m[1]))
 	}

@@ -71,7 +71,7 @@ func Run(t *testing.T, play func(*Schedule)) {
 	}
 	for _, p := range parts {
 		if p.failure != "" {
-			t.Errorf("seed %d: %s", p.failed, p.failure)
+			t.Errorf("seed %d: %s\n%s", p.failed, p.failure, p.stacks)
 			if *shorten {
 				t.Logf("the shortest story found:\n%s", p.shorten())
 			}
