@@ -31,11 +31,23 @@ func newPart(t *testing.T, seed uint64, count int) *part {
 	return &part{t: t, seed: seed, count: count}
 }
 
+// perChild is how many schedules one process plays: a test keeps something of each of
+// its bubbles, about 100 kB, until it ends.
+const perChild = 5000
+
 // run plays all of the part's schedules, or until one fails or ctx ends.
 func (p *part) run(ctx context.Context) {
-	out, last, err := p.child(ctx, task{seed: p.seed, count: p.count})
-	if fmt.Sscanf(last, "%d %d", &p.failed, &p.same); p.failed >= p.seed {
-		p.played = int(p.failed-p.seed) + 1
+	for p.played < p.count && p.failure == "" && ctx.Err() == nil {
+		p.runSome(ctx, p.seed+uint64(p.played), min(perChild, p.count-p.played))
+	}
+}
+
+// runSome plays some of the part's schedules, in a process of their own.
+func (p *part) runSome(ctx context.Context, seed uint64, count int) {
+	out, last, err := p.child(ctx, task{seed: seed, count: count})
+	same := 0
+	if fmt.Sscanf(last, "%d %d", &p.failed, &same); p.failed >= seed {
+		p.played += int(p.failed-seed) + 1
 	}
 	if ctx.Err() != nil { // another part has failed
 		err = nil
@@ -45,8 +57,9 @@ func (p *part) run(ctx context.Context) {
 		p.stacks = stacks
 	}
 	if m := regexp.MustCompile(`SAME (\d+)`).FindSubmatch(out); m != nil {
-		p.same, _ = strconv.Atoi(string(m[1]))
+		same, _ = strconv.Atoi(string(m[1]))
 	}
+	p.same += same
 }
 
 // failureOf is what a child failed of: the rule that it names, or its last words.
