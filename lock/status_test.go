@@ -103,7 +103,7 @@ func TestBusyTellsTheHolderWhereAskedFor(t *testing.T) {
 	assert.Equal(t, backend.PID, busy.Status.Holders[0].PID)
 	assert.Equal(t, 1, busy.Attempts)
 
-	brief, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	brief, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	_, err = locker.LockAll(brief, lock.Name("free"), lock.Name("k"))
 	require.ErrorAs(t, err, &busy)
