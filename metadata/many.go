@@ -240,14 +240,14 @@ func split(jobs, left []*job) (behind, rest []*job) {
 // are to blame stand alone.
 func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) (left []*job) {
 	left, err := p.together(ctx, p.pg.sql.mergeMany, jobs)
-	if err == nil || yields(err) {
+	if err == nil || isRepeatable(err) {
 		left, err = p.together(ctx, p.pg.sql.mergeFree, left)
 	}
 	if err == nil && p.options.Table.Create {
 		left, err = p.together(ctx, p.pg.sql.createMany, left)
 	}
 	switch {
-	case err == nil || yields(err):
+	case err == nil || isRepeatable(err):
 		return left
 	case errors.Is(err, ErrRejected) && len(left) > 1:
 		half := len(left) / 2
@@ -259,9 +259,6 @@ func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) (left []*job) {
 	}
 	return nil
 }
-
-// yields reports whether a statement gave way to somebody else's.
-func yields(err error) bool { return isRepeatable(err) }
 
 // together does jobs in one statement, and returns those that it has not done:
 // after an error, all of them.
