@@ -1,9 +1,7 @@
 package metadata
 
 import (
-	"context"
 	_ "embed"
-	"fmt"
 	"strings"
 )
 
@@ -30,7 +28,9 @@ var schemaSQL string
 // It creates the merge function in the table's schema; and for the default
 // table the table, and a schema that is missing. A host's own table is the
 // host's to create. Down drops the default table with all its documents, and
-// the function, also from under other tables in the same schema.
+// the function, also from under other tables in the same schema. Without a
+// Schema, all of it is found, or made, as the search path says when it is run. DDL
+// does not look whose the objects are that there are already, as Migrate does.
 func (t Table) DDL() (up, down string, err error) {
 	own := t.Name == ""
 	t, err = t.withDefaults()
@@ -49,33 +49,25 @@ func (t Table) DDL() (up, down string, err error) {
 	for strings.Contains(t.Schema+t.Name, mark) { // what is quoted must not end its quotes
 		mark += "_"
 	}
+	home := "coalesce(pg_catalog.quote_ident(pg_catalog.current_schema()) || '.', '')"
+	if t.Schema != "" {
+		home = quoteText(quoteName(t.Schema) + ".")
+	}
 	fill := strings.NewReplacer(
 		"{table}", t.qualify(t.Name), "{function}", t.qualify(mergeFunction), "{schema}", quoteName(t.Schema),
-		"'{function}'", quoteText(t.qualify(mergeFunction)+"(jsonb,jsonb)"), "'{schema}'", quoteText(quoteName(t.Schema)),
-		"{do}", "$"+mark+"$", "{body}", "$"+mark+"_body$",
+		"{signature}", quoteText(t.qualify(mergeFunction)+"(pg_catalog.jsonb,pg_catalog.jsonb)"), "{namespace}", quoteText(quoteName(t.Schema)),
+		"{home}", home, "{name}", mergeFunction,
+		"{do}", "$"+mark+"$", "{body}", "$"+mark+"_body$", "{code}", "$"+mark+"_code$",
 	)
 	return fill.Replace(up), fill.Replace(down), nil
 }
 
-// quoteText makes a literal of a name; a value never becomes one.
-func quoteText(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
-
-// Migrate runs the table's DDL ([Table.DDL]) in one transaction. It changes
-// nothing that exists already, needs no more than the right to create objects
-// in the schema, and may run in many processes at once. It blocks until ctx
-// ends.
-func (p *Postgres) Migrate(ctx context.Context) error {
-	table := p.options.Table
-	if p.pg.defaultTable {
-		table = Table{Schema: table.Schema}
+// quoteText makes a literal of a name, whatever standard_conforming_strings is
+// (PostgreSQL documentation, section 4.1.2.2); a value never becomes one.
+func quoteText(s string) string {
+	s = "'" + strings.ReplaceAll(s, "'", "''") + "'"
+	if strings.Contains(s, `\`) {
+		s = "E" + strings.ReplaceAll(s, `\`, `\\`)
 	}
-	up, _, err := table.DDL()
-	if err != nil {
-		return err
-	}
-	// Objects that two transactions create at once are an error for one of
-	// them, IF NOT EXISTS or not. One text is one transaction.
-	guard := fmt.Sprintf("SELECT pg_advisory_xact_lock(%d);\n", p.options.Namespace.Name("metadata", "migrate").Int64())
-	_, err = p.pg.db.Exec(ctx, guard+up)
-	return p.pg.failure(err, true)
+	return s
 }

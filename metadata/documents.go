@@ -81,10 +81,11 @@ type patch struct {
 	text json.RawMessage
 	value
 	flat, sets bool // what value says of itself
+	room       int64
 }
 
 func newPatch(text json.RawMessage, v value) *patch {
-	return &patch{text: text, value: v, flat: v.flat(), sets: v.sets()}
+	return &patch{text: text, value: v, flat: v.flat(), sets: v.sets(), room: 16 << 20}
 }
 
 // Update implements [MetadataStore].

@@ -22,14 +22,14 @@ type FindOptions struct {
 
 // findSQL is one page, by keyset: it costs the same wherever it is.
 const findSQL = `
-SELECT t.{id}::text, {row} FROM {table} AS t
-WHERE t.{column} @> {1}::text::jsonb AND {after}{within}
+SELECT t.{id}::{text}, {row} FROM {table} AS t
+WHERE t.{column} {@>} {1}::{text}::{jsonb} AND {after}{within}
 ORDER BY t.{id} LIMIT {2}::bigint`
 
 // Where a page begins.
 const (
-	fromFirstSQL = `$1::text IS NOT NULL`
-	afterSQL     = `t.{id} > $1::text::{idtype}`
+	fromFirstSQL = `$1::{text} IS NOT NULL`
+	afterSQL     = `t.{id} {>} $1::{text}::{idtype}`
 )
 
 // Find yields the documents that contain a JSON value in the sense of jsonb's

@@ -15,8 +15,8 @@ import (
 )
 
 const getManySQL = `
-SELECT t.{id}::text, {row} FROM {table} AS t
-WHERE t.{id} = ANY ($1::text[]::{idtype}[]){within}`
+SELECT t.{id}::{text}, {row} FROM {table} AS t
+WHERE t.{id} {=} ANY ($1::{text}[]::{idtype}[]){within}`
 
 // GetMany returns those of the documents that there are, by their ids, in one
 // round trip.
@@ -66,8 +66,12 @@ type Result struct {
 	Err      error
 }
 
-// patchesSQL are the arguments of the statements below.
-const patchesSQL = `unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[], {3}::bool[], {4}::bool[]) AS p (id, patch, key, flat, sets)`
+// patchesSQL are the arguments of the statements below. (An unnest of several
+// arrays is always PostgreSQL's own, and cannot be qualified.)
+const patchesSQL = `unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)`
+
+// smallSQL is for documents that share a statement: larger ones go alone.
+const smallSQL = `coalesce({size}, 0) {<=} 131072`
 
 // mergeManySQL is mergeSQL for many documents at once. While it waits for a row
 // that somebody else has locked it keeps those that it has locked before, so it
@@ -76,37 +80,42 @@ const patchesSQL = `unnest($1::text[]::{idtype}[], {1}::text[], {2}::bigint[], {
 var mergeManySQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
 FROM ` + patchesSQL + `
-WHERE t.{id} = p.id{within} AND pg_try_advisory_xact_lock(p.key) AND {changes} AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
-RETURNING t.{id}::text, {row}`
+WHERE t.{id} {=} p.id{within} AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND ` + smallSQL + ` AND {fits} AND {changes}
+	AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
+RETURNING t.{id}::{text}, {row}`
 
 // mergeFreeSQL is mergeManySQL without waiting: it passes over rows that others
-// have locked. It also returns the documents that their patch does not change.
+// have locked. It also returns the documents that their patch does not change: a
+// number that is written otherwise is a change, which only the text shows.
 // All that is stored has been computed from rows that were locked before.
 const mergeFreeSQL = `
 WITH doc AS MATERIALIZED (
-	SELECT t.{id} AS id, {row}, p.patch::jsonb AS patch, p.key, p.flat
-	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} = p.id{within}
+	SELECT t.{id} AS id, {row}, p.patch::{jsonb} AS patch, p.key, p.flat, p.room
+	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} {=} p.id{within}
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, {merged} AS merged FROM doc WHERE pg_try_advisory_xact_lock(key)
+	SELECT id, metadata, version, updated_at, {merged} AS merged FROM doc
+	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND ` + smallSQL + ` AND {fits}
+), made AS MATERIALIZED (
+	SELECT *, merged {<>} metadata OR merged::{text} {<>} metadata::{text} AS changed FROM new
 ), stored AS (
-	UPDATE {table} AS t SET {column} = new.merged{bump} FROM new
-	WHERE t.{id} = new.id{within} AND new.merged <> new.metadata
+	UPDATE {table} AS t SET {column} = made.merged{bump} FROM made
+	WHERE t.{id} {=} made.id{within} AND made.changed
 	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {updated} AS updated_at
 )
-SELECT id::text, metadata, version, updated_at FROM stored
+SELECT id::{text}, metadata, version, updated_at FROM stored
 UNION ALL
-SELECT id::text, metadata, version, updated_at FROM new WHERE merged = metadata`
+SELECT id::{text}, metadata, version, updated_at FROM made WHERE NOT changed`
 
 // createManySQL makes documents of patches that the others found missing. It waits
 // for another transaction that makes one of them no longer than mergeManySQL does.
 var createManySQL = `
 INSERT INTO {table} AS t ({id}, {column}{columns})
-SELECT p.id, {merge}('{}', p.patch::jsonb){firsts}
+SELECT p.id, {merge}('{}', p.patch::{jsonb}){firsts}
 FROM ` + patchesSQL + `
-WHERE pg_try_advisory_xact_lock(p.key) AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
+WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room {>=} 0 AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t.{id}::text, {row}`
+RETURNING t.{id}::{text}, {row}`
 
 // Bounds of one statement of MergeMany.
 const (
@@ -303,11 +312,12 @@ func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left
 // order of targets, without an ID where nothing has been done.
 func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement, targets []target) ([]Document, error) {
 	n := len(targets)
-	ids, patches, keys, flat, sets := make([]string, n), make([]string, n), make([]int64, n), make([]bool, n), make([]bool, n)
+	ids, patches, keys := make([]string, n), make([]string, n), make([]int64, n)
+	flat, sets, room := make([]bool, n), make([]bool, n), make([]int64, n)
 	place := make(map[string]int, n)
 	for i, t := range targets {
 		ids[i], patches[i], keys[i] = t.id, string(t.patch.text), t.key.Int64()
-		flat[i], sets[i] = t.patch.flat, t.patch.sets
+		flat[i], sets[i], room[i] = t.patch.flat, t.patch.sets, t.patch.room
 		place[t.id] = i
 	}
 	ctx, cancel := p.bounded(ctx)
@@ -319,7 +329,7 @@ func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement
 			docs[i] = doc
 		}
 		return err
-	}, s.text, s.args(ids, patches, keys, flat, sets)...)
+	}, s.text, s.args(ids, patches, keys, flat, sets, room)...)
 	return docs, err
 }
 

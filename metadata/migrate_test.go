@@ -1,6 +1,7 @@
 package metadata_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -17,9 +19,9 @@ func TestMigrateByManyAtOnce(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		const schema = `odd "$$ $lockstore$ $lockstore_body$`
 		var wg sync.WaitGroup
-		for range 16 {
+		for i := range 16 {
 			wg.Go(func() {
-				store := d.store(t, &metadata.Options{Table: metadata.Table{Schema: schema}})
+				store := d.store(t, &metadata.Options{Namespace: lock.Namespace(fmt.Sprint("app", i%4)), Table: metadata.Table{Schema: schema}})
 				assert.NoError(t, store.Migrate(t.Context()))
 				assert.NoError(t, store.Migrate(t.Context()))
 			})
@@ -122,4 +124,123 @@ func TestMergeFunctionPassesTheTableOfTheRFC(t *testing.T) {
 			string(c.Target), string(c.Patch)).Scan(&got))
 		assert.JSONEq(t, string(c.Result), got, "%s with %s", c.Target, c.Patch)
 	}
+}
+
+// strangers make objects where Migrate would make its own, before it does.
+var strangers = map[string]struct {
+	table   metadata.Table
+	objects string
+	kind    string
+}{
+	"table":            {metadata.Table{Schema: "shared"}, `SET ROLE mallory; CREATE TABLE shared.lockstore_metadata (id text PRIMARY KEY, metadata jsonb, version bigint, updated_at timestamptz)`, "table"},
+	"table in path":    {metadata.Table{}, `SET ROLE mallory; CREATE TABLE shared.lockstore_metadata (id text PRIMARY KEY, metadata jsonb, version bigint, updated_at timestamptz)`, "table"},
+	"view":             {metadata.Table{Schema: "shared"}, `SET ROLE mallory; CREATE VIEW shared.lockstore_metadata AS SELECT 1`, "table"},
+	"function":         {metadata.Table{Schema: "shared"}, `SET ROLE mallory; CREATE FUNCTION shared.lockstore_merge_patch(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'`, "function"},
+	"another function": {metadata.Table{Schema: "shared"}, `SET ROLE mallory; CREATE FUNCTION shared.lockstore_merge_patch(json, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $2'`, "function"},
+	"function in path": {metadata.Table{Name: "users"}, `SET ROLE mallory; CREATE FUNCTION shared.lockstore_merge_patch(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'`, "function"},
+	"schema":           {metadata.Table{Schema: "hers"}, `SET ROLE mallory; CREATE SCHEMA hers; GRANT ALL ON SCHEMA hers TO PUBLIC`, "schema"},
+}
+
+func TestMigrateRefusesWhatAStrangerMade(t *testing.T) {
+	for name, c := range strangers {
+		for _, role := range []string{"app", "postgres"} { // a superuser is a member of every role, which does not count
+			t.Run(name+" by "+role, func(t *testing.T) {
+				admin := withRoles(t)
+				_, err := admin.Exec(t.Context(), c.objects+"; RESET ROLE")
+				require.NoError(t, err)
+				err = storeOf(t, admin, role, c.table).Migrate(t.Context())
+				require.ErrorIs(t, err, metadata.ErrSchema)
+				assert.ErrorContains(t, err, c.kind)
+				assert.ErrorContains(t, err, `"mallory"`)
+				var made int
+				require.NoError(t, admin.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM pg_class WHERE relname = 'lockstore_metadata' AND relowner <> 'mallory'::regrole) +
+					(SELECT count(*) FROM pg_proc WHERE proname = 'lockstore_merge_patch' AND proowner <> 'mallory'::regrole)`).Scan(&made))
+				assert.Zero(t, made, "it makes nothing")
+				trusting := c.table
+				trusting.Owner = "mallory"
+				assert.NoError(t, storeOf(t, admin, role, trusting).Migrate(t.Context()))
+			})
+		}
+	}
+}
+
+func TestMigrateAcceptsWhatItsOwnMade(t *testing.T) {
+	for name, grant := range map[string]string{
+		"member":         "GRANT deployer TO app",
+		"database owner": "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO deployer', current_database()); END $$",
+		"superuser":      "ALTER ROLE deployer SUPERUSER",
+	} {
+		t.Run(name, func(t *testing.T) {
+			admin := withRoles(t)
+			table := metadata.Table{Schema: "shared"}
+			require.NoError(t, storeOf(t, admin, "deployer", table).Migrate(t.Context()))
+			require.ErrorIs(t, storeOf(t, admin, "app", table).Migrate(t.Context()), metadata.ErrSchema)
+			_, err := admin.Exec(t.Context(), grant)
+			require.NoError(t, err)
+			assert.NoError(t, storeOf(t, admin, "app", table).Migrate(t.Context()))
+			assert.NoError(t, storeOf(t, admin, "deployer", table).Migrate(t.Context()))
+		})
+	}
+}
+
+// withRoles is a superuser's pool, in a database in which some roles share a schema.
+func withRoles(t *testing.T) *pgxpool.Pool {
+	db := pgtest.New(t, pgtest.Dedicated())
+	_, err := db.Pool().Exec(t.Context(), `CREATE ROLE mallory; CREATE ROLE app; CREATE ROLE deployer;
+		CREATE SCHEMA shared; GRANT ALL ON SCHEMA shared TO PUBLIC; GRANT CREATE ON DATABASE `+db.Name()+` TO PUBLIC;
+		CREATE TABLE shared.users (id text PRIMARY KEY, metadata jsonb)`)
+	require.NoError(t, err)
+	return db.Pool()
+}
+
+// storeOf is a store whose sessions work as role.
+func storeOf(t *testing.T, admin *pgxpool.Pool, role string, table metadata.Table) *metadata.Postgres {
+	config := admin.Config()
+	config.ConnConfig.RuntimeParams["role"] = role
+	config.ConnConfig.RuntimeParams["search_path"] = "shared"
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: table})
+	require.NoError(t, err)
+	return store
+}
+
+// Indexes and restored dumps run the function without a search path.
+func TestMergeFunctionNeedsNoSearchPath(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		up, _, err := metadata.Table{}.DDL()
+		require.NoError(t, err)
+		for name, make := range map[string]func(){
+			"Migrate": func() { require.NoError(t, d.store(t, nil).Migrate(t.Context())) },
+			"DDL":     func() { d.exec(t, "DROP FUNCTION lockstore_merge_patch; DROP TABLE lockstore_metadata"); d.exec(t, up) },
+		} {
+			make()
+			var got string
+			require.NoError(t, d.Pool().QueryRow(t.Context(), `WITH path AS MATERIALIZED (SELECT set_config('search_path', '', true))
+				SELECT public.lockstore_merge_patch('{"a":{"b":1}}', '{"a":{"c":{"d":null}},"e":null}')::text FROM path`).Scan(&got))
+			assert.Equal(t, `{"a": {"b": 1, "c": {}}}`, got, name)
+		}
+	})
+}
+
+// A backslash in a literal is an escape where this is off.
+func TestDDLWithoutStandardConformingStrings(t *testing.T) {
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.ConnConfig.RuntimeParams["standard_conforming_strings"] = "off"
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	for _, schema := range []string{`back\slash`, `quote\'; CREATE TABLE broken (); --`, `\\'`, `\`, `'`} {
+		store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: schema}})
+		require.NoError(t, err)
+		require.NoError(t, store.Migrate(t.Context()), schema)
+		require.NoError(t, store.Migrate(t.Context()), schema)
+		_, err = store.Merge(t.Context(), "a", raw(`{"a":{"b":null}}`))
+		require.NoError(t, err, schema)
+	}
+	var broken bool
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT to_regclass('broken') IS NOT NULL").Scan(&broken))
+	assert.False(t, broken)
 }

@@ -11,7 +11,11 @@ import (
 //	$2 …     the values of the table's scopes
 //	{1} …    what the statement takes besides
 //
-// In the texts, {table}, {id}, {column} and so on stand for the quoted names.
+// In the texts, {table}, {id}, {column} and so on stand for the quoted names; {=} and
+// other operators, {text} and other types, for PostgreSQL's own, whatever others have
+// put into the schemas of the search path (PostgreSQL documentation, section 5.9.6).
+// Functions are qualified as they stand. Nothing in a statement asks for an operator
+// without a name: no IN, IS DISTINCT FROM, BETWEEN, NULLIF, nor CASE with an operand.
 type statement struct {
 	text   string
 	scopes []any
@@ -25,16 +29,26 @@ func (s *statement) args(id any, rest ...any) []any {
 	return append(args, rest...)
 }
 
+// catalog writes out what a text says of PostgreSQL's own operators and types.
+var catalog = strings.NewReplacer(
+	"{=}", "OPERATOR(pg_catalog.=)", "{<>}", "OPERATOR(pg_catalog.<>)",
+	"{<=}", "OPERATOR(pg_catalog.<=)", "{>=}", "OPERATOR(pg_catalog.>=)", "{>}", "OPERATOR(pg_catalog.>)",
+	"{+}", "OPERATOR(pg_catalog.+)", "{*}", "OPERATOR(pg_catalog.*)",
+	"{||}", "OPERATOR(pg_catalog.||)", "{@>}", "OPERATOR(pg_catalog.@>)",
+	"{text}", "pg_catalog.text", "{jsonb}", "pg_catalog.jsonb", "{timestamptz}", "pg_catalog.timestamptz", "{oid}", "pg_catalog.oid", "{name}", "pg_catalog.name",
+)
+
 // expand makes the statements of a table. It is the only place in which SQL is
 // put together, and it takes names through quoteName only.
 func (t *Table) expand(text string) statement {
-	match := fmt.Sprintf("t.%s = $1::text::%s", quoteName(t.ID), t.IDType.sql())
-	version, updated, bump, stamp := "0::bigint", "NULL::timestamptz", "", ""
+	equals, plus := catalog.Replace("{=}"), catalog.Replace("{+}")
+	match := "t." + quoteName(t.ID) + " " + equals + " " + catalog.Replace("$1::{text}::") + t.IDType.sql()
+	version, updated, bump, stamp := "0::bigint", catalog.Replace("NULL::{timestamptz}"), "", ""
 	var columns, values, firsts, within strings.Builder // of an INSERT, and of a WHERE
 	var scopes []any
 	for i, s := range t.Scope {
-		place := fmt.Sprintf("$%d::text::%s", i+2, s.Type.sql())
-		fmt.Fprintf(&within, " AND t.%s = %s", quoteName(s.Column), place)
+		place := fmt.Sprintf("$%d", i+2) + catalog.Replace("::{text}::") + s.Type.sql()
+		fmt.Fprintf(&within, " AND t.%s %s %s", quoteName(s.Column), equals, place)
 		fmt.Fprintf(&columns, ", %s", quoteName(s.Column))
 		fmt.Fprintf(&values, ", %s", place)
 		fmt.Fprintf(&firsts, ", %s", place)
@@ -43,7 +57,7 @@ func (t *Table) expand(text string) statement {
 	if t.Version != "" {
 		name := quoteName(t.Version)
 		version = fmt.Sprintf("coalesce(t.%s, 0)::bigint", name)
-		bump = fmt.Sprintf(", %s = coalesce(t.%s, 0) + ", name, name)
+		bump = fmt.Sprintf(", %s = coalesce(t.%s, 0) %s ", name, name, plus)
 		columns.WriteString(", " + name)
 		values.WriteString(", 0")
 		firsts.WriteString(", 1")
@@ -51,10 +65,10 @@ func (t *Table) expand(text string) statement {
 	if t.UpdatedAt != "" {
 		name := quoteName(t.UpdatedAt)
 		updated = "t." + name
-		stamp = fmt.Sprintf(", %s = clock_timestamp()", name)
+		stamp = fmt.Sprintf(", %s = pg_catalog.clock_timestamp()", name)
 		columns.WriteString(", " + name)
-		values.WriteString(", clock_timestamp()")
-		firsts.WriteString(", clock_timestamp()")
+		values.WriteString(", pg_catalog.clock_timestamp()")
+		firsts.WriteString(", pg_catalog.clock_timestamp()")
 	}
 	counted := func(by string) string {
 		if bump == "" {
@@ -83,5 +97,5 @@ func (t *Table) expand(text string) statement {
 		pairs = append(pairs, fmt.Sprintf("{%d}", i), fmt.Sprintf("$%d", 1+len(t.Scope)+i))
 	}
 	// In one pass, lest a name that looks like a place is taken for one.
-	return statement{strings.NewReplacer(pairs...).Replace(text), scopes}
+	return statement{strings.NewReplacer(pairs...).Replace(catalog.Replace(text)), scopes}
 }

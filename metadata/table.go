@@ -11,7 +11,7 @@ import (
 // Table says where in the database the documents are. The zero value is the
 // default table lockstore_metadata, found by the search path, with versions
 // and times, in which writes create the documents they miss. A Table with
-// nothing but a Schema is the default table in that schema.
+// nothing but a Schema, or an Owner, is the default table in that schema.
 //
 // A host's own table needs a unique id and a jsonb column; NULL in it counts
 // as an empty document. Triggers, constraints, row-level security and
@@ -19,6 +19,10 @@ import (
 type Table struct {
 	Schema string // empty: found by the search path
 	Name   string
+
+	// Owner is a role whose objects [Postgres.Migrate] trusts besides those that it
+	// trusts anyway: one that migrates for others, say. Empty: there is none.
+	Owner string
 
 	ID     string // the id's column; empty: "id"
 	IDType Type   // the id column's type; Text if it is not one of the others
@@ -81,7 +85,7 @@ func (t Table) withDefaults() (Table, error) {
 	}
 	t.Scope = slices.Clone(t.Scope)
 	names := []string{t.Name, t.ID, t.Column}
-	for _, optional := range []string{t.Schema, t.Version, t.UpdatedAt} {
+	for _, optional := range []string{t.Schema, t.Owner, t.Version, t.UpdatedAt} {
 		if optional != "" {
 			names = append(names, optional)
 		}
@@ -153,9 +157,11 @@ func (t *Table) keyParts() []string {
 func (t Type) sql() string {
 	switch t {
 	case Text:
-		return "text"
-	case UUID, BigInt:
-		return string(t)
+		return "pg_catalog.text"
+	case UUID:
+		return "pg_catalog.uuid"
+	case BigInt:
+		return "bigint" // a key word, and nothing that a search path could find
 	}
 	return ""
 }

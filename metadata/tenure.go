@@ -55,7 +55,7 @@ func newGates(expand func(string) statement, try, held string) gates {
 
 // A write without a tenure takes the document's lock, which its transaction
 // then holds to its end.
-const tryLockSQL = `pg_try_advisory_xact_lock({3}::bigint)`
+const tryLockSQL = `pg_catalog.pg_try_advisory_xact_lock({3}::bigint)`
 
 func (p *postgres) taking(id string, key lock.Key) gate {
 	g := p.sql.taking
@@ -81,22 +81,22 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // Somebody who takes the key with hand-written SQL is held up by the row only:
 // he writes after this write, but may have read before it.
 const (
-	tryGuardSQL = `pg_try_advisory_xact_lock({3}::int, {4}::int)`
+	tryGuardSQL = `pg_catalog.pg_try_advisory_xact_lock({3}::int, {4}::int)`
 
 	stillHeldSQL = `EXISTS (
-		SELECT FROM pg_locks AS l, pg_stat_get_activity(%[3]s::int) AS a
-		WHERE l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted
-			AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-			AND l.classid = %[1]s::bigint::oid AND l.objid = %[2]s::bigint::oid AND l.objsubid = 1
-			AND l.pid = %[3]s::int
-			AND (a.backend_start = nullif(%[4]s::text, '')::timestamptz) IS NOT FALSE)`
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(%[3]s::int) AS a
+		WHERE l.locktype {=} 'advisory' AND l.mode {=} 'ExclusiveLock' AND l.granted
+			AND l.database {=} (SELECT oid FROM pg_catalog.pg_database WHERE datname {=} pg_catalog.current_database())
+			AND l.classid {=} %[1]s::bigint::{oid} AND l.objid {=} %[2]s::bigint::{oid} AND l.objsubid {=} 1
+			AND l.pid {=} %[3]s::int
+			AND (a.backend_start {=} %[4]s::{text}::{timestamptz}) IS NOT FALSE)`
 )
 
 func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	g := p.sql.under
 	b, _ := held.Backend(key)
 	high, low := uint32(key.Int64()>>32), uint32(key.Int64())
-	start := "" // unknown
+	var start any // unknown
 	if !b.Start.IsZero() {
 		start = b.Start.UTC().Format(time.RFC3339Nano)
 	}

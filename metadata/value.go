@@ -63,10 +63,10 @@ func (v *value) flat() bool {
 	return !slices.ContainsFunc(v.members, func(m member) bool { return m.value.kind == object || m.value.isNull() })
 }
 
-// sets reports whether an object has no null, nor has any object in it: as a
-// patch, it removes nothing, and what has been patched contains it.
+// sets reports whether an object has no null and no array, nor has any object in
+// it: as a patch, it removes nothing, and what has been patched contains it.
 func (v *value) sets() bool {
-	return v.kind != object || !slices.ContainsFunc(v.members, func(m member) bool { return m.value.isNull() || !m.value.sets() })
+	return v.kind == scalar && !v.isNull() || v.kind == object && !slices.ContainsFunc(v.members, func(m member) bool { return !m.value.sets() })
 }
 
 // merge applies patch to v as RFC 7396, section 2, defines it, and reports

@@ -27,22 +27,33 @@ import (
 // again.
 var mergeSQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
-WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `) AND pg_try_advisory_xact_lock({2}::bigint) AND {changes}
+WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
+	AND pg_catalog.pg_try_advisory_xact_lock({2}::bigint) AND {fits} AND {changes}
 RETURNING {row}`
 
-// What a patch makes of a target, and whether that is something else. A flat
-// patch an object takes at once. A target that does not contain what a patch sets
-// is changed by it, if it removes nothing; that is cheaper to find than what it
-// becomes.
+// What a patch makes of a target, whether that is something else, and whether it
+// is surely no larger than a document may be. All of it takes time in proportion
+// to the target and the patch.
+//
+//   - A flat patch an object takes at once.
+//   - A target that does not contain what a patch sets is changed by it, if it
+//     removes nothing; that is cheaper to find than what it becomes. A patch with
+//     an array is not asked so: for arrays, containment takes the product of their
+//     lengths, in which PostgreSQL cannot be interrupted.
+//   - A document prints to no more than 90 times what it takes as a jsonb, as a
+//     number prints to 1024 digits at most; only if that could be too much is it
+//     printed.
 const (
-	mergedSQL  = `CASE WHEN {flat} AND jsonb_typeof({target}) = 'object' THEN {target} || {patch} ELSE {merge}({target}, {patch}) END`
-	changesSQL = `({sets} AND NOT {target} @> {patch} OR ` + mergedSQL + ` IS DISTINCT FROM coalesce({target}, '{}'))`
+	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}, {patch}) END`
+	changesSQL = `({sets} AND NOT {target} {@>} {patch} OR NOT ` + mergedSQL + ` {=} coalesce({target}, '{}'))`
+	fitsSQL    = `(90 {*} coalesce(` + sizeSQL + `, 0) {<=} {room} OR pg_catalog.octet_length({target}::{text}) {<=} {room})`
+	sizeSQL    = `pg_catalog.pg_column_size({target} {||} '{}')::bigint` // uncompressed
 )
 
-// merging fills in {merged} and {changes}.
-func merging(text, target, patch, flat, sets string) string {
-	text = strings.NewReplacer("{merged}", mergedSQL, "{changes}", changesSQL).Replace(text)
-	return strings.NewReplacer("{target}", target, "{patch}", patch, "{flat}", flat, "{sets}", sets).Replace(text)
+// merging fills in {merged}, {changes} and {fits}.
+func merging(text, target, patch, flat, sets, room string) string {
+	text = strings.NewReplacer("{merged}", mergedSQL, "{changes}", changesSQL, "{fits}", fitsSQL, "{size}", sizeSQL).Replace(text)
+	return strings.NewReplacer("{target}", target, "{patch}", patch, "{flat}", flat, "{sets}", sets, "{room}", room).Replace(text)
 }
 
 // openSQL locks the row first and then tries the document's lock. Writers of
@@ -62,27 +73,27 @@ func merging(text, target, patch, flat, sets string) string {
 // 20.11.1 Statement Behavior).
 var openSQL = `
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, ` + atMost("lock_timeout", "'{patience}'") + ` AS limited FROM current_setting('lock_timeout') AS old
+	SELECT old AS host, ` + atMost("lock_timeout", "'{patience}'") + ` AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT {row} FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN {gate} ELSE false END,
-	wait.host, CASE WHEN {1}::text IS NULL THEN set_config('lock_timeout', coalesce({2}::text, wait.host), true) IS NOT NULL
+	wait.host, CASE WHEN {1}::{text} IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce({2}::{text}, wait.host), true) IS NOT NULL
 		ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
 FROM wait LEFT JOIN doc ON true`
 
 // atMost is SQL that lowers one of the server's timeouts to value until the
 // transaction ends, unless it is lower. 0 is none.
 func atMost(timeout, value string) string {
-	return strings.NewReplacer("{timeout}", timeout, "{value}", value).Replace(`set_config('{timeout}', (
-	SELECT CASE WHEN old = '0' OR old::interval > {value}::interval THEN {value} ELSE old END
-	FROM current_setting('{timeout}') AS old
+	return strings.NewReplacer("{timeout}", timeout, "{value}", value).Replace(`pg_catalog.set_config('{timeout}', (
+	SELECT CASE WHEN old {=} '0' OR old::interval {>} {value}::interval THEN {value} ELSE old END
+	FROM pg_catalog.current_setting('{timeout}') AS old
 ), true) IS NOT NULL`)
 }
 
 var insertSQL = `
-INSERT INTO {table} ({id}, {column}{columns}) SELECT $1::text::{idtype}, '{}'{values}
+INSERT INTO {table} ({id}, {column}{columns}) SELECT $1::{text}::{idtype}, '{}'{values}
 WHERE (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
 ON CONFLICT DO NOTHING`
 
@@ -92,10 +103,10 @@ const saveSQL = `
 WITH gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes),
 stored AS (
 	UPDATE {table} AS t SET {column} = new.doc{bumps}
-	FROM gate, (SELECT {2}::text::jsonb AS doc OFFSET 0) AS new
+	FROM gate, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
 	WHERE {match} AND gate.open
 	RETURNING {version} AS version, {updated} AS updated_at,
-		CASE WHEN t.{column} IS DISTINCT FROM new.doc THEN t.{column} END AS altered
+		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true`
@@ -103,7 +114,7 @@ FROM gate LEFT JOIN stored ON true`
 const removeSQL = `
 WITH gate AS MATERIALIZED (SELECT {held} AS open),
 removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETURNING 1)
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::timestamptz, NULL::jsonb
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::{timestamptz}, NULL::{jsonb}
 FROM gate`
 
 // errTaken says that somebody else holds the document's lock.
@@ -129,7 +140,7 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key 
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	s := p.sql.merge
-	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), patch.flat, patch.sets), id)
+	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), patch.flat, patch.sets, patch.room), id)
 }
 
 // transact carries calls out in a transaction of their own. It also returns why that

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 )
 
-var rewrite = flag.Bool("rewrite", false, "rewrite transcripts to what comes of them now")
+var rewrite = flag.Bool("rewrite", false, "rewrite transcripts and other golden files to what comes of them now")
 
 // Transcript plays a script in a bubble, with nothing left to chance but what N
 // draws, which is always the same. Its file is blocks with empty lines between
@@ -39,9 +39,14 @@ func Transcript(t *testing.T, file, concurrent string, do func(s *Schedule, comm
 			panic(broken) // what hangs in the bubble could not be ended
 		}
 	})
-	now := strings.Join(is, "\n\n") + "\n"
+	Golden(t, file, strings.Join(is, "\n\n")+"\n")
+}
+
+// Golden compares a file with what should be in it now, and rewrites it if asked to.
+func Golden(t *testing.T, file, now string) {
+	text, err := os.ReadFile(file)
 	switch {
-	case now == string(text):
+	case err == nil && now == string(text):
 	case *rewrite:
 		if err := os.WriteFile(file, []byte(now), 0o600); err != nil {
 			t.Fatal(err)

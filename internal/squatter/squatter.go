@@ -1,0 +1,45 @@
+// Package squatter has what a role can do to others that may create objects in
+// a schema of their search path: for tests that it is in vain.
+package squatter
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+//go:embed squatter.sql
+var squatterSQL string
+
+// Paths are search paths with the squatter's schema and one of the host's: the usual
+// one, in which PostgreSQL's own objects come first, and one that names them last.
+func Paths(schema string) []string {
+	return []string{"squatter, " + schema, "squatter, " + schema + ", pg_catalog"}
+}
+
+// Settle makes the schema squatter: PostgreSQL's functions, operators of many types,
+// types and views once more, which notice when they are used.
+func Settle(ctx context.Context, pool *pgxpool.Pool) error {
+	_, err := pool.Exec(ctx, squatterSQL)
+	return err
+}
+
+// Caught says what the squatter's objects were last used as, since the last time it
+// was asked, or nothing.
+func Caught(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+	var n int64
+	var called bool
+	err := pool.QueryRow(ctx, "SELECT last_value, is_called FROM squatter.used").Scan(&n, &called)
+	if err != nil || !called {
+		return "", err
+	}
+	var what string
+	err = pool.QueryRow(ctx, `SELECT coalesce((SELECT what FROM squatter.objects WHERE n = $1), 'something'),
+		setval('squatter.used', 1, false)`, n).Scan(&what, nil)
+	if err != nil {
+		return "", fmt.Errorf("what was used: %w", err)
+	}
+	return what, nil
+}

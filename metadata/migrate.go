@@ -1,0 +1,125 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/lock"
+)
+
+// Migrate runs the table's DDL ([Table.DDL]) in one transaction. It changes
+// nothing that exists already, needs no more than the right to create objects
+// in the schema, and may run in many processes at once. It blocks until ctx
+// ends.
+//
+// Without a [Table].Schema it takes the one in which the search path finds the
+// objects, or else the first of the path, and names that in all it creates.
+//
+// What is there already may have been made by another role that was allowed to, to
+// run in the host's name. Migrate accepts it if it belongs to the role itself, a
+// role of which it is a member, a superuser, the database's owner or [Table].Owner;
+// objects in a schema also if they belong to the schema's owner. Otherwise it makes
+// nothing, and the error, which matches [ErrSchema], says what belongs to whom.
+func (p *Postgres) Migrate(ctx context.Context) error {
+	conn, err := p.pg.db.Acquire(ctx)
+	if err != nil {
+		return p.pg.failure(because(ctx, err), false)
+	}
+	defer conn.Release()
+	// By hand, as a transaction of package pgdb takes no text of several statements.
+	// A connection that is given back in the middle of one is closed.
+	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED"); err != nil {
+		return p.pg.failure(because(ctx, err), false)
+	}
+	if err := p.pg.migrate(ctx, conn); err != nil {
+		return p.pg.failure(because(ctx, err), false)
+	}
+	_, err = conn.Exec(ctx, "COMMIT")
+	return p.pg.failure(because(ctx, err), true)
+}
+
+// migrateKey keeps migrations apart: objects that two transactions create at once
+// are an error for one of them, IF NOT EXISTS or not. It is the database's, as the
+// objects are, and not a namespace's.
+var migrateKey = lock.Namespace("").Name("metadata", "migrate").Int64()
+
+const (
+	migrateLockSQL = `SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)`
+
+	// homeSQL asks for the schema of a table or else a function, or where they
+	// would be made. One of a session's own, with which it can hide others, counts
+	// for nothing.
+	homeSQL = `
+SELECT coalesce(
+	(SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
+	WHERE c.oid {=} pg_catalog.to_regclass($1::{text}) AND c.relpersistence {<>} 't'),
+	(SELECT n.nspname FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_namespace AS n ON n.oid {=} f.pronamespace
+	WHERE f.oid {=} pg_catalog.to_regprocedure($2::{text})),
+	pg_catalog.current_schema())::{text}`
+
+	// strangersSQL asks for what belongs to a role that is not to be trusted with
+	// it, of the schema $1 and its objects $2 and $3, for Table.Owner $4.
+	strangersSQL = `
+WITH me AS (SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname {=} CURRENT_USER),
+home AS (SELECT oid, nspowner AS owner FROM pg_catalog.pg_namespace WHERE nspname {=} $1::{text}::{name}),
+objects AS (
+	SELECT 'schema' AS what, owner, false AS inside FROM home WHERE $2::{text} IS NOT NULL
+	UNION ALL
+	SELECT 'table ' {||} $2::{text} {||} ' in schema', c.relowner, true FROM pg_catalog.pg_class AS c JOIN home ON c.relnamespace {=} home.oid
+	WHERE c.relname {=} $2::{text}::{name}
+	UNION ALL
+	SELECT 'function ' {||} $3::{text} {||} ' in schema', f.proowner, true FROM pg_catalog.pg_proc AS f JOIN home ON f.pronamespace {=} home.oid
+	WHERE f.proname {=} $3::{text}::{name}
+)
+SELECT objects.what, r.rolname::{text}
+FROM objects JOIN pg_catalog.pg_roles AS r ON r.oid {=} objects.owner, me, home
+WHERE NOT (r.rolsuper OR r.oid {=} me.oid OR r.rolname {=} 'pg_database_owner' OR r.rolname {=} $4::{text}::{name}
+	OR r.oid {=} (SELECT datdba FROM pg_catalog.pg_database WHERE datname {=} pg_catalog.current_database())
+	OR NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE')
+	OR objects.inside AND r.oid {=} home.owner)`
+)
+
+// migrate does all of Migrate but for the transaction.
+func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
+	table := p.options.Table
+	if p.defaultTable {
+		table = Table{Schema: table.Schema}
+	}
+	if _, err := conn.Exec(ctx, migrateLockSQL, migrateKey); err != nil {
+		return err
+	}
+	var named any // the table that is made
+	if p.defaultTable {
+		named = DefaultTable
+	}
+	if table.Schema == "" {
+		var home *string
+		err := conn.QueryRow(ctx, []any{&home}, catalog.Replace(homeSQL), named, mergeFunction+"(pg_catalog.jsonb,pg_catalog.jsonb)")
+		if err != nil {
+			return err
+		}
+		if home == nil {
+			return fmt.Errorf("%w: the search path names no schema to create it in", ErrSchema)
+		}
+		table.Schema = *home
+	}
+	up, _, err := table.DDL()
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, up); err != nil {
+		return err
+	}
+	var what, owner string
+	switch err := conn.QueryRow(ctx, []any{&what, &owner}, catalog.Replace(strangersSQL), table.Schema, named, mergeFunction, p.options.Table.Owner); {
+	case err == nil:
+		return fmt.Errorf("%w: %s %q was there already and belongs to role %q, which could have others' roles run what it likes; drop it, or trust that role by Table.Owner",
+			ErrSchema, what, table.Schema, owner)
+	case errors.Is(err, pgdb.ErrNoRows):
+		return nil
+	default:
+		return err
+	}
+}
