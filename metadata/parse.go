@@ -39,9 +39,10 @@ var noLimits = limits{depth: 100_000, printed: math.MaxInt32}
 // A measure is what a text is as a patch. What is in arrays does not count, as they
 // are replaced whole.
 type measure struct {
-	steps int  // members that are objects or null: what merges them takes one at a time
-	flat  bool // no member of the outermost object is one of these: they are set as they are
-	sets  bool // nothing is null: what has been patched contains the patch
+	steps  int  // members that are objects or null: what merges them takes one at a time
+	levels int  // of objects in the outermost
+	flat   bool // no member of the outermost object is an object or null: they are set as they are
+	sets   bool // nothing is null: what has been patched contains the patch
 }
 
 // parse reads the whole of data. The result is the caller's, and shares nothing with
@@ -113,7 +114,9 @@ func (p *parser) value(depth int) (err *PatchError) {
 		p.pos++
 		p.out = append(p.out, c)
 		if c == '{' {
-			p.step(depth)
+			if p.step(depth) {
+				p.levels = max(p.levels, depth)
+			}
 			err = p.object(depth + 1)
 		} else {
 			p.arrays++
@@ -144,7 +147,7 @@ func (p *parser) tooLarge() *PatchError {
 	return fault("more than %d bytes as PostgreSQL prints it", p.printed).of(ErrTooLarge)
 }
 
-// step counts an object or null, if it is a member of what a patch goes into.
+// step counts an object or null, and reports whether it is what a patch goes into.
 func (p *parser) step(depth int) bool {
 	if p.arrays > 0 || depth == 0 {
 		return false

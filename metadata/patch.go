@@ -15,12 +15,13 @@ type patch struct {
 	dear bool  // to be merged by itself, and in Go
 }
 
-// What a patch may be that shares a statement with others, who wait for it: the merge
-// function in the database takes a step for each object and null, and the server reads
-// and answers every byte.
+// What a patch may be that the merge function in the database merges, perhaps together
+// with others, who wait for it: it takes a step for each object and null, reads a
+// document once more for each level of objects, and is slower with many bytes.
 const (
-	cheapBytes = 64 << 10
-	cheapSteps = 256
+	cheapBytes  = 64 << 10
+	cheapSteps  = 64
+	cheapLevels = 8
 )
 
 // parsePatch reads a patch of one who may apply it.
@@ -35,7 +36,7 @@ func (d *documents) parsePatch(text json.RawMessage) (*patch, error) {
 		}
 	}
 	room := int64(d.options.MaxDocumentBytes) - int64(len(printed))
-	dear := len(printed) > cheapBytes || measured.steps > cheapSteps || room < 0
+	dear := len(printed) > cheapBytes || measured.steps > cheapSteps || measured.levels > cheapLevels || room < 0
 	return &patch{printed, measured, room, dear}, nil
 }
 
