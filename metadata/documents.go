@@ -1,11 +1,11 @@
 package metadata
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"example.com/lockstore/lock"
@@ -32,7 +32,7 @@ type engine interface {
 type write struct {
 	change func(*draft) error // run for each attempt to commit it, but see once
 	patch  *patch             // the change, where it is nothing but a merge patch
-	size   int                // of what the caller supplied, in bytes
+	size   int                // of what the caller supplied, as it is printed, in bytes
 
 	alone  bool // not in one commit with others
 	once   bool // change runs host code, and must not run again
@@ -62,30 +62,15 @@ func (d *documents) Get(ctx context.Context, id string) (Document, error) {
 
 // Merge implements [MetadataStore].
 func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) (Document, error) {
-	v, err := d.parsePatch(text)
+	p, err := d.parsePatch(text)
 	if err != nil {
 		return Document{}, named(id, err)
 	}
-	p := newPatch(text, v)
-	w := &write{change: func(dr *draft) error { return d.merge(dr, &p.value) }, size: len(text), create: true}
+	w := &write{change: func(dr *draft) error { return d.merge(dr, p) }, size: len(p.text), create: true}
 	if d.version == nil {
 		w.patch = p
 	}
 	return d.write(ctx, id, w)
-}
-
-// A patch is a merge patch, as it was given and as it was read. All that has to be
-// found out about it is, when it is made: it may be another caller who commits it, and
-// whom it must neither stop nor keep for longer than the merge itself takes.
-type patch struct {
-	text json.RawMessage
-	value
-	flat, sets bool // what value says of itself
-	room       int64
-}
-
-func newPatch(text json.RawMessage, v value) *patch {
-	return &patch{text: text, value: v, flat: v.flat(), sets: v.sets(), room: 16 << 20}
 }
 
 // Update implements [MetadataStore].
@@ -102,30 +87,27 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 		if err != nil {
 			return err
 		}
-		return d.merge(dr, &p)
+		return d.merge(dr, p)
 	}})
 }
 
 // Replace stores document, a JSON object, in the place of the one there is, or
 // as a new one where writes may create. It waits and fails as Merge does.
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
-	v, err := d.parse(document)
+	text, _, err := d.options.parseObject(document)
 	if err != nil {
 		return Document{}, named(id, err)
 	}
-	return d.write(ctx, id, &write{size: len(document), alone: true, create: true, change: func(dr *draft) error {
+	return d.write(ctx, id, &write{size: len(text), alone: true, create: true, change: func(dr *draft) error {
 		if err := d.checkVersion(dr); err != nil {
 			return err
 		}
 		for _, key := range d.options.Protect {
-			before, after := dr.tree.find(key), v.find(key)
-			same := before == nil && after == nil || before != nil && after != nil && before.equal(after)
-			if !same && !d.privileged {
+			if !d.privileged && !bytes.Equal(find(dr.doc.Metadata, key), find(text, key)) {
 				return &ProtectedError{key}
 			}
 		}
-		dr.replace(v)
-		return nil
+		return dr.replace(text)
 	}})
 }
 
@@ -141,7 +123,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 			return err
 		}
 		for _, key := range d.options.Protect {
-			if dr.tree.find(key) != nil && !d.privileged {
+			if !d.privileged && find(dr.doc.Metadata, key) != nil {
 				return &ProtectedError{key}
 			}
 		}
@@ -206,43 +188,11 @@ func (d *documents) checkVersion(dr *draft) error {
 	return nil
 }
 
-func (d *documents) merge(dr *draft, patch *value) error {
+func (d *documents) merge(dr *draft, p *patch) error {
 	if err := d.checkVersion(dr); err != nil {
 		return err
 	}
-	dr.merge(patch)
-	return nil
-}
-
-// maxDigits is how many digits a number with an exponent may stand for.
-const maxDigits = 1024
-
-// parse reads a JSON object that a caller wants to be stored.
-func (d *documents) parse(text json.RawMessage) (value, error) {
-	if len(text) > d.options.MaxPatchBytes {
-		return value{}, (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d bytes", d.options.MaxPatchBytes)}).of(ErrTooLarge)
-	}
-	v, err := parse(text, d.options.MaxDepth, maxDigits)
-	switch {
-	case err != nil:
-		return value{}, err
-	case v.kind != object:
-		return value{}, &PatchError{Path: "$", Reason: "not an object"}
-	}
-	return v, nil
-}
-
-func (d *documents) parsePatch(text json.RawMessage) (value, error) {
-	p, err := d.parse(text)
-	if err != nil || d.privileged {
-		return p, err
-	}
-	for _, key := range d.options.Protect {
-		if p.find(key) != nil {
-			return value{}, &ProtectedError{key}
-		}
-	}
-	return p, nil
+	return dr.merge(p.text)
 }
 
 // named says which document an error is about.
@@ -273,60 +223,4 @@ func because(ctx context.Context, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, cause)
-}
-
-// A draft is a document while it is being changed.
-type draft struct {
-	doc       Document // as it would be if it were stored now, but for the time
-	tree      value    // what doc.Metadata says
-	changes   int64    // since the draft was made
-	versioned bool     // changes count as versions
-	fresh     bool     // the document has just been created, empty
-	removed   bool
-
-	given bool // doc.Metadata is in somebody's hands
-}
-
-// newDraft starts from a document as the database printed it.
-func newDraft(doc Document, fresh, versioned bool) (*draft, error) {
-	tree, err := parse(doc.Metadata, noDepth, 0)
-	if err != nil {
-		return nil, err.of(ErrInvalidDocument)
-	}
-	return &draft{doc: doc, tree: tree, fresh: fresh, versioned: versioned, given: true}, nil
-}
-
-// document is what the draft is now, for the caller to own.
-func (d *draft) document() Document {
-	doc := d.doc
-	if d.given {
-		doc.Metadata = slices.Clone(doc.Metadata)
-	}
-	d.given = true
-	return doc
-}
-
-func (d *draft) merge(patch *value) { d.changed(d.tree.merge(patch)) }
-
-// replace takes over v as it is; nothing may change the draft after it.
-func (d *draft) replace(v value) {
-	changed := !d.tree.equal(&v)
-	d.tree = v
-	d.changed(changed)
-}
-
-// changed prints a document that has changed. The first change of a fresh
-// document counts even if it leaves it empty, as it has created it.
-func (d *draft) changed(changed bool) {
-	if !changed && !d.fresh {
-		return
-	}
-	d.fresh = false
-	d.changes++
-	if d.versioned {
-		d.doc.Version++
-	}
-	size := len(d.doc.Metadata)
-	d.doc.Metadata = d.tree.append(make([]byte, 0, size+size/16+64))
-	d.given = false
 }

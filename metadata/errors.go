@@ -30,7 +30,10 @@ var (
 	ErrInvalidDocument = errors.New("metadata: invalid document")
 
 	// ErrTooLarge says that a patch, or a document to store, is larger than
-	// [Options] allow. The error is a [*PatchError].
+	// [Options] allow; the error is a [*PatchError] then, which matches
+	// ErrInvalidPatch, too. Or it says that a write would have made a document
+	// larger than that, be the patch itself small; the error is a
+	// [*DocumentSizeError] then, which does not.
 	ErrTooLarge = errors.New("metadata: too large")
 
 	// ErrConflict says that the document is not of the version asked for. The
@@ -145,6 +148,21 @@ func step(key []byte) string {
 	}
 	return "." + string(key)
 }
+
+// DocumentSizeError says that a write would have made a document larger than
+// [Options].MaxDocumentBytes allow. Nothing is wrong with the patch: the document has
+// no room for it. It matches [ErrTooLarge].
+type DocumentSizeError struct {
+	Size, Max int // of the document as it would have been, in bytes as PostgreSQL prints it
+}
+
+// Error implements error.
+func (e *DocumentSizeError) Error() string {
+	return fmt.Sprintf("%s: the document would have %d bytes, and may have %d", ErrTooLarge, e.Size, e.Max)
+}
+
+// Unwrap gives [ErrTooLarge].
+func (e *DocumentSizeError) Unwrap() error { return ErrTooLarge }
 
 // VersionError says which version a write asked for and which there is. It
 // matches [ErrConflict].

@@ -48,11 +48,7 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			o = *opts
 		}
 		size := max(cmp.Or(o.PageSize, 100), 1)
-		if len(contained) > p.options.MaxPatchBytes {
-			yield(Document{}, (&PatchError{Path: "$", Reason: "too long to look for"}).of(ErrTooLarge))
-			return
-		}
-		if _, err := parse(contained, p.options.MaxDepth, maxDigits); err != nil {
+		if _, _, err := p.options.parse(contained); err != nil {
 			yield(Document{}, err)
 			return
 		}

@@ -23,7 +23,7 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 		return Document{}, err
 	}
 	c := newCall(w, p.options.Backoff)
-	l, leads, err := p.queue.join(lineKey{id, held}, key, c)
+	l, leads, err := p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes)
 	if err == nil {
 		if leads || p.queue.wait(ctx, l, c) {
 			p.lead(ctx, l, c)
@@ -196,7 +196,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 // isOneStatement reports whether a write, if it is alone, can do without a
 // transaction of several statements.
 func (p *postgres) isOneStatement(l *line, c *call) bool {
-	return c.patch != nil && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo
+	return c.patch != nil && !c.patch.dear && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo
 }
 
 // A report says that a transaction, or its failure, has decided on writes.

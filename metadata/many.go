@@ -144,9 +144,9 @@ func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) ([]Result, er
 	}
 	var late []*job
 	for len(rest) > 0 {
-		var now []*job
-		now, rest = nextJobs(rest)
-		if left := p.mergeJobs(ctx, now); len(left) > 0 {
+		var now, left []*job
+		now, left, rest = nextJobs(rest)
+		if left = append(left, p.mergeJobs(ctx, now)...); len(left) > 0 {
 			var behind []*job
 			behind, rest = split(rest, left)
 			late = append(append(late, left...), behind...)
@@ -192,12 +192,11 @@ func (p *Postgres) admit(ctx context.Context, j *job) bool {
 	if j.id, j.Err = p.checkID(j.ID); j.Err != nil {
 		return false
 	}
-	v, err := p.parsePatch(j.Patch.Patch)
-	if err != nil {
+	var err error
+	if j.patch, err = p.parsePatch(j.Patch.Patch); err != nil {
 		j.Err = named(j.ID, err)
 		return false
 	}
-	j.patch = newPatch(j.Patch.Patch, v)
 	if j.key = p.options.key(j.id); lock.FromContext(ctx, j.key) != nil {
 		p.mergeAlone(ctx, j)
 		return false
@@ -209,22 +208,28 @@ func (p *Postgres) mergeAlone(ctx context.Context, j *job) {
 	j.Document, j.Err = p.Merge(ctx, j.ID, j.Patch.Patch)
 }
 
-// nextJobs splits off what one statement is to do: each document once, in the
-// order of their ids, in which a careful host locks rows, too.
-func nextJobs(jobs []*job) (now, rest []*job) {
+// nextJobs splits off what one statement is to do: each document once, in the order
+// of their ids, in which a careful host locks rows, too. What is to be done alone would
+// have been among them.
+func nextJobs(jobs []*job) (now, alone, rest []*job) {
 	seen := map[string]bool{}
 	size := 0
 	for _, j := range jobs {
-		size += len(j.Patch.Patch)
-		if seen[j.id] || len(now) == manyPatches || size > manyBytes && len(now) > 0 {
+		switch {
+		case seen[j.id]:
 			rest = append(rest, j)
-			continue
+		case j.patch.dear:
+			alone = append(alone, j)
+		case len(now) == manyPatches || size+len(j.patch.text) > manyBytes:
+			rest = append(rest, j)
+		default:
+			now = append(now, j)
+			size += len(j.patch.text)
 		}
-		seen[j.id] = true
-		now = append(now, j)
+		seen[j.id] = true // whatever comes after it comes after it
 	}
 	slices.SortFunc(now, func(a, b *job) int { return strings.Compare(a.id, b.id) })
-	return now, rest
+	return now, alone, rest
 }
 
 // split parts jobs into those whose documents left has, too, and the rest.

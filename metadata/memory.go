@@ -111,10 +111,7 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 		}
 		doc = Document{ID: id, Metadata: []byte(`{}`)}
 	}
-	dr, err := newDraft(doc, !found, m.options.Table.Version != "")
-	if err != nil {
-		return Document{}, err
-	}
+	dr := newDraft(doc, !found, m.options)
 	if err := w.change(dr); err != nil {
 		return Document{}, err
 	}

@@ -16,17 +16,18 @@ import "encoding/json"
 // both must be valid JSON in UTF-8 without duplicate keys, without U+0000, and
 // less than 100 000 levels deep. Its time is linear in size and depth.
 func MergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
-	var doc value
+	doc := &value{text: []byte("{}")}
 	if len(target) > 0 {
-		var err *PatchError
-		if doc, err = parse(target, noDepth, 0); err != nil {
+		text, _, err := parse(target, noLimits)
+		if err != nil {
 			return nil, err.of(ErrInvalidDocument)
 		}
+		doc = open(text)
 	}
-	p, err := parse(patch, noDepth, 0)
+	text, _, err := parse(patch, noLimits)
 	if err != nil {
 		return nil, err
 	}
-	doc.merge(&p)
-	return doc.append(make([]byte, 0, len(target)+len(patch)+len(patch)/2)), nil
+	doc.merge(text)
+	return doc.print(), nil
 }

@@ -47,6 +47,22 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER",
 	},
 
+	{
+		Name: "a queue has no bound", File: "queue.go",
+		Old: "if c.size > maxBytes-l.size {", New: "if false {",
+		Rule: "QUEUE",
+	},
+	{
+		Name: "what leaves the queue still counts", File: "queue.go",
+		Old: "\tl.size -= c.size\n\tc.err = l.busyError(c, cause)\n", New: "\tc.err = l.busyError(c, cause)\n",
+		Rule: "QUEUE",
+	},
+	{
+		Name: "what is answered still counts", File: "queue.go",
+		Old: "\tfor _, c := range answered {\n\t\tl.size -= c.size\n\t}\n", New: "",
+		Rule: "QUEUE",
+	},
+
 	// The leader.
 	{
 		Name: "who was not decided on is answered", File: "lead.go",
@@ -113,6 +129,21 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
+		Name: "what is dear is left to the merge function", File: "lead.go",
+		Old: "c.patch != nil && !c.patch.dear &&", New: "c.patch != nil &&",
+		Rule: "COMPANY",
+	},
+	{
+		Name: "what is dear is among many", File: "many.go",
+		Old: "case j.patch.dear:", New: "case false:",
+		Rule: "COMPANY",
+	},
+	{
+		Name: "what comes after a dear patch is merged before", File: "many.go",
+		Old: "\t\tseen[j.id] = true // whatever", New: "\t\tseen[j.id] = seen[j.id] || !j.patch.dear // whatever",
+		Rule: "ORDER",
+	},
+	{
 		Name: "who comes after somebody that waits is merged before", File: "many.go",
 		Old: "behind, rest = split(rest, left)", New: "behind = nil",
 		Rule: "ORDER",
@@ -151,6 +182,16 @@ var mutants = []simulate.Mutant{
 	},
 
 	// What is stored and told.
+	{
+		Name: "a document has no bound", File: "draft.go", Test: "TestSimulationOfMemory",
+		Old: "if size > d.max && size > len(d.doc.Metadata) {", New: "if false {",
+		Rule: "SIZE",
+	},
+	{
+		Name: "what is refused for its size stays in the draft", File: "draft.go",
+		Old: "\t\td.value = nil // which is of no use now\n", New: "",
+		Rule: "DENIED THOUGH MADE, LOST WRITE, TWICE",
+	},
 	{
 		Name: "versions are not checked", File: "documents.go",
 		Old: "if d.version != nil && *d.version != dr.doc.Version {", New: "if false {",

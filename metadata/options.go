@@ -41,10 +41,23 @@ type Options struct {
 	// lives then asks again, as Backoff says. 0: 10 s.
 	Timeout time.Duration
 
-	// MaxPatchBytes and MaxDepth bound patches and documents to store.
-	// 0: 1 MiB and 64 levels.
+	// MaxPatchBytes and MaxDepth bound patches and documents to store. As
+	// PostgreSQL prints them (with spaces, and exponents expanded) they may have
+	// twice as many bytes. 0: 1 MiB and 64 levels.
 	MaxPatchBytes int
 	MaxDepth      int
+
+	// MaxDocumentBytes bounds documents, as PostgreSQL prints them, which is
+	// the length of [Document].Metadata. A write that would make one larger than
+	// that, and larger than it was, is refused with a [*DocumentSizeError].
+	// 0: 16 MiB.
+	MaxDocumentBytes int
+
+	// MaxWaitingBytes bounds the patches, as PostgreSQL prints them, that wait in
+	// this store for one document, while another's commit is under way. A write
+	// that comes to a longer queue fails with [lock.ErrBusy] at once; one that
+	// comes to none waits whatever its size. 0: 64 MiB.
+	MaxWaitingBytes int
 
 	// MaxBatch and MaxBatchBytes bound how many merges share a commit, and how
 	// large the answers to them are together, before the others have to wait for
@@ -81,6 +94,7 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	for name, n := range map[string]int64{
 		"Timeout": int64(full.Timeout), "MaxPatchBytes": int64(full.MaxPatchBytes), "MaxDepth": int64(full.MaxDepth),
+		"MaxDocumentBytes": int64(full.MaxDocumentBytes), "MaxWaitingBytes": int64(full.MaxWaitingBytes),
 		"MaxBatch": int64(full.MaxBatch), "MaxBatchBytes": int64(full.MaxBatchBytes),
 	} {
 		if n < 0 {
@@ -90,6 +104,8 @@ func (o *Options) withDefaults() (Options, error) {
 	full.Timeout = cmp.Or(full.Timeout, 10*time.Second)
 	full.MaxPatchBytes = cmp.Or(full.MaxPatchBytes, 1<<20)
 	full.MaxDepth = cmp.Or(full.MaxDepth, 64)
+	full.MaxDocumentBytes = cmp.Or(full.MaxDocumentBytes, 16<<20)
+	full.MaxWaitingBytes = cmp.Or(full.MaxWaitingBytes, 64<<20)
 	full.MaxBatch = cmp.Or(full.MaxBatch, 1024)
 	full.MaxBatchBytes = cmp.Or(full.MaxBatchBytes, 8<<20)
 	if full.Logger == nil {

@@ -1,48 +1,77 @@
 package metadata
 
 import (
-	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
-	"unicode/utf16"
-	"unicode/utf8"
+	"sync"
 )
 
-// A parser reads one JSON text (RFC 8259) strictly: what jsonb would refuse or
-// silently alter is a fault. Its time is linear in the text's length but for
-// the sorting of members.
+// A parser reads one JSON text (RFC 8259) strictly, and writes it as jsonb prints it:
+// what jsonb would refuse or silently alter is a fault. It makes nothing else of a text,
+// so that what waits takes little more memory than it has bytes. Its time is linear in
+// the text's length but for the sorting of members.
 type parser struct {
-	data     []byte
-	pos      int
-	maxDepth int
-	digits   int // how many a number may print; 0: numbers keep their text
+	limits
+	data []byte
+	pos  int
+
+	out    []byte  // what has been read, but for the order of members
+	starts []int32 // in out, of the members of the objects that are being read
+	disorder
+
+	arrays int // that are being read
+	measure
 }
 
-// noDepth is the depth at which parsing ends where no limit is asked for, lest
-// the goroutine's stack runs out.
-const noDepth = 100_000
+// limits are what a text may be.
+type limits struct {
+	depth   int
+	digits  int // how many a number may print; 0: numbers keep their text
+	printed int // how many bytes
+}
 
-// The digits that PostgreSQL's numeric has at most before and after the point
-// (PostgreSQL documentation, section 8.1.2).
-const numericWhole, numericScale = 131072, 16383
+// noLimits are those that a text needs where none are asked for: lest the goroutine's
+// stack runs out, and for offsets of 32 bits.
+var noLimits = limits{depth: 100_000, printed: math.MaxInt32}
 
-// numericExponent is the largest exponent, either way, that every release of
-// PostgreSQL reads, be it that of a zero (set_var_from_str in its numeric.c).
-const numericExponent = math.MaxInt32/2 - 1
+// A measure is what a text is as a patch. What is in arrays does not count, as they
+// are replaced whole.
+type measure struct {
+	steps  int  // members that are objects or null: what merges them takes one at a time
+	levels int  // of objects in the outermost
+	flat   bool // no member of the outermost object is an object or null: they are set as they are
+	sets   bool // nothing is null, nor an array: what has been patched contains the patch, which is cheap to find out
+}
 
-// parse reads the whole of data.
-func parse(data []byte, maxDepth, digits int) (value, *PatchError) {
-	p := parser{data: data, maxDepth: maxDepth, digits: digits}
-	var v value
-	err := p.value(&v, 0)
+// parse reads the whole of data. The result is the caller's, and shares nothing with
+// data.
+func parse(data []byte, l limits) (json.RawMessage, measure, *PatchError) {
+	p := parsers.Get().(*parser)
+	defer p.free()
+	p.data, p.limits, p.measure = data, l, measure{flat: true, sets: true}
+	p.out = slices.Grow(p.out, len(data)+len(data)/2) // each comma and colon takes a space
+	err := p.value(0)
 	if err == nil {
 		if p.space(); p.pos < len(p.data) {
 			err = fault("more than one JSON value")
 		}
 	}
-	return v, err.rooted()
+	if err != nil {
+		return nil, measure{}, err.rooted()
+	}
+	return p.sorted(p.out), p.measure, nil
+}
+
+// parsers are those that have room for a small text.
+var parsers = sync.Pool{New: func() any { return new(parser) }}
+
+func (p *parser) free() {
+	if cap(p.out) < 16<<10 {
+		*p = parser{out: p.out[:0], starts: p.starts[:0], disorder: disorder{members: p.members[:0], scratch: p.scratch}}
+		parsers.Put(p)
+	}
 }
 
 // fault makes the error for the value that is being read. Those who read its
@@ -71,378 +100,145 @@ func (p *parser) take(c byte) bool {
 	return false
 }
 
-// value reads into v, which is zero. (Values are not returned because of the
-// stack: it is recursion that follows a document's depth.)
-func (p *parser) value(v *value, depth int) *PatchError {
+// value reads a value that is in so many others.
+func (p *parser) value(depth int) (err *PatchError) {
 	p.space()
 	if p.pos == len(p.data) {
 		return fault("unexpected end")
 	}
 	switch c := p.data[p.pos]; c {
 	case '{', '[':
-		if depth == p.maxDepth {
-			return fault("deeper than %d levels", p.maxDepth)
+		if depth == p.depth {
+			return fault("deeper than %d levels", p.depth)
 		}
 		p.pos++
+		p.out = append(p.out, c)
 		if c == '{' {
-			v.kind = object
-			return p.object(v, depth+1)
+			if p.step(depth) {
+				p.levels = max(p.levels, depth)
+			}
+			err = p.object(depth + 1)
+		} else {
+			p.sets = false
+			p.arrays++
+			err = p.array(depth + 1)
+			p.arrays--
 		}
-		v.kind = array
-		return p.array(v, depth+1)
-	}
-	v.kind = scalar
-	return p.scalar(v)
-}
-
-func (p *parser) scalar(v *value) (err *PatchError) {
-	switch p.data[p.pos] {
 	case '"':
-		_, v.text, err = p.string()
+		err = p.string()
 	case 't':
-		v.text, err = p.literal("true")
+		err = p.literal("true")
 	case 'f':
-		v.text, err = p.literal("false")
+		err = p.literal("false")
 	case 'n':
-		v.text, err = p.literal("null")
+		if p.step(depth) {
+			p.sets = false
+		}
+		err = p.literal("null")
 	default:
-		v.text, err = p.number()
+		err = p.number()
+	}
+	if err == nil && len(p.out) > p.printed {
+		err = p.tooLarge()
 	}
 	return err
 }
 
-func (p *parser) literal(word string) ([]byte, *PatchError) {
-	end := p.pos + len(word)
-	if end > len(p.data) || string(p.data[p.pos:end]) != word {
-		return nil, fault("not JSON at byte %d", p.pos)
-	}
-	text := p.data[p.pos:end]
-	p.pos = end
-	return text, nil
+func (p *parser) tooLarge() *PatchError {
+	return fault("more than %d bytes as PostgreSQL prints it", p.printed).of(ErrTooLarge)
 }
 
-func (p *parser) object(v *value, depth int) *PatchError {
+// step counts an object or null, and reports whether it is what a patch goes into.
+func (p *parser) step(depth int) bool {
+	if p.arrays > 0 || depth == 0 {
+		return false
+	}
+	p.steps++
+	p.flat = p.flat && depth > 1
+	return true
+}
+
+func (p *parser) literal(word string) *PatchError {
+	end := p.pos + len(word)
+	if end > len(p.data) || string(p.data[p.pos:end]) != word {
+		return fault("not JSON at byte %d", p.pos)
+	}
+	p.out = append(p.out, word...)
+	p.pos = end
+	return nil
+}
+
+// object reads what follows a brace.
+func (p *parser) object(depth int) *PatchError {
+	start, first, sorted := int32(len(p.out)-1), len(p.starts), true
 	if p.space(); p.take('}') {
+		p.out = append(p.out, '}')
 		return nil
 	}
+	var last text
 	for {
-		if err := p.key(v); err != nil {
+		begin := int32(len(p.out))
+		if err := p.key(); err != nil {
 			return err
 		}
-		last := &v.members[len(v.members)-1]
-		if err := p.value(&last.value, depth); err != nil {
-			return err.within(last.key)
+		name := text{begin, int32(len(p.out))}
+		if len(p.starts) > first && sorted {
+			order := compareNames(last.of(p.out), name.of(p.out))
+			if order == 0 {
+				return fault("duplicate key").within(unquote(name.of(p.out)))
+			}
+			sorted = order < 0
+		}
+		last = name
+		p.starts = append(p.starts, begin)
+		if p.space(); !p.take(':') {
+			return fault("no colon at byte %d", p.pos)
+		}
+		p.out = append(p.out, ": "...)
+		if err := p.value(depth); err != nil {
+			return err.within(unquote(name.of(p.out)))
 		}
 		if p.space(); p.take('}') {
-			return sortMembers(v.members)
+			break
 		}
 		if !p.take(',') {
 			return fault("no comma or brace at byte %d", p.pos)
 		}
+		p.out = append(p.out, ", "...)
 	}
+	p.out = append(p.out, '}')
+	starts := p.starts[first:]
+	p.starts = p.starts[:first]
+	if sorted {
+		return nil
+	}
+	return p.sort(p.out, start, starts)
 }
 
-// key adds a member without its value.
-func (p *parser) key(v *value) (err *PatchError) {
+func (p *parser) key() *PatchError {
 	if p.space(); p.pos == len(p.data) || p.data[p.pos] != '"' {
 		return fault("no key at byte %d", p.pos)
 	}
-	var m member
-	if m.key, m.name, err = p.string(); err != nil {
-		return err
-	}
-	v.members = append(v.members, m)
-	if p.space(); !p.take(':') {
-		return fault("no colon at byte %d", p.pos)
-	}
-	return nil
+	return p.string()
 }
 
-// sortMembers brings members into jsonb's order, in which they mostly are.
-func sortMembers(members []member) *PatchError {
-	if !slices.IsSortedFunc(members, compareKeys) {
-		slices.SortFunc(members, compareKeys)
-	}
-	for i := range members[1:] {
-		if compareKeys(members[i], members[i+1]) == 0 {
-			return fault("duplicate key").within(members[i].key)
-		}
-	}
-	return nil
-}
-
-func (p *parser) array(v *value, depth int) *PatchError {
+// array reads what follows a bracket.
+func (p *parser) array(depth int) *PatchError {
 	if p.space(); p.take(']') {
+		p.out = append(p.out, ']')
 		return nil
 	}
-	for {
-		v.members = append(v.members, member{})
-		if err := p.value(&v.members[len(v.members)-1].value, depth); err != nil {
-			return err.at(len(v.members) - 1)
+	for i := 0; ; i++ {
+		if err := p.value(depth); err != nil {
+			return err.at(i)
 		}
 		if p.space(); p.take(']') {
+			p.out = append(p.out, ']')
 			return nil
 		}
 		if !p.take(',') {
 			return fault("no comma or bracket at byte %d", p.pos)
 		}
+		p.out = append(p.out, ", "...)
 	}
-}
-
-// string reads a string and returns what it says and how jsonb prints it.
-func (p *parser) string() (said, printed []byte, err *PatchError) {
-	start := p.pos
-	body := p.data[start+1:]
-	end := bytes.IndexByte(body, '"')
-	if end < 0 {
-		return nil, nil, fault("unterminated string at byte %d", start)
-	}
-	if plain := body[:end]; bytes.IndexByte(plain, '\\') < 0 {
-		p.pos += end + 2
-		return plain, p.data[start:p.pos], checkText(plain)
-	}
-	return p.escapedString()
-}
-
-// checkText refuses what no JSON string holds unescaped.
-func checkText(s []byte) *PatchError {
-	for _, c := range s {
-		if c < ' ' {
-			return fault("control character in a string")
-		}
-	}
-	if !utf8.Valid(s) {
-		return fault("invalid UTF-8")
-	}
-	return nil
-}
-
-func (p *parser) escapedString() (said, printed []byte, err *PatchError) {
-	p.pos++
-	for {
-		rest := p.data[p.pos:]
-		n := bytes.IndexAny(rest, `"\`)
-		if n < 0 {
-			return nil, nil, fault("unterminated string")
-		}
-		if err := checkText(rest[:n]); err != nil {
-			return nil, nil, err
-		}
-		said = append(said, rest[:n]...)
-		p.pos += n + 1
-		if rest[n] == '"' {
-			return said, quote(said), nil
-		}
-		if said, err = p.escape(said); err != nil {
-			return nil, nil, err
-		}
-	}
-}
-
-// escape reads what follows a backslash.
-func (p *parser) escape(said []byte) ([]byte, *PatchError) {
-	if p.pos == len(p.data) {
-		return nil, fault("unterminated string")
-	}
-	c := p.data[p.pos]
-	p.pos++
-	switch c {
-	case '"', '\\', '/':
-		return append(said, c), nil
-	case 'b':
-		return append(said, '\b'), nil
-	case 'f':
-		return append(said, '\f'), nil
-	case 'n':
-		return append(said, '\n'), nil
-	case 'r':
-		return append(said, '\r'), nil
-	case 't':
-		return append(said, '\t'), nil
-	case 'u':
-		r, ok := p.hex()
-		switch {
-		case !ok:
-			return nil, fault("bad escape in a string")
-		case r == 0:
-			return nil, fault(`\u0000 in a string`)
-		case !utf16.IsSurrogate(r):
-			return utf8.AppendRune(said, r), nil
-		}
-		if p.take('\\') && p.take('u') {
-			if low, ok := p.hex(); ok {
-				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
-					return utf8.AppendRune(said, r), nil
-				}
-			}
-		}
-		return nil, fault("lone surrogate in a string")
-	}
-	return nil, fault("bad escape in a string")
-}
-
-// hex reads four hexadecimal digits.
-func (p *parser) hex() (rune, bool) {
-	if p.pos+4 > len(p.data) {
-		return 0, false
-	}
-	var r rune
-	for _, c := range p.data[p.pos : p.pos+4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
-	p.pos += 4
-	return r, true
-}
-
-// quote prints a string as jsonb does.
-func quote(s []byte) []byte {
-	q := make([]byte, 0, len(s)+8)
-	q = append(q, '"')
-	for _, c := range s {
-		switch c {
-		case '"', '\\':
-			q = append(q, '\\', c)
-		case '\b':
-			q = append(q, `\b`...)
-		case '\f':
-			q = append(q, `\f`...)
-		case '\n':
-			q = append(q, `\n`...)
-		case '\r':
-			q = append(q, `\r`...)
-		case '\t':
-			q = append(q, `\t`...)
-		default:
-			if c < ' ' {
-				q = fmt.Appendf(q, `\u%04x`, c)
-			} else {
-				q = append(q, c)
-			}
-		}
-	}
-	return append(q, '"')
-}
-
-// number reads a number, and prints it as jsonb does if the parser is asked
-// to: exponents expanded, every other digit kept.
-func (p *parser) number() ([]byte, *PatchError) {
-	start := p.pos
-	negative := p.take('-')
-	whole := p.digitsAt()
-	var fraction, exponent []byte
-	ok := len(whole) == 1 || len(whole) > 1 && whole[0] != '0'
-	if p.take('.') {
-		fraction = p.digitsAt()
-		ok = ok && len(fraction) > 0
-	}
-	down := false
-	if p.take('e') || p.take('E') {
-		if down = p.take('-'); !down {
-			p.take('+')
-		}
-		exponent = p.digitsAt()
-		ok = ok && len(exponent) > 0
-	}
-	if !ok {
-		return nil, fault("not JSON at byte %d", start)
-	}
-	text := p.data[start:p.pos]
-	if p.digits == 0 {
-		return text, nil
-	}
-	var shift int64
-	if exponent != nil {
-		var err error
-		if shift, err = strconv.ParseInt(string(exponent), 10, 32); err != nil || shift > numericExponent {
-			return nil, fault("number with a larger exponent than PostgreSQL takes")
-		}
-	}
-	if down {
-		shift = -shift
-	}
-	n := newDecimal(negative, whole, fraction, shift)
-	if exponent != nil && n.size+n.scale > int64(p.digits) {
-		return nil, fault("number that expands to more than %d digits", p.digits)
-	}
-	if n.size > numericWhole || n.scale > numericScale {
-		return nil, fault("number with more digits than PostgreSQL keeps")
-	}
-	if exponent == nil && n.negative == negative {
-		return text, nil
-	}
-	return n.print(slices.Concat(whole, fraction)), nil
-}
-
-func (p *parser) digitsAt() []byte {
-	start := p.pos
-	for p.pos < len(p.data) && '0' <= p.data[p.pos] && p.data[p.pos] <= '9' {
-		p.pos++
-	}
-	return p.data[start:p.pos]
-}
-
-// A decimal says how digits are to be printed. It is made before anybody knows
-// whether they can be: its fields are as large as the exponent that somebody wrote,
-// and have 64 bits everywhere.
-type decimal struct {
-	negative    bool
-	leading     int64 // zeros that the digits begin with
-	point       int64 // stands after so many of the digits; before them, if it is negative
-	size, scale int64 // how many digits are printed before the point and after it
-}
-
-func newDecimal(negative bool, whole, fraction []byte, shift int64) decimal {
-	leading := leadingZeros(whole)
-	if leading == len(whole) {
-		leading += leadingZeros(fraction)
-	}
-	all := int64(len(whole)) + int64(len(fraction))
-	n := decimal{negative: negative, leading: int64(leading), point: int64(len(whole)) + shift}
-	if n.leading == all { // which no exponent makes longer, and nothing negative
-		n.negative, n.point = false, min(n.point, all)
-	}
-	n.size, n.scale = max(n.point-n.leading, 1), max(all-n.point, 0)
-	return n
-}
-
-func leadingZeros(digits []byte) int { return len(digits) - len(bytes.TrimLeft(digits, "0")) }
-
-func (n decimal) print(digits []byte) []byte {
-	out := make([]byte, 0, n.size+n.scale+2)
-	if n.negative {
-		out = append(out, '-')
-	}
-	all := int64(len(digits))
-	if n.point > n.leading {
-		out = append(out, digits[n.leading:min(n.point, all)]...)
-		out = appendZeros(out, n.point-all)
-	} else {
-		out = append(out, '0')
-	}
-	if n.scale > 0 {
-		out = append(out, '.')
-		out = appendZeros(out, -n.point)
-		out = append(out, digits[max(n.point, 0):]...)
-	}
-	return out
-}
-
-// zeros are appended so many at a time.
-const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
-
-func appendZeros(dst []byte, n int64) []byte {
-	for ; n > 0; n -= int64(len(zeros)) {
-		dst = append(dst, zeros[:min(n, int64(len(zeros)))]...)
-	}
-	return dst
 }

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -56,6 +57,7 @@ type line struct {
 	key   lineKey
 	lock  lock.Key
 	calls []*call // if one leads, it is the first; the first so many are taken
+	size  int     // of calls together
 	led   bool    // else the turn is about to be given to the first
 	taken int
 	busy  bool // the lock was found taken when it was last tried
@@ -126,8 +128,12 @@ func (l *line) busyError(c *call, cause error) error {
 	return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
 }
 
-// join lines up for the turn, and reports whether it is c's at once.
-func (q *queue) join(key lineKey, k lock.Key, c *call) (l *line, leads bool, err error) {
+// errQueueFull says why a call does not wait, though others do.
+var errQueueFull = errors.New("metadata: MaxWaitingBytes wait for the document already")
+
+// join lines up for the turn, and reports whether it is c's at once. There are no more
+// than maxBytes in the line then, or it is c alone.
+func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (l *line, leads bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -135,12 +141,16 @@ func (q *queue) join(key lineKey, k lock.Key, c *call) (l *line, leads bool, err
 	}
 	l = q.lines[key]
 	if l == nil {
-		l = &line{key: key, lock: k, calls: []*call{c}, led: true}
+		l = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true}
 		q.lines[key] = l
 		return l, true, nil
 	}
+	if c.size > maxBytes-l.size {
+		return nil, false, &lock.BusyError{Key: k, Waited: time.Since(c.since), Cause: errQueueFull}
+	}
 	c.signal = make(chan struct{}, 1)
 	l.calls = append(l.calls, c)
+	l.size += c.size
 	return l, false, nil
 }
 
@@ -171,6 +181,7 @@ func (q *queue) withdraw(l *line, c *call, cause error) bool {
 		return false
 	}
 	l.calls = slices.Delete(l.calls, i, i+1)
+	l.size -= c.size
 	c.err = l.busyError(c, cause)
 	return true
 }
@@ -214,12 +225,16 @@ func (q *queue) settle(l *line, done int, found bool) {
 	answered, back, behind := l.calls[:done], l.calls[done:l.taken], l.calls[l.taken:]
 	rest := l.calls[done:done] // in the same place
 	l.busy = found
+	for _, c := range answered {
+		l.size -= c.size
+	}
 	for i, c := range back {
 		if found {
 			c.attempts++
 		}
 		switch leads := done+i == 0; {
 		case !leads && c.leaving != nil:
+			l.size -= c.size
 			c.tell(l.busyError(c, c.leaving))
 		case !leads && q.closed:
 			c.tell(ErrClosed)
@@ -243,6 +258,7 @@ func (q *queue) pass(l *line) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if l.led {
+		l.size -= l.calls[0].size
 		l.calls = l.calls[1:]
 	}
 	if l.led = len(l.calls) > 0; !l.led {

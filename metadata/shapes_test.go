@@ -3,6 +3,7 @@ package metadata_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -66,6 +67,14 @@ var shapes = []shape{
 	{"object in an array", func(n int) (string, string) {
 		return `{"a":[` + members(n-10, "k", "1") + `]}`, `{"a":[` + members(n-10, "k", "2") + `]}`
 	}},
+	{"short keys, backwards", func(n int) (string, string) { return backwards(n, "1"), backwards(n, "2") }},
+	{"disorder", func(n int) (string, string) {
+		return members(n, "k", `{"bb":1,"a":1}`), members(n, "k", `{"bb":2,"a":2}`)
+	}},
+	{"disorder, deep", func(n int) (string, string) { return disorder(60, n, "1"), disorder(60, n, "2") }},
+	{"disorder in an array", func(n int) (string, string) {
+		return array(n, disorder(60, 1000, "1")), array(n, disorder(60, 1000, "2"))
+	}},
 	{"small patch", func(n int) (string, string) { return members(n, "k", `{"x":1}`), `{"k000001":{"x":2},"n":1}` }},
 	{"small patch, deep", func(n int) (string, string) { return terraces(60, n, "1"), within(60, `{"x":1}`) }},
 	{"small document", func(n int) (string, string) { return `{"a":1}`, members(n, "k", `{"x":1}`) }},
@@ -106,13 +115,35 @@ func terraces(levels, n int, value string) string {
 	return strings.Repeat(level, levels) + "{}" + strings.Repeat("}", levels)
 }
 
+// backwards is an object of about n bytes whose keys are as short as can be, the last
+// in jsonb's order first.
+func backwards(n int, value string) string {
+	count := 0
+	for size := 2; size < n-12; count++ {
+		size += len(fmt.Sprintf(`"%s":%s,`, strconv.FormatInt(int64(count), 36), value))
+	}
+	var b strings.Builder
+	for i := count - 1; i >= 0; i-- {
+		fmt.Fprintf(&b, `,"%s":%s`, strconv.FormatInt(int64(i), 36), value)
+	}
+	return "{" + b.String()[1:] + "}"
+}
+
+// disorder is so many objects, each in the next, of n bytes together, in which what is
+// to be the last comes first.
+func disorder(levels, n int, value string) string {
+	level := members(n/levels-14, "k", value)
+	level = "," + level[1:]
+	return strings.Repeat(`{"long key":`, levels) + value + strings.Repeat(level, levels)
+}
+
 func TestShapesAreOfTheirSize(t *testing.T) {
 	for _, s := range shapes {
 		for _, n := range []int{2 << 10, 64 << 10} {
 			document, patch := s.of(n)
 			require.LessOrEqual(t, len(document), n, s.name)
 			require.LessOrEqual(t, len(patch), n, s.name)
-			require.Greater(t, max(len(document), len(patch)), n-n/4, s.name)
+			require.Greater(t, max(len(document), len(patch)), n/2, s.name)
 			memory, err := metadata.NewMemory(nil, nil)
 			require.NoError(t, err)
 			for _, text := range []string{document, patch} {

@@ -200,6 +200,10 @@ func (w *world) judgeFailure(o *op) {
 		founded = errors.As(err, &conflict) && o.view >= 0 && conflict.Have != o.view
 	case errors.Is(err, errDecided):
 		founded = o.kind == "failing update"
+	case errors.Is(err, ErrTooLarge):
+		founded = o.at.store.options.MaxDocumentBytes == 100
+	case o.isFull():
+		founded = o.at.store.options.MaxWaitingBytes <= 120 && len(w.ops) > 1
 	case errors.Is(err, ErrRejected):
 		founded = o.refused()
 	case errors.Is(err, lock.ErrLost), errors.Is(err, lock.ErrReleased):
@@ -247,6 +251,9 @@ func (w *world) check() {
 	time.Sleep(time.Microsecond) // so that what begins in different steps does not end at once
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, p := range w.processes {
+		p.judgeQueue()
+	}
 	for _, o := range w.live() {
 		if o.host == nil && o.overdue() && o.busy.Load() == 0 && o.at.yielding.Load() == 0 && !o.at.pool.busyWith(o) {
 			w.Problem("LATE ANSWER", "%s: nothing of it is under way, context %v, closed %t", o, o.ctx.Err(), o.at.closing)

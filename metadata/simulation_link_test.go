@@ -23,10 +23,12 @@ func (l *link) Exec(ctx context.Context, sql string, args ...any) (n int64, err 
 }
 
 func (l *link) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+	l.at.judgeCompany(sql, args)
 	return l.send(ctx, l.at.dialect.request(ctx, dest, nil, nil, sql, args))
 }
 
 func (l *link) Query(ctx context.Context, each func(pgdb.Row) error, sql string, args ...any) error {
+	l.at.judgeCompany(sql, args)
 	return l.send(ctx, l.at.dialect.request(ctx, nil, each, nil, sql, args))
 }
 

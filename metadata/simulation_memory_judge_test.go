@@ -16,6 +16,9 @@ func (w *memoryWorld) judge(id string) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		w.Problem("LOST WRITE", "%s: %v", id, err)
 	}
+	if most := w.store.options.MaxDocumentBytes; len(doc.Metadata) > most {
+		w.Problem("SIZE", "%s has %d bytes, of %d", id, len(doc.Metadata), most)
+	}
 	// What was answered, and at last what there is now.
 	var answered, denied []*memoryWrite
 	for _, o := range w.asked {
@@ -173,6 +176,7 @@ func (w *memoryWorld) judgeFailure(o *memoryWrite, answered []*memoryWrite) {
 	switch {
 	case errors.Is(o.err, errDecided) && o.kind == "failing update":
 	case errors.Is(o.err, ErrConflict) && o.view >= 0:
+	case errors.Is(o.err, ErrTooLarge) && w.store.options.MaxDocumentBytes < 100:
 	case errors.Is(o.err, ErrNotFound) && o.kind == "delete" && missing():
 	default:
 		w.Problem("UNFOUNDED", "write %d: %v", o.n, o.err)

@@ -45,7 +45,7 @@ type memoryWrite struct {
 func playMemory(s *simulate.Schedule) {
 	w := &memoryWorld{Schedule: s, locker: lock.NewMemory(), docs: []string{"d0", "d1"}, holds: map[string]*lock.Held{}}
 	var err error
-	if w.store, err = NewMemory(w.locker, nil); err != nil {
+	if w.store, err = NewMemory(w.locker, &Options{MaxDocumentBytes: simulate.One(s, 0, 30, 60)}); err != nil {
 		panic(err)
 	}
 	s.Steps(40+s.N(80), w.actions, func() {})

@@ -103,6 +103,8 @@ func (w *world) patch(o *op) json.RawMessage {
 		}
 	case 6:
 		more = `,"alter":1`
+	case 9:
+		more = dearMembers
 	}
 	return json.RawMessage(fmt.Sprintf(`{"w%d":1%s}`, o.n, more))
 }

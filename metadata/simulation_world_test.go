@@ -128,9 +128,13 @@ func (w *world) newProcess(n int) *process {
 		MaxBatch:      simulate.One(w.Schedule, 0, 1, 2, 3),
 		MaxBatchBytes: simulate.One(w.Schedule, 0, 1, 40, 120),
 		MergeInGo:     w.N(5) == 0,
-		Observer:      observer{p},
-		Logger:        slog.New(logger{p}),
-		DescribeBusy:  p.describe,
+
+		MaxDocumentBytes: simulate.One(w.Schedule, 0, 0, 0, 100),
+		MaxWaitingBytes:  simulate.One(w.Schedule, 0, 0, 40, 120),
+
+		Observer:     observer{p},
+		Logger:       slog.New(logger{p}),
+		DescribeBusy: p.describe,
 	})
 	return p
 }

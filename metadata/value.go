@@ -2,154 +2,188 @@ package metadata
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 )
 
-// A value is a JSON value in the form that jsonb gives it: members sorted,
-// none twice, and text as PostgreSQL prints it.
+// A value is a JSON value that can be patched. It shares text with what it was made of.
 type value struct {
-	kind    kind
-	text    []byte   // of a scalar
-	members []member // of an object, sorted by compareKeys; of an array, nameless
+	text   []byte  // as jsonb prints it, if it is no object
+	object *object // or nil
 }
 
-type kind uint8
+// An object has its members in jsonb's order. What is neither an object nor a member
+// of one, but within an array, is text: a patch replaces it whole.
+type object struct{ members []member }
 
-const (
-	absent kind = iota
-	scalar
-	array
-	object
-)
-
+// A member is small: documents have many.
 type member struct {
-	key   []byte // decoded
-	name  []byte // key as it is printed, quotes included
-	value value
+	text   []byte  // as jsonb prints it, if the value is no object; else its name and what follows that
+	object *object // or nil
+	name   int     // how long the name is, with its quotes
 }
 
-// compareKeys is jsonb's order of keys: the shorter first, then by bytes.
-func compareKeys(a, b member) int {
-	if c := cmp.Compare(len(a.key), len(b.key)); c != 0 {
-		return c
+func (m *member) printedName() []byte { return m.text[:m.name] }
+
+// open makes a value of JSON that is as jsonb prints it.
+func open(text []byte) *value {
+	if text[0] != '{' {
+		return &value{text: text}
 	}
-	return bytes.Compare(a.key, b.key)
+	o := opener{cursor{text}, make([]member, 0, len(text)/32+4)}
+	o.members(0)
+	return &value{object: &object{o.stack}}
 }
 
-func (v *value) isNull() bool { return v.kind == scalar && v.text[0] == 'n' }
+// An opener opens objects. Members of those that are being opened are on a stack, so
+// that each object then gets a slice of its size; the outermost gets the stack.
+type opener struct {
+	cursor
+	stack []member
+}
 
-// find returns the member of an object, or nil.
-func (v *value) find(key string) *value {
-	if v.kind == object {
-		if i, ok := slices.BinarySearchFunc(v.members, member{key: []byte(key)}, compareKeys); ok {
-			return &v.members[i].value
+// members reads the object that is next, whose members are on the stack then, above
+// the first so many.
+func (o *opener) members(first int) {
+	for more := o.enter(); more; more = o.next() {
+		m, kind := o.member()
+		if kind == '{' {
+			own := len(o.stack)
+			o.members(own)
+			m.object = &object{slices.Clone(o.stack[own:])}
+			o.stack = o.stack[:own]
 		}
+		o.stack = append(o.stack, m)
 	}
-	return nil
-}
-
-// equal reports whether two values print the same.
-func (v *value) equal(w *value) bool {
-	return v.kind == w.kind && bytes.Equal(v.text, w.text) &&
-		slices.EqualFunc(v.members, w.members, func(a, b member) bool {
-			return bytes.Equal(a.key, b.key) && a.value.equal(&b.value)
-		})
-}
-
-// flat reports whether every member of an object is a scalar other than null,
-// or an array: as a patch, it sets these members as they are.
-func (v *value) flat() bool {
-	return !slices.ContainsFunc(v.members, func(m member) bool { return m.value.kind == object || m.value.isNull() })
-}
-
-// sets reports whether an object has no null and no array, nor has any object in
-// it: as a patch, it removes nothing, and what has been patched contains it.
-func (v *value) sets() bool {
-	return v.kind == scalar && !v.isNull() || v.kind == object && !slices.ContainsFunc(v.members, func(m member) bool { return !m.value.sets() })
-}
-
-// merge applies patch to v as RFC 7396, section 2, defines it, and reports
-// whether v is another value now. It does not change patch, nor any object in
-// it later on: v takes over scalars and arrays, and copies objects.
-func (v *value) merge(patch *value) (changed bool) {
-	if patch.kind != object {
-		if v.equal(patch) {
-			return false
-		}
-		*v = *patch
-		return true
+	byName := func(a, b member) int { return compareNames(a.printedName(), b.printedName()) }
+	if members := o.stack[first:]; !slices.IsSortedFunc(members, byName) { // the server's encoding is not UTF-8, but its order is by bytes, too
+		slices.SortFunc(members, byName)
 	}
-	if v.kind != object {
-		*v = value{kind: object}
+}
+
+// merge applies a patch, which is as jsonb prints it, to v as RFC 7396, section 2,
+// defines it, and reports whether v is another value now. v shares the patch's text.
+func (v *value) merge(patch []byte) (changed bool) {
+	if patch[0] != '{' {
+		changed = v.object != nil || !bytes.Equal(v.text, patch)
+		*v = value{text: patch}
+		return changed
+	}
+	if v.object == nil {
+		*v = value{object: &object{}}
 		changed = true
 	}
+	return v.object.merge(&cursor{patch}) || changed
+}
+
+// merge applies the object that is next as a patch.
+func (o *object) merge(patch *cursor) (changed bool) {
 	var added []member
 	removed := false
-	for i := range patch.members {
-		p := &patch.members[i]
-		at, found := slices.BinarySearchFunc(v.members, *p, compareKeys)
+	rest := o.members // where the members of the rest of the patch are
+	for more := patch.enter(); more; more = patch.next() {
+		m, kind := patch.member()
+		at, found := search(rest, m.printedName())
+		rest = rest[at:]
 		switch {
-		case p.value.isNull():
+		case kind == 'n':
 			if found {
-				v.members[at].value.kind = absent
+				rest[0] = member{}
 				removed = true
 			}
-		case found:
-			changed = v.members[at].value.merge(&p.value) || changed
+		case kind == '{' && found && rest[0].object != nil:
+			changed = rest[0].object.merge(patch) || changed
+		case kind == '{':
+			m.object = &object{}
+			m.object.merge(patch)
+			fallthrough
 		default:
-			m := member{key: p.key, name: p.name}
-			m.value.merge(&p.value)
-			added = append(added, m)
+			if !found {
+				added = append(added, m)
+			} else if m.object != nil || rest[0].object != nil || !bytes.Equal(m.text, rest[0].text) {
+				rest[0] = m
+				changed = true
+			}
+		}
+		if found {
+			rest = rest[1:]
 		}
 	}
 	if removed {
-		v.members = slices.DeleteFunc(v.members, func(m member) bool { return m.value.kind == absent })
+		o.members = slices.DeleteFunc(o.members, func(m member) bool { return m.text == nil })
 	}
-	v.insert(added)
+	o.insert(added)
 	return changed || removed || added != nil
 }
 
-// insert adds members whose keys are new, in one pass from the end, so that
-// many cost no more than one.
-func (v *value) insert(added []member) {
-	at := len(v.members)
-	v.members = append(v.members, added...)
-	for to := len(v.members) - 1; len(added) > 0; to-- {
+// search finds a name among members, or where it would be. That is mostly the first,
+// where a patch is as large as what it is for.
+func search(members []member, name []byte) (at int, found bool) {
+	if len(members) > 0 && bytes.Equal(members[0].printedName(), name) {
+		return 0, true
+	}
+	return slices.BinarySearchFunc(members, name, func(m member, name []byte) int { return compareNames(m.printedName(), name) })
+}
+
+// insert adds members whose names are new, in one pass from the end, so that many
+// cost no more than one.
+func (o *object) insert(added []member) {
+	if len(o.members) == 0 {
+		o.members = added
+		return
+	}
+	at := len(o.members)
+	o.members = append(o.members, added...)
+	for to := len(o.members) - 1; len(added) > 0; to-- {
 		last := added[len(added)-1]
-		if at > 0 && compareKeys(v.members[at-1], last) > 0 {
+		if at > 0 && compareNames(o.members[at-1].printedName(), last.printedName()) > 0 {
 			at--
-			v.members[to] = v.members[at]
+			o.members[to] = o.members[at]
 			continue
 		}
-		v.members[to] = last
+		o.members[to] = last
 		added = added[:len(added)-1]
 	}
 }
 
-// append prints v as PostgreSQL prints a jsonb.
-func (v *value) append(dst []byte) []byte {
-	switch v.kind {
-	case object:
-		dst = append(dst, '{')
-		for i := range v.members {
-			if i > 0 {
-				dst = append(dst, ", "...)
-			}
-			dst = append(dst, v.members[i].name...)
-			dst = append(dst, ": "...)
-			dst = v.members[i].value.append(dst)
-		}
-		return append(dst, '}')
-	case array:
-		dst = append(dst, '[')
-		for i := range v.members {
-			if i > 0 {
-				dst = append(dst, ", "...)
-			}
-			dst = v.members[i].value.append(dst)
-		}
-		return append(dst, ']')
+// size is how many bytes v prints.
+func (v *value) size() int {
+	if v.object == nil {
+		return len(v.text)
 	}
-	return append(dst, v.text...)
+	return v.object.size()
+}
+
+func (o *object) size() int {
+	size := len("{}") + len(", ")*max(len(o.members)-1, 0)
+	for i := range o.members {
+		m := &o.members[i]
+		size += len(m.text)
+		if m.object != nil {
+			size += m.object.size()
+		}
+	}
+	return size
+}
+
+// print prints v as jsonb does.
+func (v *value) print() []byte {
+	if v.object == nil {
+		return bytes.Clone(v.text)
+	}
+	return v.object.append(make([]byte, 0, v.object.size()))
+}
+
+func (o *object) append(dst []byte) []byte {
+	dst = append(dst, '{')
+	for i := range o.members {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		m := &o.members[i]
+		dst = append(dst, m.text...)
+		if m.object != nil {
+			dst = m.object.append(dst)
+		}
+	}
+	return append(dst, '}')
 }

@@ -186,10 +186,7 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 	if err != nil {
 		return len(calls), err
 	}
-	dr, err := newDraft(doc, fresh, p.options.Table.Version != "")
-	if err != nil {
-		return len(calls), err
-	}
+	dr := newDraft(doc, fresh, p.options)
 	for size := 0; decided < len(calls) && (decided == 0 || size < p.options.MaxBatchBytes); decided++ {
 		c := calls[decided]
 		c.err = c.change(dr)

@@ -1,0 +1,124 @@
+package metadata
+
+import "bytes"
+
+// A cursor reads JSON that is as jsonb prints it, which is known of it.
+type cursor struct{ rest []byte }
+
+// enter goes into the object that is next, and reports whether it has members.
+func (c *cursor) enter() bool {
+	c.rest = c.rest[len("{"):]
+	if c.rest[0] == '}' {
+		c.rest = c.rest[len("}"):]
+		return false
+	}
+	return true
+}
+
+// next goes on after a member, and reports whether there is another.
+func (c *cursor) next() bool {
+	if c.rest[0] == '}' {
+		c.rest = c.rest[len("}"):]
+		return false
+	}
+	c.rest = c.rest[len(", "):]
+	return true
+}
+
+// name reads a member's name, with the quotes. The member's value comes next.
+func (c *cursor) name() []byte {
+	name := c.string()
+	c.rest = c.rest[len(": "):]
+	return name
+}
+
+// member reads a member, but for a value that is an object, and returns what its value
+// begins with.
+func (c *cursor) member() (m member, kind byte) {
+	whole := c.rest
+	m.name = len(c.name())
+	if kind = c.rest[0]; kind != '{' {
+		c.value()
+	}
+	length := len(whole) - len(c.rest)
+	m.text = whole[:length:length]
+	return m, kind
+}
+
+// string reads a string, with the quotes.
+func (c *cursor) string() []byte {
+	for end := 1; ; end++ {
+		end += bytes.IndexByte(c.rest[end:], '"')
+		escapes := 0
+		for c.rest[end-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return c.take(end + 1)
+		}
+	}
+}
+
+func (c *cursor) take(n int) []byte {
+	taken := c.rest[:n:n]
+	c.rest = c.rest[n:]
+	return taken
+}
+
+// value reads a value.
+func (c *cursor) value() []byte {
+	whole := c.rest
+	switch whole[0] {
+	case '"':
+		return c.string()
+	case '{', '[':
+		c.container()
+		return whole[: len(whole)-len(c.rest) : len(whole)-len(c.rest)]
+	}
+	if end := bytes.IndexAny(whole, ",]}"); end >= 0 {
+		return c.take(end)
+	}
+	return c.take(len(whole))
+}
+
+// container reads an object or array.
+func (c *cursor) container() {
+	for levels, i := 0, 0; ; i++ {
+		switch c.rest[i] {
+		case '"':
+			c.rest = c.rest[i:]
+			c.string()
+			i = -1
+		case '{', '[':
+			levels++
+		case '}', ']':
+			if levels--; levels == 0 {
+				c.rest = c.rest[i+1:]
+				return
+			}
+		}
+	}
+}
+
+// find returns the value of a member of an object, or nil.
+func find(document []byte, key string) []byte {
+	c := cursor{document}
+	if document[0] != '{' {
+		return nil
+	}
+	for more := c.enter(); more; more = c.next() {
+		if name := c.name(); isNamed(name, key) {
+			return c.value()
+		}
+		c.value()
+	}
+	return nil
+}
+
+// isNamed reports whether a name, as it is printed, says key.
+func isNamed(name []byte, key string) bool {
+	if bytes.IndexByte(name, '\\') < 0 {
+		return string(name[1:len(name)-1]) == key
+	}
+	return string(unquote(name)) == key
+}

@@ -1,0 +1,92 @@
+package metadata
+
+import (
+	"bytes"
+	"slices"
+)
+
+// A draft is a document while it is being changed.
+type draft struct {
+	doc       Document // as it would be if it were stored now, but for the time
+	value     *value   // what doc.Metadata says, once there has been a patch for it
+	max       int      // how many bytes of it may be printed
+	changes   int64    // since the draft was made
+	versioned bool     // changes count as versions
+	fresh     bool     // the document has just been created, empty
+	removed   bool
+
+	given bool // doc.Metadata is in somebody's hands
+}
+
+// newDraft starts from a document as the database printed it.
+func newDraft(doc Document, fresh bool, o *Options) *draft {
+	return &draft{doc: doc, max: o.MaxDocumentBytes, fresh: fresh, versioned: o.Table.Version != "", given: true}
+}
+
+// document is what the draft is now, for the caller to own.
+func (d *draft) document() Document {
+	doc := d.doc
+	if d.given {
+		doc.Metadata = slices.Clone(doc.Metadata)
+	}
+	d.given = true
+	return doc
+}
+
+// merge applies a patch, which is as jsonb prints it.
+func (d *draft) merge(patch []byte) error {
+	if d.value == nil {
+		d.value = open(d.doc.Metadata)
+	}
+	if !d.value.merge(patch) {
+		d.unchanged()
+		return nil
+	}
+	if err := d.checkSize(d.value.size()); err != nil {
+		d.value = nil // which is of no use now
+		return err
+	}
+	d.changed(d.value.print())
+	d.given = false
+	return nil
+}
+
+// replace makes text, which is as jsonb prints it, the document. Nothing may change the
+// draft after it.
+func (d *draft) replace(text []byte) error {
+	if bytes.Equal(text, d.doc.Metadata) {
+		d.unchanged()
+		return nil
+	}
+	if err := d.checkSize(len(text)); err != nil {
+		return err
+	}
+	d.changed(text)
+	return nil
+}
+
+// checkSize refuses what makes a document larger than it may be. One that is, as it
+// was made by others or under another limit, can be made smaller.
+func (d *draft) checkSize(size int) error {
+	if size > d.max && size > len(d.doc.Metadata) {
+		return &DocumentSizeError{Size: size, Max: d.max}
+	}
+	return nil
+}
+
+// unchanged is told of a write that leaves the draft as it is. As the first of a fresh
+// document it counts nevertheless, since it has created it.
+func (d *draft) unchanged() {
+	if d.fresh {
+		d.changed(d.doc.Metadata)
+	}
+}
+
+func (d *draft) changed(text []byte) {
+	d.doc.Metadata = text
+	d.fresh = false
+	d.changes++
+	if d.versioned {
+		d.doc.Version++
+	}
+}

@@ -1,0 +1,188 @@
+package metadata
+
+import (
+	"bytes"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// string reads a string.
+func (p *parser) string() *PatchError {
+	start := p.pos
+	body := p.data[start+1:]
+	end := bytes.IndexByte(body, '"')
+	if end < 0 {
+		return fault("unterminated string at byte %d", start)
+	}
+	plain := body[:end]
+	if bytes.IndexByte(plain, '\\') >= 0 {
+		return p.escapedString()
+	}
+	p.pos += end + 2
+	p.out = append(p.out, p.data[start:p.pos]...)
+	return checkText(plain)
+}
+
+// checkText refuses what no JSON string holds unescaped.
+func checkText(s []byte) *PatchError {
+	for _, c := range s {
+		if c < ' ' {
+			return fault("control character in a string")
+		}
+	}
+	if !utf8.Valid(s) {
+		return fault("invalid UTF-8")
+	}
+	return nil
+}
+
+func (p *parser) escapedString() *PatchError {
+	p.pos++
+	p.out = append(p.out, '"')
+	for {
+		rest := p.data[p.pos:]
+		n := bytes.IndexAny(rest, `"\`)
+		if n < 0 {
+			return fault("unterminated string")
+		}
+		if err := checkText(rest[:n]); err != nil {
+			return err
+		}
+		p.out = append(p.out, rest[:n]...)
+		p.pos += n + 1
+		if rest[n] == '"' {
+			p.out = append(p.out, '"')
+			return nil
+		}
+		r, err := p.escape()
+		if err != nil {
+			return err
+		}
+		p.out = appendQuoted(p.out, r)
+	}
+}
+
+// escape reads what follows a backslash.
+func (p *parser) escape() (rune, *PatchError) {
+	if p.pos == len(p.data) {
+		return 0, fault("unterminated string")
+	}
+	c := p.data[p.pos]
+	p.pos++
+	switch c {
+	case '"', '\\', '/':
+		return rune(c), nil
+	case 'b':
+		return '\b', nil
+	case 'f':
+		return '\f', nil
+	case 'n':
+		return '\n', nil
+	case 'r':
+		return '\r', nil
+	case 't':
+		return '\t', nil
+	case 'u':
+		r, ok := p.hex()
+		switch {
+		case !ok:
+			return 0, fault("bad escape in a string")
+		case r == 0:
+			return 0, fault(`\u0000 in a string`)
+		case !utf16.IsSurrogate(r):
+			return r, nil
+		}
+		if p.take('\\') && p.take('u') {
+			if low, ok := p.hex(); ok {
+				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+					return r, nil
+				}
+			}
+		}
+		return 0, fault("lone surrogate in a string")
+	}
+	return 0, fault("bad escape in a string")
+}
+
+// hex reads four hexadecimal digits.
+func (p *parser) hex() (rune, bool) {
+	if p.pos+4 > len(p.data) {
+		return 0, false
+	}
+	var r rune
+	for _, c := range p.data[p.pos : p.pos+4] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	p.pos += 4
+	return r, true
+}
+
+// appendQuoted prints a character of a string as jsonb does.
+func appendQuoted(dst []byte, r rune) []byte {
+	switch r {
+	case '"', '\\':
+		return append(dst, '\\', byte(r))
+	case '\b':
+		return append(dst, `\b`...)
+	case '\f':
+		return append(dst, `\f`...)
+	case '\n':
+		return append(dst, `\n`...)
+	case '\r':
+		return append(dst, `\r`...)
+	case '\t':
+		return append(dst, `\t`...)
+	}
+	if r < ' ' {
+		const hex = "0123456789abcdef"
+		return append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+	}
+	return utf8.AppendRune(dst, r)
+}
+
+// unquote is what a string says that has been printed so.
+func unquote(printed []byte) []byte {
+	said := make([]byte, 0, len(printed))
+	for rest := printed[1 : len(printed)-1]; len(rest) > 0; {
+		c, size := firstByte(rest)
+		said, rest = append(said, c), rest[size:]
+	}
+	return said
+}
+
+// firstByte is the first byte of what a string says, and how many bytes print it.
+func firstByte(printed []byte) (c byte, size int) {
+	if printed[0] != '\\' {
+		return printed[0], 1
+	}
+	switch c := printed[1]; c {
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	case 'u': // of a control character, which has two digits
+		low := printed[5] - '0'
+		if low > 9 {
+			low = printed[5] - 'a' + 10
+		}
+		return (printed[4]-'0')<<4 | low, 6
+	default:
+		return c, 2
+	}
+}
