@@ -9,22 +9,35 @@ import (
 // compareNames is jsonb's order of keys, which are given as they are printed: the
 // shorter first, then by bytes.
 func compareNames(a, b []byte) int {
-	if bytes.IndexByte(a, '\\') < 0 && bytes.IndexByte(b, '\\') < 0 {
-		if c := cmp.Compare(len(a), len(b)); c != 0 {
-			return c
-		}
-		return bytes.Compare(a, b)
+	return cmp.Or(cmp.Compare(saidSize(a), saidSize(b)), compareSaid(a, b))
+}
+
+// compareSaid compares what two strings say that are equally long.
+func compareSaid(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
 	}
-	order := 0
-	for a, b = a[1:len(a)-1], b[1:len(b)-1]; len(a) > 0 && len(b) > 0; {
-		c, sizeA := firstByte(a)
-		d, sizeB := firstByte(b)
-		if order == 0 {
-			order = cmp.Compare(c, d)
-		}
-		a, b = a[sizeA:], b[sizeB:]
+	if n == len(a) || n == len(b) {
+		return 0 // as each byte is printed in one way
 	}
-	return cmp.Or(cmp.Compare(len(a), len(b)), order)
+	at := 0 // where the character begins in which they differ
+	for at < n {
+		escape := bytes.IndexByte(a[at:n], '\\')
+		if escape < 0 {
+			at = n
+			break
+		}
+		_, size := firstByte(a[at+escape:])
+		if at+escape+size > n {
+			at += escape
+			break
+		}
+		at += escape + size
+	}
+	c, _ := firstByte(a[at:])
+	d, _ := firstByte(b[at:])
+	return cmp.Compare(c, d)
 }
 
 // A text is where something stands in a longer text.
@@ -32,18 +45,21 @@ type text struct{ from, to int32 }
 
 func (t text) of(whole []byte) []byte { return whole[t.from:t.to] }
 
-// nameIn is the name of a member, as it is printed.
-func (t text) nameIn(whole []byte) []byte {
-	c := cursor{t.of(whole)}
-	return c.string()
+// A placed is a member that is put in order.
+type placed struct {
+	text
+	name int32 // where its name ends
+	size int32 // of what that says
 }
+
+func (p placed) printedName(whole []byte) []byte { return whole[p.from:p.name] }
 
 // disorder is the objects of a text whose members are not in jsonb's order. They are
 // put in order all together: what is deep would be moved once for each level that it
 // is in, if that was done one at a time.
 type disorder struct {
 	objects []unsorted
-	members []text
+	members []placed
 	scratch []byte
 }
 
@@ -59,18 +75,27 @@ const smallObject = 256
 // start, and its members where starts says.
 func (d *disorder) sort(out []byte, start int32, starts []int32) *PatchError {
 	first, end := int32(len(d.members)), int32(len(out))
-	d.members = slices.Grow(d.members, len(starts))
+	if room := cap(d.members) - len(d.members); room < len(starts) {
+		d.members = slices.Grow(d.members, max(len(starts), len(d.members)))
+	}
 	for i, from := range starts {
 		to := end - int32(len("}"))
 		if i+1 < len(starts) {
 			to = starts[i+1] - int32(len(", "))
 		}
-		d.members = append(d.members, text{from, to})
+		c := cursor{out[from:to]}
+		name := c.string()
+		d.members = append(d.members, placed{text{from, to}, from + int32(len(name)), int32(saidSize(name))})
 	}
 	members := d.members[first:]
-	slices.SortFunc(members, func(a, b text) int { return compareNames(a.nameIn(out), b.nameIn(out)) })
+	slices.SortFunc(members, func(a, b placed) int {
+		if a.size != b.size {
+			return cmp.Compare(a.size, b.size)
+		}
+		return compareSaid(a.printedName(out), b.printedName(out))
+	})
 	for i := range members[1:] {
-		if name := members[i].nameIn(out); compareNames(name, members[i+1].nameIn(out)) == 0 {
+		if name := members[i].printedName(out); bytes.Equal(name, members[i+1].printedName(out)) {
 			return fault("duplicate key").within(unquote(name))
 		}
 	}
@@ -104,13 +129,13 @@ func (d *disorder) append(dst, out []byte, t text) []byte {
 	}
 }
 
-func (d *disorder) appendMembers(dst, out []byte, members []text) []byte {
+func (d *disorder) appendMembers(dst, out []byte, members []placed) []byte {
 	dst = append(dst, '{')
 	for i, m := range members {
 		if i > 0 {
 			dst = append(dst, ", "...)
 		}
-		dst = d.append(dst, out, m)
+		dst = d.append(dst, out, m.text)
 	}
 	return append(dst, '}')
 }

@@ -75,6 +75,8 @@ var shapes = []shape{
 	{"disorder in an array", func(n int) (string, string) {
 		return array(n, disorder(60, 1000, "1")), array(n, disorder(60, 1000, "2"))
 	}},
+	{"disorder, escaped keys", func(n int) (string, string) { return shuffled(n, `\\`, "1"), shuffled(n, `\\`, "2") }},
+	{"disorder, short keys", func(n int) (string, string) { return shuffled(n, "", "1"), shuffled(n, "", "2") }},
 	{"small patch", func(n int) (string, string) { return members(n, "k", `{"x":1}`), `{"k000001":{"x":2},"n":1}` }},
 	{"small patch, deep", func(n int) (string, string) { return terraces(60, n, "1"), within(60, `{"x":1}`) }},
 	{"small document", func(n int) (string, string) { return `{"a":1}`, members(n, "k", `{"x":1}`) }},
@@ -125,6 +127,15 @@ func backwards(n int, value string) string {
 	var b strings.Builder
 	for i := count - 1; i >= 0; i-- {
 		fmt.Fprintf(&b, `,"%s":%s`, strconv.FormatInt(int64(i), 36), value)
+	}
+	return "{" + b.String()[1:] + "}"
+}
+
+// shuffled is an object of about n bytes whose keys are in no order.
+func shuffled(n int, prefix, value string) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n-len(prefix)-len(value)-20; i++ {
+		fmt.Fprintf(&b, `,"%s%x":%s`, prefix, i*7919%(1<<18), value)
 	}
 	return "{" + b.String()[1:] + "}"
 }

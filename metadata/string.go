@@ -160,6 +160,20 @@ func unquote(printed []byte) []byte {
 	return said
 }
 
+// saidSize is how many bytes a string says that has been printed so.
+func saidSize(printed []byte) int {
+	size := len(printed) - len(`""`)
+	for {
+		at := bytes.IndexByte(printed, '\\')
+		if at < 0 {
+			return size
+		}
+		_, escape := firstByte(printed[at:])
+		size -= escape - 1
+		printed = printed[at+escape:]
+	}
+}
+
 // firstByte is the first byte of what a string says, and how many bytes print it.
 func firstByte(printed []byte) (c byte, size int) {
 	if printed[0] != '\\' {

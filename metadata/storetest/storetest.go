@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 		{"MergeIsExact", (*suite).exact},
 		{"UnchangingPatchWritesNothing", (*suite).unchanging},
 		{"InvalidPatchIsRefused", (*suite).invalidPatch},
+		{"TooLargeDocumentIsRefused", (*suite).tooLarge},
 		{"InvalidIDIsRefused", (*suite).invalidID},
 		{"DocumentsAreIndependent", (*suite).independent},
 		{"AnswersAreTheCallers", (*suite).answersAreTheCallers},
@@ -198,6 +199,50 @@ func (s *suite) invalidPatch() {
 	_, err := s.store.Merge(s.ctx, s.id(), json.RawMessage(`{"b":"`+strings.Repeat("x", 1<<20)+`"}`))
 	s.wantError(err, metadata.ErrTooLarge)
 	s.wantText(s.got(s.id()), string(before.Metadata))
+}
+
+// tooLarge fills a document up to [metadata.Options].MaxDocumentBytes.
+func (s *suite) tooLarge() {
+	if testing.Short() {
+		s.Skip("it takes 16 MiB")
+	}
+	const most = 16 << 20
+	mebibyte := func(key int) string { return fmt.Sprintf(`{"%03d": "%s"}`, key, strings.Repeat("x", 1<<20-11)) }
+	var before metadata.Document
+	for i := range 15 {
+		before = s.merged(s.id(), mebibyte(i))
+	}
+	write := map[string]func(patch string) (metadata.Document, error){
+		"Merge": func(patch string) (metadata.Document, error) {
+			return s.store.Merge(s.ctx, s.id(), json.RawMessage(patch))
+		},
+		"Update": func(patch string) (metadata.Document, error) {
+			return s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) { return json.RawMessage(patch), nil })
+		},
+	}
+	refused := func(patch string, size int) {
+		s.Helper()
+		for name, write := range write {
+			_, err := write(patch)
+			var sizeErr *metadata.DocumentSizeError
+			if !errors.Is(err, metadata.ErrTooLarge) || errors.Is(err, metadata.ErrInvalidPatch) || !errors.As(err, &sizeErr) {
+				s.Errorf("%s: error is %v, want a DocumentSizeError", name, err)
+			} else if sizeErr.Size != size || sizeErr.Max != most {
+				s.Errorf("%s: error says %d of %d, want %d of %d", name, sizeErr.Size, sizeErr.Max, size, most)
+			}
+		}
+		if got := s.got(s.id()); got.Version != before.Version || len(got.Metadata) != len(before.Metadata) {
+			s.Errorf("document has version %d and %d bytes, want %d and %d", got.Version, len(got.Metadata), before.Version, len(before.Metadata))
+		}
+	}
+	rest := most - len(before.Metadata) - len(`, "z": ""`)
+	refused(fmt.Sprintf(`{"z":"%s"}`, strings.Repeat("z", rest+1)), most+1)
+	before = s.merged(s.id(), fmt.Sprintf(`{"z":"%s"}`, strings.Repeat("z", rest)))
+	if len(before.Metadata) != most {
+		s.Errorf("document has %d bytes, want %d", len(before.Metadata), most)
+	}
+	refused(`{"n":1}`, most+len(`, "n": 1`))
+	s.merged(s.id(), `{"n":1,"z":"z"}`)
 }
 
 func (s *suite) invalidID() {
