@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 
 	"example.com/lockstore/internal/pgdb"
@@ -19,6 +20,10 @@ type FindOptions struct {
 	// PageSize is how many documents are fetched in a round trip. Default: 100.
 	PageSize int
 }
+
+// MaxFindElements is how many elements all the arrays have together in a value that
+// [Postgres.Find] looks for.
+const MaxFindElements = 32
 
 // findSQL is one page, by keyset: it costs the same wherever it is.
 const findSQL = `
@@ -38,6 +43,10 @@ const (
 // nothing between pages: it may miss or see what changes meanwhile. An error
 // is yielded last.
 //
+// It may have up to [MaxFindElements] elements in arrays, and otherwise what a patch
+// may: for each of them the server goes through whole arrays of every document that
+// it looks at, and does not let itself be interrupted in one. More are [ErrTooLarge].
+//
 // A large table needs an index for it, which makes every write dearer:
 //
 //	CREATE INDEX ON lockstore_metadata USING gin (metadata jsonb_path_ops);
@@ -48,7 +57,10 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			o = *opts
 		}
 		size := max(cmp.Or(o.PageSize, 100), 1)
-		if _, _, err := p.options.parse(contained); err != nil {
+		if _, m, err := p.options.parse(contained); err != nil || m.elements > MaxFindElements {
+			if err == nil {
+				err = (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d elements in arrays", MaxFindElements)}).of(ErrTooLarge)
+			}
 			yield(Document{}, err)
 			return
 		}

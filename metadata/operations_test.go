@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -230,7 +231,14 @@ func TestFind(t *testing.T) {
 			assert.Equal(t, "u00", doc.ID)
 			break
 		}
-		for contained, want := range map[string]error{`{"a"`: metadata.ErrInvalidPatch, `{"a":"\u0000"}`: metadata.ErrInvalidPatch} {
+		elements := func(n int) string { return strings.TrimSuffix(strings.Repeat("1,", n), ",") }
+		assert.Empty(t, ids(`{"n":[`+elements(metadata.MaxFindElements)+`]}`, nil))
+		for contained, want := range map[string]error{
+			`{"a"`: metadata.ErrInvalidPatch, `{"a":"\u0000"}`: metadata.ErrInvalidPatch,
+			`{"n":[` + elements(metadata.MaxFindElements+1) + `]}`:            metadata.ErrTooLarge,
+			`{"n":[[` + elements(16) + `],[` + elements(16) + `]]}`:           metadata.ErrTooLarge,
+			`{"n":[{"a":[` + elements(20) + `]}],"m":[` + elements(20) + `]}`: metadata.ErrTooLarge,
+		} {
 			for _, err := range store.Find(ctx, raw("%s", contained), nil) {
 				assert.ErrorIs(t, err, want)
 			}

@@ -39,6 +39,8 @@ var noLimits = limits{depth: 100_000, printed: math.MaxInt32}
 // A measure is what a text is as a patch. What is in arrays does not count, as they
 // are replaced whole.
 type measure struct {
+	elements int // of arrays, at all levels
+
 	steps  int  // members that are objects or null: what merges them takes one at a time
 	levels int  // of objects in the outermost
 	flat   bool // no member of the outermost object is an object or null: they are set as they are
@@ -229,6 +231,7 @@ func (p *parser) array(depth int) *PatchError {
 		return nil
 	}
 	for i := 0; ; i++ {
+		p.elements++
 		if err := p.value(depth); err != nil {
 			return err.at(i)
 		}
