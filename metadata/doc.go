@@ -54,7 +54,9 @@
 //
 // Behind PgBouncer in transaction mode everything works, with statements
 // prepared as the pooler allows: before version 1.21, set pgx's
-// default_query_exec_mode to exec or simple_protocol.
+// default_query_exec_mode to exec. With simple_protocol, which works, too, ids and
+// patches are part of a statement's text, which pg_stat_activity and the server's log
+// show.
 //
 // Documents are jsonb: the order of keys is PostgreSQL's, numbers keep every
 // digit but not their exponents, and U+0000 cannot be stored.
