@@ -20,13 +20,13 @@ var (
 		"bytes":   one(64<<10, "x"),
 		"objects": many(65, `{"x":1}`),
 		"nulls":   many(65, "null"),
-		"levels":  within(10, `1`),
+		"levels":  within(6, `1`),
 	}
 	nextToDear = map[string]string{
 		"bytes":   one(64<<10-1, "x"),
 		"objects": many(64, `{"x":1}`),
 		"nulls":   many(64, "null"),
-		"levels":  within(9, `1`),
+		"levels":  within(5, `1`),
 		"arrays":  array(30_000, `{"a":null}`),
 	}
 )

@@ -71,7 +71,7 @@ type Result struct {
 const patchesSQL = `unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)`
 
 // smallSQL is for documents that share a statement: larger ones go alone.
-const smallSQL = `coalesce({size}, 0) {<=} 131072`
+const smallSQL = `{size} {<=} 131072`
 
 // mergeManySQL is mergeSQL for many documents at once. While it waits for a row
 // that somebody else has locked it keeps those that it has locked before, so it

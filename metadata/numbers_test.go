@@ -311,3 +311,48 @@ func TestTimeoutsOfAnyLength(t *testing.T) {
 	_, err := metadata.NewMemory(nil, &metadata.Options{Timeout: -1})
 	assert.ErrorIs(t, err, metadata.ErrInvalidOptions)
 }
+
+// A number that is written otherwise is another text, and so a change, in every way of
+// merging: jsonb compares the two as equal.
+func TestNumberWrittenOtherwiseIsAChange(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store, inGo := t.Context(), d.migrated(t, nil), d.store(t, &metadata.Options{MergeInGo: true})
+		memory := must(metadata.NewMemory(nil, nil))
+		for id, s := range map[string]metadata.MetadataStore{"d10": store, "d11": store, "d12": store, "d13": store, "m": memory} {
+			_, err := s.Merge(ctx, id, raw(`{"old":1}`))
+			require.NoError(t, err)
+		}
+		tx, commit := d.hostTx(t)
+		many := func(id, patch string) (metadata.Document, error) {
+			results, err := store.MergeMany(ctx, []metadata.Patch{{ID: id, Patch: raw("%s", patch)}})
+			return results[0].Document, err
+		}
+		merge := func(s metadata.MetadataStore) func(id, patch string) (metadata.Document, error) {
+			return func(id, patch string) (metadata.Document, error) { return s.Merge(ctx, id, raw("%s", patch)) }
+		}
+		for id, way := range map[string]func(id, patch string) (metadata.Document, error){
+			"d10": merge(store), "d11": many, "d12": merge(inGo), "d13": merge(store.In(tx)), "m": merge(memory),
+		} {
+			for i, patch := range []string{`{"old":1.00}`, `{"old":1.00}`, `{"old":1.0e1}`, `{"old":10.0}`, `{"old":10}`, `{"old":{"a":[0]}}`, `{"old":{"a":[0.0]}}`} {
+				doc, err := way(id, patch)
+				require.NoError(t, err, "%s %s", id, patch)
+				assert.Equal(t, []string{`{"old": 1.00}`, `{"old": 1.00}`, `{"old": 10}`, `{"old": 10.0}`, `{"old": 10}`, `{"old": {"a": [0]}}`, `{"old": {"a": [0.0]}}`}[i], string(doc.Metadata), id)
+				assert.Equal(t, []int64{2, 2, 3, 4, 5, 6, 7}[i], doc.Version, "%s %s", id, patch)
+			}
+		}
+		require.NoError(t, commit())
+	})
+	eachCrowded(t, nil, func(d *database, c *crowded) {
+		for i := range 2 { // which share the connection
+			c.merge(t.Context(), fmt.Sprintf("d%02d", i), `{"old":1.00}`)
+		}
+		c.unblock()
+		c.wg.Wait()
+		for i := range 2 {
+			doc, err := c.store.Get(t.Context(), fmt.Sprintf("d%02d", i))
+			require.NoError(t, err)
+			assert.Equal(t, `{"old": 1.00}`, string(doc.Metadata))
+			assert.Equal(t, int64(2), doc.Version)
+		}
+	})
+}

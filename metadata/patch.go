@@ -21,7 +21,7 @@ type patch struct {
 const (
 	cheapBytes  = 64 << 10
 	cheapSteps  = 64
-	cheapLevels = 8
+	cheapLevels = 4
 )
 
 // parsePatch reads a patch of one who may apply it.

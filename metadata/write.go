@@ -40,19 +40,22 @@ RETURNING {row}`
 //     removes nothing; that is cheaper to find than what it becomes. A patch with
 //     an array is not asked so: for arrays, containment takes the product of their
 //     lengths, in which PostgreSQL cannot be interrupted.
+//   - The merge function makes each object that it goes into anew, with all that is
+//     in it. A large document is left to openSQL, if it needs the function.
 //   - A document prints to no more than 90 times what it takes as a jsonb, as a
 //     number prints to 1024 digits at most; only if that could be too much is it
 //     printed.
 const (
 	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}, {patch}) END`
 	changesSQL = `({sets} AND NOT {target} {@>} {patch} OR NOT ` + mergedSQL + ` {=} coalesce({target}, '{}'))`
-	fitsSQL    = `(90 {*} coalesce(` + sizeSQL + `, 0) {<=} {room} OR pg_catalog.octet_length({target}::{text}) {<=} {room})`
-	sizeSQL    = `pg_catalog.pg_column_size({target} {||} '{}')::bigint` // uncompressed
+	fitsSQL    = `({flat} OR {size} {<=} 65536) AND (90 {*} {size} {<=} {room} OR pg_catalog.octet_length({target}::{text}) {<=} {room})`
+	sizeSQL    = `coalesce(pg_catalog.pg_column_size({target} {||} '{}')::bigint, 0)` // uncompressed
 )
 
 // merging fills in {merged}, {changes} and {fits}.
 func merging(text, target, patch, flat, sets, room string) string {
-	text = strings.NewReplacer("{merged}", mergedSQL, "{changes}", changesSQL, "{fits}", fitsSQL, "{size}", sizeSQL).Replace(text)
+	text = strings.NewReplacer("{merged}", mergedSQL, "{changes}", changesSQL, "{fits}", fitsSQL).Replace(text)
+	text = strings.ReplaceAll(text, "{size}", sizeSQL)
 	return strings.NewReplacer("{target}", target, "{patch}", patch, "{flat}", flat, "{sets}", sets, "{room}", room).Replace(text)
 }
 

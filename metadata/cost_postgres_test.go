@@ -1,0 +1,76 @@
+package metadata_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
+)
+
+// What costs the server more than its size allows runs into the time limit of a
+// statement here: by factors, not by a slow machine.
+func TestNoShapeKeepsTheServerBusy(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		for range 10 { // until the server has its plans for good
+			_, err := store.Merge(ctx, "warm", raw(`{"a":{"b":{"c":null}}}`))
+			require.NoError(t, err)
+		}
+		for _, s := range shapes {
+			document, patch := s.of(256 << 10)
+			want := mergedInMemory(t, document, patch)
+			for _, way := range []string{"Merge", "MergeMany"} {
+				_, err := store.Replace(ctx, "a", json.RawMessage(document))
+				require.NoError(t, err, s.name)
+				var got metadata.Document
+				if way == "Merge" {
+					got, err = store.Merge(ctx, "a", json.RawMessage(patch))
+				} else {
+					var all []metadata.Result
+					all, err = store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: json.RawMessage(patch)}})
+					got = all[0].Document
+				}
+				require.NoError(t, err, "%s: %s", way, s.name)
+				assert.True(t, want == string(got.Metadata), "%s: %s", way, s.name)
+			}
+		}
+	})
+}
+
+// A patch of a few bytes can be dear by the document that it goes into.
+func TestSmallPatchesOfLargeDocuments(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		for name, c := range map[string]struct{ document, patch string }{
+			"nested": {within(4, members(900<<10, "k", "1")), within(4, `{"k000001":null}`)},
+			"twice":  {`{"a":` + members(400<<10, "k", "1") + `,"b":` + members(400<<10, "k", "1") + `}`, `{"a":{"k000001":{}},"b":{"k000002":null}}`},
+			"array":  {`{"a":` + within(3, members(900<<10, "k", "1")) + `,"t":["a"]}`, `{"t":["a"]}`},
+			"same":   {members(900<<10, "k", `{"x":1}`), `{"k000007":{"x":1}}`},
+		} {
+			want := mergedInMemory(t, c.document, c.patch)
+			for _, id := range []string{"a", "b"} {
+				_, err := store.Replace(ctx, id, json.RawMessage(c.document))
+				require.NoError(t, err)
+			}
+			one, err := store.Merge(ctx, "a", json.RawMessage(c.patch))
+			require.NoError(t, err, name)
+			many, err := store.MergeMany(ctx, []metadata.Patch{{ID: "b", Patch: json.RawMessage(c.patch)}, {ID: "new " + name, Patch: json.RawMessage(c.patch)}})
+			require.NoError(t, err, name)
+			assert.True(t, want == string(one.Metadata), name)
+			assert.True(t, want == string(many[0].Document.Metadata), name)
+			assert.Equal(t, one.Version, many[0].Document.Version, name)
+		}
+	})
+}
+
+func mergedInMemory(t *testing.T, document, patch string) string {
+	memory := must(metadata.NewMemory(nil, nil))
+	_, err := memory.Replace(t.Context(), "a", json.RawMessage(document))
+	require.NoError(t, err)
+	doc, err := memory.Merge(t.Context(), "a", json.RawMessage(patch))
+	require.NoError(t, err)
+	return string(doc.Metadata)
+}
