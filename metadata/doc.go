@@ -39,6 +39,24 @@
 // ([lock.Held.Bind], [lock.Do]). A write under a tenure that has been lost is
 // refused with [lock.ErrLost], by the server, which knows who holds the lock.
 //
+// # Limits
+//
+// What callers pass on can be whatever somebody sent them. [Options] bound it:
+//
+//   - A patch, or a document to store, has at most MaxPatchBytes, and MaxDepth levels.
+//     [ErrTooLarge] and [ErrInvalidPatch] say so, with the path.
+//   - A document has at most MaxDocumentBytes. The write that would make it larger
+//     fails with a [*DocumentSizeError], which matches [ErrTooLarge] but not
+//     [ErrInvalidPatch]: the patch may do for another document.
+//   - What waits for one document has at most MaxWaitingBytes. Who comes next fails
+//     with [lock.ErrBusy] at once.
+//
+// What a write takes in time and memory grows with the sizes of patch and document,
+// whatever their shape. A patch is kept as text, little longer than it was; it waits
+// so, and is applied as it is read once more. One that is dear to the database (more
+// than 64 KiB, or 64 objects and nulls, or 8 levels) is merged in Go, as with
+// MergeInGo, and shares no statement with patches for other documents.
+//
 // # Caveats
 //
 // Nothing but writes by a store respects the lock. A hand-written UPDATE is

@@ -41,7 +41,11 @@ func expanded(number string) string {
 	if whole = strings.TrimLeft(whole, "0"); whole == "" {
 		whole = "0"
 	}
-	if len(whole) > 131072 || len(fraction) > 16383 || parts[4] != "" && len(whole)+len(fraction) > 1024 {
+	long := len(whole) + len(fraction)
+	if parts[4] == "" {
+		long -= len(strings.Trim(whole+fraction, "0")) // which take their bytes
+	}
+	if len(whole) > 131072 || len(fraction) > 16383 || long > 1024 {
 		return ""
 	}
 	if fraction != "" {
@@ -65,6 +69,13 @@ func FuzzNumbers(f *testing.F) {
 		"2147483647", "-2147483648", "2147483648", "4294967295", "4294967296", "9223372036854775807", "-9223372036854775808", "18446744073709551615", "18446744073709551616",
 	} {
 		f.Add(number)
+	}
+	for _, n := range []int{1023, 1024, 1025, 16383, 16384} {
+		zeros := strings.Repeat("0", n)
+		for _, number := range []string{"1" + zeros, "0." + zeros, "0." + zeros + "1", "1." + zeros, "7" + zeros + "7", "1" + zeros[:n/2] + "." + zeros[n/2:], strings.Repeat("7", n)} {
+			f.Add(number)
+			f.Add("-" + number)
+		}
 	}
 	f.Fuzz(expands)
 }

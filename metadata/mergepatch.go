@@ -13,8 +13,9 @@ import "encoding/json"
 // jsonb: shorter keys first. An empty target is one that is missing.
 //
 // The error matches [ErrInvalidPatch] or, for target, [ErrInvalidDocument]:
-// both must be valid JSON in UTF-8 without duplicate keys, without U+0000, and
-// less than 100 000 levels deep. Its time is linear in size and depth.
+// both must be valid JSON in UTF-8 without duplicate keys, without U+0000, at most
+// 100 000 levels deep and 2 GiB long. Its time and memory are linear in size, whatever
+// the shape, but for the sorting of keys.
 func MergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
 	doc := &value{text: []byte("{}")}
 	if len(target) > 0 {

@@ -3,6 +3,7 @@ package metadata
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -53,8 +54,8 @@ func (p *parser) number() *PatchError {
 		shift = -shift
 	}
 	n := newDecimal(negative, whole, fraction, shift)
-	if exponent != nil && n.size+n.scale > int64(p.digits) {
-		return fault("number that expands to more than %d digits", p.digits)
+	if long := n.size + n.scale; long > int64(p.digits) && (exponent != nil || long-significant(whole, fraction) > int64(p.digits)) {
+		return fault("number of more than %d digits that takes few bytes", p.digits)
 	}
 	if n.size > numericWhole || n.scale > numericScale {
 		return fault("number with more digits than PostgreSQL keeps")
@@ -97,6 +98,11 @@ func newDecimal(negative bool, whole, fraction []byte, shift int64) decimal {
 	}
 	n.size, n.scale = max(n.point-n.leading, 1), max(all-n.point, 0)
 	return n
+}
+
+// significant is how many digits the server keeps: not the zeros at either end.
+func significant(whole, fraction []byte) int64 {
+	return int64(len(bytes.Trim(slices.Concat(whole, fraction), "0")))
 }
 
 func leadingZeros(digits []byte) int { return len(digits) - len(bytes.TrimLeft(digits, "0")) }

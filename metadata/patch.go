@@ -40,7 +40,9 @@ func (d *documents) parsePatch(text json.RawMessage) (*patch, error) {
 	return &patch{printed, measured, room, dear}, nil
 }
 
-// maxDigits is how many digits a number with an exponent may stand for.
+// maxDigits is how many digits a number may print for its exponent, or of zeros at its
+// ends, which take no bytes in the database: a document must not print very much more
+// than it takes.
 const maxDigits = 1024
 
 // parse reads what a caller wants to be stored, or to be looked for.

@@ -175,6 +175,31 @@ func TestDocumentsHaveABound(t *testing.T) {
 	})
 }
 
+// What prints more than it takes in the database counts as it is printed.
+func TestNumbersCountAsTheyArePrinted(t *testing.T) {
+	const most = 50_000
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, &metadata.Options{MaxDocumentBytes: most})
+		zeros := strings.Repeat("0", 1020)
+		for i, number := range []string{"1e1020", "1" + zeros, "0." + zeros + "1", "-1e-1020", "9" + strings.Repeat("7", 1020)} {
+			id, refused, size := fmt.Sprint(i), 0, 0
+			for n := range 60 {
+				doc, err := store.Merge(t.Context(), id, raw(`{"k%d":%s}`, n, number))
+				if err != nil {
+					require.ErrorIs(t, err, metadata.ErrTooLarge)
+					refused++
+				}
+				size = max(size, len(doc.Metadata))
+			}
+			assert.LessOrEqual(t, size, most, i)
+			assert.Greater(t, size, most-1100, i)
+			assert.Positive(t, refused, i)
+			_, err := store.Merge(t.Context(), id, raw(`{"k":1%s}`, strings.Repeat("0", 1100)))
+			assert.ErrorIs(t, err, metadata.ErrInvalidPatch, i)
+		}
+	})
+}
+
 // In a batch the one that is refused fails alone, and the others as if it were not there.
 func TestOneThatIsRefusedForItsSizeFailsAlone(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {

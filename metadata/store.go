@@ -20,7 +20,8 @@ type MetadataStore interface {
 	// Merge applies a JSON merge patch (RFC 7396) and returns the document
 	// after this patch. Members of the patch replace those of the document,
 	// null removes, objects are merged in depth, arrays are replaced whole.
-	// The patch must be an object. One that changes nothing writes nothing.
+	// The patch must be an object. One that changes nothing writes nothing. The
+	// caller may use its bytes again when Merge has returned.
 	//
 	// A nil error means that the patch is in the document for good, exactly
 	// once; any other, that it was not applied, unless the error matches
