@@ -2,23 +2,26 @@ package pgtest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"sync"
 )
 
-// copyTree copies the directory src to dst, which it makes, for the account.
-// A thousand small files: the work is in the system calls, so both cores do it.
-func copyTree(dst, src string, as *account) error {
+// copyTree copies the data directory in src to dst, which it makes, for an
+// account. A thousand small files: the work is in the system calls, so both cores
+// do it.
+func copyTree(ctx context.Context, dst string, as *account, src *directory) error {
 	var files []string
-	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(src.root.FS(), "data", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(src, path)
+		rel, err := filepath.Rel("data", path)
 		if err != nil {
 			return err
 		}
@@ -41,7 +44,7 @@ func copyTree(dst, src string, as *account) error {
 		wg.Go(func() {
 			buf := make([]byte, 1<<18)
 			for i := w; i < len(files) && failed[w] == nil; i += workers {
-				failed[w] = copyFile(filepath.Join(dst, files[i]), filepath.Join(src, files[i]), buf, as)
+				failed[w] = copyFile(ctx, filepath.Join(dst, files[i]), as, src, path.Join("data", files[i]), buf)
 			}
 		})
 	}
@@ -51,8 +54,8 @@ func copyTree(dst, src string, as *account) error {
 
 // copyFile copies one file, leaving holes for zeros: a fresh WAL segment is
 // 16 MiB of little else.
-func copyFile(dst, src string, buf []byte, as *account) (err error) {
-	in, err := os.Open(src)
+func copyFile(ctx context.Context, dst string, as *account, src *directory, name string, buf []byte) (err error) {
+	in, err := src.file(name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -66,7 +69,7 @@ func copyFile(dst, src string, buf []byte, as *account) (err error) {
 		return err
 	}
 	var size int64
-	for {
+	for ctx.Err() == nil { // what it is may have no end
 		n, err := io.ReadFull(in, buf)
 		if n > 0 && !allZero(buf[:n]) {
 			if _, err := out.WriteAt(buf[:n], size); err != nil {
@@ -82,6 +85,7 @@ func copyFile(dst, src string, buf []byte, as *account) (err error) {
 			return err
 		}
 	}
+	return context.Cause(ctx)
 }
 
 var zeros [4096]byte
