@@ -106,7 +106,7 @@ func makeCluster(ctx context.Context, path, bin string, as *account) (password [
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return nil, err
 	}
-	if err := copyTree(ctx, filepath.Join(fresh, "data"), nil, dir.directory); err != nil {
+	if err := copyData(ctx, fresh, nil, dir.directory); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(fresh, "password"), []byte(pw), 0o600); err != nil {

@@ -4,35 +4,32 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"sync"
 )
 
-// copyTree copies the data directory in src to dst, which it makes, for an
-// account. A thousand small files: the work is in the system calls, so both cores
-// do it.
-func copyTree(ctx context.Context, dst string, as *account, src *directory) error {
+// copyData copies the data directory in src to the directory dst, for an account.
+// A thousand small files: the work is in the system calls, so both cores do it.
+func copyData(ctx context.Context, dst string, as *account, src *directory) error {
 	var files []string
-	err := fs.WalkDir(src.root.FS(), "data", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+	err := fs.WalkDir(src.root.FS(), "data", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
-		}
-		rel, err := filepath.Rel("data", path)
-		if err != nil {
-			return err
-		}
-		if !d.IsDir() {
-			files = append(files, rel)
+		case entry.Type().IsRegular():
+			files = append(files, name)
 			return nil
+		case !entry.IsDir():
+			return fmt.Errorf("%s is neither a file nor a directory: %w", filepath.Join(src.path, name), errStranger)
 		}
-		if err := os.Mkdir(filepath.Join(dst, rel), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(dst, name), 0o700); err != nil {
 			return err
 		}
-		return giveDir(filepath.Join(dst, rel), as)
+		return giveDir(filepath.Join(dst, name), as)
 	})
 	if err != nil {
 		return err
@@ -44,7 +41,7 @@ func copyTree(ctx context.Context, dst string, as *account, src *directory) erro
 		wg.Go(func() {
 			buf := make([]byte, 1<<18)
 			for i := w; i < len(files) && failed[w] == nil; i += workers {
-				failed[w] = copyFile(ctx, filepath.Join(dst, files[i]), as, src, path.Join("data", files[i]), buf)
+				failed[w] = copyFile(ctx, filepath.Join(dst, files[i]), as, src, files[i], buf)
 			}
 		})
 	}

@@ -119,7 +119,7 @@ func (in *instance) fill(ctx context.Context, cl cluster, o options, as *account
 		return err
 	}
 	defer src.root.Close()
-	if err := copyTree(ctx, filepath.Join(in.Dir, "data"), as, src); err != nil {
+	if err := copyData(ctx, in.Dir, as, src); err != nil {
 		return err
 	}
 	conf := o.configuration() + "unix_socket_directories = '" + strings.ReplaceAll(in.Dir, "'", "''") + "'\n"
