@@ -61,9 +61,9 @@ func inDatabase(dsn, database string) string {
 	if !ok {
 		return dsn + " dbname=" + database
 	}
-	q := u.Query()
+	q := parameters(u)
 	q.Del("dbname")
-	u.Path, u.RawQuery = "/"+database, q.Encode()
+	u.Path, u.RawQuery = "/"+database, encode(q)
 	return u.String()
 }
 
@@ -73,12 +73,20 @@ func atAddress(dsn string, addr *net.TCPAddr) string {
 	if !ok {
 		return dsn + " host=" + addr.IP.String() + " port=" + strconv.Itoa(addr.Port)
 	}
-	q := u.Query()
+	q := parameters(u)
 	q.Del("host")
 	q.Del("port")
-	u.Host, u.RawQuery = addr.String(), q.Encode()
+	u.Host, u.RawQuery = addr.String(), encode(q)
 	return u.String()
 }
+
+// parameters are those of the URL, in which a plus sign is itself and no space.
+func parameters(u *url.URL) url.Values {
+	q, _ := url.ParseQuery(strings.ReplaceAll(u.RawQuery, "+", "%2B"))
+	return q
+}
+
+func encode(q url.Values) string { return strings.ReplaceAll(q.Encode(), "+", "%20") }
 
 func asURL(dsn string) (*url.URL, bool) {
 	if _, ok := cutScheme(dsn); !ok {

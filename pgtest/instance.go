@@ -219,9 +219,9 @@ func (in *instance) url(database string) string {
 		Scheme: "postgres",
 		User:   url.UserPassword("postgres", in.Password),
 		Path:   "/" + database,
-		RawQuery: url.Values{
+		RawQuery: encode(url.Values{
 			"host": {in.Dir}, "port": {in.Port}, "sslmode": {"disable"},
-		}.Encode(),
+		}),
 	}).String()
 }
 

@@ -126,7 +126,7 @@ func (db *DB) psql() string {
 		query.Set("sslmode", "disable")
 		query.Set("passfile", filepath.Join(in.Dir, passFile))
 	}
-	address := url.URL{Scheme: "postgres", User: url.User(db.cfg.User), Path: "/" + db.name, RawQuery: query.Encode()}
+	address := url.URL{Scheme: "postgres", User: url.User(db.cfg.User), Path: "/" + db.name, RawQuery: encode(query)}
 	return program + " '" + strings.ReplaceAll(address.String(), "'", `'\''`) + "'"
 }
 
