@@ -308,14 +308,22 @@ func TestWhatInitdbMakesLeadsToNothingOfOurs(t *testing.T) {
 // victim is a process of ours, or where that is the server's user, of another's.
 func victim(t *testing.T) (pid int, state func() string) {
 	t.Helper()
-	pid = 1
 	if isRoot {
 		cmd := exec.Command("sleep", "3600")
 		require.NoError(t, cmd.Start())
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		pid = cmd.Process.Pid
-	} else if syscall.Kill(pid, 0) == nil {
-		pid = 1 << 22 // init is ours: there is no other user at all
+	} else {
+		out, err := exec.Command("ps", "-A", "-o", "pid=,uid=").Output()
+		require.NoError(t, err)
+		pid = 1 // where nobody else can be seen
+		for line := range strings.Lines(string(out)) {
+			var other, uid int
+			if fmt.Sscan(line, &other, &uid); other > 1 && uid != os.Geteuid() {
+				pid = other
+				break
+			}
+		}
 	}
 	return pid, func() string {
 		out, _ := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
@@ -409,18 +417,16 @@ func TestSweepHarmsNothingOutside(t *testing.T) {
 				os.Remove(dir)
 			}
 		}()
-		var removed int
 		inTime(t, func() {
-			for range 20000 {
+			for tries, met := 0, 0; tries < 20000 || met < 20; tries++ {
 				if info, err := os.Lstat(dir); err == nil && info.IsDir() {
-					removed++
+					met++
 				}
 				pgtest.SweepDir(dir)
 			}
 		})
 		cancel()
 		<-swapped
-		assert.NotZero(t, removed, "they met")
 		untouched(t, ours)
 	})
 }

@@ -156,6 +156,9 @@ func (in *instance) signal(how stopMode, pids ...int) error {
 	const script = `for pid; do kill -"$0" "$pid" 2>/dev/null || echo "$pid"; done`
 	args := []string{"-c", script, strconv.Itoa(int(how))}
 	for _, pid := range pids {
+		if pid < 2 {
+			return fmt.Errorf("pgtest: signal %d: no server process has such an id", pid)
+		}
 		args = append(args, strconv.Itoa(pid))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
