@@ -22,7 +22,8 @@ type ownership struct {
 	paused *pausing   // nil unless paused
 }
 
-// PID is the postmaster's process id, 0 when it does not run or is not ours.
+// PID is the postmaster's process id, 0 when it does not run or is not ours. Where
+// we are root, it is the word of the server's user.
 func (s *Server) PID() int {
 	if s.in == nil {
 		return 0

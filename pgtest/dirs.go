@@ -134,14 +134,16 @@ func makeRunDirIn(root string) (*runDir, error) {
 	if err = os.Mkdir(hidden, 0o700); err != nil {
 		return nil, errors.Join(err, dir.guard.release())
 	}
+	made := hidden
 	if dir.alive, err = lockFile(context.Background(), filepath.Join(hidden, aliveFile)); err == nil && hidden != path {
 		err = os.Rename(hidden, path)
 	}
 	if err == nil {
+		made = path
 		dir.directory, err = openDirectory(path, us)
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(hidden), os.RemoveAll(path), dir.guard.release())
+		return nil, errors.Join(err, os.RemoveAll(made), dir.guard.release())
 	}
 	return dir, nil
 }

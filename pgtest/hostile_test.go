@@ -577,3 +577,59 @@ func TestPlaceWhereOthersCanReplaceThingsIsRefused(t *testing.T) {
 	_, err := pgtest.Resolve(sticky)
 	assert.NoError(t, err)
 }
+
+func TestGuardRemovesWhatIsOursAlone(t *testing.T) {
+	place := cacheFor(t, nil)
+	path := func(name string) string { return filepath.Join(place, name) }
+	for _, name := range []string{"made", "others", "elsewhere"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(path(name), "data"), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(path(name), "data", ".file"), nil, 0o600))
+	}
+	require.NoError(t, os.Symlink(path("elsewhere"), path("link")))
+	if isRoot {
+		require.NoError(t, os.Chown(path("others"), strangersID, strangersID))
+	}
+	require.NoError(t, pgtest.Die(path("made"), path("link"), path("others"), path("gone")))
+	assert.NoDirExists(t, path("made"))
+	assert.FileExists(t, filepath.Join(path("elsewhere"), "data", ".file"))
+	if isRoot {
+		assert.FileExists(t, filepath.Join(path("others"), "data", ".file"))
+	}
+}
+
+// TestDirectoryIsTakenFromItsOwnerAlone plays the server's user to the user we are.
+func TestDirectoryIsTakenFromItsOwnerAlone(t *testing.T) {
+	us := uint32(os.Geteuid())
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o700))
+	for _, name := range []string{"file", "data"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(secret), 0o600))
+	}
+	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(dir, "link")))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
+	text, err := pgtest.ReadOf(us, dir, "file")
+	require.NoError(t, err)
+	require.Equal(t, secret, string(text))
+	for name, read := range map[string]func() ([]byte, error){
+		"another user's directory": func() ([]byte, error) { return pgtest.ReadOf(us+1, dir, "file") },
+		"a link":                   func() ([]byte, error) { return pgtest.ReadOf(us, dir, "link") },
+		"a pipe":                   func() ([]byte, error) { return pgtest.ReadOf(us, dir, "pipe") },
+		"a directory":              func() ([]byte, error) { return pgtest.ReadOf(us, dir, ".") },
+		"a link to the directory": func() ([]byte, error) {
+			link := filepath.Join(t.TempDir(), "link")
+			require.NoError(t, os.Symlink(dir, link))
+			return pgtest.ReadOf(us, link, "file")
+		},
+		"a directory open to others": func() ([]byte, error) {
+			open := t.TempDir()
+			require.NoError(t, os.Chmod(open, 0o750))
+			require.NoError(t, os.WriteFile(filepath.Join(open, "file"), nil, 0o600))
+			return pgtest.ReadOf(us, open, "file")
+		},
+	} {
+		inTime(t, func() {
+			text, err := read()
+			assert.Error(t, err, "%s: %s", name, text)
+		})
+	}
+}

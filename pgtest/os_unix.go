@@ -105,8 +105,18 @@ type guard struct {
 
 // guardDirs guards directories of the account, or such that are yet to be made.
 // The second time is for what an initdb that outlives us still writes.
+//
+// The names are known to all, and others can make what has them not yet or no
+// more. A shell that has gone into a directory stays in it, whatever its name
+// comes to lead to: it looks there whether it is the right one.
 func (a *account) guardDirs(dirs ...string) (*guard, error) {
-	const script = `read -r ok || { rm -rf -- "$@"; sleep 1; rm -rf -- "$@"; }`
+	const script = `clear() {
+			for dir; do
+				(cd "$dir" && [ "$(pwd -P)" = "$dir" ] && [ -O . ] && rm -rf -- * .[!.]*)
+				rmdir "$dir"
+			done 2>/dev/null
+		}
+		read -r ok || { clear "$@"; sleep 1; clear "$@"; }`
 	return startGuard(a.command(context.Background(), "/bin/sh", append([]string{"-c", script, "sh"}, dirs...)...))
 }
 
@@ -135,6 +145,7 @@ func (in *instance) spawn(lock *os.File) (*guard, error) {
 
 // release leaves what is guarded to itself.
 func (g *guard) release() error {
+	defer time.AfterFunc(commandTime, func() { g.shell.Process.Kill() }).Stop() // its user may have stopped it
 	_, err := io.WriteString(g.input, "ok\n")
 	if err := errors.Join(err, g.input.Close(), g.shell.Wait()); err != nil {
 		return fmt.Errorf("pgtest: release a guard: %w", err)
@@ -240,6 +251,7 @@ func (p *pausing) add(pids []int) error {
 
 // end lets all go on. The shell's status tells only whether some had gone.
 func (p *pausing) end() error {
+	defer time.AfterFunc(commandTime, func() { p.shell.Process.Kill() }).Stop()
 	if err := p.input.Close(); err != nil {
 		return fmt.Errorf("pgtest: resume: %w", err)
 	}
