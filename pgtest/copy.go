@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,22 +15,30 @@ import (
 // A thousand small files: the work is in the system calls, so both cores do it.
 func copyData(ctx context.Context, dst string, as *account, src *directory) error {
 	var files []string
-	err := fs.WalkDir(src.root.FS(), "data", func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.Type().IsRegular():
-			files = append(files, name)
-			return nil
-		case !entry.IsDir():
-			return fmt.Errorf("%s is neither a file nor a directory: %w", filepath.Join(src.path, name), errStranger)
-		}
-		if err := os.Mkdir(filepath.Join(dst, name), 0o700); err != nil {
+	var makeDir func(name string) error
+	makeDir = func(name string) error {
+		to := filepath.Join(dst, name)
+		if err := errors.Join(context.Cause(ctx), os.Mkdir(to, 0o700), giveDir(to, as)); err != nil {
 			return err
 		}
-		return giveDir(filepath.Join(dst, name), as)
-	})
-	if err != nil {
+		entries, err := src.list(name)
+		for _, entry := range entries {
+			child := filepath.Join(name, entry.Name())
+			switch {
+			case entry.Type().IsRegular():
+				files = append(files, child)
+			case entry.IsDir():
+				err = errors.Join(err, makeDir(child))
+			default:
+				err = fmt.Errorf("%s is neither a file nor a directory: %w", filepath.Join(src.path, child), errStranger)
+			}
+			if err != nil {
+				break
+			}
+		}
+		return err
+	}
+	if err := makeDir("data"); err != nil {
 		return err
 	}
 	const workers = 4

@@ -29,7 +29,7 @@ func openDirectory(path string, as *account) (*directory, error) {
 	if !private(info, as) {
 		return nil, fmt.Errorf("%s: %w", path, errStranger)
 	}
-	root, err := os.OpenRoot(path)
+	root, err := os.OpenRoot(path + string(filepath.Separator) + ".") // fails on a pipe, where the path alone would wait
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +67,16 @@ func (d *directory) file(name string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// list returns what is in a directory of the account's.
+func (d *directory) list(name string) ([]os.DirEntry, error) {
+	f, err := d.root.OpenFile(name, os.O_RDONLY|neverWait, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
 }
 
 // tail reads the last bytes of a file.

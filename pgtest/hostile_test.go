@@ -415,6 +415,8 @@ func TestSweepHarmsNothingOutside(t *testing.T) {
 				os.Rename(dir, aside)
 				os.Symlink(ours, dir)
 				os.Remove(dir)
+				syscall.Mkfifo(dir, 0o600)
+				os.Remove(dir)
 			}
 		}()
 		inTime(t, func() {

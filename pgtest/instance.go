@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/url"
 	"os"
@@ -239,8 +238,14 @@ func (in *instance) clear() error {
 	if fields := strings.Fields(in.pidLine(7)); len(fields) == 2 {
 		in.dir.as.command(context.Background(), "ipcrm", "-m", fields[1]).Run() // fails when it is gone already, which is well
 	}
-	names, _ := fs.Glob(in.dir.root.FS(), ".s.PGSQL.*")
-	for _, name := range append(names, pidFile) {
+	names := []string{pidFile}
+	entries, _ := in.dir.list(".")
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".s.PGSQL.") {
+			names = append(names, entry.Name())
+		}
+	}
+	for _, name := range names {
 		if err := in.dir.root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("pgtest: clear up after a server: %w", err)
 		}
