@@ -16,8 +16,8 @@ import (
 )
 
 // account is the user the server runs as; nil means: as we do. Where we are root
-// it is a stranger: what is done in its directories is done as it, or through
-// handles that it cannot redirect (see instance.open).
+// it is not to be trusted: what is done in its directories is done as it, or
+// through handles that it cannot redirect (see directory).
 type account struct{ uid, gid uint32 }
 
 // serverAccount is the user for the server: ourselves, except that PostgreSQL

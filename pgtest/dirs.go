@@ -148,9 +148,9 @@ func makeRunDirIn(root string) (*runDir, error) {
 	return dir, nil
 }
 
-// give hands the directory to the server's user. What clears up must then not be
-// root, who would have to look where it treads, and before it cannot be another:
-// if we end in between, it is left to a sweep.
+// give hands the directory to the server's user. Its guard was ours so far, since
+// nobody else could remove it, and is that user's from then on, as nothing there
+// can be trusted any more. If we end in between, the directory is left to a sweep.
 func (d *runDir) give(as *account) error {
 	if as == nil {
 		return nil

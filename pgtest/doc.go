@@ -82,10 +82,10 @@
 //     open to all users of the machine; the password guards them.
 //
 // Where we are root, the server's user (postgres, or else nobody) is another user,
-// too. Servers and their databases are at its mercy, and nothing else is: root runs
-// and signals the server's programs, and removes its directories, as that user, and
+// too, who can do everything to the servers and to nothing else: root runs and
+// signals the server's programs, and removes its directories, as that user, and
 // reads there only that user's own files, through handles that no link and no
-// renaming redirects. These programs get PATH of the environment, and nothing more.
+// renaming redirects. Of the environment these programs get PATH, and nothing more.
 //
 // No error and no report has a password. A URL has it: it is not for logs.
 //

@@ -420,7 +420,7 @@ func TestSweepHarmsNothingOutside(t *testing.T) {
 			}
 		}()
 		inTime(t, func() {
-			for tries, met := 0, 0; tries < 20000 || met < 20; tries++ {
+			for tries, met := 0, 0; tries < 3000 || met < 20; tries++ {
 				if info, err := os.Lstat(dir); err == nil && info.IsDir() {
 					met++
 				}

@@ -106,9 +106,9 @@ type guard struct {
 // guardDirs guards directories of the account, or such that are yet to be made.
 // The second time is for what an initdb that outlives us still writes.
 //
-// The names are known to all, and others can make what has them not yet or no
-// more. A shell that has gone into a directory stays in it, whatever its name
-// comes to lead to: it looks there whether it is the right one.
+// Everybody knows the names, and can make something of that name before we do and
+// after it is gone. So the shell first enters the directory, in which it stays
+// whatever the name leads to later, and looks there whether it is the right one.
 func (a *account) guardDirs(dirs ...string) (*guard, error) {
 	const script = `clear() {
 			for dir; do

@@ -97,8 +97,8 @@ func (o options) start(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
-// URL is the address of the server's maintenance database, for a superuser.
-// (With PGTEST_DSN it is that DSN.)
+// URL is the address of the server's maintenance database, for a superuser, with
+// the password: it is not for logs. (With PGTEST_DSN it is that DSN.)
 func (s *Server) URL() string { return s.dsn }
 
 // New makes a fresh database. Of the options it heeds [Template] alone; the
