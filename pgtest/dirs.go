@@ -95,8 +95,8 @@ const (
 // ours until it is given to the server's user.
 type runDir struct {
 	*directory
-	alive *os.File // locked; inherited by the server
-	guard *guard   // removes it should we end before there is a server that does
+	alive  *os.File // locked; inherited by the server
+	guards []*guard // remove it should we end before there is a server that does
 }
 
 // makeRunDir makes a directory for a server.
@@ -128,11 +128,11 @@ func makeRunDirIn(root string) (*runDir, error) {
 	}
 	var us *account
 	dir := new(runDir)
-	if dir.guard, err = us.guardDirs(hidden, path); err != nil {
+	if err := dir.guardAs(us, hidden, path); err != nil {
 		return nil, err
 	}
 	if err = os.Mkdir(hidden, 0o700); err != nil {
-		return nil, errors.Join(err, dir.guard.release())
+		return nil, errors.Join(err, release(dir.guards...))
 	}
 	made := hidden
 	if dir.alive, err = lockFile(context.Background(), filepath.Join(hidden, aliveFile)); err == nil && hidden != path {
@@ -143,25 +143,27 @@ func makeRunDirIn(root string) (*runDir, error) {
 		dir.directory, err = openDirectory(path, us)
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(made), dir.guard.release())
+		return nil, errors.Join(err, os.RemoveAll(made), release(dir.guards...))
 	}
 	return dir, nil
 }
 
-// give hands the directory to the server's user. Its guard was ours so far, since
-// nobody else could remove it, and is that user's from then on, as nothing there
-// can be trusted any more. If we end in between, the directory is left to a sweep.
+func (d *runDir) guardAs(as *account, dirs ...string) error {
+	g, err := as.guardDirs(dirs...)
+	if err == nil {
+		d.guards = append(d.guards, g)
+	}
+	return err
+}
+
+// give hands the directory to the server's user. It has a guard of that user's
+// before that, since ours leaves alone what is not ours.
 func (d *runDir) give(as *account) error {
 	if as == nil {
 		return nil
 	}
-	theirs, err := as.guardDirs(d.path)
-	if err != nil {
-		return err
-	}
-	ours := d.guard
-	d.guard = theirs
-	if err = ours.release(); err == nil {
+	err := d.guardAs(as, d.path)
+	if err == nil {
 		err = as.give(d.alive)
 	}
 	if err == nil {
@@ -175,7 +177,7 @@ func (d *runDir) give(as *account) error {
 
 // remove gives the directory up.
 func (d *runDir) remove() error {
-	return errors.Join(d.alive.Close(), d.directory.remove(), d.guard.release())
+	return errors.Join(d.alive.Close(), d.directory.remove(), release(d.guards...))
 }
 
 func runPrefix() string { return "pgtest-" + strconv.Itoa(os.Geteuid()) + "-" }

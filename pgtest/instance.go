@@ -155,11 +155,12 @@ func (in *instance) start(ctx context.Context, alive *os.File, attend func() err
 	if err = in.awaitReady(ctx); err == nil {
 		err = attend()
 	}
+	guards := []*guard{g}
 	if in.making != nil {
-		err = errors.Join(err, in.making.guard.release())
+		guards = append(guards, in.making.guards...)
 		in.making = nil
 	}
-	return errors.Join(err, g.release())
+	return errors.Join(err, release(guards...))
 }
 
 func (in *instance) awaitReady(ctx context.Context) error {

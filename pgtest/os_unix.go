@@ -108,7 +108,8 @@ type guard struct {
 //
 // Everybody knows the names, and can make something of that name before we do and
 // after it is gone. So the shell first enters the directory, in which it stays
-// whatever the name leads to later, and looks there whether it is the right one.
+// whatever the name leads to later, and looks there whether it is the right one:
+// in a directory of its user's, which another cannot put in its place.
 func (a *account) guardDirs(dirs ...string) (*guard, error) {
 	const script = `clear() {
 			for dir; do
@@ -144,10 +145,18 @@ func (in *instance) spawn(lock *os.File) (*guard, error) {
 }
 
 // release leaves what is guarded to itself.
-func (g *guard) release() error {
-	defer time.AfterFunc(commandTime, func() { g.shell.Process.Kill() }).Stop() // its user may have stopped it
-	_, err := io.WriteString(g.input, "ok\n")
-	if err := errors.Join(err, g.input.Close(), g.shell.Wait()); err != nil {
+func release(guards ...*guard) error {
+	var errs []error
+	for _, g := range guards {
+		_, err := io.WriteString(g.input, "ok\n")
+		errs = append(errs, err, g.input.Close())
+	}
+	for _, g := range guards {
+		late := time.AfterFunc(commandTime, func() { g.shell.Process.Kill() }) // its user may have stopped it
+		errs = append(errs, g.shell.Wait())
+		late.Stop()
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("pgtest: release a guard: %w", err)
 	}
 	return nil
