@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,17 +33,13 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return nil, err
 	}
-	owned, err := in.own()
-	if err != nil {
-		return nil, errors.Join(err, in.making.remove())
-	}
 	// Long enough for the keeper to come back after a test has ended all backends.
 	s, err := boot(ctx, in, 2*time.Second)
 	if err != nil {
-		return nil, errors.Join(err, owned.Close())
+		return nil, errors.Join(err, in.owned.Close())
 	}
 	keeping, stop := context.WithCancel(context.Background())
-	s.own = &ownership{lock: owned, stopKeeping: stop}
+	s.own = &ownership{lock: in.owned, stopKeeping: stop}
 	s.own.keeper.Go(func() { s.keep(keeping) })
 	return s, nil
 }
@@ -62,13 +59,27 @@ func freePort() (string, error) {
 // boot starts a prepared server and takes a lease on it.
 func boot(ctx context.Context, in *instance, linger time.Duration) (s *Server, err error) {
 	err = in.start(ctx, in.making.alive, func() (err error) {
-		s, err = attach(ctx, in, linger)
+		if s, err = attach(ctx, in, linger); err == nil {
+			err = s.setPassword(ctx)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, errors.Join(err, in.end(context.WithoutCancel(ctx)))
 	}
 	return s, nil
+}
+
+// setPassword gives a new server its own password, in place of the one that all
+// have from the data directory they were copied from.
+func (s *Server) setPassword(ctx context.Context) error {
+	// Whatever the test's settings say, it must survive a crash.
+	err := s.exec(ctx, "SET synchronous_commit = local; ALTER ROLE postgres PASSWORD '"+scramVerifier(s.in.Password)+"'")
+	if err != nil {
+		return fmt.Errorf("pgtest: set the password: %w", err)
+	}
+	s.admin.Password = s.in.Password
+	return nil
 }
 
 // attach takes a lease on a running server.
@@ -78,6 +89,8 @@ func attach(ctx context.Context, in *instance, linger time.Duration) (*Server, e
 		return nil, err
 	}
 	s.in, s.linger = in, linger
+	in.guardConfig(s.admin)
+	s.admin.Password = cmp.Or(in.initial, in.Password)
 	if shares {
 		// A dead process must not hold a lease by a statement that takes long. (Windows has no such check.)
 		s.admin.RuntimeParams["client_connection_check_interval"] = "500ms"

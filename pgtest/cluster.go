@@ -13,9 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -41,7 +39,8 @@ func clusterPath(cache, bin string) string {
 }
 
 // cluster is an initialised data directory kept in the cache: copying it costs a
-// tenth of initdb. path holds data/ and password.
+// tenth of initdb. path holds data/ and password, which is good until the server
+// that starts from a copy gets its own.
 type cluster struct{ path, password string }
 
 // cachedCluster returns the cluster of the server in bin, made on first use.
@@ -63,7 +62,7 @@ func cachedCluster(ctx context.Context, cache, bin string, as *account) (cluster
 // tidy removes from the cache what is of no use any more: the data directories
 // of servers that were not used for a month, which an upgrade leaves behind, and
 // the state of servers that have ended. The caller holds the cache's lock.
-func tidy(cache string) {
+func tidy(cache string, as *account) {
 	clusters, _ := filepath.Glob(filepath.Join(cache, "cluster-*"))
 	for _, path := range clusters {
 		if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > 30*24*time.Hour {
@@ -72,16 +71,13 @@ func tidy(cache string) {
 	}
 	states, _ := filepath.Glob(filepath.Join(cache, "server-*.json"))
 	for _, path := range states {
-		if in, err := readState(path); err == nil && in.ended() {
-			os.Remove(path)
+		in, err := readState(path, as)
+		if err != nil {
+			os.Remove(path) // its directory is gone, and may come to be anybody's
+			continue
 		}
+		in.dir.root.Close()
 	}
-}
-
-// ended says that the server's directory is gone.
-func (in *instance) ended() bool {
-	_, err := os.Lstat(in.Dir)
-	return errors.Is(err, fs.ErrNotExist)
 }
 
 func makeCluster(ctx context.Context, path, bin string, as *account) (password []byte, err error) {
@@ -95,13 +91,11 @@ func makeCluster(ctx context.Context, path, bin string, as *account) (password [
 	if err := writeOwned(filepath.Join(run, "pw"), scramVerifier(pw), as); err != nil {
 		return nil, err
 	}
-	if err := giveDir(run, as); err != nil {
+	if err := dir.give(as); err != nil {
 		return nil, err
 	}
 	args := append([]string{"--pgdata=" + filepath.Join(run, "data"), "--pwfile=" + filepath.Join(run, "pw")}, initdbArgs...)
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), args...)
-	cmd.Dir, cmd.Env = run, serverEnv()
-	as.run(cmd)
+	cmd := as.command(ctx, filepath.Join(bin, "initdb"), args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", cmd, err, bytes.TrimSpace(out))
 	}
@@ -112,7 +106,7 @@ func makeCluster(ctx context.Context, path, bin string, as *account) (password [
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return nil, err
 	}
-	if err := copyTree(filepath.Join(fresh, "data"), filepath.Join(run, "data"), nil); err != nil {
+	if err := copyData(ctx, fresh, nil, dir.directory); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(fresh, "password"), []byte(pw), 0o600); err != nil {
@@ -141,12 +135,13 @@ func scramVerifier(password string) string {
 	return "SCRAM-SHA-256$1:" + b64(salt) + "$" + b64(stored[:]) + ":" + b64(mac(salted, "Server Key"))
 }
 
-// serverEnv is our environment without what steers PostgreSQL's programs.
+// serverEnv is the environment of what runs as the server's user: nothing of ours
+// but what it takes to find and run a program.
 func serverEnv() []string {
 	env := []string{"LC_ALL=C", "TZ=UTC"}
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "PG") && !strings.HasPrefix(kv, "LC_") && !strings.HasPrefix(kv, "TZ=") {
-			env = append(env, kv)
+	for _, name := range passedOn {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
 		}
 	}
 	return env

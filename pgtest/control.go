@@ -14,7 +14,7 @@ var ErrShared = errors.New("pgtest: not a Dedicated server")
 
 // ownership is what a dedicated server has over a shared one.
 type ownership struct {
-	lock        *os.File // see instance.own
+	lock        *os.File // keeps the directory from being swept up while the server is stopped
 	stopKeeping context.CancelFunc
 	keeper      sync.WaitGroup
 
@@ -22,7 +22,8 @@ type ownership struct {
 	paused *pausing   // nil unless paused
 }
 
-// PID is the postmaster's process id, 0 when it does not run or is not ours.
+// PID is the postmaster's process id, 0 when it does not run or is not ours. Where
+// we are root, it is the word of the server's user.
 func (s *Server) PID() int {
 	if s.in == nil {
 		return 0
@@ -61,14 +62,12 @@ func (s *Server) Kill(ctx context.Context) error {
 			backends, _ = listBackends(ctx, conn)
 			s.put(conn)
 		}
-		pids, err := family(s.in.pid()) // with those that do not show in a list yet
+		pids, err := s.in.family(s.in.pid()) // with those that do not show in a list yet
+		if err == nil {
+			err = s.in.signal(stopHard, append(pids, backends...)...)
+		}
 		if err != nil {
 			return err
-		}
-		for _, pid := range append(pids, backends...) {
-			if err := s.in.signal(pid, stopHard); err != nil {
-				return err
-			}
 		}
 		return s.stop(ctx, stopNow)
 	})
@@ -94,7 +93,7 @@ func (s *Server) Pause(ctx context.Context) error {
 			return err
 		}
 		defer s.put(conn)
-		p, err := startPausing(s.in.pid())
+		p, err := s.in.startPausing(s.in.pid())
 		if err != nil {
 			return err
 		}

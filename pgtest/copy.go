@@ -2,36 +2,43 @@ package pgtest
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 )
 
-// copyTree copies the directory src to dst, which it makes, for the account.
+// copyData copies the data directory in src to the directory dst, for an account.
 // A thousand small files: the work is in the system calls, so both cores do it.
-func copyTree(dst, src string, as *account) error {
+func copyData(ctx context.Context, dst string, as *account, src *directory) error {
 	var files []string
-	err := filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+	var makeDir func(name string) error
+	makeDir = func(name string) error {
+		to := filepath.Join(dst, name)
+		if err := errors.Join(context.Cause(ctx), os.Mkdir(to, 0o700), giveDir(to, as)); err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(src, path)
-		if err != nil {
-			return err
+		entries, err := src.list(name)
+		for _, entry := range entries {
+			child := filepath.Join(name, entry.Name())
+			switch {
+			case entry.Type().IsRegular():
+				files = append(files, child)
+			case entry.IsDir():
+				err = errors.Join(err, makeDir(child))
+			default:
+				err = fmt.Errorf("%s is neither a file nor a directory: %w", filepath.Join(src.path, child), errStranger)
+			}
+			if err != nil {
+				break
+			}
 		}
-		if !d.IsDir() {
-			files = append(files, rel)
-			return nil
-		}
-		if err := os.Mkdir(filepath.Join(dst, rel), 0o700); err != nil {
-			return err
-		}
-		return giveDir(filepath.Join(dst, rel), as)
-	})
-	if err != nil {
+		return err
+	}
+	if err := makeDir("data"); err != nil {
 		return err
 	}
 	const workers = 4
@@ -41,7 +48,7 @@ func copyTree(dst, src string, as *account) error {
 		wg.Go(func() {
 			buf := make([]byte, 1<<18)
 			for i := w; i < len(files) && failed[w] == nil; i += workers {
-				failed[w] = copyFile(filepath.Join(dst, files[i]), filepath.Join(src, files[i]), buf, as)
+				failed[w] = copyFile(ctx, filepath.Join(dst, files[i]), as, src, files[i], buf)
 			}
 		})
 	}
@@ -51,8 +58,8 @@ func copyTree(dst, src string, as *account) error {
 
 // copyFile copies one file, leaving holes for zeros: a fresh WAL segment is
 // 16 MiB of little else.
-func copyFile(dst, src string, buf []byte, as *account) (err error) {
-	in, err := os.Open(src)
+func copyFile(ctx context.Context, dst string, as *account, src *directory, name string, buf []byte) (err error) {
+	in, err := src.file(name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -66,7 +73,7 @@ func copyFile(dst, src string, buf []byte, as *account) (err error) {
 		return err
 	}
 	var size int64
-	for {
+	for ctx.Err() == nil { // what it is may have no end
 		n, err := io.ReadFull(in, buf)
 		if n > 0 && !allZero(buf[:n]) {
 			if _, err := out.WriteAt(buf[:n], size); err != nil {
@@ -82,6 +89,7 @@ func copyFile(dst, src string, buf []byte, as *account) (err error) {
 			return err
 		}
 	}
+	return context.Cause(ctx)
 }
 
 var zeros [4096]byte

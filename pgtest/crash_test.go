@@ -68,6 +68,9 @@ func run(m *testing.M) (code int, err error) {
 // child uses a database, says where, and stays until it is killed, in mid-query.
 func child(kind string) error {
 	ctx := context.Background()
+	if kind == "stranger" {
+		return stranger()
+	}
 	if kind == "booting" {
 		return pgtest.BootHalfway(ctx, func(dir string, pid int) error {
 			fmt.Println("ready", pid, dir)

@@ -34,8 +34,8 @@ const maxConns = 16
 // Name is the database's name.
 func (db *DB) Name() string { return db.name }
 
-// URL is the database's address as pgx, lib/pq and psql take it. It leads to a
-// Unix socket, as a superuser.
+// URL is the database's address as pgx, lib/pq and psql take it, with the
+// password: it is not for logs. It leads to a Unix socket, as a superuser.
 func (db *DB) URL() string { return db.url }
 
 // Server is the server that the database is on.
@@ -49,11 +49,11 @@ func (db *DB) Pool() *pgxpool.Pool {
 	if db.pool == nil {
 		cfg, err := pgxpool.ParseConfig(db.url)
 		if err == nil {
-			cfg.MaxConns = maxConns
+			cfg.ConnConfig, cfg.MaxConns = db.cfg.Copy(), maxConns
 			db.pool, err = pgxpool.NewWithConfig(context.Background(), cfg)
 		}
 		if err != nil {
-			panic("pgtest: " + err.Error()) // the same URL was parsed before
+			panic("pgtest: " + errDSN.Error()) // the same URL was parsed before
 		}
 		if db.closed {
 			db.pool.Close()

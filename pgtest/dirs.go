@@ -18,7 +18,7 @@ import (
 func cacheDir() (string, error) {
 	var tried []error
 	for _, dir := range cachePlaces() {
-		err := makeOwn(dir)
+		dir, err := makeOwn(dir)
 		if err == nil {
 			return dir, nil
 		}
@@ -42,24 +42,27 @@ func cachePlaces() []string {
 
 // makeOwn makes dir, or accepts it when nobody else can have put something into
 // it: in a world-writable parent such as /tmp another user may have been first.
-func makeOwn(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
+// It returns its path without links.
+func makeOwn(dir string) (string, error) {
+	parent, err := makeAll(filepath.Dir(dir))
+	if err != nil {
+		return "", err
 	}
+	dir = filepath.Join(parent, filepath.Base(dir))
 	switch err := os.Mkdir(dir, 0o755); {
 	case err == nil:
-		return os.Chmod(dir, 0o755) // whatever the umask is
+		return dir, os.Chmod(dir, 0o755) // whatever the umask is
 	case !errors.Is(err, os.ErrExist):
-		return err
+		return "", err
 	}
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if !info.IsDir() || !ownedBy(info, os.Geteuid()) || info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s is not a directory that only we can write", dir)
+	if !info.IsDir() || !(*account)(nil).owns(info) || info.Mode().Perm()&0o022 != 0 {
+		return "", fmt.Errorf("%s is not a directory that only we can write", dir)
 	}
-	return nil
+	return dir, nil
 }
 
 // runRoots are the parents a server's directory may be made in. The first that
@@ -79,12 +82,21 @@ const (
 	socketMax = 100
 )
 
+// Files in a server's directory, beside data/, the log and the socket.
+const (
+	aliveFile = "alive"  // its lock tells sweeping processes that the directory is in use
+	ownedFile = "owned"  // likewise, for the dedicated server of a process, also while it is stopped
+	passFile  = "pgpass" // the password, for a person's psql
+	logFile   = "log"
+	pidFile   = "data/postmaster.pid"
+)
+
 // runDir is the directory of one server in the making: random name, mode 0700,
 // ours until it is given to the server's user.
 type runDir struct {
-	path  string
-	alive *os.File // its lock, which tells sweeping processes that it is in use
-	guard *guard   // removes it should we end before there is a server that does
+	*directory
+	alive  *os.File // locked; inherited by the server
+	guards []*guard // remove it should we end before there is a server that does
 }
 
 // makeRunDir makes a directory for a server.
@@ -101,34 +113,71 @@ func makeRunDir(durable bool) (*runDir, error) {
 }
 
 func makeRunDirIn(root string) (*runDir, error) {
+	root, err := resolve(root)
+	if err != nil {
+		return nil, err
+	}
 	if err := suits(root); err != nil {
 		return nil, err
 	}
 	name := runPrefix() + strings.ToLower(rand.Text()[:10])
-	dir := &runDir{path: filepath.Join(root, name)}
-	hidden := dir.path
+	path := filepath.Join(root, name)
+	hidden := path
 	if shares {
 		hidden = filepath.Join(root, "."+name) // no directory has a name that is swept before it is locked
 	}
-	var err error
-	if dir.guard, err = guardDirs(hidden, dir.path); err != nil {
+	var us *account
+	dir := new(runDir)
+	if err := dir.guardAs(us, hidden, path); err != nil {
 		return nil, err
 	}
 	if err = os.Mkdir(hidden, 0o700); err != nil {
-		return nil, errors.Join(err, dir.guard.release())
+		return nil, errors.Join(err, release(dir.guards...))
 	}
-	if dir.alive, err = lockFile(context.Background(), filepath.Join(hidden, "alive")); err == nil && hidden != dir.path {
-		err = os.Rename(hidden, dir.path)
+	made := hidden
+	if dir.alive, err = lockFile(context.Background(), filepath.Join(hidden, aliveFile)); err == nil && hidden != path {
+		err = os.Rename(hidden, path)
+	}
+	if err == nil {
+		made = path
+		dir.directory, err = openDirectory(path, us)
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(hidden), dir.guard.release())
+		return nil, errors.Join(err, os.RemoveAll(made), release(dir.guards...))
 	}
 	return dir, nil
 }
 
+func (d *runDir) guardAs(as *account, dirs ...string) error {
+	g, err := as.guardDirs(dirs...)
+	if err == nil {
+		d.guards = append(d.guards, g)
+	}
+	return err
+}
+
+// give hands the directory to the server's user. It has a guard of that user's
+// before that, since ours leaves alone what is not ours.
+func (d *runDir) give(as *account) error {
+	if as == nil {
+		return nil
+	}
+	err := d.guardAs(as, d.path)
+	if err == nil {
+		err = as.give(d.alive)
+	}
+	if err == nil {
+		err = giveDir(d.path, as)
+	}
+	if err == nil {
+		d.as = as
+	}
+	return err
+}
+
 // remove gives the directory up.
 func (d *runDir) remove() error {
-	return errors.Join(d.alive.Close(), os.RemoveAll(d.path), d.guard.release())
+	return errors.Join(d.alive.Close(), d.directory.remove(), release(d.guards...))
 }
 
 func runPrefix() string { return "pgtest-" + strconv.Itoa(os.Geteuid()) + "-" }

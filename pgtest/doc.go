@@ -47,7 +47,8 @@
 // # When a test fails
 //
 // The test's log then has what the server logged for its database, and a psql
-// command to look inside: the database is kept for ten minutes.
+// command to look inside: the database is kept for ten minutes. The command names
+// a file with the password; for a server of PGTEST_DSN, psql asks for it.
 //
 // # How it works
 //
@@ -57,9 +58,39 @@
 // runs inside the server, as a PL/pgSQL loop with no client: when no lease has
 // been there for a while, it ends the server and removes its directory. All
 // processes of a server inherit a file lock, by which others tell whether a
-// directory is in use. Whoever knows the directory's random password, over a
-// Unix socket that only the server's user can reach, is let in; no TCP port is
-// opened unless a [Setting] asks for it.
+// directory is in use. Whoever knows the server's random password, over a Unix
+// socket that only the server's user can reach, is let in; no TCP port is opened
+// unless a [Setting] or a [Proxy] asks for it.
+//
+// # Security
+//
+// The user whose tests run is trusted, and so are root and what these two name:
+// the programs on the PATH and in PGTEST_BINDIR, the server of PGTEST_DSN. All
+// tests of a user trust one another: they are superusers of one server.
+//
+// Another user of the machine reaches no server and passes for none:
+//
+//   - What is made lies where nobody else can put another thing in its place:
+//     other places for PGTEST_CACHE and servers are refused, links resolved first.
+//   - Each server has a password of its own, which is forgotten with its directory.
+//     Before a socket is used, its directory must be the server's user's and closed
+//     to others. On Linux the process at the other end must be that user's. It must
+//     prove that it knows the password (SCRAM), and is never told it.
+//   - That holds for [DB.Pool], [DB.SQLX] and all that the package does. What a test
+//     does with [DB.URL] is as careful as its driver: pgx is so with
+//     require_auth=scram-sha-256. The ports of a [Proxy] and of listen_addresses are
+//     open to all users of the machine; the password guards them.
+//
+// Where we are root, the server's user (postgres, or else nobody) is another user,
+// too, who can do everything to the servers and to nothing else: root runs and
+// signals the server's programs, and removes its directories, as that user, and
+// reads there only that user's own files, through handles that no link and no
+// renaming redirects. Of the environment these programs get PATH, and nothing more.
+//
+// No error and no report has a password. A URL has it: it is not for logs.
+//
+// Not promised: that others do not fill the disk or /dev/shm, take all ports, or,
+// as the server's user, hold up its tests.
 //
 // # Caveats
 //

@@ -16,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -112,6 +113,7 @@ func fetch(ctx context.Context, dir, name, sum string) (err error) {
 	// With a cache of its own npm needs no home directory that it can write to.
 	cmd := exec.CommandContext(ctx, npm, "pack", "--loglevel=error", "--pack-destination", fresh, "--cache", filepath.Join(fresh, "npm"), name)
 	cmd.Dir = fresh
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "PG") }) // passwords are none of its business
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm pack %s: %w: %s", name, err, bytes.TrimSpace(out))
 	}

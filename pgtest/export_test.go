@@ -59,3 +59,18 @@ func SetReleaseWait(t *testing.T, d time.Duration) {
 	releaseWait = d
 	t.Cleanup(func() { releaseWait = was })
 }
+
+// SweepDir removes a server's directory unless it is in use.
+func SweepDir(path string) {
+	as, _ := serverAccount()
+	sweepDir(path, as, true)
+}
+
+// Resolve is the path of a directory without links, if it is a safe place.
+var Resolve = resolve
+
+// ServerLog is what a failed test shows of the server's log.
+func ServerLog(db *DB) []string { return db.serverLog() }
+
+// Finish ends a test's database.
+var Finish = finish

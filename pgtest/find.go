@@ -47,6 +47,9 @@ type search struct {
 func find(ctx context.Context, major int) (bin string, err error) {
 	s := &search{major: major}
 	if dir := os.Getenv("PGTEST_BINDIR"); dir != "" {
+		if dir, err = filepath.Abs(dir); err != nil {
+			return "", err
+		}
 		if s.usable(ctx, "PGTEST_BINDIR", dir) {
 			return filepath.EvalSymlinks(dir)
 		}
@@ -73,7 +76,11 @@ func (s *search) path(ctx context.Context) (string, bool) {
 }
 
 func (s *search) pgConfig(ctx context.Context) (string, bool) {
-	out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output()
+	as, err := serverAccount()
+	if err != nil {
+		return "", s.miss("pg_config --bindir", err.Error())
+	}
+	out, err := as.command(ctx, "pg_config", "--bindir").Output()
 	if err != nil {
 		return "", s.miss("pg_config --bindir", err.Error())
 	}
@@ -145,7 +152,11 @@ func majorOf(ctx context.Context, bin string) (int, error) {
 			return strconv.Atoi(strings.TrimSpace(string(text)))
 		}
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version").Output()
+	as, err := serverAccount()
+	if err != nil {
+		return 0, err
+	}
+	out, err := as.command(ctx, filepath.Join(bin, "postgres"), "--version").Output() // as who it will serve as
 	if err != nil {
 		return 0, fmt.Errorf("postgres --version: %w", err)
 	}

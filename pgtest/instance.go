@@ -2,18 +2,19 @@ package pgtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // socketPort names the socket of a server that takes no TCP port.
@@ -28,7 +29,10 @@ type instance struct {
 	Password string
 	Durable  bool
 
-	making *runDir // until it is started for the first time
+	dir     *directory
+	owned   *os.File // the lock of a dedicated server
+	making  *runDir  // until it is started for the first time
+	initial string   // the password until it has its own
 }
 
 // baseSettings hold for every server of ours.
@@ -87,7 +91,7 @@ func prepare(ctx context.Context, cache, bin string, o options) (in *instance, e
 		return nil, err
 	}
 	sweep(as)
-	tidy(cache)
+	tidy(cache, as)
 	cl, err := cachedCluster(ctx, cache, bin, as)
 	if err != nil {
 		return nil, err
@@ -96,27 +100,45 @@ func prepare(ctx context.Context, cache, bin string, o options) (in *instance, e
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("pgtest: prepare a server: %w", err), dir.remove())
+	in = &instance{Dir: dir.path, Bin: bin, Port: o.port(), Password: rand.Text(), Durable: o.durable,
+		dir: dir.directory, making: dir, initial: cl.password}
+	if err := in.fill(ctx, cl, o, as); err != nil {
+		if in.owned != nil {
+			in.owned.Close()
 		}
-	}()
-	in = &instance{Dir: dir.path, Bin: bin, Port: o.port(), Password: cl.password, Durable: o.durable, making: dir}
-	if err := copyTree(in.data(), filepath.Join(cl.path, "data"), as); err != nil {
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("pgtest: prepare a server: %w", err), dir.remove())
 	}
-	conf := o.configuration() + "unix_socket_directories = '" + strings.ReplaceAll(dir.path, "'", "''") + "'\n"
-	for name, text := range map[string]string{"postgresql.conf": conf, "pg_hba.conf": hba} {
-		if err := writeOwned(filepath.Join(in.data(), name), text, as); err != nil {
-			return nil, err
-		}
-	}
-	return in, giveDir(dir.path, as) // last: until now nobody else could enter
+	return in, nil
 }
 
-func (in *instance) data() string    { return filepath.Join(in.Dir, "data") }
-func (in *instance) pidPath() string { return filepath.Join(in.data(), "postmaster.pid") }
-func (in *instance) log() string     { return filepath.Join(in.Dir, "log") }
+// fill puts into the directory what the server needs, and hands it over.
+func (in *instance) fill(ctx context.Context, cl cluster, o options, as *account) error {
+	src, err := openDirectory(cl.path, nil)
+	if err != nil {
+		return err
+	}
+	defer src.root.Close()
+	if err := copyData(ctx, in.Dir, as, src); err != nil {
+		return err
+	}
+	conf := o.configuration() + "unix_socket_directories = '" + strings.ReplaceAll(in.Dir, "'", "''") + "'\n"
+	for name, text := range map[string]string{
+		"data/postgresql.conf": conf, "data/pg_hba.conf": hba, passFile: "*:*:*:postgres:" + in.Password + "\n",
+	} {
+		if err := writeOwned(filepath.Join(in.Dir, name), text, as); err != nil {
+			return err
+		}
+	}
+	if o.dedicated {
+		if in.owned, err = lockFile(ctx, filepath.Join(in.Dir, ownedFile)); err != nil {
+			return err
+		}
+		if err := as.give(in.owned); err != nil {
+			return err
+		}
+	}
+	return in.making.give(as) // last: until now nobody else could enter
+}
 
 func (in *instance) running() error {
 	return fmt.Errorf("pgtest: the server in %s is running", in.Dir)
@@ -126,18 +148,19 @@ func (in *instance) running() error {
 // calls attend, which sees to it that a watchdog is there. If we end before that,
 // so does the server. It closes alive, whose lock from then on is the server's.
 func (in *instance) start(ctx context.Context, alive *os.File, attend func() error) error {
-	g, err := in.spawn(alive, filepath.Join(in.Bin, "postgres"), "-D", in.data())
+	g, err := in.spawn(alive)
 	if err := errors.Join(err, alive.Close()); err != nil {
 		return fmt.Errorf("pgtest: start the server of %s: %w", in.Bin, err)
 	}
 	if err = in.awaitReady(ctx); err == nil {
 		err = attend()
 	}
+	guards := []*guard{g}
 	if in.making != nil {
-		err = errors.Join(err, in.making.guard.release())
+		guards = append(guards, in.making.guards...)
 		in.making = nil
 	}
-	return errors.Join(err, g.release())
+	return errors.Join(err, release(guards...))
 }
 
 func (in *instance) awaitReady(ctx context.Context) error {
@@ -163,7 +186,7 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // pidLine returns a line of postmaster.pid: 1 process id, 7 shared memory key and id, 8 status.
 func (in *instance) pidLine(n int) string {
-	text, _ := in.read("data/postmaster.pid")
+	text, _ := in.dir.tail(pidFile, 1<<12)
 	lines := strings.Split(string(text), "\n")
 	if len(lines) < n {
 		return ""
@@ -180,20 +203,9 @@ func (in *instance) pid() int {
 	return pid
 }
 
-// read reads a file of the server. Its user may be another than ours, and must not
-// lead us to files of ours by a link.
-func (in *instance) read(name string) ([]byte, error) {
-	f, err := os.OpenInRoot(in.Dir, name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(f)
-}
-
 // logTail returns the last lines of the log.
 func (in *instance) logTail(lines int) string {
-	text, err := in.read("log")
+	text, err := in.dir.tail(logFile, 1<<16)
 	if err != nil {
 		return err.Error()
 	}
@@ -207,10 +219,17 @@ func (in *instance) url(database string) string {
 		Scheme: "postgres",
 		User:   url.UserPassword("postgres", in.Password),
 		Path:   "/" + database,
-		RawQuery: url.Values{
+		RawQuery: encode(url.Values{
 			"host": {in.Dir}, "port": {in.Port}, "sslmode": {"disable"},
-		}.Encode(),
+		}),
 	}).String()
+}
+
+// guardConfig sees to it that no connection shows the password to anybody: the
+// server's user is at the other end, and must prove that it knows the password
+// without being told it.
+func (in *instance) guardConfig(cfg *pgx.ConnConfig) {
+	cfg.DialFunc, cfg.RequireAuth = in.dir.dial, "scram-sha-256"
 }
 
 // clear removes what a killed server leaves outside of its data: lock files that
@@ -218,17 +237,17 @@ func (in *instance) url(database string) string {
 // and not every container's does), and a bit of System V shared memory.
 func (in *instance) clear() error {
 	if fields := strings.Fields(in.pidLine(7)); len(fields) == 2 {
-		as, err := serverAccount()
-		if err != nil {
-			return err
-		}
-		cmd := exec.Command("ipcrm", "-m", fields[1])
-		as.run(cmd) // not as root what a file of its says
-		cmd.Run()   // fails when it is gone already, which is well
+		in.dir.as.command(context.Background(), "ipcrm", "-m", fields[1]).Run() // fails when it is gone already, which is well
 	}
-	stale, _ := filepath.Glob(filepath.Join(in.Dir, ".s.PGSQL.*"))
-	for _, path := range append(stale, in.pidPath()) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	names := []string{pidFile}
+	entries, _ := in.dir.list(".")
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".s.PGSQL.") {
+			names = append(names, entry.Name())
+		}
+	}
+	for _, name := range names {
+		if err := in.dir.root.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("pgtest: clear up after a server: %w", err)
 		}
 	}
@@ -239,7 +258,7 @@ func (in *instance) clear() error {
 // server is left. It returns the server's lock, for start or for end.
 func (in *instance) stop(ctx context.Context, how stopMode) (alive *os.File, err error) {
 	if pid := in.pid(); pid != 0 {
-		if err := in.signal(pid, how); err != nil {
+		if err := in.signal(how, pid); err != nil {
 			return nil, err
 		}
 	}
@@ -266,50 +285,5 @@ func (in *instance) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(in.Dir), alive.Close())
-}
-
-// own takes the lock that keeps a dedicated server's directory from being swept
-// up while it is stopped.
-func (in *instance) own() (*os.File, error) {
-	return lockFile(context.Background(), filepath.Join(in.Dir, "owned"))
-}
-
-// sweep removes what dead servers left.
-func sweep(as *account) {
-	for _, root := range append(runRoots(false), runRoots(true)...) {
-		dirs, _ := filepath.Glob(filepath.Join(root, runPrefix()+"*"))
-		halfMade, _ := filepath.Glob(filepath.Join(root, "."+runPrefix()+"*"))
-		for _, dir := range append(dirs, halfMade...) {
-			info, err := os.Lstat(dir)
-			if err != nil || !info.IsDir() || !as.owns(info) {
-				continue
-			}
-			if old := time.Since(info.ModTime()) > time.Minute; !old && (!shares || slices.Contains(halfMade, dir)) {
-				continue
-			}
-			(&instance{Dir: dir}).sweep() // what cannot be removed now is tried again by the next sweep
-		}
-	}
-}
-
-// sweep removes the directory of a server unless it runs or is owned.
-func (in *instance) sweep() {
-	for _, name := range []string{"owned", "alive"} {
-		f, err := openOwn(filepath.Join(in.Dir, name), 0)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return
-		}
-		defer f.Close()
-		if free, err := tryLock(f); err != nil || !free {
-			return
-		}
-	}
-	if shares || in.gone() {
-		in.clear()
-		os.RemoveAll(in.Dir)
-	}
+	return errors.Join(in.dir.remove(), alive.Close())
 }

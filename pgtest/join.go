@@ -25,9 +25,12 @@ func join(ctx context.Context, o options) (*Server, error) {
 		return nil, err
 	}
 	host, _ := os.Hostname() // the cache may be on a network drive
-	state := filepath.Join(cache, "server-"+fingerprint(bin, host, o.configuration(), hba, watchdogSQL, endProgram)+".json")
-
-	if s, err := rejoin(ctx, state, linger); err == nil {
+	state := filepath.Join(cache, "server-"+fingerprint(bin, host, o.configuration(), hba, passFile, watchdogSQL, endProgram)+".json")
+	as, err := serverAccount()
+	if err != nil {
+		return nil, err
+	}
+	if s, err := rejoin(ctx, state, as, linger); err == nil {
 		return s, nil
 	}
 	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
@@ -35,7 +38,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	if s, err := rejoin(ctx, state, linger); err == nil {
+	if s, err := rejoin(ctx, state, as, linger); err == nil {
 		return s, nil // booted by another while we waited
 	}
 	in, err := prepare(ctx, cache, bin, o)
@@ -53,24 +56,33 @@ func join(ctx context.Context, o options) (*Server, error) {
 }
 
 // rejoin takes a lease on the server that the state file names.
-func rejoin(ctx context.Context, state string, linger time.Duration) (*Server, error) {
+func rejoin(ctx context.Context, state string, as *account, linger time.Duration) (*Server, error) {
 	if !shares {
 		return nil, errors.ErrUnsupported
 	}
-	in, err := readState(state)
+	in, err := readState(state, as)
 	if err != nil {
 		return nil, err
 	}
-	return attach(ctx, in, linger)
+	s, err := attach(ctx, in, linger)
+	if err != nil {
+		in.dir.root.Close()
+	}
+	return s, err
 }
 
-func readState(path string) (*instance, error) {
+// readState reads of a server, and opens its directory: the file may have outlived it.
+func readState(path string, as *account) (*instance, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	in := new(instance)
-	return in, json.Unmarshal(text, in)
+	if err := json.Unmarshal(text, in); err != nil {
+		return nil, err
+	}
+	in.dir, err = openDirectory(in.Dir, as)
+	return in, err
 }
 
 func writeState(path string, in *instance) error {

@@ -3,6 +3,7 @@ package pgtest_test
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -41,4 +42,16 @@ func TestKillSparesNoBackend(t *testing.T) {
 			assert.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 		}
 	}
+}
+
+func TestPeerIsWhoItIsSaidToBe(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+	require.NoError(t, err)
+	defer l.Close()
+	conn, err := net.Dial("unix", l.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	us := uint32(os.Geteuid())
+	assert.NoError(t, pgtest.CheckPeer(conn, us))
+	assert.Error(t, pgtest.CheckPeer(conn, us+1))
 }

@@ -20,27 +20,37 @@ type account struct{}
 
 func serverAccount() (*account, error) { return nil, nil }
 
-func (*account) owns(os.FileInfo) bool { return true }
-func (*account) give(*os.File) error   { return nil }
-func (*account) run(*exec.Cmd)         {}
+func (*account) owns(os.FileInfo) bool      { return true }
+func (*account) give(*os.File) error        { return nil }
+func (*account) removeAll(dir string) error { return os.RemoveAll(dir) }
 
-func ownedBy(os.FileInfo, int) bool    { return true }
-func freeSpace(string) (uint64, error) { return math.MaxUint64, nil }
-
-func openOwn(path string, flags int) (*os.File, error) {
-	return os.OpenFile(path, flags|os.O_RDWR, 0o600)
+func (*account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = serverEnv()
+	return cmd
 }
+
+// passedOn are the variables that the server's programs get of our environment.
+var passedOn = []string{"PATH", "SystemRoot", "SystemDrive", "ComSpec", "PATHEXT", "TEMP", "TMP"}
+
+func private(info os.FileInfo, _ *account) bool { return info.IsDir() }
+func safe(info os.FileInfo) bool                { return info.IsDir() }
+func freeSpace(string) (uint64, error)          { return math.MaxUint64, nil }
+
+const neverWait = 0
 
 func tryLock(*os.File) (bool, error) { return true, nil }
 
-func lockFile(_ context.Context, path string) (*os.File, error) { return openOwn(path, os.O_CREATE) }
+func lockFile(_ context.Context, path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+}
 
 // lock fails while the postmaster runs.
 func (in *instance) lock() (*os.File, error) {
 	if !in.gone() {
 		return nil, in.running()
 	}
-	return openOwn(filepath.Join(in.Dir, "alive"), 0)
+	return in.dir.file(aliveFile, os.O_RDWR)
 }
 
 // gone says that no postmaster runs; its backends end with it.
@@ -59,19 +69,19 @@ func (in *instance) gone() bool {
 
 type guard struct{}
 
-func (*guard) release() error { return nil }
+func release(...*guard) error { return nil }
 
-func guardDirs(string, string) (*guard, error) { return &guard{}, nil }
+func (*account) guardDirs(...string) (*guard, error) { return &guard{}, nil }
 
-func (in *instance) spawn(_ *os.File, program string, args ...string) (*guard, error) {
-	log, err := os.OpenFile(in.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+func (in *instance) spawn(*os.File) (*guard, error) {
+	log, err := os.OpenFile(filepath.Join(in.Dir, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(program, args...)
+	cmd := in.dir.as.command(context.Background(), filepath.Join(in.Bin, "postgres"), "-D", filepath.Join(in.Dir, "data"))
 	// The watchdog finds pg_ctl on the path.
-	cmd.Dir, cmd.Env = in.Dir, append(serverEnv(), "PATH="+in.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	cmd.Dir, cmd.Env = in.Dir, append(cmd.Env, "PATH="+in.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -87,12 +97,17 @@ const (
 	stopHard stopMode = "KILL"
 )
 
-func (in *instance) signal(pid int, how stopMode) error {
-	return exec.Command(filepath.Join(in.Bin, "pg_ctl"), "kill", string(how), strconv.Itoa(pid)).Run()
+func (in *instance) signal(how stopMode, pids ...int) error {
+	for _, pid := range pids {
+		if err := exec.Command(filepath.Join(in.Bin, "pg_ctl"), "kill", string(how), strconv.Itoa(pid)).Run(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // family are the processes of a server that can be told without asking it.
-func family(postmaster int) ([]int, error) {
+func (in *instance) family(postmaster int) ([]int, error) {
 	if postmaster == 0 {
 		return nil, nil
 	}
@@ -101,9 +116,11 @@ func family(postmaster int) ([]int, error) {
 
 type pausing struct{}
 
-func startPausing(int) (*pausing, error) { return nil, errors.New("pgtest: pause: not on this system") }
-func (*pausing) add([]int) error         { return nil }
-func (*pausing) end() error              { return nil }
+func (in *instance) startPausing(int) (*pausing, error) {
+	return nil, errors.New("pgtest: pause: not on this system")
+}
+func (*pausing) add([]int) error { return nil }
+func (*pausing) end() error      { return nil }
 
 // endProgram ends the server. Its directory is left to the next one's sweep.
 const endProgram = `pg_ctl stop --pgdata=. --mode=immediate --no-wait`

@@ -10,67 +10,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // shares says that the processes of a user share a server.
 const shares = true
-
-// account is the user the server runs as; nil means: as we do.
-type account struct{ uid, gid uint32 }
-
-// serverAccount is the user for the server: ourselves, except that PostgreSQL
-// refuses to run as root.
-func serverAccount() (*account, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	var tried []error
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			tried = append(tried, err)
-			continue
-		}
-		uid, errU := strconv.ParseInt(u.Uid, 10, 64)
-		gid, errG := strconv.ParseInt(u.Gid, 10, 64)
-		if err := errors.Join(errU, errG); err != nil {
-			return nil, fmt.Errorf("pgtest: user %s: %w", name, err)
-		}
-		return &account{uint32(uid), uint32(gid)}, nil // nobody is -2 on macOS
-	}
-	return nil, fmt.Errorf("pgtest: running as root, and no user to run PostgreSQL as: %w", errors.Join(tried...))
-}
-
-func (a *account) owns(info os.FileInfo) bool {
-	return ownedBy(info, os.Geteuid()) || a != nil && ownedBy(info, int(a.uid))
-}
-
-// give hands an open file or directory to the account.
-func (a *account) give(f *os.File) error {
-	if a == nil {
-		return nil
-	}
-	return f.Chown(int(a.uid), int(a.gid))
-}
-
-// run prepares cmd to run as the account, in a session of its own so that a
-// terminal's Ctrl-C for the tests is not one for the server.
-func (a *account) run(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if a != nil {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
-	}
-}
-
-func ownedBy(info os.FileInfo, uid int) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(st.Uid) == uid
-}
 
 func freeSpace(dir string) (uint64, error) {
 	var st syscall.Statfs_t
@@ -80,11 +28,8 @@ func freeSpace(dir string) (uint64, error) {
 	return uint64(st.Bavail) * uint64(st.Bsize), nil
 }
 
-// openOwn opens a lock file, never through a link and never blocking on
-// something that is no file.
-func openOwn(path string, flags int) (*os.File, error) {
-	return os.OpenFile(path, flags|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
-}
+// neverWait opens what may be a pipe without waiting for its other end.
+const neverWait = syscall.O_NONBLOCK
 
 // tryLock takes the advisory lock of an open file (flock). The kernel frees it
 // when the last descriptor is gone, those inherited by children included: a
@@ -103,9 +48,10 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// lockFile waits for the lock of the file at path; closing the file frees it.
+// lockFile waits for the lock of the file at path, in a directory that only we can
+// write; closing the file frees it.
 func lockFile(ctx context.Context, path string) (*os.File, error) {
-	f, err := openOwn(path, os.O_CREATE)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +72,7 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 // lock takes the lock that every process of the server inherits and so holds.
 // It fails while one of them lives.
 func (in *instance) lock() (*os.File, error) {
-	f, err := openOwn(filepath.Join(in.Dir, "alive"), 0)
+	f, err := in.dir.file(aliveFile, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
@@ -157,12 +103,22 @@ type guard struct {
 	input io.WriteCloser
 }
 
-// guardDirs guards directories that are yet to be made. The second time is for
-// what an initdb that outlives us still writes.
-func guardDirs(hidden, dir string) (*guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", `read -r ok || { rm -rf -- "$0" "$1"; sleep 1; rm -rf -- "$0" "$1"; }`, hidden, dir)
-	(*account)(nil).run(cmd)
-	return startGuard(cmd)
+// guardDirs guards directories of the account, or such that are yet to be made.
+// The second time is for what an initdb that outlives us still writes.
+//
+// Everybody knows the names, and can make something of that name before we do and
+// after it is gone. So the shell first enters the directory, in which it stays
+// whatever the name leads to later, and looks there whether it is the right one:
+// in a directory of its user's, which another cannot put in its place.
+func (a *account) guardDirs(dirs ...string) (*guard, error) {
+	const script = `clear() {
+			for dir; do
+				(cd "$dir" && [ "$(pwd -P)" = "$dir" ] && [ -O . ] && rm -rf -- * .[!.]*)
+				rmdir "$dir"
+			done 2>/dev/null
+		}
+		read -r ok || { clear "$@"; sleep 1; clear "$@"; }`
+	return startGuard(a.command(context.Background(), "/bin/sh", append([]string{"-c", script, "sh"}, dirs...)...))
 }
 
 func startGuard(cmd *exec.Cmd) (*guard, error) {
@@ -173,34 +129,40 @@ func startGuard(cmd *exec.Cmd) (*guard, error) {
 	return &guard{cmd, input}, cmd.Start()
 }
 
-// spawn runs a server program detached from us, its output going to the log.
-// It inherits the lock. Its guard ends it, as long as it has no watchdog.
-func (in *instance) spawn(lock *os.File, program string, args ...string) (*guard, error) {
-	as, err := serverAccount()
-	if err != nil {
-		return nil, err
-	}
+// spawn runs the postmaster detached from us, its output going to the log. It
+// inherits the lock. Its guard ends it, as long as it has no watchdog.
+func (in *instance) spawn(lock *os.File) (*guard, error) {
 	// Until the postmaster has handlers it heeds TERM and ignores QUIT, as what a
 	// shell starts in the background does; after that, QUIT is what ends it at once.
 	const script = `umask 077
-		"$@" </dev/null >>"$0" 2>&1 &
+		cd "$0" || exit
+		"$1" -D "$0/data" </dev/null >>log 2>&1 &
 		exec 3>&-
-		read -r ok || { kill -TERM $!; kill -QUIT $!; wait; rm -rf -- "${0%/log}"; }`
-	cmd := exec.Command("/bin/sh", append([]string{"-c", script, in.log(), program}, args...)...)
-	cmd.Dir, cmd.Env = in.Dir, serverEnv()
+		read -r ok || { kill -TERM $!; kill -QUIT $!; wait; cd /; rm -rf -- "$0"; }`
+	cmd := in.dir.as.command(context.Background(), "/bin/sh", "-c", script, in.Dir, filepath.Join(in.Bin, "postgres"))
 	cmd.ExtraFiles = []*os.File{lock} // descriptor 3
-	as.run(cmd)
 	return startGuard(cmd)
 }
 
 // release leaves what is guarded to itself.
-func (g *guard) release() error {
-	_, err := io.WriteString(g.input, "ok\n")
-	if err := errors.Join(err, g.input.Close(), g.shell.Wait()); err != nil {
+func release(guards ...*guard) error {
+	var errs []error
+	for _, g := range guards {
+		_, err := io.WriteString(g.input, "ok\n")
+		errs = append(errs, err, g.input.Close())
+	}
+	for _, g := range guards {
+		late := time.AfterFunc(commandTime, func() { g.shell.Process.Kill() }) // its user may have stopped it
+		errs = append(errs, g.shell.Wait())
+		late.Stop()
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("pgtest: release a guard: %w", err)
 	}
 	return nil
 }
+
+type stopMode = syscall.Signal
 
 const (
 	stopFast = syscall.SIGINT  // what pg_ctl calls fast
@@ -208,11 +170,28 @@ const (
 	stopHard = syscall.SIGKILL
 )
 
-type stopMode = syscall.Signal
-
-func (in *instance) signal(pid int, how stopMode) error {
-	if err := syscall.Kill(pid, how); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("pgtest: signal %d: %w", pid, err)
+// signal signals processes of the server as its user: it is that user's word that
+// they are. Those that have ended are passed over.
+func (in *instance) signal(how stopMode, pids ...int) error {
+	const script = `for pid; do kill -"$0" "$pid" 2>/dev/null || echo "$pid"; done`
+	args := []string{"-c", script, strconv.Itoa(int(how))}
+	for _, pid := range pids {
+		if pid < 2 {
+			return fmt.Errorf("pgtest: signal %d: no server process has such an id", pid)
+		}
+		args = append(args, strconv.Itoa(pid))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
+	defer cancel()
+	out, err := in.dir.as.command(ctx, "/bin/sh", args...).Output()
+	if err != nil {
+		return fmt.Errorf("pgtest: signal %v: %w", pids, err)
+	}
+	for _, text := range strings.Fields(string(out)) {
+		pid, err := strconv.Atoi(text)
+		if err != nil || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return fmt.Errorf("pgtest: signal %s: it is no process of the server's user", text)
+		}
 	}
 	return nil
 }
@@ -221,12 +200,12 @@ func (in *instance) signal(pid int, how stopMode) error {
 // the death of its children ends, and then these, as far as /proc tells. The
 // postmaster stands still, so that there will be no more of them. A child that is
 // left behind may wait for ever for a lock that a dead one had.
-func family(postmaster int) ([]int, error) {
+func (in *instance) family(postmaster int) ([]int, error) {
 	if postmaster == 0 {
 		return nil, nil
 	}
-	if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return nil, fmt.Errorf("pgtest: signal %d: %w", postmaster, err)
+	if err := in.signal(syscall.SIGSTOP, postmaster); err != nil {
+		return nil, err
 	}
 	return append([]int{postmaster}, children(postmaster)...), nil
 }
@@ -248,14 +227,14 @@ func children(parent int) (pids []int) {
 // pausing is a server whose processes stand still. A shell waits beside it and
 // lets them go on when its input ends, be it because we end.
 type pausing struct {
+	in    *instance
 	shell *exec.Cmd
 	input io.WriteCloser
 }
 
-func startPausing(postmaster int) (*pausing, error) {
-	// It must outlive us, so it must not share our terminal's signals.
-	cmd := exec.Command("/bin/sh", "-c", `pids=$0; while read -r pid; do pids="$pids $pid"; done; kill -CONT $pids`, strconv.Itoa(postmaster))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+func (in *instance) startPausing(postmaster int) (*pausing, error) {
+	const script = `pids=$0; while read -r pid; do pids="$pids $pid"; done; kill -CONT $pids`
+	cmd := in.dir.as.command(context.Background(), "/bin/sh", "-c", script, strconv.Itoa(postmaster))
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -263,9 +242,9 @@ func startPausing(postmaster int) (*pausing, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("pgtest: pause: %w", err)
 	}
-	p := &pausing{cmd, input}
-	if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil {
-		return nil, errors.Join(fmt.Errorf("pgtest: pause: %w", err), p.end())
+	p := &pausing{in, cmd, input}
+	if err := p.in.signal(syscall.SIGSTOP, postmaster); err != nil {
+		return nil, errors.Join(err, p.end())
 	}
 	return p, nil
 }
@@ -275,15 +254,13 @@ func (p *pausing) add(pids []int) error {
 		if _, err := fmt.Fprintln(p.input, pid); err != nil { // before it stops, so that it goes on in any case
 			return fmt.Errorf("pgtest: pause: %w", err)
 		}
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("pgtest: pause: %w", err)
-		}
 	}
-	return nil
+	return p.in.signal(syscall.SIGSTOP, pids...)
 }
 
 // end lets all go on. The shell's status tells only whether some had gone.
 func (p *pausing) end() error {
+	defer time.AfterFunc(commandTime, func() { p.shell.Process.Kill() }).Stop()
 	if err := p.input.Close(); err != nil {
 		return fmt.Errorf("pgtest: resume: %w", err)
 	}

@@ -29,6 +29,7 @@ type Proxy struct {
 	url     string
 	target  string
 	network string
+	dial    pgconn.DialFunc
 	listen  net.Listener
 	done    sync.WaitGroup
 
@@ -57,6 +58,7 @@ func NewProxy(tb TB, db *DB) *Proxy {
 	}
 	p := &Proxy{
 		url:    atAddress(db.url, listen.Addr().(*net.TCPAddr)),
+		dial:   db.cfg.DialFunc,
 		listen: listen,
 		change: make(chan struct{}),
 		links:  map[*link]struct{}{},
@@ -146,7 +148,7 @@ func (p *Proxy) accept() {
 func (p *Proxy) serve(client net.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
-	server, err := new(net.Dialer).DialContext(ctx, p.network, p.target)
+	server, err := p.dial(ctx, p.network, p.target)
 	if err != nil {
 		reset(client)
 		return

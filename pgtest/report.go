@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -48,8 +50,11 @@ func finish(tb TB, db *DB) {
 	}
 }
 
-// maxLogLines bounds what a failed test shows of the server's log: the end of it.
-const maxLogLines = 50
+// What a failed test shows of the server's log is the end of it.
+const (
+	maxLogLines = 50
+	maxLog      = 1 << 26 // bytes that are looked at
+)
 
 // serverLog returns the lines that the server logged for this database, each
 // with the lines that continue it.
@@ -57,12 +62,13 @@ func (db *DB) serverLog() []string {
 	if db.server.in == nil {
 		return nil
 	}
-	f, err := os.OpenInRoot(db.server.in.Dir, "log")
+	in := db.server.in
+	f, err := in.dir.file(logFile, os.O_RDONLY)
 	if err != nil {
 		return nil // the server and its log are gone
 	}
 	defer f.Close()
-	if _, err := f.Seek(db.logFrom, io.SeekStart); err != nil {
+	if _, err := f.Seek(max(db.logFrom, in.logSize()-maxLog), io.SeekStart); err != nil {
 		return nil
 	}
 	var lines []string
@@ -108,20 +114,25 @@ func (db *DB) keep(test string) (*DB, error) {
 	return kept, errors.Join(leak, err)
 }
 
-// psql is the command that opens the database for a person.
+// psql is the command that opens the database for a person. It says where the
+// password is, or leaves psql to ask for it: a test's log is read by many.
 func (db *DB) psql() string {
 	program := "psql"
+	query := url.Values{"host": {db.cfg.Host}, "port": {strconv.Itoa(int(db.cfg.Port))}}
 	if in := db.server.in; in != nil {
 		if path, err := exec.LookPath(filepath.Join(in.Bin, program)); err == nil {
 			program = path
 		}
+		query.Set("sslmode", "disable")
+		query.Set("passfile", filepath.Join(in.Dir, passFile))
 	}
-	return program + " '" + strings.ReplaceAll(db.url, "'", `'\''`) + "'"
+	address := url.URL{Scheme: "postgres", User: url.User(db.cfg.User), Path: "/" + db.name, RawQuery: encode(query)}
+	return program + " '" + strings.ReplaceAll(address.String(), "'", `'\''`) + "'"
 }
 
 // logSize is where the log ends now.
 func (in *instance) logSize() int64 {
-	info, err := os.Stat(in.log())
+	info, err := in.dir.root.Lstat(logFile)
 	if err != nil {
 		return 0
 	}

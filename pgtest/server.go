@@ -40,7 +40,7 @@ type Server struct {
 }
 
 func newServer(dsn string) (*Server, error) {
-	cfg, err := pgx.ParseConfig(dsn)
+	cfg, err := parse(dsn)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +97,8 @@ func (o options) start(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
-// URL is the address of the server's maintenance database, for a superuser.
-// (With PGTEST_DSN it is that DSN.)
+// URL is the address of the server's maintenance database, for a superuser, with
+// the password: it is not for logs. (With PGTEST_DSN it is that DSN.)
 func (s *Server) URL() string { return s.dsn }
 
 // New makes a fresh database. Of the options it heeds [Template] alone; the
@@ -129,12 +129,13 @@ func (s *Server) create(ctx context.Context, t template) (*DB, error) {
 // database is the handle of a database that exists.
 func (s *Server) database(name string) (*DB, error) {
 	dsn := inDatabase(s.dsn, name)
-	cfg, err := pgx.ParseConfig(dsn)
+	cfg, err := parse(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("pgtest: %w", err)
 	}
 	db := &DB{server: s, name: name, url: dsn, cfg: cfg}
 	if s.in != nil {
+		s.in.guardConfig(cfg)
 		db.logFrom = s.in.logSize()
 	}
 	return db, nil
@@ -180,5 +181,8 @@ func (s *Server) Close() error {
 	}
 	s.idle, s.closed = nil, true
 	s.mu.Unlock()
+	if s.in != nil {
+		s.in.dir.root.Close()
+	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,637 @@
+//go:build darwin || dragonfly || freebsd || linux
+
+package pgtest_test
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/pgtest"
+)
+
+// What another user of the machine tries, and, where we are root, the server's
+// user. Who is not root has no other user to play: then it is a directory of its
+// own that looks like another's.
+
+// strangersID is of a user that no machine has.
+const strangersID = 54321
+
+var isRoot = os.Geteuid() == 0
+
+// stranger is a child that takes the place of a server's directory, listens there
+// and asks for the password in its own way. It says what it is told.
+func stranger() error {
+	dir, asks := os.Getenv("PGTEST_TEST_DIR"), os.Getenv("PGTEST_TEST_ASKS")
+	mode, err := strconv.ParseUint(os.Getenv("PGTEST_TEST_MODE"), 8, 32)
+	if err != nil {
+		return err
+	}
+	if os.Getenv("PGTEST_TEST_LINK") != "" {
+		elsewhere, err := os.MkdirTemp("/tmp", "pgtest-test-")
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(elsewhere, dir); err != nil {
+			return err
+		}
+	} else if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, os.FileMode(mode)); err != nil {
+		return err
+	}
+	fmt.Println("listening")
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		startup := make([]byte, 4)
+		io.ReadFull(conn, startup)
+		io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(startup))-4)
+		conn.Write(map[string][]byte{
+			"cleartext": {'R', 0, 0, 0, 8, 0, 0, 0, 3},
+			"md5":       {'R', 0, 0, 0, 12, 0, 0, 0, 5, 1, 2, 3, 4},
+			"nothing":   {'R', 0, 0, 0, 8, 0, 0, 0, 0, 'Z', 0, 0, 0, 5, 'I'},
+		}[asks])
+		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		told := make([]byte, 100)
+		n, _ := conn.Read(told)
+		if n > 0 {
+			fmt.Printf("told %q\n", told[:n])
+		}
+		conn.Close()
+	}
+}
+
+func credential(uid int) *syscall.Credential {
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: !isRoot}
+}
+
+// serversID is the user that servers of ours run as.
+func serversID(t *testing.T) int {
+	t.Helper()
+	s, err := pgtest.Start(t.Context())
+	require.NoError(t, err)
+	defer s.Close()
+	info, err := os.Lstat(s.Dir())
+	require.NoError(t, err)
+	return int(info.Sys().(*syscall.Stat_t).Uid)
+}
+
+func TestNoStrangerIsToldThePassword(t *testing.T) {
+	type stranger struct {
+		uid              int
+		mode, asks, link string
+	}
+	uid := serversID(t)
+	cases := map[string]stranger{
+		"who is the server's user and wants it in clear": {uid, "700", "cleartext", ""},
+		"who is the server's user and wants a digest":    {uid, "700", "md5", ""},
+		"who is the server's user and wants nothing":     {uid, "700", "nothing", ""},
+		"in a directory open to others":                  {uid, "755", "cleartext", ""},
+		"behind a link":                                  {uid, "700", "cleartext", "1"},
+	}
+	if isRoot {
+		for _, mode := range []string{"700", "755", "777"} {
+			cases["who is another user, mode "+mode] = stranger{strangersID, mode, "cleartext", ""}
+		}
+	}
+	cache := cacheFor(t, nil)
+	t.Setenv("PGTEST_CACHE", cache)
+	t.Setenv("PGTEST_LINGER", "1ms")
+	for who, c := range cases {
+		t.Run(who, func(t *testing.T) {
+			s, err := pgtest.Start(t.Context())
+			require.NoError(t, err)
+			dir := s.Dir()
+			require.NoError(t, s.Close())
+			require.Eventually(t, func() bool { _, err := os.Lstat(dir); return os.IsNotExist(err) }, 10*time.Second, 5*time.Millisecond)
+			states, err := filepath.Glob(filepath.Join(cache, "server-*.json"))
+			require.NoError(t, err)
+			require.Len(t, states, 1, "it is stale, and not yet known to be")
+
+			t.Setenv("PGTEST_TEST_DIR", dir)
+			t.Setenv("PGTEST_TEST_MODE", c.mode)
+			t.Setenv("PGTEST_TEST_ASKS", c.asks)
+			t.Setenv("PGTEST_TEST_LINK", c.link)
+			t.Cleanup(func() {
+				if elsewhere, err := os.Readlink(dir); err == nil {
+					os.RemoveAll(elsewhere)
+				}
+				os.RemoveAll(dir)
+			})
+			stranger := startChild(t, "stranger", cache, credential(c.uid))
+			line, err := stranger.out.ReadString('\n')
+			require.NoError(t, err)
+			require.Equal(t, "listening\n", line)
+
+			s, err = pgtest.Start(t.Context())
+			require.NoError(t, err)
+			assert.NotEqual(t, dir, s.Dir())
+			require.NoError(t, s.Close())
+			stranger.kill(t)
+			told, err := io.ReadAll(stranger.out)
+			require.NoError(t, err)
+			assert.Empty(t, string(told))
+		})
+	}
+}
+
+func password(t *testing.T, s *pgtest.Server) string {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(s.URL())
+	require.NoError(t, err)
+	return cfg.Password
+}
+
+func TestEveryServerHasItsOwnPassword(t *testing.T) {
+	cache := cacheFor(t, nil)
+	t.Setenv("PGTEST_CACHE", cache)
+	one := pgtest.New(t, pgtest.Dedicated()).Server()
+	other := pgtest.New(t, pgtest.Setting("synchronous_commit", "off")).Server()
+	shared := pgtest.New(t).Server()
+	require.NoError(t, other.Kill(t.Context()))
+	require.NoError(t, other.Restart(t.Context()), "it is not forgotten by a crash")
+
+	servers := []*pgtest.Server{one, other, shared}
+	passwords := map[string]*pgtest.Server{}
+	for _, s := range servers {
+		passwords[password(t, s)] = s
+	}
+	require.Len(t, passwords, len(servers))
+	cached, err := filepath.Glob(filepath.Join(cache, "cluster-*", "password"))
+	require.NoError(t, err)
+	require.Len(t, cached, 1)
+	text, err := os.ReadFile(cached[0])
+	require.NoError(t, err)
+	passwords[string(text)] = nil // what all are copied from
+	for _, s := range servers {
+		cfg, err := pgx.ParseConfig(s.URL())
+		require.NoError(t, err)
+		for password, of := range passwords {
+			cfg.Password = password
+			conn, err := pgx.ConnectConfig(t.Context(), cfg)
+			if of == s {
+				require.NoError(t, err)
+				require.NoError(t, conn.Close(t.Context()))
+			} else {
+				assert.ErrorContains(t, err, "28P01")
+			}
+		}
+	}
+}
+
+func TestStateIsForgottenWithItsDirectory(t *testing.T) {
+	cache, dir := cacheFor(t, nil), t.TempDir()
+	t.Setenv("PGTEST_CACHE", cache)
+	live, err := pgtest.Start(t.Context())
+	require.NoError(t, err)
+	defer live.Close()
+	running, err := filepath.Glob(filepath.Join(cache, "server-*.json"))
+	require.NoError(t, err)
+	require.Len(t, running, 1)
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "open"), 0o755))
+	require.NoError(t, os.Symlink(live.Dir(), filepath.Join(dir, "link")))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	for _, name := range []string{"gone", "open", "link", "file"} {
+		text, err := json.Marshal(map[string]string{"Dir": filepath.Join(dir, name), "Password": "sesame"})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(cache, "server-"+name+".json"), text, 0o600))
+	}
+	s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	left, err := filepath.Glob(filepath.Join(cache, "server-*.json"))
+	require.NoError(t, err)
+	assert.Equal(t, running, left)
+}
+
+// programs is a directory with server programs that do something of their own
+// before they do what is asked of them, or behind it.
+func programs(t *testing.T, before, behind string) string {
+	t.Helper()
+	bin, err := binDir()
+	require.NoError(t, err)
+	dir := cacheFor(t, nil)
+	for _, name := range []string{"postgres", "initdb", "pg_config"} {
+		script := fmt.Sprintf("#!/bin/sh\nfor arg; do case $arg in --pgdata=*) data=${arg#--pgdata=};; esac; done\n%s\n", before)
+		if name == "initdb" {
+			script += fmt.Sprintf("%s/initdb \"$@\" && { %s\n}\n", bin, behind)
+		} else {
+			script += fmt.Sprintf("exec %s/%s \"$@\"\n", bin, name)
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
+	}
+	return dir
+}
+
+// inTime fails the test if what it is given hangs.
+func inTime(t *testing.T, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it hangs")
+	}
+}
+
+const secret = "open sesame"
+
+// secretFile is a file that only we can read, in a directory that all can write.
+func secretFile(t *testing.T, root, text string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(root, "pgtest-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o777))
+	path := filepath.Join(dir, "secret")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+func TestWhatInitdbMakesLeadsToNothingOfOurs(t *testing.T) {
+	s, err := pgtest.Start(t.Context())
+	require.NoError(t, err)
+	where := filepath.Dir(s.Dir()) // no file is moved between file systems
+	require.NoError(t, s.Close())
+	cases := map[string]string{
+		"a link to a file":      "ln -s $secret $data/stolen",
+		"a link to a directory": "ln -s $(dirname $secret) $data/stolen",
+		"a link for a file":     "rm $data/PG_VERSION; ln -s $secret $data/PG_VERSION",
+		"a directory's link":    "mv $data $data.2; ln -s $(dirname $secret) $data",
+		"a pipe":                "mkfifo $data/stolen",
+	}
+	if isRoot {
+		cases["a file that was ours"] = "mv $secret $data/stolen"
+	}
+	for name, plant := range cases {
+		t.Run(name, func(t *testing.T) {
+			cache, path := cacheFor(t, nil), secretFile(t, where, secret)
+			t.Setenv("PGTEST_CACHE", cache)
+			t.Setenv("PGTEST_BINDIR", programs(t, "", "secret="+path+"; "+plant))
+			inTime(t, func() {
+				s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+				if !assert.Error(t, err) {
+					s.Close()
+				}
+			})
+			out, err := exec.Command("grep", "-r", secret, cache).CombinedOutput()
+			assert.Error(t, err, "%s", out)
+		})
+	}
+}
+
+// victim is a process of ours, or where that is the server's user, of another's.
+func victim(t *testing.T) (pid int, state func() string) {
+	t.Helper()
+	if isRoot {
+		cmd := exec.Command("sleep", "3600")
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		pid = cmd.Process.Pid
+	} else {
+		out, err := exec.Command("ps", "-A", "-o", "pid=,uid=").Output()
+		require.NoError(t, err)
+		pid = 1 // where nobody else can be seen
+		for line := range strings.Lines(string(out)) {
+			var other, uid int
+			if fmt.Sscan(line, &other, &uid); other > 1 && uid != os.Geteuid() {
+				pid = other
+				break
+			}
+		}
+	}
+	return pid, func() string {
+		out, _ := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+		return strings.TrimRight(strings.TrimSpace(string(out)), "<NLsl+") // but not whether it runs or sleeps
+	}
+}
+
+func TestServersUserHasNobodySignalled(t *testing.T) {
+	srv := pgtest.New(t, pgtest.Dedicated()).Server()
+	path := filepath.Join(srv.Dir(), "data", "postmaster.pid")
+	was, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for name, do := range map[string]func(context.Context) error{"stop": srv.Stop, "kill": srv.Kill, "pause": srv.Pause} {
+		t.Run(name, func(t *testing.T) {
+			pid, state := victim(t)
+			before := state()
+			_, rest, _ := strings.Cut(string(was), "\n")
+			require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, "%d\n%s", pid, rest), 0o600))
+			defer os.WriteFile(path, was, 0o600)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			assert.Error(t, do(ctx))
+			assert.Equal(t, before, state())
+		})
+	}
+	require.NoError(t, srv.Resume())
+}
+
+func TestSweepHarmsNothingOutside(t *testing.T) {
+	ours := func(t *testing.T) string { // what may not be touched
+		dir := t.TempDir()
+		require.NoError(t, os.Chmod(dir, 0o700))
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "data"), 0o700))
+		for _, name := range []string{"alive", "postmaster.pid", "data/postmaster.pid", ".s.PGSQL.5432"} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("1\n2\n3\n4\n5\n6\n7 8\n"), 0o600))
+		}
+		return dir
+	}
+	untouched := func(t *testing.T, dir string) {
+		for _, name := range []string{"alive", "postmaster.pid", "data/postmaster.pid", ".s.PGSQL.5432"} {
+			assert.FileExists(t, filepath.Join(dir, name))
+		}
+	}
+	uid := serversID(t)
+	for name, plant := range map[string]func(dir, ours string) error{
+		"a pipe for the process id": func(dir, _ string) error {
+			os.Remove(filepath.Join(dir, "data"))
+			os.Mkdir(filepath.Join(dir, "data"), 0o700)
+			return syscall.Mkfifo(filepath.Join(dir, "data/postmaster.pid"), 0o600)
+		},
+		"a pipe for a lock": func(dir, _ string) error {
+			os.Remove(filepath.Join(dir, "alive"))
+			return syscall.Mkfifo(filepath.Join(dir, "alive"), 0o600)
+		},
+		"a link for the data": func(dir, ours string) error {
+			os.Remove(filepath.Join(dir, "data"))
+			return os.Symlink(ours, filepath.Join(dir, "data"))
+		},
+		"a link for a lock": func(dir, ours string) error {
+			os.Remove(filepath.Join(dir, "alive"))
+			return os.Symlink(filepath.Join(ours, "alive"), filepath.Join(dir, "alive"))
+		},
+		"a link for all": func(dir, ours string) error {
+			os.RemoveAll(dir)
+			return os.Symlink(ours, dir)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ours, dir := ours(t), filepath.Join(cacheFor(t, nil), "server")
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, "data"), 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "alive"), nil, 0o600))
+			require.NoError(t, plant(dir, ours))
+			require.NoError(t, exec.Command("chown", "-hR", strconv.Itoa(uid), dir).Run())
+			inTime(t, func() { pgtest.SweepDir(dir) })
+			untouched(t, ours)
+		})
+	}
+	t.Run("a directory that comes and goes", func(t *testing.T) {
+		ours, place := ours(t), cacheFor(t, nil)
+		dir, aside := filepath.Join(place, "server"), filepath.Join(place, "aside")
+		ctx, cancel := context.WithCancel(t.Context())
+		swapped := make(chan struct{})
+		go func() {
+			defer close(swapped)
+			for ctx.Err() == nil {
+				os.Mkdir(aside, 0o700)
+				os.Lchown(aside, uid, -1)
+				os.Rename(aside, dir)
+				os.Rename(dir, aside)
+				os.Symlink(ours, dir)
+				os.Remove(dir)
+				syscall.Mkfifo(dir, 0o600)
+				os.Remove(dir)
+			}
+		}()
+		inTime(t, func() {
+			for tries, met := 0, 0; tries < 3000 || met < 20; tries++ {
+				if info, err := os.Lstat(dir); err == nil && info.IsDir() {
+					met++
+				}
+				pgtest.SweepDir(dir)
+			}
+		})
+		cancel()
+		<-swapped
+		untouched(t, ours)
+	})
+}
+
+func TestServersProgramsAreRunAsItsUserWithNothingOfOurEnvironment(t *testing.T) {
+	uid, record := serversID(t), cacheFor(t, nil)
+	require.NoError(t, os.Chmod(record, 0o777))
+	bin := programs(t, "{ echo uid=$(id -u); env; } >"+record+"/$(basename $0).$$", "true")
+	for name, value := range map[string]string{"SOME_TOKEN": secret, "PGPASSWORD": secret, "LD_SOMETHING": secret} {
+		t.Setenv(name, value)
+	}
+	t.Setenv("PGTEST_CACHE", cacheFor(t, nil))
+	t.Setenv("PGTEST_BINDIR", bin)
+	db := pgtest.New(t, pgtest.Dedicated())
+	query(t, db, "CREATE TABLE env (line text); COPY env FROM PROGRAM 'env'")
+	rows, err := db.Pool().Query(t.Context(), "TABLE env")
+	require.NoError(t, err)
+	server, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+
+	t.Setenv("PGTEST_BINDIR", "")
+	t.Setenv("PGTEST_VERSION", "99") // so that all places are looked at
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	t.Setenv("PGTEST_CACHE", cacheFor(t, nil))
+	_, err = pgtest.Start(t.Context())
+	require.ErrorIs(t, err, pgtest.ErrNotFound)
+
+	records := map[string][]string{"server": append(server, fmt.Sprint("uid=", uid))}
+	files, err := filepath.Glob(record + "/*")
+	require.NoError(t, err)
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		records[filepath.Base(path)] = strings.Split(strings.TrimSpace(string(text)), "\n")
+	}
+	seen := map[string]bool{}
+	for of, lines := range records {
+		program, _, _ := strings.Cut(of, ".")
+		seen[program] = true
+		assert.Contains(t, lines, fmt.Sprint("uid=", uid), of)
+		for _, line := range lines {
+			name, value, _ := strings.Cut(line, "=")
+			assert.NotEqual(t, secret, value, "%s: %s", of, name)
+			assert.Contains(t, []string{"uid", "PATH", "LC_ALL", "TZ", "PWD", "OLDPWD", "SHLVL", "_", // and what PostgreSQL sets itself:
+				"PGDATA", "PGLOCALEDIR", "PGSYSCONFDIR", "PG_GRANDPARENT_PID", "PG_OOM_ADJUST_FILE", "PG_OOM_ADJUST_VALUE",
+				"LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIME"}, name, of)
+		}
+	}
+	assert.Equal(t, map[string]bool{"server": true, "postgres": true, "initdb": true, "pg_config": true}, seen)
+}
+
+func TestFailedTestShowsNoFileButTheServersLog(t *testing.T) {
+	cases := map[string]func(dir, planted string) error{
+		"a pipe": func(dir, _ string) error {
+			os.Remove(filepath.Join(dir, "log"))
+			return syscall.Mkfifo(filepath.Join(dir, "log"), 0o666)
+		},
+		"a link": func(dir, planted string) error {
+			os.Remove(filepath.Join(dir, "log"))
+			return os.Symlink(planted, filepath.Join(dir, "log"))
+		},
+		"another directory": func(dir, planted string) error {
+			os.Rename(planted, filepath.Join(filepath.Dir(planted), "log"))
+			os.Rename(dir, dir+".aside")
+			return os.Symlink(filepath.Dir(planted), dir)
+		},
+	}
+	if isRoot {
+		cases["a file that was ours"] = func(dir, planted string) error { return os.Rename(planted, filepath.Join(dir, "log")) }
+	}
+	for name, plant := range cases {
+		t.Run(name, func(t *testing.T) {
+			var f *fakeTB
+			inTime(t, func() {
+				f = fakeTest(t, func(f *fakeTB) {
+					db := pgtest.New(f, pgtest.Dedicated())
+					dir := db.Server().Dir()
+					path := secretFile(t, filepath.Dir(dir), strings.Repeat("\n", 1<<16)+"] "+db.Name()+": "+secret+"\n")
+					f.Cleanup(func() { // between the report, which comes first, and the end of the server
+						if _, err := os.Lstat(dir + ".aside"); err == nil {
+							os.Remove(dir)
+							os.Rename(dir+".aside", dir)
+						}
+					})
+					f.cleanups[0], f.cleanups[1] = f.cleanups[1], f.cleanups[0]
+					f.failed = true
+					require.NoError(t, plant(dir, path))
+					f.output.WriteString(strings.Join(pgtest.ServerLog(db), "\n"))
+				})
+			})
+			assert.NotContains(t, f.output.String(), secret)
+		})
+	}
+}
+
+// TestServerIsHandedNoFileButItsOwn has a lock file, which the server inherits,
+// replaced by a file that its user cannot read.
+func TestServerIsHandedNoFileButItsOwn(t *testing.T) {
+	srv := pgtest.New(t, pgtest.Dedicated()).Server()
+	alive := filepath.Join(srv.Dir(), "alive")
+	require.NoError(t, os.Rename(alive, alive+".aside"))
+	defer os.Rename(alive+".aside", alive)
+	path := secretFile(t, filepath.Dir(srv.Dir()), secret)
+	plant := os.Symlink
+	if isRoot {
+		plant = os.Rename
+	}
+	require.NoError(t, plant(path, alive))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	assert.Error(t, srv.Restart(ctx))
+	assert.Zero(t, srv.PID())
+}
+
+func TestPlaceWhereOthersCanReplaceThingsIsRefused(t *testing.T) {
+	cases := map[string]func(dir string) error{
+		"open to all": func(dir string) error { return os.Chmod(dir, 0o777) },
+	}
+	if isRoot {
+		cases["open to a group"] = func(dir string) error {
+			return errors.Join(os.Chown(dir, -1, strangersID), os.Chmod(dir, 0o775))
+		}
+		cases["another user's"] = func(dir string) error { return os.Chown(dir, strangersID, -1) }
+	}
+	for name, open := range cases {
+		t.Run(name, func(t *testing.T) {
+			dir := cacheFor(t, nil)
+			parent, link := filepath.Join(dir, "parent"), filepath.Join(dir, "link")
+			place := filepath.Join(parent, "place")
+			require.NoError(t, os.MkdirAll(place, 0o755))
+			require.NoError(t, os.Symlink(place, link))
+			resolved, err := pgtest.Resolve(link)
+			require.NoError(t, err)
+			require.Equal(t, place, resolved)
+			require.NoError(t, open(parent))
+			for _, path := range []string{place, link, parent} {
+				_, err = pgtest.Resolve(path)
+				assert.Error(t, err)
+				t.Setenv("PGTEST_CACHE", filepath.Join(path, "some", "cache"))
+				_, err = pgtest.Start(t.Context())
+				assert.ErrorContains(t, err, "others can replace")
+				assert.NoDirExists(t, filepath.Join(path, "some"))
+			}
+		})
+	}
+	sticky := cacheFor(t, nil)
+	require.NoError(t, os.Chmod(sticky, 0o777|os.ModeSticky))
+	_, err := pgtest.Resolve(sticky)
+	assert.NoError(t, err)
+}
+
+func TestGuardRemovesWhatIsOursAlone(t *testing.T) {
+	place := cacheFor(t, nil)
+	path := func(name string) string { return filepath.Join(place, name) }
+	for _, name := range []string{"made", "others", "elsewhere"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(path(name), "data"), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(path(name), "data", ".file"), nil, 0o600))
+	}
+	require.NoError(t, os.Symlink(path("elsewhere"), path("link")))
+	if isRoot {
+		require.NoError(t, os.Chown(path("others"), strangersID, strangersID))
+	}
+	require.NoError(t, pgtest.Die(path("made"), path("link"), path("others"), path("gone")))
+	assert.NoDirExists(t, path("made"))
+	assert.FileExists(t, filepath.Join(path("elsewhere"), "data", ".file"))
+	if isRoot {
+		assert.FileExists(t, filepath.Join(path("others"), "data", ".file"))
+	}
+}
+
+// TestDirectoryIsTakenFromItsOwnerAlone plays the server's user to the user we are.
+func TestDirectoryIsTakenFromItsOwnerAlone(t *testing.T) {
+	us := uint32(os.Geteuid())
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o700))
+	for _, name := range []string{"file", "data"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(secret), 0o600))
+	}
+	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(dir, "link")))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
+	text, err := pgtest.ReadOf(us, dir, "file")
+	require.NoError(t, err)
+	require.Equal(t, secret, string(text))
+	for name, read := range map[string]func() ([]byte, error){
+		"another user's directory": func() ([]byte, error) { return pgtest.ReadOf(us+1, dir, "file") },
+		"a link":                   func() ([]byte, error) { return pgtest.ReadOf(us, dir, "link") },
+		"a pipe":                   func() ([]byte, error) { return pgtest.ReadOf(us, dir, "pipe") },
+		"a directory":              func() ([]byte, error) { return pgtest.ReadOf(us, dir, ".") },
+		"a link to the directory": func() ([]byte, error) {
+			link := filepath.Join(t.TempDir(), "link")
+			require.NoError(t, os.Symlink(dir, link))
+			return pgtest.ReadOf(us, link, "file")
+		},
+		"a directory open to others": func() ([]byte, error) {
+			open := t.TempDir()
+			require.NoError(t, os.Chmod(open, 0o750))
+			require.NoError(t, os.WriteFile(filepath.Join(open, "file"), nil, 0o600))
+			return pgtest.ReadOf(us, open, "file")
+		},
+	} {
+		inTime(t, func() {
+			text, err := read()
+			assert.Error(t, err, "%s: %s", name, text)
+		})
+	}
+}
