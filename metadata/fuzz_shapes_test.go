@@ -89,7 +89,7 @@ func (s *shaper) value(what byte, value string) {
 		case 3:
 			fmt.Fprintf(s, `"%s%d":`, strings.Repeat("k", 200-s.keys%100), s.keys)
 		case 4:
-			fmt.Fprintf(s, `"\u00%02x%x":`, 1+s.keys%127, s.keys)
+			fmt.Fprintf(s, `"\u00%02x_%x":`, 1+s.keys%127, s.keys)
 		case 5:
 			fmt.Fprintf(s, `"%s%c%d":`, strings.Repeat(`\\`, s.keys%50), rune(0xc0+s.keys%100), s.keys)
 		default:
