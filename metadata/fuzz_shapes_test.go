@@ -85,7 +85,7 @@ func (s *shaper) value(what byte, value string) {
 		case 1:
 			fmt.Fprintf(s, `"%d":`, 1_000_000-s.keys)
 		case 2:
-			fmt.Fprintf(s, `"k%x":`, s.keys*0x9e3779b1%(1<<20)*64+s.keys%64)
+			fmt.Fprintf(s, `"k%x":`, uint32(s.keys)*0x9e3779b1%(1<<20))
 		case 3:
 			fmt.Fprintf(s, `"%s%d":`, strings.Repeat("k", 200-s.keys%100), s.keys)
 		case 4:
