@@ -87,11 +87,11 @@ func checkStored(t *testing.T, db *pgtest.DB, document []byte) {
 }
 
 // quickly fails a test if what it does with so many bytes takes long for them. A
-// busy machine has several tries.
+// busy machine has many tries.
 func quickly(t *testing.T, size int, do func()) {
 	t.Helper()
 	const limit = slowdown * 100 * time.Millisecond
-	for tries := 5; ; tries-- {
+	for tries := 20; ; tries-- {
 		begun := time.Now()
 		ended := make(chan any, 1)
 		go func() {
