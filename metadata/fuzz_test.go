@@ -91,7 +91,7 @@ func checkStored(t *testing.T, db *pgtest.DB, document []byte) {
 func quickly(t *testing.T, size int, do func()) {
 	t.Helper()
 	const limit = slowdown * 100 * time.Millisecond
-	for tries := 20; ; tries-- {
+	for tries := 10; ; tries-- {
 		begun := time.Now()
 		ended := make(chan any, 1)
 		go func() {
