@@ -12,7 +12,7 @@ import (
 
 func TestMemoryConforms(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
-		store, err := metadata.NewMemory(nil, nil)
+		store, err := metadata.NewMemory(nil, &metadata.Options{MaxDocumentBytes: 1 << 20})
 		require.NoError(t, err)
 		return store
 	})
@@ -28,7 +28,7 @@ func TestPostgresConforms(t *testing.T) {
 		for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
-					store, err := open(&metadata.Options{MergeInGo: inGo})
+					store, err := open(&metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20})
 					require.NoError(t, err)
 					t.Cleanup(store.Close)
 					require.NoError(t, store.Migrate(t.Context()))

@@ -75,10 +75,11 @@ func (c *cursor) value() []byte {
 		c.container()
 		return whole[: len(whole)-len(c.rest) : len(whole)-len(c.rest)]
 	}
-	if end := bytes.IndexAny(whole, ",]}"); end >= 0 {
-		return c.take(end)
+	end := 0
+	for end < len(whole) && whole[end] != ',' && whole[end] != ']' && whole[end] != '}' {
+		end++
 	}
-	return c.take(len(whole))
+	return c.take(end)
 }
 
 // container reads an object or array.

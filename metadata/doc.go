@@ -54,7 +54,7 @@
 // What a write takes in time and memory grows with the sizes of patch and document,
 // whatever their shape. A patch is kept as text, little longer than it was; it waits
 // so, and is applied as it is read once more. One that is dear to the database (more
-// than 64 KiB, or 64 objects and nulls, or 8 levels) is merged in Go, as with
+// than 64 KiB, or 64 objects and nulls, or 4 levels of objects) is merged in Go, as with
 // MergeInGo, and shares no statement with patches for other documents.
 //
 // # Caveats

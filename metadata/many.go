@@ -340,7 +340,7 @@ func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement
 
 // counted makes a job's end known, unless Merge has done it.
 func (p *Postgres) counted(ctx context.Context, j *job, took time.Duration) {
-	p.counts.wrote(len(j.Patch.Patch), took, j.Err)
+	p.counts.wrote(len(j.patch.text), took, j.Err)
 	if p.options.Observer != nil {
 		p.options.Observer.Wrote(ctx, j.id, took, j.Err)
 	}

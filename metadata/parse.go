@@ -34,7 +34,7 @@ type limits struct {
 
 // noLimits are those that a text needs where none are asked for: lest the goroutine's
 // stack runs out, and for offsets of 32 bits.
-var noLimits = limits{depth: 100_000, printed: math.MaxInt32}
+var noLimits = limits{depth: 100_000, printed: math.MaxInt32 - 1<<10}
 
 // A measure is what a text is as a patch. What is in arrays does not count, as they
 // are replaced whole.
@@ -140,14 +140,17 @@ func (p *parser) value(depth int) (err *PatchError) {
 	default:
 		err = p.number()
 	}
-	if err == nil && len(p.out) > p.printed {
-		err = p.tooLarge()
+	if err == nil {
+		err = p.checkSize()
 	}
 	return err
 }
 
-func (p *parser) tooLarge() *PatchError {
-	return fault("more than %d bytes as PostgreSQL prints it", p.printed).of(ErrTooLarge)
+func (p *parser) checkSize() *PatchError {
+	if len(p.out) > p.printed {
+		return fault("more than %d bytes as PostgreSQL prints it", p.printed).of(ErrTooLarge)
+	}
+	return nil
 }
 
 // step counts an object or null, and reports whether it is what a patch goes into.
@@ -221,7 +224,10 @@ func (p *parser) key() *PatchError {
 	if p.space(); p.pos == len(p.data) || p.data[p.pos] != '"' {
 		return fault("no key at byte %d", p.pos)
 	}
-	return p.string()
+	if err := p.string(); err != nil {
+		return err
+	}
+	return p.checkSize()
 }
 
 // array reads what follows a bracket.

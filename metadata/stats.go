@@ -13,7 +13,7 @@ import (
 // Compare two to see what happened between.
 type Stats struct {
 	Writes    int64         // writes by Merge, MergeMany, Update, Replace, Delete that succeeded
-	Bytes     int64         // of their patches and documents
+	Bytes     int64         // of their patches and documents, as PostgreSQL prints them
 	WriteTime time.Duration // that they took, in sum
 	Failures  int64         // writes that did not
 	Busy      int64         // of them, those that found the document's lock taken to the end

@@ -192,9 +192,10 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 	dr := newDraft(doc, fresh, p.options)
 	for size := 0; decided < len(calls) && (decided == 0 || size < p.options.MaxBatchBytes); decided++ {
 		c := calls[decided]
-		c.err = c.change(dr)
-		c.doc, c.changes = dr.document(), dr.changes
-		size += len(c.doc.Metadata)
+		if c.err = c.change(dr); c.err == nil {
+			c.doc, c.changes = dr.document(), dr.changes
+		}
+		size += len(dr.doc.Metadata) // also where it was refused, which takes its time
 	}
 	if err := g.check(); err != nil {
 		return decided, err
