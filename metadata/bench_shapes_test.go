@@ -2,7 +2,6 @@ package metadata_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -94,7 +93,7 @@ func BenchmarkShapesInPostgres(b *testing.B) {
 				b.ReportMetric(float64(large[dearest])/float64(large[names[0]]), "dearest/cheapest")
 				b.ReportMetric(large[dearest].Seconds()*1000, "ms-dearest")
 				b.ReportMetric(bend, "growth/size")
-				b.Log(fmt.Sprintf("dearest: %s; grows most: %s", dearest, bent))
+				b.Logf("dearest: %s; grows most: %s", dearest, bent)
 			}
 		})
 	}
