@@ -99,6 +99,9 @@ func (d *directory) remove() error {
 	return d.as.removeAll(d.path)
 }
 
+// removed says that an error is that of a directory which is gone, or given up.
+func removed(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrClosed) }
+
 // dial connects to a socket in the directory if the account listens there.
 func (d *directory) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var dialer net.Dialer

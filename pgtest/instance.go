@@ -263,8 +263,8 @@ func (in *instance) stop(ctx context.Context, how stopMode) (alive *os.File, err
 		}
 	}
 	for alive, err = in.lock(); err != nil; alive, err = in.lock() {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, err // the watchdog has removed it all
+		if removed(err) {
+			return nil, err // by the watchdog, or by us
 		}
 		if err := pause(ctx, 2*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("pgtest: stop the server in %s: %w", in.Dir, err)
@@ -279,7 +279,7 @@ func (in *instance) stop(ctx context.Context, how stopMode) (alive *os.File, err
 // end stops the server at once and removes all it had.
 func (in *instance) end(ctx context.Context) error {
 	alive, err := in.stop(ctx, stopNow)
-	if errors.Is(err, os.ErrNotExist) {
+	if removed(err) {
 		return nil
 	}
 	if err != nil {

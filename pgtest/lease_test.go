@@ -121,6 +121,7 @@ func TestDedicatedServerLeavesNothing(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close(), "a second time")
 	assert.Zero(t, s.PID())
+	assert.Error(t, s.Restart(t.Context()), "there is nothing left")
 	_, err = os.Lstat(dir)
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -91,7 +91,7 @@ func (in *instance) lock() (*os.File, error) {
 func (in *instance) gone() bool {
 	f, err := in.lock()
 	if err != nil {
-		return errors.Is(err, os.ErrNotExist) // the directory went with the last one
+		return removed(err) // the directory went with the last one
 	}
 	f.Close()
 	return true
