@@ -49,11 +49,7 @@ func (dial dialer) open(ctx context.Context, p *Postgres, spare bool) (*session,
 	if err != nil {
 		return nil, err
 	}
-	begin := listenSQL
-	if spare {
-		begin = ""
-	}
-	backend, err := prepare(ctx, conn, begin, &p.opts)
+	backend, err := prepare(ctx, conn, &p.opts)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
@@ -110,6 +106,12 @@ func (d *sqlDialer) read(ctx context.Context) error {
 	})
 }
 
+// beginSQL comes first. It has all that follows use PostgreSQL's own functions and
+// operators, whatever others have created in schemas of the host's search_path. And a
+// session that holds locks does not listen, should one of the host's hooks have it do
+// so: the server has who listens read whatever others notify, before anything else.
+const beginSQL = "SET search_path = pg_catalog, pg_temp; UNLISTEN *"
+
 // probeSQL asks what decides whether a session can hold locks, and what
 // identifies it.
 const probeSQL = `SELECT pid, coalesce((extract(epoch FROM backend_start) * 1000000)::bigint, 0),
@@ -135,13 +137,16 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 
 // prepare makes a new connection ready to be a session, or refuses it if its
 // locks would exclude nobody.
-func prepare(ctx context.Context, conn *pgx.Conn, begin string, o *PostgresOptions) (Backend, error) {
+func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, error) {
 	var (
 		backend              Backend
 		started              int64
 		recovering, readOnly bool
 		version              string
 	)
+	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
+		return backend, pgdb.Clean(err)
+	}
 	err := conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
 		Scan(&backend.PID, &started, &recovering, &readOnly, &version)
 	if err != nil {
@@ -161,9 +166,6 @@ func prepare(ctx context.Context, conn *pgx.Conn, begin string, o *PostgresOptio
 	// Twice as long as the client waits, and rounded up.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
-		return backend, pgdb.Clean(err)
-	}
-	if err := conn.PgConn().Exec(ctx, begin).Close(); err != nil {
 		return backend, pgdb.Clean(err)
 	}
 	prepares := conn.PgConn().StartPipeline(ctx)

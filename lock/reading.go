@@ -91,15 +91,19 @@ func (s *session) receive() (n int, err error) {
 	}
 	switch msg := msg.(type) {
 	case *pgproto3.DataRow:
-		s.values = append(s.values, valueOf(msg.Values[0]))
+		column := msg.Values[0]
+		if len(column) > 8 {
+			s.text, column = string(column), nil
+		}
+		s.values = append(s.values, valueOf(column))
 	case *pgproto3.ErrorResponse:
 		s.failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
-	case *pgproto3.NotificationResponse:
-		s.owner.notified(msg.Channel, msg.Payload)
 	case *pgproto3.ReadyForQuery:
 		values, failure := s.values, s.failure
 		s.values, s.failure = s.values[:0], nil
-		return s.ready(values, failure), nil
+		n = s.ready(values, failure)
+		s.text = ""
+		return n, nil
 	}
 	return -1, nil
 }
@@ -157,6 +161,8 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 			s.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})
 		case opTryShared, opWaitShared:
 			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key, blind: true}})
+		case opAnswer:
+			s.enqueue([]op{{code: opWithdraw, key: batch[failed].key, blind: true}})
 		}
 		again = failed
 		if code := batch[failed].code; pgdb.Code(failure) != queryCanceled || code == opWait || code == opWaitShared {

@@ -263,6 +263,7 @@ func (c *call) judgeUnlock(err error) {
 	switch {
 	case errors.Is(err, ErrEvicted):
 		c.process.outcomes.evicted++
+		w.judgeEvicted(c)
 	case errors.Is(err, ErrLost):
 		c.process.outcomes.lost++
 	}

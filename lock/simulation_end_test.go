@@ -184,8 +184,8 @@ func (w *world) checkRest() {
 				w.Problem("STATS", "%s: an observer was told %d and %d times of %+v", p, b.acquired, b.released, *o)
 			}
 		}
-		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.evictions)+len(g.parking.wanted) > 0 {
-			w.Problem("LEAK", "%s: %d in the backlog, %d evictions, %d want a spare session", p, len(g.backlog), len(g.evictions), len(g.parking.wanted))
+		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.parking.wanted) > 0 {
+			w.Problem("LEAK", "%s: %d in the backlog, %d want a spare session", p, len(g.backlog), len(g.parking.wanted))
 		}
 	}
 }
