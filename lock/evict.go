@@ -69,8 +69,11 @@ const (
 )
 
 // askSQL makes a request ($1) of a process ($2), until the end of the transaction,
-// and reports whether its flag is raised.
+// and reports whether its flag is raised. The transaction may take as long as it is to
+// (transaction_timeout is from PostgreSQL 17 on).
 var askSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.text, true)," +
+	" (SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings AS s" +
+	" WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')," +
 	" pg_catalog.pg_try_advisory_xact_lock_shared(" + strconv.Itoa(flagClass) + ", ($2::bigint)::int)"
 
 // answerSQL is the answer of a process ($1) to a token ($2).
@@ -155,7 +158,7 @@ func (v *eviction) ask(ctx context.Context) error {
 		return nil
 	}
 	request := fmt.Sprintf(requestFormat, v.holder.PID, v.key.id, v.token)
-	return v.tx.QueryRow(ctx, []any{new(string), &v.raised}, askSQL, request, int64(v.holder.PID))
+	return v.tx.QueryRow(ctx, []any{new(string), new(int64), &v.raised}, askSQL, request, int64(v.holder.PID))
 }
 
 // isDone reports whether the hold that the request was meant for has ended.

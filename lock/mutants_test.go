@@ -158,7 +158,7 @@ var mutants = []simulate.Mutant{
 	}, {
 		Name: "a fence that was rolled back is given out", File: "reading.go",
 		Old:  "if o.isTransactional() && o.err == nil {",
-		New:  "if o.code == opEvicted && o.err == nil {",
+		New:  "if o.isTransactional() && o.err == nil && failed < 0 {",
 		Rule: "FENCE",
 	}, {
 		Name: "silence is not noticed", File: "session.go",
@@ -171,14 +171,44 @@ var mutants = []simulate.Mutant{
 		New:  "var inherited backoff.Sequence\n\nfunc (q *queue) patience() patience {\n\tif inherited.Next(); q.holding%2 == 0 {\n\t\tinherited = backoff.Start(q.policy)\n\t}\n\treturn patience{polls: inherited}\n}",
 		Rule: "PATIENCE, PANIC",
 	}, {
-		Name: "an eviction is not answered again", File: "evict.go",
-		Old:  "\tif p.session != nil {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
-		New:  "\tif p.session != nil && evicted != (Key{}) && v.token%2 == 0 {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
-		Rule: "EVICTED BY MISTAKE", Schedules: 150000,
-	}, {
-		Name: "who is evicted holds on", File: "evict.go",
-		Old:  "\t\tp.queue.evict(e, errEvicted)\n",
+		Name: "who is evicted holds on", File: "requests.go",
+		Old:  "\tp.queue.evict(e, errEvicted)\n",
 		New:  "",
 		Rule: "EVICT, STATS",
+	}, {
+		Name: "a request that was served is served again", File: "requests.go",
+		Old:  "\t\tif i >= 0 {\n",
+		New:  "\t\tif i > 0 {\n",
+		Rule: "EVICTED UNASKED",
+	}, {
+		Name: "a request is served, and not answered", File: "requests.go",
+		Old:  "\t\t\tr.asked = p.queue.request(s, op{code: opAnswer, key: r.answer})\n",
+		New:  "\t\t\tr.given = true\n",
+		Rule: "EVICTED BY MISTAKE",
+	}, {
+		Name: "an answer stays when its request is gone", File: "requests.go",
+		Old:  "\t\t\tp.queue.request(s, op{code: opWithdraw, key: r.answer})\n",
+		New:  "",
+		Rule: "LEAK",
+	}, {
+		Name: "an answer whose end failed stays", File: "requests.go",
+		Old:  "\t\tin.served = append(in.served, &served{token: o.key >> 32, answer: o.key, given: true})\n",
+		New:  "",
+		Rule: "LEAK", Schedules: 150000,
+	}, {
+		Name: "who has answered looks only if there are others", File: "requests.go",
+		Old:  "o.value == 1 || len(in.served) > 0)",
+		New:  "o.value == 1)",
+		Rule: "LEAK",
+	}, {
+		Name: "who evicts does not look before it believes", File: "evict.go",
+		Old:  "\t\t\t\treturn done, err\n",
+		New:  "\t\t\t\treturn true, err\n",
+		Rule: "EVICT",
+	}, {
+		Name: "who evicts does not wait", File: "evict.go",
+		Old:  "time.Since(asked) >= grace {",
+		New:  "time.Since(asked) >= grace/2 {",
+		Rule: "EVICTED BY MISTAKE",
 	},
 }

@@ -13,11 +13,11 @@ import (
 // requestsSQL are the requests of the session's process, one a line, whose roles may
 // terminate it (PostgreSQL source, pg_signal_backend).
 const requestsSQL = `(SELECT string_agg(a.application_name, chr(10))
-FROM pg_stat_get_activity(NULL) AS a JOIN pg_roles AS r ON r.oid = a.usesysid,
-	pg_stat_get_activity(pg_backend_pid()) AS own JOIN pg_roles AS o ON o.oid = own.usesysid
+FROM pg_stat_get_activity(NULL) AS a, pg_stat_get_activity(pg_backend_pid()) AS own
 WHERE starts_with(a.application_name, '` + requestPrefix + `' || own.pid || ' ')
-	AND CASE WHEN r.rolsuper THEN true WHEN o.rolsuper THEN false
-		ELSE pg_has_role(r.oid, o.oid, 'USAGE') OR pg_has_role(r.oid, 'pg_signal_backend', 'USAGE') END)`
+	AND CASE WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = a.usesysid) THEN true
+		WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = own.usesysid) THEN false
+		ELSE pg_has_role(a.usesysid, own.usesysid, 'USAGE') OR pg_has_role(a.usesysid, 'pg_signal_backend', 'USAGE') END)`
 
 // An inbox is the requests of a session. Guarded by queue.mu.
 type inbox struct {
