@@ -106,17 +106,18 @@ func (d *sqlDialer) read(ctx context.Context) error {
 	})
 }
 
-// beginSQL comes first. It has all that follows use PostgreSQL's own functions and
-// operators, whatever others have created in schemas of the host's search_path. And a
-// session that holds locks does not listen, should one of the host's hooks have it do
-// so: the server has who listens read whatever others notify, before anything else.
-const beginSQL = "SET search_path = pg_catalog, pg_temp; UNLISTEN *"
-
 // probeSQL asks what decides whether a session can hold locks, and what
-// identifies it.
-const probeSQL = `SELECT pid, coalesce((extract(epoch FROM backend_start) * 1000000)::bigint, 0),
-	pg_is_in_recovery(), current_setting('transaction_read_only')::bool, version()
-FROM pg_stat_get_activity(pg_backend_pid())`
+// identifies it. It comes first, under the host's search_path (see statusSQL): what
+// is behind a pooler may be everybody's, and is left as it is.
+const probeSQL = `SELECT a.pid, coalesce(` + startSQL + `, 0), pg_catalog.pg_is_in_recovery(),
+	pg_catalog.current_setting('transaction_read_only')::boolean, pg_catalog.version()
+FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a`
+
+// beginSQL has all that follows use PostgreSQL's own functions and operators, whatever
+// others have created in schemas of the host's search_path. And a session that holds
+// locks does not listen, should one of the host's hooks have it do so: the server has
+// who listens read whatever others notify, before anything else.
+const beginSQL = "SET search_path = pg_catalog, pg_temp; UNLISTEN *"
 
 // setupSQL protects a session from what the host's defaults would do to one
 // that is idle most of its life, and to fences, which must outlive a crash. It
@@ -144,9 +145,6 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 		recovering, readOnly bool
 		version              string
 	)
-	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
-		return backend, pgdb.Clean(err)
-	}
 	err := conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
 		Scan(&backend.PID, &started, &recovering, &readOnly, &version)
 	if err != nil {
@@ -162,6 +160,9 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 		return backend, fmt.Errorf("%w: the session is read-only; connect to the primary, or set default_transaction_read_only = off", ErrUnsupported)
 	case backend.PID != conn.PgConn().PID() && !o.SessionPooler:
 		return backend, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly, or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
+	}
+	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
+		return backend, pgdb.Clean(err)
 	}
 	// Twice as long as the client waits, and rounded up.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
