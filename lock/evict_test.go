@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,6 +65,37 @@ func TestEvictedHolderIsToldBeforeTheNextIsGranted(t *testing.T) {
 		require.NoError(t, operator.Evict(t.Context(), key, time.Hour))
 		await(t, done, "the next holder")
 	}
+}
+
+// Of a key that goes from one to the next, an eviction has nothing to free. Holders
+// look ten times a second.
+func TestEvictSparesWhoComesAfterIt(t *testing.T) {
+	db := pgtest.New(t)
+	operator, owner := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
+	key, stop := lock.Name("busy"), make(chan struct{})
+	var group sync.WaitGroup
+	for range 2 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				asked := time.Now()
+				if err := take(t, owner, key).Unlock(); err != nil {
+					assert.ErrorIs(t, err, lock.ErrEvicted)
+					assert.Greater(t, time.Since(asked), 100*time.Millisecond, "it was there for two looks")
+				}
+			}
+		})
+	}
+	for range 5 {
+		assert.NoError(t, operator.Evict(t.Context(), key, time.Hour))
+	}
+	close(stop)
+	group.Wait()
+	assert.Zero(t, owner.Stats().Lost)
 }
 
 func TestEvictTerminatesWhoDoesNotAnswer(t *testing.T) {

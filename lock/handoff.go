@@ -111,17 +111,27 @@ func (q *queue) admit(e *entry, now time.Time) {
 		q.leaveLine(first)
 		first.slot, e.holders = len(e.holders), append(e.holders, first)
 		q.holding++
-		first.session = e.session
+		first.session, first.began = e.session, now
 		first.become(holding, nil)
 		q.counts.Acquired++
 		q.counts.WaitTime += max(0, now.Sub(first.since))
 	}
 }
 
-// evict ends every tenure of an entry, and gives the key on.
-func (q *queue) evict(e *entry, why error) {
-	q.counts.Evicted += int64(q.endAll(e, why))
-	q.vacated(e, nil)
+// evict ends the tenures of an entry that have not begun after before, and gives the
+// key on if that was all. It returns how many it has ended, and left.
+func (q *queue) evict(e *entry, before time.Time, why error) (evicted, left int) {
+	for _, c := range slices.Clone(e.holders) {
+		if !c.began.After(before) {
+			q.endTenure(c, why)
+			evicted++
+		}
+	}
+	q.counts.Evicted += int64(evicted)
+	if left = len(e.holders); left == 0 {
+		q.vacated(e, nil)
+	}
+	return evicted, left
 }
 
 // endAll ends every tenure of an entry, and returns their number.

@@ -67,8 +67,8 @@ var mutants = []simulate.Mutant{
 		Rule: "STATS",
 	}, {
 		Name: "evictions are not counted", File: "handoff.go",
-		Old:  "q.counts.Evicted += int64(q.endAll(e, why))",
-		New:  "q.endAll(e, why)",
+		Old:  "\tq.counts.Evicted += int64(evicted)\n",
+		New:  "",
 		Rule: "STATS",
 	}, {
 		Name: "grants are counted twice", File: "handoff.go",
@@ -172,19 +172,34 @@ var mutants = []simulate.Mutant{
 		Rule: "PATIENCE, PANIC",
 	}, {
 		Name: "who is evicted holds on", File: "requests.go",
-		Old:  "\tp.queue.evict(e, errEvicted)\n",
-		New:  "",
+		Old:  "\tn, left := p.queue.evict(e, before, errEvicted)\n",
+		New:  "\tn, left := 0, 0\n\t_ = before\n",
 		Rule: "EVICT, STATS",
 	}, {
-		Name: "a request that was served is served again", File: "requests.go",
-		Old:  "\t\tif i >= 0 {\n",
-		New:  "\t\tif i > 0 {\n",
+		Name: "who may have come before the request is spared", File: "requests.go",
+		Old:  "\tr.seen, r.served = time.Now(), again || left == 0\n",
+		New:  "\tr.seen, r.served = time.Now(), again || left >= 0\n",
+		Rule: "EVICT",
+	}, {
+		Name: "who came after the request is not spared", File: "requests.go",
+		Old:  "\tbefore, again := s.inbox.before, !r.seen.IsZero()\n",
+		New:  "\tbefore, again := time.Now(), !r.seen.IsZero()\n",
 		Rule: "EVICTED UNASKED",
+	}, {
+		Name: "a request that was served is served again", File: "requests.go",
+		Old:  "\t\t\tr = before[i]\n",
+		New:  "",
+		Rule: "EVICTED UNASKED, LEAK",
 	}, {
 		Name: "a request is served, and not answered", File: "requests.go",
 		Old:  "\t\t\tr.asked = p.queue.request(s, op{code: opAnswer, key: r.answer})\n",
 		New:  "\t\t\tr.given = true\n",
-		Rule: "EVICTED BY MISTAKE",
+		Rule: "EVICTED BY MISTAKE", Schedules: 150000,
+	}, {
+		Name: "a request is answered before it is served", File: "requests.go",
+		Old:  "\t\tif r.served && !r.asked && !r.given {\n",
+		New:  "\t\tif !r.asked && !r.given {\n",
+		Rule: "EVICT",
 	}, {
 		Name: "an answer stays when its request is gone", File: "requests.go",
 		Old:  "\t\t\tp.queue.request(s, op{code: opWithdraw, key: r.answer})\n",
@@ -192,13 +207,13 @@ var mutants = []simulate.Mutant{
 		Rule: "LEAK",
 	}, {
 		Name: "an answer whose end failed stays", File: "requests.go",
-		Old:  "\t\tin.served = append(in.served, &served{token: o.key >> 32, answer: o.key, given: true})\n",
+		Old:  "\t\tin.requests = append(in.requests, &request{token: o.key >> 32, answer: o.key, served: true, given: true})\n",
 		New:  "",
 		Rule: "LEAK", Schedules: 150000,
 	}, {
 		Name: "who has answered looks only if there are others", File: "requests.go",
-		Old:  "o.value == 1 || len(in.served) > 0)",
-		New:  "o.value == 1)",
+		Old:  "o.value != 1 && len(in.requests) == 0 {",
+		New:  "o.value != 1 {",
 		Rule: "LEAK",
 	}, {
 		Name: "who evicts does not look before it believes", File: "evict.go",

@@ -21,23 +21,35 @@ WHERE starts_with(a.application_name, '` + requestPrefix + `' || own.pid || ' ')
 
 // An inbox is the requests of a session. Guarded by queue.mu.
 type inbox struct {
-	looking bool      // the server has been asked
-	served  []*served // that were there when it was asked last
+	looking  bool       // the server has been asked
+	begun    time.Time  // when it was asked last
+	before   time.Time  // and the time before that, of which the answer is known
+	requests []*request // that were there then
 }
 
-// served is a request that has been served, and is to be answered as long as it is
-// there.
-type served struct {
-	token  int64
-	answer int64 // the lock's key
-	asked  bool  // the server has been asked for it
-	given  bool  // the session has it
+// A request is to be served once, and answered as long as it is there.
+//
+//	new      --what was held before it was made has ended--> served
+//	         --there are younger holds of the key----------> doubtful
+//	doubtful --a look later--------------------------------> served
+//
+// When it was made is known by the looks only: after the last one without it. Of the
+// holds that have begun since, those are ended that are there at the next look still.
+// So who comes after a request has the key taken away only if it has it for longer
+// than from one look to the next.
+type request struct {
+	key, token int64
+	seen       time.Time // when it was doubtful
+	served     bool
+	answer     int64 // the lock's key
+	asked      bool  // the server has been asked for it
+	given      bool  // the session has it
 }
 
 // lookLater has the sessions look for requests in a while, if there are locks, or
 // answers of s to be withdrawn.
 func (p *Postgres) lookLater(s *session) {
-	if p.look == nil && (p.queue.holding > 0 || len(s.inbox.served) > 0) && !p.queue.closed {
+	if p.look == nil && (p.queue.holding > 0 || len(s.inbox.requests) > 0) && !p.queue.closed {
 		p.look = time.AfterFunc(p.chance.looks, p.lookNow)
 	}
 }
@@ -55,79 +67,101 @@ func (p *Postgres) lookNow() {
 		}
 	}
 	for _, s := range p.sessions() {
-		if in := &s.inbox; !in.looking && (holds[s] || len(in.served) > 0) && !p.queue.closed {
+		if in := &s.inbox; !in.looking && (holds[s] || len(in.requests) > 0) && !p.queue.closed {
+			in.begun = time.Now()
 			in.looking = p.queue.request(s, op{code: opFlagged, key: flagClass<<32 | int64(s.backend.PID)})
 		}
 	}
 }
 
-// flagged takes the answer to whether there are requests. A flag can be down for the
-// moment in which another request is looked for: those that were served are looked for
-// in any case.
+// flagged takes the answer to whether there are requests. Who has some does not infer
+// from it that they are gone.
 func (p *Postgres) flagged(s *session, o op) {
 	in := &s.inbox
-	in.looking = (o.err != nil || o.value == 1 || len(in.served) > 0) && p.queue.request(s, op{code: opRequests})
+	if o.err == nil && o.value != 1 && len(in.requests) == 0 {
+		in.looking, in.before = false, in.begun
+		return
+	}
+	in.looking = p.queue.request(s, op{code: opRequests})
 }
 
-// requested takes the requests there are. It serves and answers the new ones, and
-// withdraws the answers to those that are gone. It returns the keys that it has taken
-// from holders.
+// requested takes the requests there are. It serves and answers those that are new,
+// and withdraws the answers to those that are gone. It returns the keys that it has
+// taken from holders.
 func (p *Postgres) requested(s *session, o op, text string) (evicted []Key) {
 	in := &s.inbox
 	in.looking = false
 	if o.err != nil {
 		return nil
 	}
-	var there []*served
-	for line := range strings.Lines(text) {
-		var pid, key, token int64
-		if _, err := fmt.Sscanf(line, requestFormat, &pid, &key, &token); err != nil {
-			continue
-		}
-		i := slices.IndexFunc(in.served, func(r *served) bool { return r.token == token })
-		if i >= 0 {
-			there = append(there, in.served[i])
-			in.served = slices.Delete(in.served, i, i+1)
-			continue
-		}
-		if key, ok := p.giveUp(s, key); ok {
-			evicted = append(evicted, key)
-		}
-		there = append(there, &served{token: token})
-	}
-	for _, r := range in.served { // whose request is gone
-		switch {
-		case r.asked:
-			there = append(there, r)
-		case r.given:
+	for _, r := range in.receive(text) {
+		if r.given {
 			p.queue.request(s, op{code: opWithdraw, key: r.answer})
 		}
 	}
-	in.served = there
-	for _, r := range there {
-		if !r.asked && !r.given {
+	for _, r := range in.requests {
+		if !r.served {
+			if key, ok := p.serve(s, r); ok {
+				evicted = append(evicted, key)
+			}
+		}
+		if r.served && !r.asked && !r.given {
 			r.answer = r.token<<32 | int64(p.chance.token())
 			r.asked = p.queue.request(s, op{code: opAnswer, key: r.answer})
 		}
 	}
+	in.before = in.begun
 	return evicted
 }
 
-// giveUp ends the holds of a key, and returns it, if the session has it.
-func (p *Postgres) giveUp(s *session, key int64) (evicted Key, ok bool) {
-	e := p.queue.entries[key]
+// receive has the inbox be the requests of a text, and returns those that are gone.
+func (in *inbox) receive(text string) (gone []*request) {
+	before := in.requests
+	in.requests = nil
+	for line := range strings.Lines(text) {
+		var pid int64
+		r := new(request)
+		if _, err := fmt.Sscanf(line, requestFormat, &pid, &r.key, &r.token); err != nil {
+			continue
+		}
+		if i := slices.IndexFunc(before, func(o *request) bool { return o.token == r.token }); i >= 0 {
+			r = before[i]
+			before = slices.Delete(before, i, i+1)
+		}
+		in.requests = append(in.requests, r)
+	}
+	for _, r := range before {
+		if r.asked { // of which the outcome is to come
+			in.requests = append(in.requests, r)
+		} else {
+			gone = append(gone, r)
+		}
+	}
+	return gone
+}
+
+// serve ends the holds that a request is meant for, if the session has its key. It
+// returns the key if it has ended any.
+func (p *Postgres) serve(s *session, r *request) (evicted Key, ok bool) {
+	e := p.queue.entries[r.key]
 	if e == nil || e.state != held || e.session != s {
+		r.served = true
 		return Key{}, false
 	}
 	evicted = e.key
-	p.queue.evict(e, errEvicted)
-	return evicted, true
+	before, again := s.inbox.before, !r.seen.IsZero()
+	if again {
+		before = r.seen
+	}
+	n, left := p.queue.evict(e, before, errEvicted)
+	r.seen, r.served = time.Now(), again || left == 0
+	return evicted, n > 0
 }
 
 // given takes the outcome of an answer. Should others have had that very lock, there
 // is another when the session looks next.
 func (in *inbox) given(o op) {
-	for _, r := range in.served {
+	for _, r := range in.requests {
 		if r.asked && r.answer == o.key {
 			r.asked, r.given = false, o.err == nil && o.value == 1
 		}
@@ -137,7 +171,7 @@ func (in *inbox) given(o op) {
 // withdrawn takes the outcome of an answer's end, which is tried again if it failed.
 func (in *inbox) withdrawn(o op) {
 	if o.err != nil {
-		in.served = append(in.served, &served{token: o.key >> 32, answer: o.key, given: true})
+		in.requests = append(in.requests, &request{token: o.key >> 32, answer: o.key, served: true, given: true})
 	}
 }
 

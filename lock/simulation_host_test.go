@@ -20,8 +20,9 @@ type simHost struct {
 // A simTx is a connection of the pool, and a transaction on it.
 type simTx struct {
 	simHost
-	b      *backend // of the server; nil until the first statement
-	broken bool     // the server may take its time to notice
+	b       *backend // of the server; nil until the first statement
+	broken  bool     // the server may take its time to notice
+	request *simRequest
 }
 
 var errRefused = errors.New("connection refused")
@@ -103,8 +104,11 @@ func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...a
 			if h.tx.b.name != args[0].(string) {
 				h.tx.b.name = args[0].(string)
 				srv.w.Tell("session %d requests: %s", h.tx.b.pid, h.tx.b.name)
+				h.tx.request = &simRequest{pid: uint32(args[1].(int64)), key: ctx.Value(evictionKey{}).(*simEviction).key.id}
+				srv.w.requests = append(srv.w.requests, h.tx.request)
 			}
 			found = srv.table.at(place{flagClass<<32 | args[1].(int64), true}).try(h.tx.b, shared)
+			h.tx.request.raised, h.tx.request.at = found, time.Now()
 		case answerSQL:
 			found = srv.isAnswered(args[0].(int64), args[1].(int64))
 		case terminateSQL:

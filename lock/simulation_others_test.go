@@ -250,10 +250,13 @@ func (w *world) close(p *process, patience time.Duration) {
 }
 
 // judgeEvicted checks that no hold was ended that nobody has asked for who may: of
-// those of a session that have a key alone, every eviction ends one at most. Its caller
-// has w.mu.
+// those of a session that have a key alone, every eviction ends one at most; and who
+// came after all requests is not ended from one look to the next. Its caller has w.mu.
 func (w *world) judgeEvicted(c *call) {
 	var cause string
+	if c.over.IsZero() {
+		c.over = time.Now()
+	}
 	for _, claim := range c.held.tenure.(*tenure).claims {
 		if claim.err != errEvicted {
 			continue
@@ -271,10 +274,24 @@ func (w *world) judgeEvicted(c *call) {
 		if asked == 0 || w.ended[id] > asked {
 			cause = fmt.Sprintf("%s by session %d, asked for %d times, %d times", claim.key, claim.session.backend.PID, asked, w.ended[id])
 		}
+		if c.over.Sub(claim.began) < w.looks && !slices.ContainsFunc(w.requests, func(r *simRequest) bool {
+			return r.pid == claim.session.backend.PID && r.key == claim.key.id && !(r.raised && r.at.Before(claim.began))
+		}) {
+			cause = fmt.Sprintf("%s by session %d, which it has had for %s", claim.key, claim.session.backend.PID, c.over.Sub(claim.began))
+		}
 	}
 	if cause != "" {
 		w.Problem("EVICTED UNASKED", "%s lost %s", c, cause)
 	}
+}
+
+// A simRequest is what a session is asked for. Until its flag is raised it may not be
+// seen.
+type simRequest struct {
+	pid    uint32
+	key    int64
+	raised bool
+	at     time.Time // when it was raised
 }
 
 // evictedHold is what an eviction is meant for.

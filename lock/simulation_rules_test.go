@@ -225,6 +225,9 @@ func (w *world) checkHolders() {
 			continue
 		}
 		t := c.held.tenure.(*tenure)
+		if c.over.IsZero() && t.over() != nil {
+			c.over = time.Now()
+		}
 		if c.watched != nil && c.watched.Err() == nil && t.over() != nil {
 			w.Problem("TOLD LATE", "%s no longer holds, and its context lives", c)
 		}

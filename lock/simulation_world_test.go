@@ -31,6 +31,7 @@ type world struct {
 	evictions []*simEviction
 	evicted   []Key               // by them, and by those that are over
 	ended     map[evictedHold]int // holds of who had it alone, by evictions
+	requests  []*simRequest
 	outsiders []*backend
 	writing   []*writer      // that have passed their check
 	working   sync.WaitGroup // evictions, and calls of Close
