@@ -22,7 +22,8 @@ import (
 // It is nil once nobody holds the key who did so when Evict was called; by then
 // somebody else may. That is what the server's lock table says. Where the same
 // session has the key for its next holder, it is that session's own word, which no
-// other session can give.
+// other session can give. Holders that came after Evict was called are spared, unless
+// they have had the key for a tenth of a second when their turn comes to be looked at.
 //
 // Asking and terminating need the same role as the holder's, pg_signal_backend, or
 // superuser: otherwise the holder is not disturbed, and the error matches
@@ -47,21 +48,22 @@ func (p *Postgres) Evict(ctx context.Context, key Key, grace time.Duration) erro
 // before it is terminated.
 const leastLooks = 5
 
-// How sessions ask each other to give up a key. Nothing is sent to a session that
-// holds locks: it looks when it has the time, so that nobody can keep it from its
-// work by asking.
+// Sessions ask each other to give up a key by what all of them can see at the server.
+// Nothing is sent to a session that holds locks: it looks for requests at a pace of its
+// own, so that asking cannot keep it from its work.
 //
-// A request is the application_name of the session that makes it, for as long as it
-// does: everybody can see it, with its role, and nobody can prevent or forge it. It
-// names the process that is asked, the key, and a token of its own.
+// A request is the application_name of the session that makes it, for as long as that
+// lasts. Every session can see it, and the role behind it; none can prevent or forge
+// it. It names the process that is asked, the key, and a token.
 //
-// A session's flag is the advisory lock of two integers (flagClass, its process id).
-// Who asks it for something holds that shared. The session tries it alone: only if it
-// is denied, which costs others no more than this, it reads what is requested of it.
+// The flag of a session is the advisory lock of two integers (flagClass, process id).
+// A session that makes a request holds it shared, and the session that is asked tries
+// it alone. Only if that is denied does it read the requests: that is all a session
+// can do to another by raising its flag.
 //
-// The answer is an advisory lock of two integers, the token and any number, that the
-// session which was asked holds shared until the request is gone. No other session
-// can hold it in its name, nor keep it from all of those numbers.
+// The answer is an advisory lock of two integers, the token and any number, which the
+// session that was asked holds shared until the request is gone. No other session can
+// hold it in its name, or keep it from all of these numbers.
 const (
 	requestPrefix = "lockstore_evict "
 	requestFormat = requestPrefix + "%d %d %d" // process id, key, token: at most 63 characters
@@ -151,8 +153,8 @@ func (p *Postgres) press(ctx context.Context, v *eviction, grace time.Duration) 
 	}
 }
 
-// ask raises the holder's flag, unless it is. It is down for the moment in which the
-// holder looks.
+// ask makes the request and raises the holder's flag, unless that is done. It fails to
+// while the holder looks.
 func (v *eviction) ask(ctx context.Context) error {
 	if v.raised {
 		return nil

@@ -33,10 +33,10 @@ type inbox struct {
 //	         --there are younger holds of the key----------> doubtful
 //	doubtful --a look later--------------------------------> served
 //
-// When it was made is known by the looks only: after the last one without it. Of the
-// holds that have begun since, those are ended that are there at the next look still.
-// So who comes after a request has the key taken away only if it has it for longer
-// than from one look to the next.
+// When a request was made is known by the looks alone: after the last one without it.
+// Of the holds that have begun since that, those are ended that last until the look
+// after it is seen. So a hold that begins after a request is ended only if it lasts
+// from one look to the next.
 type request struct {
 	key, token int64
 	seen       time.Time // when it was doubtful
@@ -74,8 +74,8 @@ func (p *Postgres) lookNow() {
 	}
 }
 
-// flagged takes the answer to whether there are requests. Who has some does not infer
-// from it that they are gone.
+// flagged takes the answer to whether there are requests. A flag that is down does not
+// tell that those which are known are gone.
 func (p *Postgres) flagged(s *session, o op) {
 	in := &s.inbox
 	if o.err == nil && o.value != 1 && len(in.requests) == 0 {
@@ -148,11 +148,14 @@ func (p *Postgres) serve(s *session, r *request) (evicted Key, ok bool) {
 		r.served = true
 		return Key{}, false
 	}
-	evicted = e.key
 	before, again := s.inbox.before, !r.seen.IsZero()
-	if again {
+	switch {
+	case again && time.Since(r.seen) < p.chance.looks: // two looks in quick succession
+		return Key{}, false
+	case again:
 		before = r.seen
 	}
+	evicted = e.key
 	n, left := p.queue.evict(e, before, errEvicted)
 	r.seen, r.served = time.Now(), again || left == 0
 	return evicted, n > 0

@@ -33,11 +33,11 @@ type Holder struct {
 	Since        time.Time // when this Locker got the key; zero if another did
 }
 
-// The statements that a host's connections are sent say of every name, operators
-// included, that it is PostgreSQL's own. Otherwise whoever may create something in a
-// schema of the search_path could have it run by the host, in its stead. Operators
-// that are written otherwise, as in IN, BETWEEN, NULLIF or JOIN USING, are not for
-// them. Types named by keywords, such as bigint, are PostgreSQL's own, as is extract.
+// Statements for the host's connections qualify every name, operators included, as
+// PostgreSQL's own. Otherwise a role that may create objects in a schema of the
+// search_path could have the host run those instead. Syntax that looks up operators
+// without naming them (IN, BETWEEN, NULLIF, JOIN USING) is not used. Types named by
+// keywords, such as bigint, and extract always are PostgreSQL's own.
 
 // statusSQL lists the sessions that have or want 64-bit advisory locks of this
 // database (PostgreSQL documentation, 54.12 pg_locks): classid and objid are
