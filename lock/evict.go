@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -20,10 +21,10 @@ import (
 // second, so a grace of less than half a second counts as that.
 //
 // It is nil once nobody holds the key who did so when Evict was called; by then
-// somebody else may. That is what the server's lock table says. Where the same
-// session has the key for its next holder, it is that session's own word, which no
-// other session can give. Holders that came after Evict was called are spared, unless
-// they have had the key for a tenth of a second when their turn comes to be looked at.
+// somebody else may. That is what the server's lock table says: nobody's word counts
+// for it. A [Postgres] that has given the key up does not take it again, for its next
+// caller, before Evict has seen that. Holders that came after Evict was called are
+// spared, unless they have had the key for a tenth of a second when their session looks.
 //
 // Asking and terminating need the same role as the holder's, pg_signal_backend, or
 // superuser: otherwise the holder is not disturbed, and the error matches
@@ -54,16 +55,15 @@ const leastLooks = 5
 //
 // A request is the application_name of the session that makes it, for as long as that
 // lasts. Every session can see it, and the role behind it; none can prevent or forge
-// it. It names the process that is asked, the key, and a token.
+// it. It names the process that is asked, the key, and a token that no other has.
 //
 // The flag of a session is the advisory lock of two integers (flagClass, process id).
 // A session that makes a request holds it shared, and the session that is asked tries
 // it alone. Only if that is denied does it read the requests: that is all a session
 // can do to another by raising its flag.
 //
-// The answer is an advisory lock of two integers, the token and any number, which the
-// session that was asked holds shared until the request is gone. No other session can
-// hold it in its name, or keep it from all of these numbers.
+// The answer is that the session no longer holds the key. It keeps off the key until
+// the request is gone, which the server sees to if who made it stands still.
 const (
 	requestPrefix = "lockstore_evict "
 	requestFormat = requestPrefix + "%d %d %d" // process id, key, token: at most 63 characters
@@ -72,24 +72,20 @@ const (
 
 // askSQL makes a request ($1) of a process ($2), until the end of the transaction,
 // and reports whether its flag is raised. The transaction may take as long as it is to
-// (transaction_timeout is from PostgreSQL 17 on).
+// (transaction_timeout is from PostgreSQL 17 on), but not stand still.
 var askSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.text, true)," +
+	" pg_catalog.set_config('idle_in_transaction_session_timeout', '2s', true)," +
 	" (SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings AS s" +
 	" WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')," +
 	" pg_catalog.pg_try_advisory_xact_lock_shared(" + strconv.Itoa(flagClass) + ", ($2::bigint)::int)"
 
-// answerSQL is the answer of a process ($1) to a token ($2).
-const (
-	answer = `SELECT FROM pg_catalog.pg_locks AS l
-WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 2::smallint
-	AND l.mode OPERATOR(pg_catalog.=) 'ShareLock' AND l.granted AND l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `)
-	AND l.pid OPERATOR(pg_catalog.=) $1::bigint AND l.classid OPERATOR(pg_catalog.=) ($2::bigint)::pg_catalog.oid`
-	answerSQL = "SELECT EXISTS (" + answer + ")"
-)
-
-// terminateSQL ends a process ($1) that began at $3, unless it has answered.
+// terminateSQL ends a process ($1) that began at $2, if it holds the key or its guard
+// ($3, $4).
 const terminateSQL = `SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a
-WHERE a.pid OPERATOR(pg_catalog.=) $1::bigint AND ` + startSQL + ` OPERATOR(pg_catalog.=) $3::bigint AND NOT EXISTS (` + answer + ")"
+WHERE a.pid OPERATOR(pg_catalog.=) $1::bigint AND ` + startSQL + ` OPERATOR(pg_catalog.=) $2::bigint AND EXISTS (
+	SELECT FROM pg_catalog.pg_locks AS l
+	WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted
+		AND l.classid OPERATOR(pg_catalog.=) ($3::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($4::bigint)::pg_catalog.oid)`
 
 // insufficientPrivilege is an SQLSTATE (PostgreSQL documentation, Appendix A).
 const insufficientPrivilege = "42501"
@@ -99,7 +95,7 @@ type eviction struct {
 	tx     pgdb.Transaction
 	key    Key
 	holder Holder
-	token  int64
+	token  uint32
 	raised bool // the holder's flag
 }
 
@@ -119,7 +115,7 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 		defer cancel()
 		_ = tx.Rollback(ctx)
 	}()
-	v := &eviction{tx: tx, key: key, holder: h, token: int64(p.chance.token() >> 1)}
+	v := &eviction{tx: tx, key: key, holder: h, token: p.chance.token()}
 	return p.press(ctx, v, grace)
 }
 
@@ -160,35 +156,29 @@ func (v *eviction) ask(ctx context.Context) error {
 		return nil
 	}
 	request := fmt.Sprintf(requestFormat, v.holder.PID, v.key.id, v.token)
-	return v.tx.QueryRow(ctx, []any{new(string), new(int64), &v.raised}, askSQL, request, int64(v.holder.PID))
+	return v.tx.QueryRow(ctx, []any{new(string), new(string), new(int64), &v.raised}, askSQL, request, int64(v.holder.PID))
 }
 
-// isDone reports whether the hold that the request was meant for has ended.
-func (v *eviction) isDone(ctx context.Context) (done bool, err error) {
+// isDone reports whether the holder has given the key up.
+func (v *eviction) isDone(ctx context.Context) (bool, error) {
 	found, err := statuses(ctx, v.tx, keyStatusSQL, high(v.key.id), low(v.key.id))
-	if err != nil {
-		return false, err
-	}
 	for _, s := range found {
-		for _, other := range s.Holders {
-			if other.is(v.holder.Backend) {
-				err = v.tx.QueryRow(ctx, []any{&done}, answerSQL, int64(v.holder.PID), v.token)
-				return done, err
-			}
+		if slices.ContainsFunc(s.Holders, func(h Holder) bool { return h.is(v.holder.Backend) }) {
+			return false, err
 		}
 	}
-	return true, nil
+	return err == nil, err
 }
 
 func (v *eviction) terminate(ctx context.Context) error {
 	if v.holder.Start.IsZero() {
 		return fmt.Errorf("%w: the server does not show that session to this role", ErrNotPermitted)
 	}
-	err := v.tx.QueryRow(ctx, []any{new(bool)}, terminateSQL, int64(v.holder.PID), v.token, v.holder.Start.UnixMicro())
+	err := v.tx.QueryRow(ctx, []any{new(bool)}, terminateSQL, int64(v.holder.PID), v.holder.Start.UnixMicro(), high(v.key.id), low(v.key.id))
 	switch {
 	case pgdb.Code(err) == insufficientPrivilege:
 		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
-	case errors.Is(err, pgdb.ErrNoRows): // it has gone by itself, or answered
+	case errors.Is(err, pgdb.ErrNoRows): // it has gone by itself, or given the key up
 		return nil
 	}
 	return err

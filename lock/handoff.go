@@ -52,7 +52,7 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	}
 	now := time.Now()
 	over := now.Sub(e.turn) >= q.budget
-	if !over && !e.writing && e.passed < q.passes.of(e) {
+	if !over && !e.writing && e.passed < q.passes.of(e) && !q.server.withheld(e) {
 		e.passed++
 		q.counts.HandedOn++
 		return q.pass(e, r, now)
@@ -119,8 +119,8 @@ func (q *queue) admit(e *entry, now time.Time) {
 }
 
 // evict ends the tenures of an entry that have not begun after before, and gives the
-// key on if that was all. It returns how many it has ended, and left.
-func (q *queue) evict(e *entry, before time.Time, why error) (evicted, left int) {
+// key back if that was all. It returns how many it has ended.
+func (q *queue) evict(e *entry, before time.Time, why error) (evicted int) {
 	for _, c := range slices.Clone(e.holders) {
 		if !c.began.After(before) {
 			q.endTenure(c, why)
@@ -128,10 +128,10 @@ func (q *queue) evict(e *entry, before time.Time, why error) (evicted, left int)
 		}
 	}
 	q.counts.Evicted += int64(evicted)
-	if left = len(e.holders); left == 0 {
+	if len(e.holders) == 0 {
 		q.vacated(e, nil)
 	}
-	return evicted, left
+	return evicted
 }
 
 // endAll ends every tenure of an entry, and returns their number.

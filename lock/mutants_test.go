@@ -42,8 +42,8 @@ var mutants = []simulate.Mutant{
 		Rule: "EXCLUSION, LINE",
 	}, {
 		Name: "sharers overtake", File: "queue.go",
-		Old:  "\t\te.line.n == 0 && time.Since(e.turn) < q.budget\n",
-		New:  "\t\ttime.Since(e.turn) < q.budget\n",
+		Old:  "\t\te.line.n == 0 && time.Since(e.turn) < q.budget &&",
+		New:  "\t\ttime.Since(e.turn) < q.budget &&",
 		Rule: "OVERTAKEN, LINE",
 	}, {
 		Name: "who is alone gets a shared lock", File: "handoff.go",
@@ -97,8 +97,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LIVENESS, ENTRY, STATS, ERROR, LEAK",
 	}, {
 		Name: "sharers behind one who left wait on", File: "queue.go",
-		Old:  "\tcase e.state == held && wasFirst && e.mode == shared:\n\t\tq.admit(e, time.Now()) // sharers that stood behind it\n",
-		New:  "\tcase e.state == held && wasFirst && e.mode == shared:\n",
+		Old:  "\t\tq.admit(e, time.Now()) // sharers that stood behind it\n",
+		New:  "",
 		Rule: "LEFT WAITING",
 	}, {
 		Name: "a dead session is parked on", File: "parking.go",
@@ -137,8 +137,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LOST WAKE-UP, LIVENESS",
 	}, {
 		Name: "a spare session is not taken off the list", File: "postgres.go",
-		Old:  "\tp.parking.remove(s)\n\tlocks :=",
-		New:  "\tlocks :=",
+		Old:  "\tp.parking.remove(s)\n\tp.dropRequests",
+		New:  "\tp.dropRequests",
 		Rule: "PARKING, LIVENESS, LEAK",
 	}, {
 		Name: "an unlock of what may not be locked is pipelined", File: "session.go",
@@ -171,54 +171,44 @@ var mutants = []simulate.Mutant{
 		New:  "var inherited backoff.Sequence\n\nfunc (q *queue) patience() patience {\n\tif inherited.Next(); q.holding%2 == 0 {\n\t\tinherited = backoff.Start(q.policy)\n\t}\n\treturn patience{polls: inherited}\n}",
 		Rule: "PATIENCE, PANIC",
 	}, {
-		Name: "who is evicted holds on", File: "requests.go",
-		Old:  "\tn, left := p.queue.evict(e, before, errEvicted)\n",
-		New:  "\tn, left := 0, 0\n\t_ = before\n",
-		Rule: "EVICT, STATS",
+		Name: "a key that was given up is taken again at once", File: "postgres.go",
+		Old:  "\tif p.withheld(e) {\n",
+		New:  "\tif len(p.backlog) > 7 && p.withheld(e) {\n",
+		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
-		Name: "who may have come before the request is spared", File: "requests.go",
-		Old:  "\tr.seen, r.served = time.Now(), again || left == 0\n",
-		New:  "\tr.seen, r.served = time.Now(), again || left >= 0\n",
-		Rule: "EVICT",
+		Name: "what others have requested is handed on here", File: "handoff.go",
+		Old:  "e.passed < q.passes.of(e) && !q.server.withheld(e) {",
+		New:  "e.passed < q.passes.of(e) {",
+		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
+	}, {
+		Name: "sharers join what others have requested", File: "queue.go",
+		Old:  "time.Since(e.turn) < q.budget && !q.server.withheld(e)\n",
+		New:  "time.Since(e.turn) < q.budget\n",
+		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
 		Name: "who came after the request is not spared", File: "requests.go",
-		Old:  "\tbefore, again := s.inbox.before, !r.seen.IsZero()\n",
-		New:  "\tbefore, again := time.Now(), !r.seen.IsZero()\n",
+		Old:  "\tbefore, now := r.session.looks.before, time.Now()\n",
+		New:  "\tnow := time.Now()\n\tbefore := now\n",
 		Rule: "EVICTED UNASKED",
 	}, {
-		Name: "a request that was served is served again", File: "requests.go",
-		Old:  "\t\t\tr = before[i]\n",
+		Name: "a request that is gone is not forgotten", File: "requests.go",
+		Old:  "\tp.requests = slices.DeleteFunc(slices.Clone(before), gone)\n",
 		New:  "",
-		Rule: "EVICTED UNASKED, LEAK",
+		Rule: "LEAK, LIVENESS",
 	}, {
-		Name: "a request is served, and not answered", File: "requests.go",
-		Old:  "\t\t\tr.asked = p.queue.request(s, op{code: opAnswer, key: r.answer})\n",
-		New:  "\t\t\tr.given = true\n",
-		Rule: "EVICTED BY MISTAKE", Schedules: 150000,
-	}, {
-		Name: "a request is answered before it is served", File: "requests.go",
-		Old:  "\t\tif r.served && !r.asked && !r.given {\n",
-		New:  "\t\tif !r.asked && !r.given {\n",
-		Rule: "EVICT",
-	}, {
-		Name: "an answer stays when its request is gone", File: "requests.go",
-		Old:  "\t\t\tp.queue.request(s, op{code: opWithdraw, key: r.answer})\n",
+		Name: "a request of a session that is lost is not forgotten", File: "postgres.go",
+		Old:  "\tp.dropRequests(func(r *request) bool { return r.session == s })\n",
 		New:  "",
-		Rule: "LEAK",
+		Rule: "LEAK, LIVENESS",
 	}, {
-		Name: "an answer whose end failed stays", File: "requests.go",
-		Old:  "\t\tin.requests = append(in.requests, &request{token: o.key >> 32, answer: o.key, served: true, given: true})\n",
-		New:  "",
-		Rule: "LEAK", Schedules: 150000,
-	}, {
-		Name: "who has answered looks only if there are others", File: "requests.go",
-		Old:  "o.value != 1 && len(in.requests) == 0 {",
+		Name: "who knows of requests looks only if there are others", File: "requests.go",
+		Old:  "o.value != 1 && !known {",
 		New:  "o.value != 1 {",
-		Rule: "LEAK",
+		Rule: "LEAK, LIVENESS",
 	}, {
 		Name: "who evicts does not look before it believes", File: "evict.go",
-		Old:  "\t\t\t\treturn done, err\n",
-		New:  "\t\t\t\treturn true, err\n",
+		Old:  "\t\t\treturn false, err\n\t\t}\n\t}\n\treturn err == nil, err\n",
+		New:  "\t\t\treturn v.raised, err\n\t\t}\n\t}\n\treturn err == nil, err\n",
 		Rule: "EVICT",
 	}, {
 		Name: "who evicts does not wait", File: "evict.go",

@@ -42,7 +42,7 @@ const parkingIdle = 30 * time.Second
 // park implements server: a spare session waits for the key of e, if one is
 // idle; there may be one when it is asked next.
 func (p *Postgres) park(e *entry) bool {
-	if !e.rival || e.first().try || p.opts.Parking < 0 {
+	if !e.rival || e.first().try || p.opts.Parking < 0 || p.withheld(e) {
 		return false
 	}
 	if len(p.parking.idle) == 0 {

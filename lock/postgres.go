@@ -25,11 +25,12 @@ type Postgres struct {
 	chance chance
 
 	// Guarded by queue.mu.
-	session *session // nil while there is no connection
-	trouble error    // why there is none
-	backlog []op     // tries, until there is one
-	parking parking
-	look    *time.Timer // for requests to evict, while there are locks
+	session  *session // nil while there is no connection
+	trouble  error    // why there is none
+	backlog  []op     // tries, until there is one
+	parking  parking
+	look     *time.Timer // for requests to evict, while there are locks
+	requests []*request  // that were there when their sessions looked last
 
 	life context.Context // until Close
 	stop context.CancelFunc
@@ -181,8 +182,13 @@ func (p *Postgres) Close(ctx context.Context) error {
 }
 
 // ask implements server: a try on the session, or when there is one. Where
-// another process had the key, it parks, if there is a place.
+// another process had the key, it parks, if there is a place. A key that others have
+// requested is busy until they have seen that it was given up.
 func (p *Postgres) ask(e *entry) {
+	if p.withheld(e) {
+		p.queue.answered(e, false, nil, nil, time.Time{})
+		return
+	}
 	if p.park(e) {
 		return
 	}
@@ -246,15 +252,11 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 		switch o.code {
 		case opTry, opTryShared:
 			o.entry.rival = o.err == nil && o.value != 1
-			p.queue.answered(o.entry, o.value == 1, s, o.err, at)
+			p.queue.answered(o.entry, o.value == 1 && !p.refuses(s, o), s, o.err, at)
 		case opWait, opWaitShared:
 			p.waited(s, o, at)
 		case opFence:
 			o.reply.settle(o.value, o.err)
-		case opAnswer:
-			s.inbox.given(o)
-		case opWithdraw:
-			s.inbox.withdrawn(o)
 		case opFlagged:
 			p.flagged(s, o)
 		case opRequests:
@@ -275,7 +277,7 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 			p.vacate(s)
 		}
 	}
-	p.lookLater(s)
+	p.lookLater()
 	p.queue.unlock()
 	for _, key := range evicted {
 		p.opts.Logger.Warn("lock: evicted", "key", key.String())
@@ -294,6 +296,7 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 		p.session, p.trouble = nil, unavailable(why)
 	}
 	p.parking.remove(s)
+	p.dropRequests(func(r *request) bool { return r.session == s })
 	locks := p.queue.lose(s, lost(why))
 	p.settle(unanswered, why)
 	closed := p.queue.closed

@@ -63,9 +63,8 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 	}
 }
 
-// A holder that gave the key up when it was asked has nothing else taken from it,
-// though who asked does not hear of it, goes on asking, and the next waiter there has
-// the key.
+// A holder that gave the key up when it was asked has nothing else taken from it, though
+// who asked does not hear of it, and the next waiter there has the key before long.
 func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
 	db := pgtest.New(t)
 	holder := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
@@ -85,7 +84,7 @@ func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
 	evicted := make(chan error, 1)
 	go func() { evicted <- evictor.Evict(ctx, lock.Name("victim"), 0) }()
 	require.Eventually(t, func() bool {
-		return query[bool](t, db.Pool(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'lockstore_evict %')")
+		return query[bool](t, db.Pool(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lockstore_evict %')")
 	}, patience, time.Millisecond, "the request")
 	proxy.Blackhole(pgtest.ToClient)
 	await(t, victim.Context().Done(), "the victim to be told")

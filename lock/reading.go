@@ -161,8 +161,6 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 			s.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})
 		case opTryShared, opWaitShared:
 			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key, blind: true}})
-		case opAnswer:
-			s.enqueue([]op{{code: opWithdraw, key: batch[failed].key, blind: true}})
 		}
 		again = failed
 		if code := batch[failed].code; pgdb.Code(failure) != queryCanceled || code == opWait || code == opWaitShared {

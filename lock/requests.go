@@ -19,57 +19,53 @@ WHERE starts_with(a.application_name, '` + requestPrefix + `' || own.pid || ' ')
 		WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = own.usesysid) THEN false
 		ELSE pg_has_role(a.usesysid, own.usesysid, 'USAGE') OR pg_has_role(a.usesysid, 'pg_signal_backend', 'USAGE') END)`
 
-// An inbox is the requests of a session. Guarded by queue.mu.
-type inbox struct {
-	looking  bool       // the server has been asked
-	begun    time.Time  // when it was asked last
-	before   time.Time  // and the time before that, of which the answer is known
-	requests []*request // that were there then
-}
-
-// A request is to be served once, and answered as long as it is there.
+// A request is what another session asks of one here, for as long as it does.
 //
-//	new      --what was held before it was made has ended--> served
-//	         --there are younger holds of the key----------> doubtful
-//	doubtful --a look later--------------------------------> served
-//
-// When a request was made is known by the looks alone: after the last one without it.
-// Of the holds that have begun since that, those are ended that last until the look
-// after it is seen. So a hold that begins after a request is ended only if it lasts
-// from one look to the next.
+// When it was made is known by the looks alone: after the last one without it. What was
+// held before that is given up at once, and what is held besides at a look later: so a
+// hold that began after the request is ended only if it lasts from one look to the
+// next. From the first look on the key is withheld: nobody here takes it over.
 type request struct {
-	key, token int64
-	seen       time.Time // when it was doubtful
-	served     bool
-	answer     int64 // the lock's key
-	asked      bool  // the server has been asked for it
-	given      bool  // the session has it
+	session *session
+	key     int64
+	token   uint32
+	seen    time.Time // first
 }
 
-// lookLater has the sessions look for requests in a while, if there are locks, or
-// answers of s to be withdrawn.
-func (p *Postgres) lookLater(s *session) {
-	if p.look == nil && (p.queue.holding > 0 || len(s.inbox.requests) > 0) && !p.queue.closed {
+// looks are those of a session. Guarded by queue.mu.
+type looks struct {
+	asking bool      // the server
+	begun  time.Time // the last one
+	before time.Time // the last one of which the answer is known, when that was begun
+}
+
+// lookLater has the sessions look for requests in a while, if there are locks or
+// requests.
+func (p *Postgres) lookLater() {
+	if p.look == nil && (p.queue.holding > 0 || len(p.requests) > 0) && !p.queue.closed {
 		p.look = time.AfterFunc(p.chance.looks, p.lookNow)
 	}
 }
 
-// lookNow has every session look for requests that has to. The next time comes with
-// an answer.
+// lookNow has every session look that holds a key, or that something is requested of.
+// The next time comes with an answer.
 func (p *Postgres) lookNow() {
 	p.queue.mu.Lock()
 	defer p.queue.unlock()
 	p.look = nil
-	holds := make(map[*session]bool)
+	looks := make(map[*session]bool)
+	for _, r := range p.requests {
+		looks[r.session] = true
+	}
 	for _, e := range p.queue.entries {
 		if e.state == held {
-			holds[e.session] = true
+			looks[e.session] = true
 		}
 	}
 	for _, s := range p.sessions() {
-		if in := &s.inbox; !in.looking && (holds[s] || len(in.requests) > 0) && !p.queue.closed {
-			in.begun = time.Now()
-			in.looking = p.queue.request(s, op{code: opFlagged, key: flagClass<<32 | int64(s.backend.PID)})
+		if looks[s] && !s.looks.asking && !p.queue.closed {
+			s.looks.begun = time.Now()
+			s.looks.asking = p.queue.request(s, op{code: opFlagged, key: flagClass<<32 | int64(s.backend.PID)})
 		}
 	}
 }
@@ -77,105 +73,90 @@ func (p *Postgres) lookNow() {
 // flagged takes the answer to whether there are requests. A flag that is down does not
 // tell that those which are known are gone.
 func (p *Postgres) flagged(s *session, o op) {
-	in := &s.inbox
-	if o.err == nil && o.value != 1 && len(in.requests) == 0 {
-		in.looking, in.before = false, in.begun
+	known := slices.ContainsFunc(p.requests, func(r *request) bool { return r.session == s })
+	if o.err == nil && o.value != 1 && !known {
+		s.looks.asking, s.looks.before = false, s.looks.begun
 		return
 	}
-	in.looking = p.queue.request(s, op{code: opRequests})
+	s.looks.asking = p.queue.request(s, op{code: opRequests})
 }
 
-// requested takes the requests there are. It serves and answers those that are new,
-// and withdraws the answers to those that are gone. It returns the keys that it has
-// taken from holders.
+// requested takes the requests of a session that there are, one a line, and returns the
+// keys that it has taken from holders.
 func (p *Postgres) requested(s *session, o op, text string) (evicted []Key) {
-	in := &s.inbox
-	in.looking = false
+	s.looks.asking = false
 	if o.err != nil {
 		return nil
 	}
-	for _, r := range in.receive(text) {
-		if r.given {
-			p.queue.request(s, op{code: opWithdraw, key: r.answer})
-		}
-	}
-	for _, r := range in.requests {
-		if !r.served {
-			if key, ok := p.serve(s, r); ok {
-				evicted = append(evicted, key)
-			}
-		}
-		if r.served && !r.asked && !r.given {
-			r.answer = r.token<<32 | int64(p.chance.token())
-			r.asked = p.queue.request(s, op{code: opAnswer, key: r.answer})
-		}
-	}
-	in.before = in.begun
-	return evicted
-}
-
-// receive has the inbox be the requests of a text, and returns those that are gone.
-func (in *inbox) receive(text string) (gone []*request) {
-	before := in.requests
-	in.requests = nil
+	there := make(map[uint32]bool)
 	for line := range strings.Lines(text) {
 		var pid int64
-		r := new(request)
+		r := &request{session: s}
 		if _, err := fmt.Sscanf(line, requestFormat, &pid, &r.key, &r.token); err != nil {
 			continue
 		}
-		if i := slices.IndexFunc(before, func(o *request) bool { return o.token == r.token }); i >= 0 {
-			r = before[i]
-			before = slices.Delete(before, i, i+1)
-		}
-		in.requests = append(in.requests, r)
-	}
-	for _, r := range before {
-		if r.asked { // of which the outcome is to come
-			in.requests = append(in.requests, r)
-		} else {
-			gone = append(gone, r)
+		there[r.token] = true
+		if !slices.ContainsFunc(p.requests, func(o *request) bool { return o.session == s && o.token == r.token }) {
+			p.requests = append(p.requests, r)
 		}
 	}
-	return gone
+	p.dropRequests(func(r *request) bool { return r.session == s && !there[r.token] })
+	for _, r := range p.requests {
+		if r.session == s {
+			evicted = append(evicted, p.giveUp(r)...)
+		}
+	}
+	s.looks.before = s.looks.begun
+	return evicted
 }
 
-// serve ends the holds that a request is meant for, if the session has its key. It
-// returns the key if it has ended any.
-func (p *Postgres) serve(s *session, r *request) (evicted Key, ok bool) {
-	e := p.queue.entries[r.key]
-	if e == nil || e.state != held || e.session != s {
-		r.served = true
-		return Key{}, false
-	}
-	before, again := s.inbox.before, !r.seen.IsZero()
+// giveUp ends the holds that a request is meant for, and returns their key if there
+// were any.
+func (p *Postgres) giveUp(r *request) (evicted []Key) {
+	before, now := r.session.looks.before, time.Now()
 	switch {
-	case again && time.Since(r.seen) < p.chance.looks: // two looks in quick succession
-		return Key{}, false
-	case again:
-		before = r.seen
+	case r.seen.IsZero():
+		r.seen = now
+	case now.Sub(r.seen) >= p.chance.looks:
+		before = now
 	}
-	evicted = e.key
-	n, left := p.queue.evict(e, before, errEvicted)
-	r.seen, r.served = time.Now(), again || left == 0
-	return evicted, n > 0
+	e := p.queue.entries[r.key]
+	if e == nil || e.state != held || e.session != r.session {
+		return nil
+	}
+	key := e.key
+	if p.queue.evict(e, before, errEvicted) > 0 {
+		evicted = append(evicted, key)
+	}
+	return evicted
 }
 
-// given takes the outcome of an answer. Should others have had that very lock, there
-// is another when the session looks next.
-func (in *inbox) given(o op) {
-	for _, r := range in.requests {
-		if r.asked && r.answer == o.key {
-			r.asked, r.given = false, o.err == nil && o.value == 1
+// dropRequests forgets requests that are gone, and has the keys asked for.
+func (p *Postgres) dropRequests(gone func(*request) bool) {
+	before := p.requests
+	p.requests = slices.DeleteFunc(slices.Clone(before), gone)
+	for _, r := range before {
+		if e := p.queue.entries[r.key]; e != nil && gone(r) {
+			p.queue.rouse(e)
 		}
 	}
 }
 
-// withdrawn takes the outcome of an answer's end, which is tried again if it failed.
-func (in *inbox) withdrawn(o op) {
-	if o.err != nil {
-		in.requests = append(in.requests, &request{token: o.key >> 32, answer: o.key, served: true, given: true})
+// withheld implements server: others have requested the key.
+func (p *Postgres) withheld(e *entry) bool {
+	return slices.ContainsFunc(p.requests, func(r *request) bool { return r.key == e.key.id })
+}
+
+// refuses gives a key back that was granted while others have requested it.
+func (p *Postgres) refuses(s *session, o op) bool {
+	if !p.withheld(o.entry) {
+		return false
 	}
+	unlock := op{code: opUnlock, key: o.key}
+	if o.code == opTryShared {
+		unlock.code = opUnlockShared
+	}
+	return p.queue.request(s, unlock)
 }
 
 var errEvicted = lost(ErrEvicted)

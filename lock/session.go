@@ -48,7 +48,7 @@ type session struct {
 	pace    pace
 	beat    *time.Timer
 	unused  time.Time // since when, for a spare session (guarded by queue.mu)
-	inbox   inbox
+	looks   looks
 
 	mu      sync.Mutex
 	pending [opcodes][]op // to be sent next

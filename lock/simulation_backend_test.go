@@ -192,7 +192,7 @@ func (b *backend) operate(s statement, rest []statement, m mishap) {
 	default:
 		answered := len(b.answer)
 		b.execute(s.code, s.keys[b.done])
-		if m == after && b.wait.on == nil && s.code != opUnlock && s.code != opUnlockShared && s.code != opWithdraw { // which have nothing behind it that could fail
+		if m == after && b.wait.on == nil && s.code != opUnlock && s.code != opUnlockShared { // which have nothing behind it that could fail
 			b.answer = b.answer[:answered]
 			b.fail(simulate.One(b.server.w.Schedule, queryCanceled, outOfMemory), rest)
 		}
@@ -231,12 +231,6 @@ func (b *backend) execute(code opcode, key int64) {
 		srv.w.Tell("%s waits for %d", b, key)
 		b.wait = wait{on: l, mode: modeOf(code), until: time.Now().Add(parkingTime(&srv.w.options))}
 		l.queue = append(l.queue, b)
-	case opWithdraw:
-		b.row(srv.table.at(place{key, true}).unlock(b, shared))
-	case opAnswer:
-		given := srv.table.at(place{key, true}).try(b, shared)
-		srv.w.Tell("%s answers %d: %t", b, key>>32, given)
-		b.row(given)
 	case opFlagged:
 		b.row(!b.tryInTx(place{key, true}, alone))
 	case opRequests:

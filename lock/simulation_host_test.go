@@ -95,7 +95,7 @@ func (t *simTx) Commit(context.Context) error                           { panic(
 // Exec is not used.
 func (h simHost) Exec(context.Context, string, ...any) (int64, error) { panic("not simulated") }
 
-// QueryRow asks a session to give a key up, whether it has, or terminates it.
+// QueryRow asks a session to give a key up, or terminates it.
 func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	found := false
 	err := h.ask(ctx, func(srv *simServer) {
@@ -109,11 +109,10 @@ func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...a
 			}
 			found = srv.table.at(place{flagClass<<32 | args[1].(int64), true}).try(h.tx.b, shared)
 			h.tx.request.raised, h.tx.request.at = found, time.Now()
-		case answerSQL:
-			found = srv.isAnswered(args[0].(int64), args[1].(int64))
 		case terminateSQL:
 			b := srv.backend(args[0].(int64))
-			if found = b != nil && b.start.UnixMicro() == args[2].(int64) && !srv.isAnswered(args[0].(int64), args[1].(int64)); found {
+			key := args[2].(int64)<<32 | args[3].(int64)
+			if found = b != nil && b.start.UnixMicro() == args[1].(int64) && srv.holds(b, key); found {
 				srv.w.terminated(ctx.Value(evictionKey{}).(*simEviction), b)
 				b.end(told)
 			}
@@ -128,14 +127,10 @@ func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...a
 	return err
 }
 
-// isAnswered reports whether a session holds an answer.
-func (srv *simServer) isAnswered(pid, token int64) bool {
-	for _, l := range srv.table {
-		if l.place.pair && l.place.key>>32 == token && srv.backend(pid) != nil && l.count(srv.backend(pid), shared) > 0 {
-			return true
-		}
-	}
-	return false
+// holds reports whether a session has a key or its guard.
+func (srv *simServer) holds(b *backend, key int64) bool {
+	l, guard := srv.table.at(place{key: key}), srv.table.at(place{key, true})
+	return l.count(b, alone)+l.count(b, shared)+guard.count(b, alone) > 0
 }
 
 // Query tells a key's status.

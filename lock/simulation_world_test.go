@@ -177,7 +177,7 @@ func (p *process) yield(where string) {
 }
 
 // token is one with as many digits as the others.
-func (w *world) token() uint32 { return 2e9 + uint32(w.N(1e9)) }
+func (w *world) token() uint32 { return 1e9 + uint32(w.N(1e9)) }
 
 // A dial is an attempt to connect.
 type dial struct {

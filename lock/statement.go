@@ -16,11 +16,9 @@ type opcode uint8
 const (
 	opUnlock opcode = iota
 	opUnlockShared
-	opWithdraw // of an answer; key is two integers
 	opFence
 	opTry
 	opTryShared
-	opAnswer   // a request to evict; key is two integers
 	opFlagged  // asks whether there are requests; key is the flag's two integers
 	opRequests // reads them
 	opCancel   // key is the process id of a session that waits
@@ -49,8 +47,6 @@ var operations = [opcodes]struct{ many, one, sql string }{
 	opFence:        {"lockstore_fences", "lockstore_fence", durableXact},
 	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded},
 	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared},
-	opWithdraw:     {"lockstore_withdraws", "lockstore_withdraw", "pg_advisory_unlock_shared" + halves},
-	opAnswer:       {"lockstore_answers", "lockstore_answer", "pg_try_advisory_lock_shared" + halves},
 	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock" + halves},
 	opRequests:     {"lockstore_requests", "lockstore_request", requestsSQL},
 	opCancel:       {"lockstore_cancels", "lockstore_cancel", "pg_cancel_backend(key::int)"},
