@@ -171,9 +171,9 @@ var mutants = []simulate.Mutant{
 		New:  "var inherited backoff.Sequence\n\nfunc (q *queue) patience() patience {\n\tif inherited.Next(); q.holding%2 == 0 {\n\t\tinherited = backoff.Start(q.policy)\n\t}\n\treturn patience{polls: inherited}\n}",
 		Rule: "PATIENCE, PANIC",
 	}, {
-		Name: "a key that was given up is taken again at once", File: "postgres.go",
-		Old:  "\tif p.withheld(e) {\n",
-		New:  "\tif len(p.backlog) > 7 && p.withheld(e) {\n",
+		Name: "a key that was given up is taken again at once", File: "requests.go",
+		Old:  "return r.key == e.key.id })",
+		New:  "return r.key == e.key.id && e.state == held })",
 		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
 		Name: "what others have requested is handed on here", File: "handoff.go",
@@ -203,7 +203,7 @@ var mutants = []simulate.Mutant{
 	}, {
 		Name: "who knows of requests looks only if there are others", File: "requests.go",
 		Old:  "o.value != 1 && !known {",
-		New:  "o.value != 1 {",
+		New:  "o.value != 1 && (known || !known) {",
 		Rule: "LEAK, LIVENESS",
 	}, {
 		Name: "who evicts does not look before it believes", File: "evict.go",
