@@ -102,6 +102,8 @@ func (p *Postgres) waited(s *session, o op, at time.Time) {
 	} else if o.value != 1 { // it failed, or found the key guarded, which there is no queue for
 		o.entry.rival = false
 		p.vacate(s)
+	} else if p.refuses(s, o) {
+		o.value = 0
 	}
 	p.queue.answered(o.entry, o.value == 1, s, o.err, at)
 }

@@ -131,12 +131,18 @@ func (p *Postgres) giveUp(r *request) (evicted []Key) {
 	return evicted
 }
 
-// dropRequests forgets requests that are gone, and has the keys asked for.
+// dropRequests forgets requests that are gone, and has those served who wait for their
+// keys.
 func (p *Postgres) dropRequests(gone func(*request) bool) {
 	before := p.requests
 	p.requests = slices.DeleteFunc(slices.Clone(before), gone)
 	for _, r := range before {
-		if e := p.queue.entries[r.key]; e != nil && gone(r) {
+		e := p.queue.entries[r.key]
+		switch {
+		case e == nil || !gone(r) || p.withheld(e):
+		case e.state == held:
+			p.queue.admit(e, time.Now()) // sharers
+		default:
 			p.queue.rouse(e)
 		}
 	}
@@ -153,7 +159,7 @@ func (p *Postgres) refuses(s *session, o op) bool {
 		return false
 	}
 	unlock := op{code: opUnlock, key: o.key}
-	if o.code == opTryShared {
+	if o.code == opTryShared || o.code == opWaitShared {
 		unlock.code = opUnlockShared
 	}
 	return p.queue.request(s, unlock)
