@@ -22,10 +22,11 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s is %s, want %s: %s", f.Setting, f.Value, f.Want, f.Why)
 }
 
-const settingsSQL = `SELECT name, setting FROM pg_settings WHERE name IN (
+const settingsSQL = `SELECT s.name, s.setting FROM pg_catalog.pg_settings AS s
+WHERE s.name OPERATOR(pg_catalog.=) ANY (ARRAY[
 	'max_locks_per_transaction', 'max_connections', 'max_prepared_transactions',
 	'idle_in_transaction_session_timeout', 'client_connection_check_interval',
-	'fsync', 'synchronous_commit', 'application_name')`
+	'fsync', 'synchronous_commit', 'application_name']::pg_catalog.text[])`
 
 // Check compares the server's settings with what this Locker needs of them. No
 // findings means that nothing stands out. It asks the server on a connection

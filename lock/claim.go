@@ -31,7 +31,8 @@ type claim struct {
 	entry *entry
 	prev  *claim // in entry.line, while waiting
 	next  *claim
-	slot  int // in entry.holders, while holding
+	slot  int       // in entry.holders, while holding
+	began time.Time // to hold
 	patience
 	trouble error // why the server did not answer last time
 	unlock  reply // of the server, where that was asked to unlock the key; else without done

@@ -49,11 +49,7 @@ func (dial dialer) open(ctx context.Context, p *Postgres, spare bool) (*session,
 	if err != nil {
 		return nil, err
 	}
-	begin := listenSQL
-	if spare {
-		begin = ""
-	}
-	backend, err := prepare(ctx, conn, begin, &p.opts)
+	backend, err := prepare(ctx, conn, &p.opts)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
@@ -111,10 +107,17 @@ func (d *sqlDialer) read(ctx context.Context) error {
 }
 
 // probeSQL asks what decides whether a session can hold locks, and what
-// identifies it.
-const probeSQL = `SELECT pid, coalesce((extract(epoch FROM backend_start) * 1000000)::bigint, 0),
-	pg_is_in_recovery(), current_setting('transaction_read_only')::bool, version()
-FROM pg_stat_get_activity(pg_backend_pid())`
+// identifies it. It comes first, under the host's search_path (see statusSQL): what
+// is behind a pooler may be everybody's, and is left as it is.
+const probeSQL = `SELECT a.pid, coalesce(` + startSQL + `, 0), pg_catalog.pg_is_in_recovery(),
+	pg_catalog.current_setting('transaction_read_only')::boolean, pg_catalog.version()
+FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a`
+
+// beginSQL has all that follows use PostgreSQL's own functions and operators, whatever
+// others have created in schemas of the host's search_path. And a session that holds
+// locks does not listen, should one of the host's hooks have it do so: the server has
+// who listens read whatever others notify, before anything else.
+const beginSQL = "SET search_path = pg_catalog, pg_temp; UNLISTEN *"
 
 // setupSQL protects a session from what the host's defaults would do to one
 // that is idle most of its life, and to fences, which must outlive a crash. It
@@ -135,7 +138,7 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 
 // prepare makes a new connection ready to be a session, or refuses it if its
 // locks would exclude nobody.
-func prepare(ctx context.Context, conn *pgx.Conn, begin string, o *PostgresOptions) (Backend, error) {
+func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, error) {
 	var (
 		backend              Backend
 		started              int64
@@ -158,12 +161,12 @@ func prepare(ctx context.Context, conn *pgx.Conn, begin string, o *PostgresOptio
 	case backend.PID != conn.PgConn().PID() && !o.SessionPooler:
 		return backend, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly, or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
 	}
+	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
+		return backend, pgdb.Clean(err)
+	}
 	// Twice as long as the client waits, and rounded up.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
-		return backend, pgdb.Clean(err)
-	}
-	if err := conn.PgConn().Exec(ctx, begin).Close(); err != nil {
 		return backend, pgdb.Clean(err)
 	}
 	prepares := conn.PgConn().StartPipeline(ctx)

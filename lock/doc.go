@@ -41,8 +41,9 @@
 // [Held.Fence]. Package metadata does so by itself.
 //
 // Advisory locks are no authorization: whoever can connect to the database can
-// take, and ask to evict, every key. They belong to one database of one
-// server; a failover loses them, and tells so.
+// take every key, and see who holds it. Only who may terminate a holder's session can
+// evict it. Locks belong to one database of one server; a failover loses them, and
+// tells so.
 //
 // A connection pooler in transaction mode would strand locks; NewPostgres
 // refuses it. [InTx], whose lock ends with the host's transaction, works there.

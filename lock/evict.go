@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"example.com/lockstore/backoff"
@@ -16,216 +17,169 @@ import (
 // with a cause that matches [ErrEvicted] and [ErrLost], and unlocks. A holder
 // that has not given the key up after grace has its server session terminated,
 // and with it loses all it holds; so do sessions that hold it by a transaction
-// or by hand-written locks. It is nil once nobody holds the key who did so
-// when Evict was called; by then somebody else may.
+// or by hand-written locks. A [Postgres] looks for requests every tenth of a
+// second, so a grace of less than half a second counts as that.
 //
-// Terminating needs the same role as the holder's, pg_signal_backend, or
-// superuser: otherwise the error matches [ErrNotPermitted]
-// (PostgreSQL documentation, 9.28.2 Server Signaling Functions). Evict uses a
-// connection of the host's pool, and blocks until it is done or ctx ends.
+// It is nil once nobody holds the key who did so when Evict was called; by then
+// somebody else may. That is what the server's lock table says: nobody's word counts
+// for it. A [Postgres] that has given the key up does not take it again, for its next
+// caller, before Evict has seen that. Holders that came after Evict was called are
+// spared, unless they have had the key for a tenth of a second when their session looks.
+//
+// Asking and terminating need the same role as the holder's, pg_signal_backend, or
+// superuser: otherwise the holder is not disturbed, and the error matches
+// [ErrNotPermitted] after grace (PostgreSQL documentation, 9.28.2 Server Signaling
+// Functions). Evict has a transaction open on a connection of the host's pool, and
+// blocks until it is done or ctx ends. If that connection fails, so does Evict, and
+// the holder may have been asked.
 func (p *Postgres) Evict(ctx context.Context, key Key, grace time.Duration) error {
 	status, err := p.Status(ctx, key)
 	if err != nil {
 		return err
 	}
 	for _, h := range status.Holders {
-		if err := p.evict(ctx, key, h, grace); err != nil {
+		if err := p.evict(ctx, key, h, max(grace, leastLooks*p.chance.looks)); err != nil {
 			return fmt.Errorf("lock: evict process %d from %s: %w", h.PID, key, err)
 		}
 	}
 	return nil
 }
 
-const (
-	evictChannel   = "lockstore_evict"   // an eviction, for who holds the key
-	evictedChannel = "lockstore_evicted" // its token, for who asked
+// leastLooks are how often a session that is asked can look for requests at least,
+// before it is terminated.
+const leastLooks = 5
 
-	listenSQL    = "LISTEN " + evictChannel + "; LISTEN " + evictedChannel
-	notifySQL    = "SELECT 1 FROM pg_notify('" + evictChannel + "', $1::text)"
-	terminateSQL = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE pid = $1::bigint AND (extract(epoch FROM backend_start) * 1000000)::bigint = $2::bigint`
+// Sessions ask each other to give up a key by what all of them can see at the server.
+// Nothing is sent to a session that holds locks: it looks for requests at a pace of its
+// own, so that asking cannot keep it from its work.
+//
+// A request is the application_name of the session that makes it, for as long as that
+// lasts. Every session can see it, and the role behind it; none can prevent or forge
+// it. It names the process that is asked, the key, and a token that no other has.
+//
+// The flag of a session is the advisory lock of two integers (flagClass, process id).
+// A session that makes a request holds it shared, and the session that is asked tries
+// it alone. Only if that is denied does it read the requests: that is all a session
+// can do to another by raising its flag.
+//
+// The answer is that the session no longer holds the key. It keeps off the key until
+// the request is gone, which the server sees to if who made it stands still.
+const (
+	requestPrefix = "lockstore_evict "
+	requestFormat = requestPrefix + "%d %d %d" // process id, key, token: at most 63 characters
+	flagClass     = 0x6c6f636b                 // "lock"
 )
+
+// askSQL makes a request ($1) of a process ($2), until the end of the transaction,
+// and reports whether its flag is raised. The transaction may take as long as it is to
+// (transaction_timeout is from PostgreSQL 17 on), but not stand still.
+var askSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.text, true)," +
+	" pg_catalog.set_config('idle_in_transaction_session_timeout', '2s', true)," +
+	" (SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings AS s" +
+	" WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')," +
+	" pg_catalog.pg_try_advisory_xact_lock_shared(" + strconv.Itoa(flagClass) + ", ($2::bigint)::int)"
+
+// terminateSQL ends a process ($1) that began at $2, if it holds the key or its guard
+// ($3, $4).
+const terminateSQL = `SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a
+WHERE a.pid OPERATOR(pg_catalog.=) $1::bigint AND ` + startSQL + ` OPERATOR(pg_catalog.=) $2::bigint AND EXISTS (
+	SELECT FROM pg_catalog.pg_locks AS l
+	WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted
+		AND l.classid OPERATOR(pg_catalog.=) ($3::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($4::bigint)::pg_catalog.oid)`
 
 // insufficientPrivilege is an SQLSTATE (PostgreSQL documentation, Appendix A).
 const insufficientPrivilege = "42501"
 
-// An eviction asks the session pid to give up key, and to tell so by the
-// token. A session that lives is known by its pid alone.
+// An eviction is one request, and the transaction that makes it.
 type eviction struct {
-	key, pid, token int64
+	tx     pgdb.Transaction
+	key    Key
+	holder Holder
+	token  uint32
+	raised bool // the holder's flag
 }
 
-const evictionFormat = "%d %d %d"
-
-// evicting is an eviction as its caller sees it. Guarded by queue.mu.
-//
-// An answer can be missed: the session that listens is being replaced, or has been
-// cut off and does not know it. Who asks hears its own question on that session, in
-// order with the answers of others. So silence counts only from a question that was
-// heard, and only up to another one that was heard on the same session.
-type evicting struct {
-	done   chan struct{} // closed by the answer
-	asked  int           // how often, on the present session
-	echoes int           // of these
-	first  time.Time     // when the first of them came
-}
-
-// next says what is to be done while there is no answer.
-func (v *evicting) next(grace time.Duration) (ask, terminate bool) {
-	waited := v.echoes > 0 && time.Since(v.first) >= grace
-	switch {
-	case v.asked > v.echoes: // on its way
-	case v.echoes == 0, waited && v.echoes == 1:
-		return true, false
-	case waited:
-		return false, true
-	}
-	return false, false
-}
-
+// evict makes a request, and withdraws it by the end of its transaction.
 func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Duration) error {
-	v := eviction{key.id, int64(h.PID), p.chance.token()}
-	state := &evicting{done: make(chan struct{})}
-	p.queue.mu.Lock()
-	p.evictions[v.token] = state
-	p.queue.mu.Unlock()
+	conn, err := p.db.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release() // which closes the connection if it is in a transaction
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
 	defer func() {
-		p.queue.mu.Lock()
-		delete(p.evictions, v.token)
-		p.queue.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
+		defer cancel()
+		_ = tx.Rollback(ctx)
 	}()
-	asked, terminated := false, false
+	v := &eviction{tx: tx, key: key, holder: h, token: p.chance.token()}
+	return p.press(ctx, v, grace)
+}
+
+// press asks, looks for what comes of it, and terminates the holder after grace.
+func (p *Postgres) press(ctx context.Context, v *eviction, grace time.Duration) error {
+	if err := v.ask(ctx); err != nil {
+		return err
+	}
+	asked, terminated := time.Now(), false
 	for polls := backoff.Start(p.chance.polls); ; {
-		p.queue.mu.Lock()
-		done := p.evictions[v.token] == nil
-		closed, listens := p.queue.closed, p.session != nil
-		ask, terminate := state.next(grace)
-		if ask = ask && (listens || !asked); ask && listens {
-			state.asked++
-		}
-		p.queue.mu.Unlock()
-		asked = true
-		var err error
-		switch {
-		case done:
-			return nil
-		case closed:
-			err = ErrClosed
-		case ask:
-			_, err = p.db.Exec(ctx, notifySQL, fmt.Sprintf(evictionFormat, v.key, v.pid, v.token))
-		case terminate && !terminated:
-			terminated = true
-			err = p.terminate(ctx, h)
-		}
-		if err != nil {
+		if done, err := v.isDone(ctx); err != nil || done {
 			return err
+		}
+		if !terminated && time.Since(asked) >= grace {
+			terminated = true
+			if err := v.terminate(ctx); err != nil {
+				return err
+			}
 		}
 		wait, _ := polls.Next()
 		select {
-		case <-state.done:
-			return nil
+		case <-p.life.Done():
+			return ErrClosed
 		case <-ctx.Done():
 			return causeOf(ctx)
 		case <-time.After(wait):
 		}
-		if held, err := p.isHeldBy(ctx, key, h); err != nil || !held {
+		if err := v.ask(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-func (p *Postgres) isHeldBy(ctx context.Context, key Key, h Holder) (bool, error) {
-	status, err := p.Status(ctx, key)
-	for _, other := range status.Holders {
-		if other.is(h.Backend) {
-			return true, nil
-		}
+// ask makes the request and raises the holder's flag, unless that is done. It fails to
+// while the holder looks.
+func (v *eviction) ask(ctx context.Context) error {
+	if v.raised {
+		return nil
 	}
-	return false, err
+	request := fmt.Sprintf(requestFormat, v.holder.PID, v.key.id, v.token)
+	return v.tx.QueryRow(ctx, []any{new(string), new(string), new(int64), &v.raised}, askSQL, request, int64(v.holder.PID))
 }
 
-func (p *Postgres) terminate(ctx context.Context, h Holder) error {
-	if h.Start.IsZero() {
+// isDone reports whether the holder has given the key up.
+func (v *eviction) isDone(ctx context.Context) (bool, error) {
+	found, err := statuses(ctx, v.tx, keyStatusSQL, high(v.key.id), low(v.key.id))
+	for _, s := range found {
+		if slices.ContainsFunc(s.Holders, func(h Holder) bool { return h.is(v.holder.Backend) }) {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+func (v *eviction) terminate(ctx context.Context) error {
+	if v.holder.Start.IsZero() {
 		return fmt.Errorf("%w: the server does not show that session to this role", ErrNotPermitted)
 	}
-	var signalled bool
-	err := p.db.QueryRow(ctx, []any{&signalled}, terminateSQL, int64(h.PID), h.Start.UnixMicro())
+	err := v.tx.QueryRow(ctx, []any{new(bool)}, terminateSQL, int64(v.holder.PID), v.holder.Start.UnixMicro(), high(v.key.id), low(v.key.id))
 	switch {
 	case pgdb.Code(err) == insufficientPrivilege:
 		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
-	case errors.Is(err, pgdb.ErrNoRows): // it has gone by itself
+	case errors.Is(err, pgdb.ErrNoRows): // it has gone by itself, or given the key up
 		return nil
 	}
 	return err
 }
-
-// notified implements owner: somebody wants a tenure to end, or says that it
-// has.
-func (p *Postgres) notified(channel, payload string) {
-	var v eviction
-	var evicted Key
-	p.queue.mu.Lock()
-	switch channel {
-	case evictedChannel:
-		if _, err := fmt.Sscan(payload, &v.token); err == nil && p.evictions[v.token] != nil {
-			close(p.evictions[v.token].done)
-			delete(p.evictions, v.token)
-		}
-	case evictChannel:
-		if _, err := fmt.Sscanf(payload, evictionFormat, &v.key, &v.pid, &v.token); err != nil {
-			break
-		}
-		if mine := p.evictions[v.token]; mine != nil {
-			if mine.echoes++; mine.echoes == 1 {
-				mine.first = time.Now()
-			}
-		}
-		evicted = p.giveUp(v)
-	}
-	p.queue.unlock()
-	if evicted != (Key{}) {
-		p.opts.Logger.Warn("lock: evicted", "key", evicted.String())
-	}
-}
-
-// giveUp ends the tenures that an eviction is meant for, if they have not ended by
-// themselves, and tells so; once, however often it is asked, since others may have
-// come after them. It returns the key, if it has ended any.
-func (p *Postgres) giveUp(v eviction) (evicted Key) {
-	if !p.has(v.pid) {
-		return Key{}
-	}
-	if !slices.Contains(p.served, v.token) {
-		if len(p.served) == rememberServed {
-			p.served = slices.Delete(p.served, 0, 1)
-		}
-		p.served = append(p.served, v.token)
-		if e := p.queue.entries[v.key]; e != nil && e.state == held && int64(e.session.backend.PID) == v.pid {
-			evicted = e.key
-			p.queue.evict(e, errEvicted)
-		}
-	}
-	if p.session != nil {
-		p.queue.request(p.session, op{code: opEvicted, key: v.token})
-	}
-	return evicted
-}
-
-// has reports whether a process of the server is that of a session here.
-func (p *Postgres) has(pid int64) bool {
-	is := func(s *session) bool { return int64(s.backend.PID) == pid }
-	return p.session != nil && is(p.session) || slices.ContainsFunc(p.parking.all, is)
-}
-
-// rememberServed bounds the evictions that are remembered, to be answered again.
-const rememberServed = 64
-
-// forgetEchoes begins anew with the evictions asked for from here: what was heard,
-// was on a session that is gone.
-func (p *Postgres) forgetEchoes() {
-	for _, v := range p.evictions {
-		v.asked, v.echoes = 0, 0
-	}
-}
-
-var errEvicted = lost(ErrEvicted)

@@ -52,7 +52,7 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	}
 	now := time.Now()
 	over := now.Sub(e.turn) >= q.budget
-	if !over && !e.writing && e.passed < q.passes.of(e) {
+	if !over && !e.writing && e.passed < q.passes.of(e) && !q.server.withheld(e) {
 		e.passed++
 		q.counts.HandedOn++
 		return q.pass(e, r, now)
@@ -111,17 +111,27 @@ func (q *queue) admit(e *entry, now time.Time) {
 		q.leaveLine(first)
 		first.slot, e.holders = len(e.holders), append(e.holders, first)
 		q.holding++
-		first.session = e.session
+		first.session, first.began = e.session, now
 		first.become(holding, nil)
 		q.counts.Acquired++
 		q.counts.WaitTime += max(0, now.Sub(first.since))
 	}
 }
 
-// evict ends every tenure of an entry, and gives the key on.
-func (q *queue) evict(e *entry, why error) {
-	q.counts.Evicted += int64(q.endAll(e, why))
-	q.vacated(e, nil)
+// evict ends the tenures of an entry that have not begun after before, and gives the
+// key back if that was all. It returns how many it has ended.
+func (q *queue) evict(e *entry, before time.Time, why error) (evicted int) {
+	for _, c := range slices.Clone(e.holders) {
+		if !c.began.After(before) {
+			q.endTenure(c, why)
+			evicted++
+		}
+	}
+	q.counts.Evicted += int64(evicted)
+	if len(e.holders) == 0 {
+		q.vacated(e, nil)
+	}
+	return evicted
 }
 
 // endAll ends every tenure of an entry, and returns their number.

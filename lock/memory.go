@@ -61,5 +61,6 @@ func (m *Memory) ask(e *entry)               { m.queue.answered(e, true, nil, ni
 func (m *Memory) park(*entry) bool           { return false }
 func (m *Memory) abandon(*entry)             {}
 func (m *Memory) unpark(*entry)              {}
+func (m *Memory) withheld(*entry) bool       { return false }
 func (m *Memory) release(_ *entry, r *reply) { r.settle(1, nil) }
 func (m *Memory) fence(*claim) *reply        { return settled(m.fences.Add(1), nil) }

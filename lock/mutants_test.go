@@ -42,8 +42,8 @@ var mutants = []simulate.Mutant{
 		Rule: "EXCLUSION, LINE",
 	}, {
 		Name: "sharers overtake", File: "queue.go",
-		Old:  "\t\te.line.n == 0 && time.Since(e.turn) < q.budget\n",
-		New:  "\t\ttime.Since(e.turn) < q.budget\n",
+		Old:  "\t\te.line.n == 0 && time.Since(e.turn) < q.budget &&",
+		New:  "\t\ttime.Since(e.turn) < q.budget &&",
 		Rule: "OVERTAKEN, LINE",
 	}, {
 		Name: "who is alone gets a shared lock", File: "handoff.go",
@@ -67,8 +67,8 @@ var mutants = []simulate.Mutant{
 		Rule: "STATS",
 	}, {
 		Name: "evictions are not counted", File: "handoff.go",
-		Old:  "q.counts.Evicted += int64(q.endAll(e, why))",
-		New:  "q.endAll(e, why)",
+		Old:  "\tq.counts.Evicted += int64(evicted)\n",
+		New:  "",
 		Rule: "STATS",
 	}, {
 		Name: "grants are counted twice", File: "handoff.go",
@@ -97,8 +97,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LIVENESS, ENTRY, STATS, ERROR, LEAK",
 	}, {
 		Name: "sharers behind one who left wait on", File: "queue.go",
-		Old:  "\tcase e.state == held && wasFirst && e.mode == shared:\n\t\tq.admit(e, time.Now()) // sharers that stood behind it\n",
-		New:  "\tcase e.state == held && wasFirst && e.mode == shared:\n",
+		Old:  "\t\tq.admit(e, time.Now()) // sharers that stood behind it\n",
+		New:  "",
 		Rule: "LEFT WAITING",
 	}, {
 		Name: "a dead session is parked on", File: "parking.go",
@@ -137,8 +137,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LOST WAKE-UP, LIVENESS",
 	}, {
 		Name: "a spare session is not taken off the list", File: "postgres.go",
-		Old:  "\tp.parking.remove(s)\n\tlocks :=",
-		New:  "\tlocks :=",
+		Old:  "\tp.parking.remove(s)\n\tp.dropRequests",
+		New:  "\tp.dropRequests",
 		Rule: "PARKING, LIVENESS, LEAK",
 	}, {
 		Name: "an unlock of what may not be locked is pipelined", File: "session.go",
@@ -158,7 +158,7 @@ var mutants = []simulate.Mutant{
 	}, {
 		Name: "a fence that was rolled back is given out", File: "reading.go",
 		Old:  "if o.isTransactional() && o.err == nil {",
-		New:  "if o.code == opEvicted && o.err == nil {",
+		New:  "if o.isTransactional() && o.err == nil && failed < 0 {",
 		Rule: "FENCE",
 	}, {
 		Name: "silence is not noticed", File: "session.go",
@@ -171,14 +171,49 @@ var mutants = []simulate.Mutant{
 		New:  "var inherited backoff.Sequence\n\nfunc (q *queue) patience() patience {\n\tif inherited.Next(); q.holding%2 == 0 {\n\t\tinherited = backoff.Start(q.policy)\n\t}\n\treturn patience{polls: inherited}\n}",
 		Rule: "PATIENCE, PANIC",
 	}, {
-		Name: "an eviction is not answered again", File: "evict.go",
-		Old:  "\tif p.session != nil {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
-		New:  "\tif p.session != nil && evicted != (Key{}) && v.token%2 == 0 {\n\t\tp.queue.request(p.session, op{code: opEvicted, key: v.token})\n\t}\n\treturn evicted\n",
-		Rule: "EVICTED BY MISTAKE", Schedules: 150000,
+		Name: "a key that was given up is taken again at once", File: "requests.go",
+		Old:  "return r.key == e.key.id })",
+		New:  "return r.key == e.key.id && e.state == held })",
+		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
-		Name: "who is evicted holds on", File: "evict.go",
-		Old:  "\t\tp.queue.evict(e, errEvicted)\n",
+		Name: "what others have requested is handed on here", File: "handoff.go",
+		Old:  "e.passed < q.passes.of(e) && !q.server.withheld(e) {",
+		New:  "e.passed < q.passes.of(e) {",
+		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
+	}, {
+		Name: "sharers join what others have requested", File: "queue.go",
+		Old:  "time.Since(e.turn) < q.budget && !q.server.withheld(e)\n",
+		New:  "time.Since(e.turn) < q.budget\n",
+		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
+	}, {
+		Name: "who came after the request is not spared", File: "requests.go",
+		Old:  "\tbefore, now := r.session.looks.before, time.Now()\n",
+		New:  "\tnow := time.Now()\n\tbefore := now\n",
+		Rule: "EVICTED UNASKED",
+	}, {
+		Name: "a request that is gone is not forgotten", File: "requests.go",
+		Old:  "\tp.requests = slices.DeleteFunc(slices.Clone(before), gone)\n",
 		New:  "",
-		Rule: "EVICT, STATS",
+		Rule: "LEAK, LIVENESS",
+	}, {
+		Name: "a request of a session that is lost is not forgotten", File: "postgres.go",
+		Old:  "\tp.dropRequests(func(r *request) bool { return r.session == s })\n",
+		New:  "",
+		Rule: "LEAK, LIVENESS",
+	}, {
+		Name: "who knows of requests looks only if there are others", File: "requests.go",
+		Old:  "o.value != 1 && !known {",
+		New:  "o.value != 1 && (known || !known) {",
+		Rule: "LEAK, LIVENESS",
+	}, {
+		Name: "who evicts does not look before it believes", File: "evict.go",
+		Old:  "\t\t\treturn false, err\n\t\t}\n\t}\n\treturn err == nil, err\n",
+		New:  "\t\t\treturn v.raised, err\n\t\t}\n\t}\n\treturn err == nil, err\n",
+		Rule: "EVICT",
+	}, {
+		Name: "who evicts does not wait", File: "evict.go",
+		Old:  "time.Since(asked) >= grace {",
+		New:  "time.Since(asked) >= grace/2 {",
+		Rule: "EVICTED BY MISTAKE",
 	},
 }

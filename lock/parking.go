@@ -42,7 +42,7 @@ const parkingIdle = 30 * time.Second
 // park implements server: a spare session waits for the key of e, if one is
 // idle; there may be one when it is asked next.
 func (p *Postgres) park(e *entry) bool {
-	if !e.rival || e.first().try || p.opts.Parking < 0 {
+	if !e.rival || e.first().try || p.opts.Parking < 0 || p.withheld(e) {
 		return false
 	}
 	if len(p.parking.idle) == 0 {
@@ -102,6 +102,8 @@ func (p *Postgres) waited(s *session, o op, at time.Time) {
 	} else if o.value != 1 { // it failed, or found the key guarded, which there is no queue for
 		o.entry.rival = false
 		p.vacate(s)
+	} else if p.refuses(s, o) {
+		o.value = 0
 	}
 	p.queue.answered(o.entry, o.value == 1, s, o.err, at)
 }

@@ -25,12 +25,12 @@ type Postgres struct {
 	chance chance
 
 	// Guarded by queue.mu.
-	session   *session // nil while there is no connection
-	trouble   error    // why there is none
-	backlog   []op     // tries, until there is one
-	parking   parking
-	evictions map[int64]*evicting // asked for from here, by token
-	served    []int64             // tokens of the last ones that were asked of here
+	session  *session // nil while there is no connection
+	trouble  error    // why there is none
+	backlog  []op     // tries, until there is one
+	parking  parking
+	look     *time.Timer // for requests to evict, while there are locks
+	requests []*request  // that were there when their sessions looked last
 
 	life context.Context // until Close
 	stop context.CancelFunc
@@ -60,7 +60,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 
 // newPostgres is NewPostgres without a session, and without a way to open one.
 func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
-	p := &Postgres{db: host, opts: o, chance: defaultChance, evictions: make(map[int64]*evicting)}
+	p := &Postgres{db: host, opts: o, chance: defaultChance}
 	p.queue.init(p, o)
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
@@ -70,13 +70,15 @@ func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
 type chance struct {
 	redial backoff.Policy // when to connect again
 	polls  backoff.Policy // when to look whether an eviction is done
-	token  func() int64
+	looks  time.Duration  // how often a session that holds a key looks for requests
+	token  func() uint32
 }
 
 var defaultChance = chance{
 	redial: backoff.Exponential{Base: 10 * time.Millisecond, Cap: time.Second},
 	polls:  backoff.Default(),
-	token:  rand.Int64,
+	looks:  100 * time.Millisecond,
+	token:  rand.Uint32,
 }
 
 // An opener opens a session for p: the one for its locks, or a spare one.
@@ -157,10 +159,10 @@ func (p *Postgres) Close(ctx context.Context) error {
 	if p.parking.retire != nil {
 		p.parking.retire.Stop()
 	}
-	sessions := slices.Clone(p.parking.all)
-	if p.session != nil {
-		sessions = append(sessions, p.session)
+	if p.look != nil {
+		p.look.Stop()
 	}
+	sessions := p.sessions()
 	p.queue.unlock()
 	p.stop()
 	for _, s := range sessions {
@@ -180,8 +182,13 @@ func (p *Postgres) Close(ctx context.Context) error {
 }
 
 // ask implements server: a try on the session, or when there is one. Where
-// another process had the key, it parks, if there is a place.
+// another process had the key, it parks, if there is a place. A key that others have
+// requested is busy until they have seen that it was given up.
 func (p *Postgres) ask(e *entry) {
+	if p.withheld(e) {
+		p.queue.answered(e, false, nil, nil, time.Time{})
+		return
+	}
 	if p.park(e) {
 		return
 	}
@@ -199,6 +206,15 @@ func (p *Postgres) ask(e *entry) {
 		first.trouble = unavailable(p.session.reason())
 	}
 	p.backlog = append(p.backlog, try)
+}
+
+// sessions are all there are.
+func (p *Postgres) sessions() []*session {
+	sessions := slices.Clone(p.parking.all)
+	if p.session != nil {
+		sessions = append(sessions, p.session)
+	}
+	return sessions
 }
 
 // release implements server.
@@ -227,6 +243,7 @@ func (p *Postgres) requestReply(s *session, o op) {
 func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 	p.queue.mu.Lock()
 	var broken error
+	var evicted []Key
 	if len(ops) > 0 {
 		p.queue.counts.Batches++
 		p.queue.counts.Operations += int64(len(ops))
@@ -235,11 +252,15 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 		switch o.code {
 		case opTry, opTryShared:
 			o.entry.rival = o.err == nil && o.value != 1
-			p.queue.answered(o.entry, o.value == 1, s, o.err, at)
+			p.queue.answered(o.entry, o.value == 1 && !p.refuses(s, o), s, o.err, at)
 		case opWait, opWaitShared:
 			p.waited(s, o, at)
 		case opFence:
 			o.reply.settle(o.value, o.err)
+		case opFlagged:
+			p.flagged(s, o)
+		case opRequests:
+			evicted = p.requested(s, o, s.text)
 		case opUnlock, opUnlockShared:
 			if o.blind { // there may be nothing to unlock; but what there is must go
 				broken = errors.Join(broken, o.err)
@@ -256,7 +277,11 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 			p.vacate(s)
 		}
 	}
+	p.lookLater()
 	p.queue.unlock()
+	for _, key := range evicted {
+		p.opts.Logger.Warn("lock: evicted", "key", key.String())
+	}
 	if broken != nil {
 		// What else the session no longer holds cannot be known.
 		s.end(broken)
@@ -269,9 +294,9 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	main := p.session == s
 	if main {
 		p.session, p.trouble = nil, unavailable(why)
-		p.forgetEchoes()
 	}
 	p.parking.remove(s)
+	p.dropRequests(func(r *request) bool { return r.session == s })
 	locks := p.queue.lose(s, lost(why))
 	p.settle(unanswered, why)
 	closed := p.queue.closed

@@ -82,6 +82,9 @@ type server interface {
 	// unpark says that e need not be waited for in the server, should that
 	// become possible.
 	unpark(e *entry)
+	// withheld reports whether the key is not to be kept here from one holder to the
+	// next.
+	withheld(e *entry) bool
 	// release gives the key of e back. The answer comes by r, if that is not nil.
 	release(e *entry, r *reply)
 	// fence requests a number for the tenure of c.
@@ -189,7 +192,7 @@ func (q *queue) enterOne(c *claim) {
 // may wait for.
 func (q *queue) joins(e *entry, c *claim) bool {
 	return e.state == held && e.mode == shared && c.mode == shared &&
-		e.line.n == 0 && time.Since(e.turn) < q.budget
+		e.line.n == 0 && time.Since(e.turn) < q.budget && !q.server.withheld(e)
 }
 
 func (q *queue) line(e *entry, c *claim) {
@@ -379,7 +382,7 @@ func (q *queue) withdraw(c *claim, why error) bool {
 		q.server.abandon(e)
 	case e.state == asking && wasFirst: // the server's answer is the next one's
 		e.first().attempts++
-	case e.state == held && wasFirst && e.mode == shared:
+	case e.state == held && wasFirst && e.mode == shared && !q.server.withheld(e):
 		q.admit(e, time.Now()) // sharers that stood behind it
 	}
 	return true

@@ -3,10 +3,7 @@ package lock_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/url"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,65 +63,39 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 	}
 }
 
-// apart makes a locker whose sessions reach the database by way of a bad network,
-// and whose pool does not.
-func apart(t *testing.T, db *pgtest.DB) (*lock.Postgres, *pgtest.Proxy) {
-	t.Helper()
+// A holder that gave the key up when it was asked has nothing else taken from it, though
+// who asked does not hear of it, and the next waiter there has the key before long.
+func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
+	db := pgtest.New(t)
+	holder := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
 	proxy := pgtest.NewProxy(t, db)
-	bad, err := url.Parse(proxy.URL())
-	require.NoError(t, err)
-	var direct atomic.Bool
-	config := db.Pool().Config()
-	dial := config.ConnConfig.DialFunc
-	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if direct.Load() {
-			return dial(ctx, network, addr)
-		}
-		return dial(ctx, "tcp", bad.Host)
-	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	pool, err := pgxpool.New(t.Context(), proxy.URL())
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
-	locker := newPostgres(t, pool, nil)
-	direct.Store(true)
-	require.NoError(t, pool.Ping(t.Context())) // on a connection that the pool keeps
-	direct.Store(false)
+	evictor := newPostgres(t, pool, nil)
 	t.Cleanup(proxy.Restore)
-	return locker, proxy
-}
+	victim, innocent := take(t, holder, lock.Name("victim")), take(t, holder, lock.Name("innocent"))
+	next := make(chan *lock.Held, 1)
+	go func() { next <- take(t, holder, lock.Name("victim")) }()
+	require.Eventually(t, func() bool { return holder.Stats().Waiters == 1 }, patience, time.Millisecond)
 
-// A holder that gave the key up when it was asked has nothing else taken from it,
-// though who asked did not hear of it and the next waiter there has the key.
-func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
-	for name, harm := range map[string]func(*pgtest.Proxy){
-		"the session hears nothing":     func(p *pgtest.Proxy) { p.Blackhole(pgtest.ToClient) },
-		"the session is being replaced": (*pgtest.Proxy).Cut,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			db := pgtest.New(t)
-			holder := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
-			evictor, proxy := apart(t, db)
-			victim, innocent := take(t, holder, lock.Name("victim")), take(t, holder, lock.Name("innocent"))
-			next := make(chan *lock.Held, 1)
-			go func() { next <- take(t, holder, lock.Name("victim")) }()
-			require.Eventually(t, func() bool { return holder.Stats().Waiters == 1 }, patience, time.Millisecond)
-
-			harm(proxy)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			defer cancel()
-			evicted := make(chan error, 1)
-			go func() { evicted <- evictor.Evict(ctx, lock.Name("victim"), 200*time.Millisecond) }()
-			await(t, victim.Context().Done(), "the victim to be told")
-			assert.ErrorIs(t, context.Cause(victim.Context()), lock.ErrEvicted)
-			second := <-next
-			if err := <-evicted; err != nil { // it may not come to know
-				assert.ErrorIs(t, err, context.DeadlineExceeded)
-			}
-			assert.ErrorIs(t, victim.Unlock(), lock.ErrEvicted)
-			assert.NoError(t, second.Unlock(), "it came after the eviction")
-			assert.NoError(t, innocent.Unlock(), "it has nothing to do with it")
-			assert.Zero(t, holder.Stats().Lost)
-		})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	evicted := make(chan error, 1)
+	go func() { evicted <- evictor.Evict(ctx, lock.Name("victim"), 0) }()
+	require.Eventually(t, func() bool {
+		return query[bool](t, db.Pool(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lockstore_evict %')")
+	}, patience, time.Millisecond, "the request")
+	proxy.Blackhole(pgtest.ToClient)
+	await(t, victim.Context().Done(), "the victim to be told")
+	assert.ErrorIs(t, context.Cause(victim.Context()), lock.ErrEvicted)
+	second := <-next
+	if err := <-evicted; err != nil { // unless it has heard of it just before
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
 	}
+	assert.ErrorIs(t, victim.Unlock(), lock.ErrEvicted)
+	assert.NoError(t, second.Unlock(), "it came after the eviction")
+	assert.NoError(t, innocent.Unlock(), "it has nothing to do with it")
+	assert.Zero(t, holder.Stats().Lost)
+	assert.EqualValues(t, 1, holder.Stats().Evicted)
 }

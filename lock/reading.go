@@ -91,15 +91,19 @@ func (s *session) receive() (n int, err error) {
 	}
 	switch msg := msg.(type) {
 	case *pgproto3.DataRow:
-		s.values = append(s.values, valueOf(msg.Values[0]))
+		column := msg.Values[0]
+		if len(column) > 8 {
+			s.text, column = string(column), nil
+		}
+		s.values = append(s.values, valueOf(column))
 	case *pgproto3.ErrorResponse:
 		s.failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
-	case *pgproto3.NotificationResponse:
-		s.owner.notified(msg.Channel, msg.Payload)
 	case *pgproto3.ReadyForQuery:
 		values, failure := s.values, s.failure
 		s.values, s.failure = s.values[:0], nil
-		return s.ready(values, failure), nil
+		n = s.ready(values, failure)
+		s.text = ""
+		return n, nil
 	}
 	return -1, nil
 }

@@ -48,6 +48,7 @@ type session struct {
 	pace    pace
 	beat    *time.Timer
 	unused  time.Time // since when, for a spare session (guarded by queue.mu)
+	looks   looks
 
 	mu      sync.Mutex
 	pending [opcodes][]op // to be sent next
@@ -62,6 +63,7 @@ type session struct {
 	reading seam.Mutex    // taken before writing
 	values  []int64       // answers to the first batch under way, so far
 	failure error         // that ended it
+	text    string        // the last answer that was no number, of which a batch has one at most
 	left    atomic.Bool   // reading is, to callers
 	rouse   chan struct{} // for serve to end that
 
@@ -81,8 +83,6 @@ type owner interface {
 	// answered tells the answers of a batch, which is the session's again
 	// afterwards, and when they came.
 	answered(s *session, ops []op, at time.Time)
-	// notified tells of a NOTIFY.
-	notified(channel, payload string)
 	// lost tells that the session is dead, and what it did not answer.
 	lost(s *session, why error, unanswered []op)
 }

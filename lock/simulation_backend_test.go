@@ -3,7 +3,7 @@ package lock
 import (
 	"encoding/binary"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -24,15 +24,17 @@ type simServer struct {
 
 // A backend is one session at the server.
 type backend struct {
-	server  *simServer
-	pid     uint32
-	start   time.Time
-	conn    *simConn // nil: an outsider, who is none of ours
-	process *process
-	spare   bool
-	alive   bool
-	diedAt  time.Time
-	keys    int // that it was granted, in sum
+	server   *simServer
+	pid      uint32
+	start    time.Time
+	conn     *simConn // nil: an outsider, who is none of ours
+	process  *process
+	spare    bool
+	alive    bool
+	diedAt   time.Time
+	keys     int    // that it was granted, in sum
+	name     string // application_name
+	stranger bool   // may terminate nobody
 
 	received []byte      // of a message that is not whole
 	todo     []statement // that have come
@@ -62,8 +64,12 @@ type transaction struct {
 	active bool
 	failed bool
 	xid    int64
-	guards []*tableLock
-	notes  []pgproto3.NotificationResponse
+	locks  []xactLock
+}
+
+type xactLock struct {
+	lock *tableLock
+	mode mode
 }
 
 func (srv *simServer) connect(p *process, spare bool, c *simConn) *backend {
@@ -225,9 +231,10 @@ func (b *backend) execute(code opcode, key int64) {
 		srv.w.Tell("%s waits for %d", b, key)
 		b.wait = wait{on: l, mode: modeOf(code), until: time.Now().Add(parkingTime(&srv.w.options))}
 		l.queue = append(l.queue, b)
-	case opEvicted:
-		b.tx.notes = append(b.tx.notes, pgproto3.NotificationResponse{PID: b.pid, Channel: evictedChannel, Payload: strconv.FormatInt(key, 10)})
-		b.send(&pgproto3.DataRow{Values: [][]byte{{}}})
+	case opFlagged:
+		b.row(!b.tryInTx(place{key, true}, alone))
+	case opRequests:
+		b.send(&pgproto3.DataRow{Values: [][]byte{srv.requests(b)}})
 		b.next()
 	case opCancel:
 		other := srv.backend(key)
@@ -249,9 +256,7 @@ func modeOf(code opcode) mode {
 
 // guarded answers who was granted a key: it is kept unless somebody has the guard.
 func (b *backend) guarded(l *tableLock, m mode) {
-	g := b.server.table.at(place{l.place.key, true})
-	if g.try(b, shared) {
-		b.tx.guards = append(b.tx.guards, g)
+	if b.tryInTx(place{l.place.key, true}, shared) {
 		b.keys++
 		b.row(true)
 		return
@@ -259,6 +264,26 @@ func (b *backend) guarded(l *tableLock, m mode) {
 	b.server.w.Tell("%s finds %d guarded", b, l.place.key)
 	l.unlock(b, m)
 	b.row(false)
+}
+
+// tryInTx tries a lock that ends with the transaction.
+func (b *backend) tryInTx(p place, m mode) bool {
+	l := b.server.table.at(p)
+	if !l.try(b, m) {
+		return false
+	}
+	b.tx.locks = append(b.tx.locks, xactLock{l, m})
+	return true
+}
+
+// requests are those of others who may terminate b.
+func (srv *simServer) requests(b *backend) (text []byte) {
+	for _, o := range srv.backends {
+		if o.alive && !o.stranger && strings.HasPrefix(o.name, fmt.Sprintf("%s%d ", requestPrefix, b.pid)) {
+			text = append(append(text, o.name...), '\n')
+		}
+	}
+	return text
 }
 
 // endWait ends a wait that was granted, canceled, or that has been long enough.
@@ -299,32 +324,17 @@ func (b *backend) sync(m mishap) {
 		b.tx.failed = true
 		b.send(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: internal, Message: "simulated"})
 	}
-	for _, g := range b.tx.guards {
-		g.unlock(b, shared)
+	for _, l := range b.tx.locks {
+		l.lock.unlock(b, l.mode)
 	}
 	if !b.tx.failed {
 		b.server.durable = max(b.server.durable, b.tx.xid)
-		for i := range b.tx.notes {
-			b.server.notify(&b.tx.notes[i])
-		}
 	}
-	b.tx, b.cancel = transaction{guards: b.tx.guards[:0]}, false
+	b.tx, b.cancel = transaction{locks: b.tx.locks[:0]}, false
 	b.send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
 	b.flush()
 	if b.conn != nil {
 		b.conn.said = time.Now()
-	}
-}
-
-// notify tells all who listen; who is in a transaction, with its end.
-func (srv *simServer) notify(note *pgproto3.NotificationResponse) {
-	srv.w.Tell("session %d notifies %s", note.PID, note.Channel)
-	for _, b := range srv.backends {
-		if b.alive && b.conn != nil && !b.spare {
-			if b.send(note); !b.tx.active {
-				b.flush()
-			}
-		}
 	}
 }
 

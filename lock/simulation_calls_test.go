@@ -27,6 +27,7 @@ type call struct {
 	held      *Held
 	floor     []int64         // of the fence of each key, in the order of held.keys
 	watched   context.Context // the Held's, once asked for
+	over      time.Time       // noticed that the hold was
 	unlocking bool
 	unlocked  bool
 	busy      int // goroutines that do something with held
@@ -263,6 +264,7 @@ func (c *call) judgeUnlock(err error) {
 	switch {
 	case errors.Is(err, ErrEvicted):
 		c.process.outcomes.evicted++
+		w.judgeEvicted(c)
 	case errors.Is(err, ErrLost):
 		c.process.outcomes.lost++
 	}

@@ -133,7 +133,7 @@ func (w *world) comeToRest() {
 			if p.postgres == nil || p.closing {
 				continue
 			}
-			if k := &p.postgres.parking; p.postgres.session == nil || len(k.all) != len(k.idle) || len(p.queue.entries) > 0 {
+			if k := &p.postgres.parking; p.postgres.session == nil || len(k.all) != len(k.idle) || len(p.queue.entries)+len(p.postgres.requests) > 0 {
 				return false
 			}
 			for _, s := range p.sessions {
@@ -184,8 +184,8 @@ func (w *world) checkRest() {
 				w.Problem("STATS", "%s: an observer was told %d and %d times of %+v", p, b.acquired, b.released, *o)
 			}
 		}
-		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.evictions)+len(g.parking.wanted) > 0 {
-			w.Problem("LEAK", "%s: %d in the backlog, %d evictions, %d want a spare session", p, len(g.backlog), len(g.evictions), len(g.parking.wanted))
+		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.requests)+len(g.parking.wanted) > 0 {
+			w.Problem("LEAK", "%s: %d in the backlog, %d requests, %d want a spare session", p, len(g.backlog), len(g.requests), len(g.parking.wanted))
 		}
 	}
 }

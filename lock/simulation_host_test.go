@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgproto3"
-
 	"example.com/lockstore/internal/pgdb"
 )
 
@@ -16,12 +14,24 @@ import (
 type simHost struct {
 	w       *world
 	process *process
+	tx      *simTx // nil: each statement is a transaction of its own
+}
+
+// A simTx is a connection of the pool, and a transaction on it.
+type simTx struct {
+	simHost
+	b       *backend // of the server; nil until the first statement
+	broken  bool     // the server may take its time to notice
+	request *simRequest
 }
 
 var errRefused = errors.New("connection refused")
 
 // ask does what the server is asked, with the model's mutex.
-func (h simHost) ask(ctx context.Context, do func(*simServer)) error {
+func (h simHost) ask(ctx context.Context, do func(*simServer)) (err error) {
+	if h.tx != nil {
+		defer func() { h.tx.broken = h.tx.broken || err != nil }()
+	}
 	h.w.Yield("a host's statement")
 	select {
 	case <-time.After(time.Duration(h.w.N(2000)) * time.Microsecond):
@@ -30,8 +40,13 @@ func (h simHost) ask(ctx context.Context, do func(*simServer)) error {
 	}
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
-	if h.w.server.down {
+	switch {
+	case h.w.server.down, h.tx != nil && h.tx.broken:
 		return errRefused
+	case h.tx != nil && h.tx.b == nil:
+		h.tx.b = h.w.server.connect(nil, false, nil)
+	case h.tx != nil && !h.tx.b.alive:
+		return errReset
 	}
 	do(h.w.server)
 	if h.w.Chance(h.w.faults) {
@@ -40,37 +55,82 @@ func (h simHost) ask(ctx context.Context, do func(*simServer)) error {
 	return nil
 }
 
-// Acquire is for those who write: see writer.
-func (h simHost) Acquire(context.Context) (pgdb.Conn, error) { panic("not simulated") }
-
-// Exec asks to evict.
-func (h simHost) Exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	if sql != notifySQL {
-		panic(sql)
-	}
-	return 1, h.ask(ctx, func(srv *simServer) {
-		srv.notify(&pgproto3.NotificationResponse{PID: 1, Channel: evictChannel, Payload: args[0].(string)})
-	})
+// Acquire is for those who evict.
+func (h simHost) Acquire(context.Context) (pgdb.Conn, error) {
+	t := &simTx{simHost: h}
+	t.simHost.tx = t
+	return t, nil
 }
 
-// QueryRow terminates a session.
-func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
-	if sql != terminateSQL {
-		panic(sql)
+// Begin is that of pgdb.Conn.
+func (t *simTx) Begin(context.Context) (pgdb.Transaction, error) { return t, nil }
+
+// Rollback is that of pgdb.Transaction.
+func (t *simTx) Rollback(ctx context.Context) error {
+	if t.b == nil {
+		return nil
 	}
+	return t.ask(ctx, func(*simServer) { t.b.end(told) })
+}
+
+// Release is that of pgdb.Conn. A connection that is broken lives at the server until
+// that notices.
+func (t *simTx) Release() {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	switch {
+	case t.b == nil || !t.b.alive:
+	case t.w.IsCalm():
+		t.b.end(told)
+	default:
+		t.w.outsiders = append(t.w.outsiders, t.b)
+	}
+}
+
+// CommitRow and Commit are not used.
+
+func (t *simTx) CommitRow(context.Context, []any, string, ...any) error { panic("not simulated") }
+func (t *simTx) Commit(context.Context) error                           { panic("not simulated") }
+
+// Exec is not used.
+func (h simHost) Exec(context.Context, string, ...any) (int64, error) { panic("not simulated") }
+
+// QueryRow asks a session to give a key up, or terminates it.
+func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	found := false
 	err := h.ask(ctx, func(srv *simServer) {
-		if b := srv.backend(args[0].(int64)); b != nil && b.start.UnixMicro() == args[1].(int64) {
-			srv.w.terminated(h.process, b)
-			b.end(told)
-			found = true
+		switch sql {
+		case askSQL:
+			if h.tx.b.name != args[0].(string) {
+				h.tx.b.name = args[0].(string)
+				srv.w.Tell("session %d requests: %s", h.tx.b.pid, h.tx.b.name)
+				h.tx.request = &simRequest{pid: uint32(args[1].(int64)), key: ctx.Value(evictionKey{}).(*simEviction).key.id}
+				srv.w.requests = append(srv.w.requests, h.tx.request)
+			}
+			found = srv.table.at(place{flagClass<<32 | args[1].(int64), true}).try(h.tx.b, shared)
+			h.tx.request.raised, h.tx.request.at = found, time.Now()
+		case terminateSQL:
+			b := srv.backend(args[0].(int64))
+			key := args[2].(int64)<<32 | args[3].(int64)
+			if found = b != nil && b.start.UnixMicro() == args[1].(int64) && srv.holds(b, key); found {
+				srv.w.terminated(ctx.Value(evictionKey{}).(*simEviction), b)
+				b.end(told)
+			}
+		default:
+			panic(sql)
 		}
 	})
-	*dest[0].(*bool) = found
-	if err == nil && !found {
+	*dest[len(dest)-1].(*bool) = found
+	if err == nil && !found && sql == terminateSQL {
 		return pgdb.ErrNoRows
 	}
 	return err
+}
+
+// holds reports whether a session has a key or its guard.
+func (srv *simServer) holds(b *backend, key int64) bool {
+	l, guard := srv.table.at(place{key: key}), srv.table.at(place{key, true})
+	return l.count(b, alone)+l.count(b, shared)+guard.count(b, alone) > 0
 }
 
 // Query tells a key's status.
@@ -79,7 +139,7 @@ func (h simHost) Query(ctx context.Context, each func(pgdb.Row) error, sql strin
 		panic(sql)
 	}
 	var rows []simRow
-	key := args[0].(int64)
+	key := args[0].(int64)<<32 | args[1].(int64)
 	err := h.ask(ctx, func(srv *simServer) {
 		if v, ok := ctx.Value(evictionKey{}).(*simEviction); ok && !v.asked {
 			v.asked, v.seen = true, srv.w.victims(key)
@@ -111,7 +171,7 @@ func (h simHost) Query(ctx context.Context, each func(pgdb.Row) error, sql strin
 type simRow []any
 
 func statusRow(key int64, granted, shared, writing bool, b *backend) simRow {
-	return simRow{key, granted, shared, writing, b.pid, b.start.UnixMicro(), "", "", ""}
+	return simRow{high(key), low(key), granted, shared, writing, b.pid, b.start.UnixMicro(), "", "", ""}
 }
 
 // Scan is that of pgdb.Row.

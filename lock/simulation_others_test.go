@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -94,7 +95,7 @@ type victim struct {
 // evict has somebody evict.
 func (w *world) evict(p *process, key Key, grace, patience time.Duration) {
 	w.Tell("evict %s by %s, with %s of grace", key, p, grace)
-	v := &simEviction{process: p, key: key, grace: grace, began: time.Now(), another: slices.Contains(w.evicted, key)}
+	v := &simEviction{process: p, key: key, grace: max(grace, leastLooks*w.looks), began: time.Now(), another: slices.Contains(w.evicted, key)}
 	v.victims = w.victims(key.id)
 	w.model(func() {
 		w.evicted, w.evictions = append(w.evicted, key), append(w.evictions, v)
@@ -151,31 +152,28 @@ func (w *world) checkEvictions() {
 
 // terminated judges that b is ended by an eviction. It is a mistake if whom that was
 // meant for gave up in time and could say so, and the key is another's by now.
-func (w *world) terminated(by *process, b *backend) {
-	for _, v := range w.evictions {
-		if v.process != by {
+func (w *world) terminated(v *simEviction, b *backend) {
+	if time.Since(v.began) < v.grace {
+		w.Problem("EVICTED BY MISTAKE", "%s, after %s of %s", b, time.Since(v.began), v.grace)
+	}
+	meant := 0
+	for _, o := range v.seen {
+		if o.claim.session.backend.PID != b.pid {
 			continue
 		}
-		meant := 0
-		for _, o := range v.seen {
-			if o.claim.session.backend.PID != b.pid {
-				continue
-			}
-			if meant++; o.ended.IsZero() || o.ended.Sub(v.began) >= v.grace {
-				return
-			}
-		}
-		others := 0
-		for _, o := range w.victims(v.key.id) {
-			if o.claim.session.backend.PID == b.pid {
-				others++
-			}
-		}
-		if meant == 0 || others == 0 || w.isOnTheWay(b.process) {
+		if meant++; o.ended.IsZero() || o.ended.Sub(v.began) >= v.grace {
 			return
 		}
 	}
-	w.Problem("EVICTED BY MISTAKE", "%s, whose holders gave up in time", b)
+	others := 0
+	for _, o := range w.victims(v.key.id) {
+		if o.claim.session.backend.PID == b.pid {
+			others++
+		}
+	}
+	if meant > 0 && others > 0 && !w.isOnTheWay(b.process) {
+		w.Problem("EVICTED BY MISTAKE", "%s, whose holders gave up in time", b)
+	}
 }
 
 // isOnTheWay reports whether something that p says, or others hear, may not have
@@ -190,21 +188,28 @@ func (w *world) isOnTheWay(p *process) bool {
 	return w.Stopped() > 0 || p.frozen.Load()
 }
 
-// outsider has somebody else take a key or its guard, or wait for it.
+// outsider has somebody else take a key, its guard or a session's flag, or wait for it,
+// and request a key without the right to.
 func (w *world) outsider() {
 	if len(w.outsiders) > 2 {
 		return
 	}
 	b := w.server.connect(nil, false, nil)
-	l := w.server.table.at(place{simulate.One(w.Schedule, w.keys...).id, w.N(2) == 0})
+	key := simulate.One(w.Schedule, w.keys...).id
+	victim := int64(simulate.One(w.Schedule, w.server.backends...).pid)
+	b.stranger, b.name = true, fmt.Sprintf(requestFormat, victim, key, w.N(1e9))
 	m := simulate.One(w.Schedule, alone, shared)
-	if l.place.guard {
-		m = alone
+	l := w.server.table.at(place{key: key})
+	switch w.N(5) {
+	case 0, 1:
+		l, m = w.server.table.at(place{key, true}), alone
+	case 2:
+		l = w.server.table.at(place{flagClass<<32 | victim, true})
 	}
 	switch {
 	case l.try(b, m):
 		w.Tell("an outsider has %v", l.place)
-	case l.place.guard:
+	case l.place.key == key && l.place.pair:
 		b.alive = false
 		return
 	default:
@@ -242,4 +247,55 @@ func (w *world) close(p *process, patience time.Duration) {
 			w.Problem("ERROR", "%s: Close: %v", p, err)
 		}
 	})
+}
+
+// judgeEvicted checks that no hold was ended that nobody has asked for who may: of
+// those of a session that have a key alone, every eviction ends one at most; and who
+// came after all requests is not ended from one look to the next. Its caller has w.mu.
+func (w *world) judgeEvicted(c *call) {
+	var cause string
+	if c.over.IsZero() {
+		c.over = time.Now()
+	}
+	for _, claim := range c.held.tenure.(*tenure).claims {
+		if claim.err != errEvicted {
+			continue
+		}
+		id := evictedHold{claim.key, claim.session}
+		if !c.held.shared {
+			w.ended[id]++
+		}
+		asked := 0
+		for _, key := range w.evicted {
+			if key == claim.key {
+				asked++
+			}
+		}
+		if asked == 0 || w.ended[id] > asked {
+			cause = fmt.Sprintf("%s by session %d, asked for %d times, %d times", claim.key, claim.session.backend.PID, asked, w.ended[id])
+		}
+		if c.over.Sub(claim.began) < w.looks && !slices.ContainsFunc(w.requests, func(r *simRequest) bool {
+			return r.pid == claim.session.backend.PID && r.key == claim.key.id && !(r.raised && r.at.Before(claim.began))
+		}) {
+			cause = fmt.Sprintf("%s by session %d, which it has had for %s", claim.key, claim.session.backend.PID, c.over.Sub(claim.began))
+		}
+	}
+	if cause != "" {
+		w.Problem("EVICTED UNASKED", "%s lost %s", c, cause)
+	}
+}
+
+// A simRequest is what a session is asked for. Until its flag is raised it may not be
+// seen.
+type simRequest struct {
+	pid    uint32
+	key    int64
+	raised bool
+	at     time.Time // when it was raised
+}
+
+// evictedHold is what an eviction is meant for.
+type evictedHold struct {
+	key     Key
+	session *session
 }

@@ -39,6 +39,11 @@ func (w *world) noteBusy() {
 		for id := range p.queue.entries {
 			w.busy[id] = w.Step()
 		}
+		if p.postgres != nil {
+			for _, r := range p.postgres.requests {
+				w.busy[r.key] = w.Step()
+			}
+		}
 	}
 }
 
@@ -138,7 +143,7 @@ const slack = 5 * time.Millisecond
 // checkHeld checks that the server would not give the key to another, and that
 // holders are told of a loss within the time that is promised.
 func (p *process) checkHeld(e *entry) {
-	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && first.since.Sub(e.turn) < p.queue.budget && p.w.YieldPercent == 0 {
+	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && first.since.Sub(e.turn) < p.queue.budget && p.w.YieldPercent == 0 && !p.queue.server.withheld(e) {
 		p.w.Problem("LEFT WAITING", "%s: a sharer waits for %s, which others share", p, e.key)
 	}
 	for i, c := range e.holders {
@@ -225,6 +230,9 @@ func (w *world) checkHolders() {
 			continue
 		}
 		t := c.held.tenure.(*tenure)
+		if c.over.IsZero() && t.over() != nil {
+			c.over = time.Now()
+		}
 		if c.watched != nil && c.watched.Err() == nil && t.over() != nil {
 			w.Problem("TOLD LATE", "%s no longer holds, and its context lives", c)
 		}

@@ -7,10 +7,11 @@ import (
 // What follows is a model of the server's lock table, with the semantics that
 // PostgreSQL documents in 9.28.10, Advisory Lock Functions, and 13.3.5.
 
-// A place is what can be locked: a key, or a key's guard.
+// A place is what can be locked: a key of one number, or of two, which are a guard or a
+// flag.
 type place struct {
-	key   int64
-	guard bool
+	key  int64
+	pair bool
 }
 
 // lockTable is one lock for each place that was ever asked for, in the order of

@@ -29,7 +29,9 @@ type world struct {
 	numbered  int     // calls
 	fences    fences
 	evictions []*simEviction
-	evicted   []Key // by them, and by those that are over
+	evicted   []Key               // by them, and by those that are over
+	ended     map[evictedHold]int // holds of who had it alone, by evictions
+	requests  []*simRequest
 	outsiders []*backend
 	writing   []*writer      // that have passed their check
 	working   sync.WaitGroup // evictions, and calls of Close
@@ -55,6 +57,7 @@ type config struct {
 	faults    int // of a thousand
 	writers   bool
 	panics    bool // of foreign code
+	looks     time.Duration
 }
 
 func draw(s *simulate.Schedule) (c config) {
@@ -79,6 +82,7 @@ func draw(s *simulate.Schedule) (c config) {
 	c.observed = s.N(4) == 0
 	c.writers = s.N(3) == 0
 	c.panics = s.N(8) == 0
+	c.looks = simulate.One(s, time.Millisecond, 5*time.Millisecond, 100*time.Millisecond)
 	c.faults = simulate.One(s, 0, 10, 50, 150)
 	switch s.N(8) {
 	case 0:
@@ -90,7 +94,7 @@ func draw(s *simulate.Schedule) (c config) {
 }
 
 func newWorld(s *simulate.Schedule, c config) *world {
-	w := &world{Schedule: s, config: c, busy: make(map[int64]int)}
+	w := &world{Schedule: s, config: c, busy: make(map[int64]int), ended: make(map[evictedHold]int)}
 	w.server = &simServer{w: w, lastPID: 100, xid: 700, durable: 700}
 	w.options.Backoff = delays{w, true}
 	switch {
@@ -135,9 +139,9 @@ func newProcess(w *world, id int) *process {
 		p.locker, p.queue = m, &m.queue
 	} else {
 		o := w.options
-		p.postgres = newPostgres(simHost{w, p}, o.withDefaults())
+		p.postgres = newPostgres(simHost{w: w, process: p}, o.withDefaults())
 		p.postgres.open = p.open
-		p.postgres.chance = chance{redial: delays{w: w}, polls: delays{w: w}, token: w.token}
+		p.postgres.chance = chance{redial: delays{w: w}, polls: delays{w: w}, looks: w.looks, token: w.token}
 		p.locker, p.queue = p.postgres, &p.postgres.queue
 	}
 	if p.observer != nil {
@@ -173,7 +177,7 @@ func (p *process) yield(where string) {
 }
 
 // token is one with as many digits as the others.
-func (w *world) token() int64 { return 1e18 + int64(w.N(1e9)) }
+func (w *world) token() uint32 { return 1e9 + uint32(w.N(1e9)) }
 
 // A dial is an attempt to connect.
 type dial struct {

@@ -19,9 +19,10 @@ const (
 	opFence
 	opTry
 	opTryShared
-	opEvicted // key is a token
-	opCancel  // key is the process id of a session that waits
-	opWait    // for up to the session's lock_timeout: on a spare session only
+	opFlagged  // asks whether there are requests; key is the flag's two integers
+	opRequests // reads them
+	opCancel   // key is the process id of a session that waits
+	opWait     // for up to the session's lock_timeout: on a spare session only
 	opWaitShared
 	opcodes // their number
 )
@@ -35,6 +36,8 @@ const (
 // fails, those before it have their answers, and those behind it have not been
 // tried.
 //
+// They stand under a search_path of their own: see beginSQL.
+//
 // PostgreSQL documentation, 9.28.10 Advisory Lock Functions, 9.28.2 Server
 // Signaling Functions, and 9.27.8 Transaction ID and Snapshot Information
 // Functions.
@@ -44,13 +47,16 @@ var operations = [opcodes]struct{ many, one, sql string }{
 	opFence:        {"lockstore_fences", "lockstore_fence", durableXact},
 	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded},
 	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared},
-	opEvicted:      {"lockstore_evicteds", "lockstore_evicted", "pg_notify('" + evictedChannel + "', key::text)"},
+	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock" + halves},
+	opRequests:     {"lockstore_requests", "lockstore_request", requestsSQL},
 	opCancel:       {"lockstore_cancels", "lockstore_cancel", "pg_cancel_backend(key::int)"},
 	opWait:         {"lockstore_waits", "lockstore_wait", waitGuarded},
 	opWaitShared:   {"lockstore_waits_shared", "lockstore_wait_shared", waitGuardedShared},
 }
 
 const (
+	halves = "((key >> 32)::int, (key << 32 >> 32)::int)"
+
 	ofKeys = " FROM unnest($1::bigint[]) AS key"
 	ofKey  = " FROM (VALUES ($1::bigint)) AS one (key)"
 )
@@ -65,7 +71,7 @@ const (
 // with the statement, and had the key before it: so he is in the way of none
 // whose tenure still stands.
 const (
-	guard = "pg_try_advisory_xact_lock_shared((key >> 32)::int, (key << 32 >> 32)::int)"
+	guard = "pg_try_advisory_xact_lock_shared" + halves
 	// The planner would drop the unlock from "… AND false".
 	unlessGuarded       = " WHEN " + guard + " THEN true ELSE NOT pg_advisory_unlock(key) END"
 	unlessGuardedShared = " WHEN " + guard + " THEN true ELSE NOT pg_advisory_unlock_shared(key) END"
@@ -94,9 +100,8 @@ type op struct {
 }
 
 // isTransactional reports whether what the operation did is undone if its batch
-// fails: a fence's number then may come again, and nobody has been notified.
-// Locks stay.
-func (o *op) isTransactional() bool { return o.code == opFence || o.code == opEvicted }
+// fails: a fence's number then may come again. Locks stay.
+func (o *op) isTransactional() bool { return o.code == opFence }
 
 // appendKeys appends the binary form of the keys of ops: of a bigint[], or of a
 // bigint where there is one. (An array is how many dimensions it has, whether

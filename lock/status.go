@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -32,21 +33,44 @@ type Holder struct {
 	Since        time.Time // when this Locker got the key; zero if another did
 }
 
+// Statements for the host's connections qualify every name, operators included, as
+// PostgreSQL's own. Otherwise a role that may create objects in a schema of the
+// search_path could have the host run those instead. Syntax that looks up operators
+// without naming them (IN, BETWEEN, NULLIF, JOIN USING) is not used. Types named by
+// keywords, such as bigint, and extract always are PostgreSQL's own.
+
 // statusSQL lists the sessions that have or want 64-bit advisory locks of this
 // database (PostgreSQL documentation, 54.12 pg_locks): classid and objid are
 // the halves of the key, and objsubid is 1 for keys of one number and 2 for
-// those of two, which are the guards.
-const statusSQL = `SELECT l.classid::bigint << 32 | l.objid::bigint, l.granted, l.mode = 'ShareLock', l.objsubid = 2, l.pid,
-	coalesce(extract(epoch FROM a.backend_start) * 1000000, 0)::bigint,
-	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(host(a.client_addr), '')
-FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND (l.objsubid = 1 OR l.objsubid = 2 AND l.mode = 'ExclusiveLock' AND l.granted)
-	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+// those of two, which are the guards, and the flags.
+var statusSQL = `SELECT l.classid::bigint, l.objid::bigint, l.granted, l.mode OPERATOR(pg_catalog.=) 'ShareLock',
+	l.objsubid OPERATOR(pg_catalog.=) 2::smallint, l.pid, coalesce(` + startSQL + `, 0),
+	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(pg_catalog.host(a.client_addr), '')
+FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
+WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `)
+	AND (l.objsubid OPERATOR(pg_catalog.=) 1::smallint OR l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
+		AND l.classid OPERATOR(pg_catalog.<>) ` + strconv.Itoa(flagClass) + `::pg_catalog.oid)`
+
+var (
+	keyStatusSQL = statusSQL + `
+	AND l.classid OPERATOR(pg_catalog.=) ($1::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($2::bigint)::pg_catalog.oid
+ORDER BY l.objsubid, a.backend_start, l.pid`
+	namespaceStatusSQL = statusSQL + `
+	AND l.classid::bigint OPERATOR(pg_catalog.>>) 16 OPERATOR(pg_catalog.=) $1::bigint
+ORDER BY l.classid, l.objid, l.objsubid, a.backend_start, l.pid`
+)
 
 const (
-	keyStatusSQL       = statusSQL + ` AND l.classid::bigint << 32 | l.objid::bigint = $1::bigint ORDER BY l.objsubid, a.backend_start, l.pid`
-	namespaceStatusSQL = statusSQL + ` AND l.classid::bigint >> 16 = $1::bigint ORDER BY 1, l.objsubid, a.backend_start, l.pid`
+	// startSQL is when a session of pg_stat_activity began, in microseconds.
+	startSQL = "(extract(epoch FROM a.backend_start) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint"
+
+	// databaseSQL is the database as pg_locks has it.
+	databaseSQL = "SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"
 )
+
+// high and low are the halves of a key, as pg_locks has them.
+func high(key int64) int64 { return int64(uint32(key >> 32)) }
+func low(key int64) int64  { return int64(uint32(key)) }
 
 // Status tells who holds key, and who waits for it, in any process. It asks
 // the server on a connection of the host's pool, and blocks until it has one.
@@ -55,7 +79,7 @@ func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 	if err := key.Err(); err != nil {
 		return Status{}, err
 	}
-	found, err := p.statuses(ctx, keyStatusSQL, key.id)
+	found, err := p.statuses(ctx, keyStatusSQL, high(key.id), low(key.id))
 	if err != nil {
 		return Status{}, fmt.Errorf("lock: status of %s: %w", key, err)
 	}
@@ -76,18 +100,26 @@ func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
 	return found, nil
 }
 
-func (p *Postgres) statuses(ctx context.Context, sql string, arg int64) ([]Status, error) {
-	var found []Status
-	err := p.db.Query(ctx, func(row pgdb.Row) error {
+func (p *Postgres) statuses(ctx context.Context, sql string, args ...any) ([]Status, error) {
+	found, err := statuses(ctx, p.db, sql, args...)
+	for i := range found {
+		found[i] = p.queue.describe(found[i])
+	}
+	return found, err
+}
+
+func statuses(ctx context.Context, q pgdb.Querier, sql string, args ...any) (found []Status, err error) {
+	err = q.Query(ctx, func(row pgdb.Row) error {
 		var (
-			h           Holder
-			id, started int64
-			granted     bool
+			h                  Holder
+			high, low, started int64
+			granted            bool
 		)
-		if err := row.Scan(&id, &granted, &h.Shared, &h.Writing, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
+		if err := row.Scan(&high, &low, &granted, &h.Shared, &h.Writing, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
 			return err
 		}
 		h.Start = startOf(started)
+		id := high<<32 | low
 		if len(found) == 0 || found[len(found)-1].Key.id != id {
 			found = append(found, Status{Key: ID(id)})
 		}
@@ -98,10 +130,7 @@ func (p *Postgres) statuses(ctx context.Context, sql string, arg int64) ([]Statu
 			s.Waiters++
 		}
 		return nil
-	}, sql, arg)
-	for i := range found {
-		found[i] = p.queue.describe(found[i])
-	}
+	}, sql, args...)
 	return found, err
 }
 

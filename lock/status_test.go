@@ -2,11 +2,9 @@ package lock_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -112,97 +110,6 @@ func TestBusyTellsTheHolderWhereAskedFor(t *testing.T) {
 	require.Len(t, busy.Status.Holders, 1)
 	assert.Equal(t, backend.PID, busy.Status.Holders[0].PID)
 	assert.NoError(t, held.Unlock())
-}
-
-func TestEvictAsksFirst(t *testing.T) {
-	db := pgtest.New(t)
-	operator, owner := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
-	stuck, fine := take(t, owner, lock.Name("stuck")), take(t, owner, lock.Name("fine"))
-	waiter := locktest.Arriving(t.Context())
-	next := make(chan *lock.Held, 1)
-	go func() {
-		held, err := owner.Lock(waiter, stuck.Key())
-		assert.NoError(t, err)
-		next <- held
-	}()
-	await(t, waiter.Arrived(), "waiter")
-
-	require.NoError(t, operator.Evict(t.Context(), stuck.Key(), time.Hour))
-	await(t, stuck.Context().Done(), "the evicted holder")
-	assert.ErrorIs(t, context.Cause(stuck.Context()), lock.ErrEvicted)
-	assert.ErrorIs(t, stuck.Unlock(), lock.ErrEvicted)
-	assert.ErrorIs(t, stuck.Unlock(), lock.ErrLost)
-	successor := <-next
-	assert.NoError(t, successor.Context().Err(), "the successor is not evicted")
-	assert.NoError(t, successor.Unlock())
-	assert.NoError(t, fine.Context().Err(), "other locks of the session are not touched")
-	assert.NoError(t, fine.Unlock())
-	assert.EqualValues(t, 1, owner.Stats().Evicted)
-	assert.NoError(t, operator.Evict(t.Context(), stuck.Key(), time.Hour), "a free key")
-}
-
-func TestEvictedHolderIsToldBeforeTheNextIsGranted(t *testing.T) {
-	db := pgtest.New(t)
-	operator, owner := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
-	key := lock.Name("k")
-	for range 100 {
-		held := take(t, owner, key)
-		ctx := held.Context()
-		waiter := locktest.Arriving(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			next, err := owner.Lock(waiter, key)
-			if assert.NoError(t, err) {
-				assert.Error(t, ctx.Err(), "two at a time")
-				assert.NoError(t, next.Unlock())
-			}
-		}()
-		await(t, waiter.Arrived(), "waiter")
-		require.NoError(t, operator.Evict(t.Context(), key, time.Hour))
-		await(t, done, "the next holder")
-	}
-}
-
-func TestEvictTerminatesWhoDoesNotAnswer(t *testing.T) {
-	db := pgtest.New(t)
-	locker := newPostgres(t, db.Pool(), nil)
-	conn, err := db.Pool().Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock(7)")
-	require.NoError(t, err)
-	require.NoError(t, locker.Evict(t.Context(), lock.ID(7), 10*time.Millisecond))
-	assert.NoError(t, take(t, locker, lock.ID(7)).Unlock())
-	_, err = conn.Exec(t.Context(), "SELECT 1")
-	assert.Error(t, err, "the session that held the key is gone")
-}
-
-func TestEvictNeedsThePrivilege(t *testing.T) {
-	db := pgtest.New(t)
-	// Roles are the server's, not the database's: this one is for this database only.
-	role := fmt.Sprintf("lowly_%d", query[uint32](t, db.Pool(), "SELECT oid FROM pg_database WHERE datname = current_database()"))
-	_, err := db.Pool().Exec(t.Context(), "CREATE ROLE "+role)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := db.Pool().Exec(context.Background(), "DROP ROLE "+role)
-		assert.NoError(t, err)
-	})
-	conn, err := db.Pool().Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock(7)")
-	require.NoError(t, err)
-
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
-	config.ConnConfig.RuntimeParams["role"] = role
-	lowly, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer lowly.Close()
-	locker := newPostgres(t, lowly, nil)
-	assert.ErrorIs(t, locker.Evict(t.Context(), lock.ID(7), time.Millisecond), lock.ErrNotPermitted)
-	assert.NoError(t, conn.Conn().Ping(t.Context()))
 }
 
 func TestCheckFindsWhatDoesNotSuit(t *testing.T) {

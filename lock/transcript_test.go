@@ -35,7 +35,7 @@ type script struct {
 
 // do carries out a command:
 //
-//	processes <n> [parking]            begins, with that many spare sessions
+//	processes <n> [parking [hand-off]] begins, with that many spare sessions
 //	lock <process> <key> [<last key>]  of one key, or of each of several
 //	unlock <call>
 //	evict <process> <key> <grace>
@@ -145,7 +145,10 @@ func (s *script) begin(schedule *simulate.Schedule, args []string) {
 	if len(args) > 1 {
 		o.Parking = number(args[1])
 	}
-	s.w = newWorld(schedule, config{options: o, pace: defaultPace, passes: passes{rival: 20, alone: 256}, processes: number(args[0]), keys: []Key{ID(1)}})
+	if len(args) > 2 {
+		o.HandOff = duration(args[2])
+	}
+	s.w = newWorld(schedule, config{options: o, pace: defaultPace, passes: passes{rival: 20, alone: 256}, processes: number(args[0]), keys: []Key{ID(1)}, looks: 100 * time.Millisecond})
 	s.w.Settle()
 }
 

@@ -208,13 +208,14 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
-// Whoever can connect can notify; what he says is not taken for more than it is.
+// Whoever can connect can notify, which holders do not listen to.
 func TestNotificationsOfStrangers(t *testing.T) {
 	w := newWorld(t)
 	locker := w.locker(nil, nil)
 	held := w.lock(locker, key)
+	backend, _ := held.Backend(key)
 	for _, channel := range []string{"lockstore_evict", "lockstore_evicted"} {
-		for _, payload := range append(hostile, "1 2", "1 2 3", "1 2 3 4", "-1 -1 -1", "9223372036854775808 1 1", fmt.Sprintf("%d 1 1", key.Int64())) {
+		for _, payload := range append(hostile, "1 2", "1 2 3", "1 2 3 4", "-1 -1 -1", "9223372036854775808 1 1", fmt.Sprintf("%d %d 1", key.Int64(), backend.PID)) {
 			if len(payload) < 8000 && utf8.ValidString(payload) && !strings.Contains(payload, "\x00") {
 				w.exec("SELECT pg_notify($1, $2)", channel, payload)
 			}

@@ -155,7 +155,7 @@ func (w *worker) evict() {
 		if w.rand.IntN(2) == 0 {
 			key = w.store.Key(w.hot("doc"))
 		}
-		ctx, cancel := w.bounded()
+		ctx, cancel := w.long() // holders take a moment to look
 		defer cancel()
 		_ = e.Evict(ctx, key, time.Second)
 	}

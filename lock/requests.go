@@ -1,0 +1,168 @@
+package lock
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What follows is the holder's side of an eviction: how a session finds out what is
+// requested of it, and answers. See requestFormat.
+
+// requestsSQL are the requests of the session's process, one a line, whose roles may
+// terminate it (PostgreSQL source, pg_signal_backend).
+const requestsSQL = `(SELECT string_agg(a.application_name, chr(10))
+FROM pg_stat_get_activity(NULL) AS a, pg_stat_get_activity(pg_backend_pid()) AS own
+WHERE starts_with(a.application_name, '` + requestPrefix + `' || own.pid || ' ')
+	AND CASE WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = a.usesysid) THEN true
+		WHEN (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = own.usesysid) THEN false
+		ELSE pg_has_role(a.usesysid, own.usesysid, 'USAGE') OR pg_has_role(a.usesysid, 'pg_signal_backend', 'USAGE') END)`
+
+// A request is what another session asks of one here, for as long as it does.
+//
+// When it was made is known by the looks alone: after the last one without it. What was
+// held before that is given up at once, and what is held besides at a look later: so a
+// hold that began after the request is ended only if it lasts from one look to the
+// next. From the first look on the key is withheld: nobody here takes it over.
+type request struct {
+	session *session
+	key     int64
+	token   uint32
+	seen    time.Time // first
+}
+
+// looks are those of a session. Guarded by queue.mu.
+type looks struct {
+	asking bool      // the server
+	begun  time.Time // the last one
+	before time.Time // the last one of which the answer is known, when that was begun
+}
+
+// lookLater has the sessions look for requests in a while, if there are locks or
+// requests.
+func (p *Postgres) lookLater() {
+	if p.look == nil && (p.queue.holding > 0 || len(p.requests) > 0) && !p.queue.closed {
+		p.look = time.AfterFunc(p.chance.looks, p.lookNow)
+	}
+}
+
+// lookNow has every session look that holds a key, or that something is requested of.
+// The next time comes with an answer.
+func (p *Postgres) lookNow() {
+	p.queue.mu.Lock()
+	defer p.queue.unlock()
+	p.look = nil
+	looks := make(map[*session]bool)
+	for _, r := range p.requests {
+		looks[r.session] = true
+	}
+	for _, e := range p.queue.entries {
+		if e.state == held {
+			looks[e.session] = true
+		}
+	}
+	for _, s := range p.sessions() {
+		if looks[s] && !s.looks.asking && !p.queue.closed {
+			s.looks.begun = time.Now()
+			s.looks.asking = p.queue.request(s, op{code: opFlagged, key: flagClass<<32 | int64(s.backend.PID)})
+		}
+	}
+}
+
+// flagged takes the answer to whether there are requests. A flag that is down does not
+// tell that those which are known are gone.
+func (p *Postgres) flagged(s *session, o op) {
+	known := slices.ContainsFunc(p.requests, func(r *request) bool { return r.session == s })
+	if o.err == nil && o.value != 1 && !known {
+		s.looks.asking, s.looks.before = false, s.looks.begun
+		return
+	}
+	s.looks.asking = p.queue.request(s, op{code: opRequests})
+}
+
+// requested takes the requests of a session that there are, one a line, and returns the
+// keys that it has taken from holders.
+func (p *Postgres) requested(s *session, o op, text string) (evicted []Key) {
+	s.looks.asking = false
+	if o.err != nil {
+		return nil
+	}
+	there := make(map[uint32]bool)
+	for line := range strings.Lines(text) {
+		var pid int64
+		r := &request{session: s}
+		if _, err := fmt.Sscanf(line, requestFormat, &pid, &r.key, &r.token); err != nil {
+			continue
+		}
+		there[r.token] = true
+		if !slices.ContainsFunc(p.requests, func(o *request) bool { return o.session == s && o.token == r.token }) {
+			p.requests = append(p.requests, r)
+		}
+	}
+	p.dropRequests(func(r *request) bool { return r.session == s && !there[r.token] })
+	for _, r := range p.requests {
+		if r.session == s {
+			evicted = append(evicted, p.giveUp(r)...)
+		}
+	}
+	s.looks.before = s.looks.begun
+	return evicted
+}
+
+// giveUp ends the holds that a request is meant for, and returns their key if there
+// were any.
+func (p *Postgres) giveUp(r *request) (evicted []Key) {
+	before, now := r.session.looks.before, time.Now()
+	switch {
+	case r.seen.IsZero():
+		r.seen = now
+	case now.Sub(r.seen) >= p.chance.looks:
+		before = now
+	}
+	e := p.queue.entries[r.key]
+	if e == nil || e.state != held || e.session != r.session {
+		return nil
+	}
+	key := e.key
+	if p.queue.evict(e, before, errEvicted) > 0 {
+		evicted = append(evicted, key)
+	}
+	return evicted
+}
+
+// dropRequests forgets requests that are gone, and has those served who wait for their
+// keys.
+func (p *Postgres) dropRequests(gone func(*request) bool) {
+	before := p.requests
+	p.requests = slices.DeleteFunc(slices.Clone(before), gone)
+	for _, r := range before {
+		e := p.queue.entries[r.key]
+		switch {
+		case e == nil || !gone(r) || p.withheld(e):
+		case e.state == held:
+			p.queue.admit(e, time.Now()) // sharers
+		default:
+			p.queue.rouse(e)
+		}
+	}
+}
+
+// withheld implements server: others have requested the key.
+func (p *Postgres) withheld(e *entry) bool {
+	return slices.ContainsFunc(p.requests, func(r *request) bool { return r.key == e.key.id })
+}
+
+// refuses gives a key back that was granted while others have requested it.
+func (p *Postgres) refuses(s *session, o op) bool {
+	if !p.withheld(o.entry) {
+		return false
+	}
+	unlock := op{code: opUnlock, key: o.key}
+	if o.code == opTryShared || o.code == opWaitShared {
+		unlock.code = opUnlockShared
+	}
+	return p.queue.request(s, unlock)
+}
+
+var errEvicted = lost(ErrEvicted)
