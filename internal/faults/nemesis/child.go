@@ -10,8 +10,10 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/lockstore/internal/faults/history"
@@ -24,12 +26,17 @@ import (
 const childEnv = "LOCKSTORE_NEMESIS_CHILD"
 
 type order struct {
-	URL    string
-	Config workload.Config
+	URL        string
+	SearchPath string // in which others may create objects
+	Listen     bool   // for the locks' connections: to what everybody can send
+	Timeout    time.Duration
+	Silence    time.Duration
+	Config     workload.Config
 }
 
-// child works until its input ends, or is killed. It tells of its events on
-// its output, and at the end of what is left of it.
+// child works until its input ends, or is killed. Each line of the input is a time for
+// which it also has a tenant. It tells of its events on its output, and at the end of
+// what is left of it.
 func child() error {
 	var o order
 	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &o); err != nil {
@@ -63,14 +70,22 @@ func child() error {
 
 func work(o order, to *history.Recorder) error {
 	ctx, stop := context.WithCancel(context.Background())
+	tenants := make(chan time.Duration)
 	go func() {
-		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
-		stop()
+		defer stop()
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			if d, err := time.ParseDuration(lines.Text()); err == nil {
+				tenants <- d
+			}
+		}
+		close(tenants)
 	}()
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		return err
 	}
+	config.ConnConfig.User, config.ConnConfig.Password = app, app
+	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
 	config.MaxConns = 6
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -78,7 +93,19 @@ func work(o order, to *history.Recorder) error {
 		return err
 	}
 	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, &metadata.Options{Timeout: 3 * time.Second})
+	locks := pool
+	if o.Listen {
+		config = config.Copy()
+		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "LISTEN jobs")
+			return err
+		}
+		if locks, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+			return err
+		}
+		defer locks.Close()
+	}
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20})
 	if err != nil {
 		return err
 	}
@@ -88,14 +115,25 @@ func work(o order, to *history.Recorder) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if locker, err = lock.NewPostgres(ctx, pool, &lock.PostgresOptions{Silence: time.Second, HandOff: 5 * time.Millisecond}); err != nil {
+		if locker, err = lock.NewPostgres(ctx, locks, &lock.PostgresOptions{Silence: o.Silence, HandOff: 5 * time.Millisecond}); err != nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	workload.Run(ctx, locker, workload.Hosted{Postgres: store, Pool: pool}, to, o.Config)
+	hosted := workload.Hosted{Postgres: store, Pool: pool}
+	var wrong error
+	var group sync.WaitGroup
+	group.Go(func() {
+		for d := range tenants {
+			brief, cancel := context.WithTimeout(ctx, d)
+			wrong = errors.Join(wrong, workload.Tenant(brief, hosted, fmt.Sprint(o.Config.Process), o.Config.Seed))
+			cancel()
+		}
+	})
+	workload.Run(ctx, locker, hosted, to, o.Config)
+	group.Wait()
 	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return errors.Join(kept(locker), locker.Close(bounded))
+	return errors.Join(wrong, kept(locker), locker.Close(bounded))
 }
 
 // kept says what a locker has that nobody holds or wants any more.

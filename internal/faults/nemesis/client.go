@@ -13,6 +13,7 @@ import (
 
 	"example.com/lockstore/internal/faults/history"
 	"example.com/lockstore/internal/faults/workload"
+	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/pgtest"
 )
 
@@ -38,10 +39,18 @@ func (c *client) process() int { return c.generation<<8 | c.slot }
 
 func (c *client) start() error {
 	c.generation++
-	o, err := json.Marshal(order{c.proxy.URL(), workload.Config{
-		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
-		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: c.n.seed,
-	}})
+	paths := squatter.Paths(app)
+	work := order{
+		URL: c.proxy.URL(), SearchPath: paths[c.slot%len(paths)], Listen: c.slot == 0, Timeout: 3 * time.Second, Silence: time.Second,
+		Config: workload.Config{
+			Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
+			Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: c.n.seed,
+		},
+	}
+	if c.n.peaceful { // what a busy machine does is not to look like harm
+		work.Timeout, work.Silence, work.Config.Grace = 0, 0, time.Hour
+	}
+	o, err := json.Marshal(work)
 	if err != nil {
 		return err
 	}
@@ -72,7 +81,7 @@ func (c *client) start() error {
 		_ = history.Read(out, func(e history.Event) {
 			e.Process = process
 			c.n.log.Add(e)
-			if e.Outcome == history.OK && e.Kind != history.Get {
+			if e.Outcome == history.OK && e.Kind != history.Get && e.Kind != history.Eviction {
 				c.mu.Lock()
 				if e.Call.After(c.worked) {
 					c.worked = e.Call

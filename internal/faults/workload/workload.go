@@ -23,6 +23,7 @@ type Config struct {
 	Hot, Cold  int // documents, and keys
 	Patience   time.Duration
 	Pause      time.Duration // that a holder stays away at most
+	Grace      time.Duration // that an evicted holder is given
 	Seed       uint64
 }
 
@@ -70,6 +71,8 @@ func (w *worker) next() {
 		w.update(w.bounded, w.hot("doc"))
 	case n < 62:
 		w.get(w.bounded, w.document())
+	case n < 63:
+		w.hold(stuck, stuck)
 	case n < 83:
 		w.hold("key", w.hot("key"))
 	case n < 98:
