@@ -32,9 +32,9 @@
 // # Security
 //
 // An advisory lock is no authorization. Whoever can connect to the database can
-// take every key, and ask its holder to give it up; and whoever may write a
-// table need not ask this module first. What keeps others out is the database's
-// own privileges.
+// take every key; and whoever may write a table need not ask this module first.
+// What keeps others out is the database's own privileges. SECURITY.md says what is
+// promised against tenants, other roles and other users of a test machine.
 //
 // A role needs little (TestLeastPrivilegesSuffice in package metadata):
 //
@@ -44,8 +44,7 @@
 //
 // Locks need the right to connect, and no more. Migrate needs CREATE on the
 // schema. Details of other roles' sessions in a Status need pg_read_all_stats,
-// and the second half of Evict, which ends a session, needs pg_signal_backend or
-// the holder's own role.
+// and Evict needs pg_signal_backend or the holder's own role.
 //
 // No error, log line or observer carries a value of a document or a patch, nor
 // what the server says that could quote one. Names of tables and constraints do

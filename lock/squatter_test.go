@@ -10,86 +10,28 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/pgtest"
 )
 
-// squattersSQL makes a schema with something for every name that a statement could
-// look up: functions of the same name and arguments as PostgreSQL's own, and of others
-// that may fit better; operators between all usual types; views and types. Each has a
-// sequence, which tells that it ran even where its transaction was rolled back.
-const squattersSQL = `
-CREATE SCHEMA squatter;
-CREATE FUNCTION squatter.set_trap(trap text, arguments text, result text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-	EXECUTE format('CREATE SEQUENCE IF NOT EXISTS squatter.%I', 'ran: ' || trap);
-	EXECUTE format('CREATE FUNCTION squatter.%I (%s) RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN PERFORM pg_catalog.nextval(%L); RETURN NULL; END $f$',
-		trap, arguments, result, format('squatter.%I', 'ran: ' || trap));
-EXCEPTION WHEN OTHERS THEN NULL; -- not all signatures are for everybody
-END $$;
-DO $$
-DECLARE
-	types text[] := '{boolean, smallint, integer, bigint, numeric, oid, text, varchar, name, timestamptz, inet}';
-	f record; o record;
-BEGIN
-	FOR f IN SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
-		FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND p.pronargs < 4
-			AND p.proname ~ '^pg_(advisory|try|stat_get|backend|current|cancel|terminate|is_|has_|logical|lock|show)|^(version|unnest|host|chr|starts_with|numeric_mul|extract|date_part|array_|current_|set_config|to_|format)'
-	LOOP
-		PERFORM squatter.set_trap(f.proname, f.arguments, f.result);
-	END LOOP;
-	FOR f IN SELECT DISTINCT p.proname, t AS argument
-		FROM pg_proc p, unnest(types || ARRAY['bigint[]', 'text[]', 'name[]']) t
-		WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname ~ '^pg_(advisory|try_advisory|stat_get_activity|cancel|terminate)|^(unnest|host|starts_with|set_config|current_setting)$'
-	LOOP
-		PERFORM squatter.set_trap(f.proname, f.argument, 'boolean');
-		PERFORM squatter.set_trap(f.proname, f.argument || ', ' || f.argument, 'boolean');
-		PERFORM squatter.set_trap(f.proname, f.argument || ', ' || f.argument || ', boolean', 'boolean');
-	END LOOP;
-	FOR f IN SELECT l, r FROM unnest(types) l, unnest(types) r LOOP
-		PERFORM squatter.set_trap('operator', f.l || ', ' || f.r, 'boolean');
-		FOR o IN SELECT unnest('{=,<>,<,>,<=,>=,+,-,*,/,||,<<,>>,&,|,#,~~}'::text[]) AS name LOOP
-			EXECUTE format('CREATE OPERATOR squatter.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = squatter.operator)', o.name, f.l, f.r);
-		END LOOP;
-	END LOOP;
-	FOR f IN SELECT unnest('{pg_locks, pg_stat_activity, pg_settings, pg_roles, pg_database}'::text[]) AS relname LOOP
-		PERFORM squatter.set_trap('view ' || f.relname, '', 'boolean');
-		EXECUTE format('CREATE VIEW squatter.%I AS SELECT v.* FROM pg_catalog.%I v WHERE squatter.%I()', f.relname, f.relname, 'view ' || f.relname);
-	END LOOP;
-	FOR f IN SELECT unnest('{text, oid, name, bool, int2, int4, int8, regclass}'::text[]) AS type LOOP
-		PERFORM squatter.set_trap('type ' || f.type, '', 'boolean');
-		EXECUTE format('CREATE DOMAIN squatter.%I AS pg_catalog.%I CHECK (squatter.%I())', f.type, f.type, 'type ' || f.type);
-	END LOOP;
-END $$`
-
-// squattersRan are those that did.
-func squattersRan(t *testing.T, pool *pgxpool.Pool) (ran []string) {
-	t.Helper()
-	return query[[]string](t, pool, "SELECT coalesce(array_agg(sequencename::text), '{}') FROM pg_sequences WHERE schemaname = 'squatter' AND last_value IS NOT NULL")
-}
-
-func TestSquattersOfTheSearchPathDoNotRun(t *testing.T) {
-	for name, path := range map[string]string{
-		"behind pg_catalog": "squatter, public", "before pg_catalog": "squatter, pg_catalog",
-	} {
-		t.Run(name, func(t *testing.T) {
+// Nothing that a locker sends means what another role has put into the search path.
+func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
+	for _, path := range squatter.Paths("public") {
+		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
-			_, err := db.Pool().Exec(t.Context(), squattersSQL)
-			require.NoError(t, err)
+			require.NoError(t, squatter.Settle(t.Context(), db.Pool()))
 			config := db.Pool().Config()
 			config.ConnConfig.RuntimeParams["search_path"] = path
 			pool, err := pgxpool.NewWithConfig(t.Context(), config)
 			require.NoError(t, err)
 			t.Cleanup(pool.Close)
-			_, _ = pool.Exec(t.Context(), "SELECT 1::numeric * 1")
-			require.NotEmpty(t, squattersRan(t, db.Pool()), "what they are to be seen by")
-			_, err = db.Pool().Exec(t.Context(), "SELECT setval(format('squatter.%I', sequencename)::regclass, 1, false) FROM pg_sequences WHERE schemaname = 'squatter' AND last_value IS NOT NULL")
-			require.NoError(t, err)
-
 			opts := &lock.PostgresOptions{DescribeBusy: true}
 			useEverything(t, newPostgres(t, pool, opts), newPostgres(t, stdlib.OpenDBFromPool(pool), opts), pool)
-			assert.Empty(t, squattersRan(t, db.Pool()))
+			what, err := squatter.Caught(t.Context(), db.Pool())
+			require.NoError(t, err)
+			assert.Empty(t, what)
 		})
 	}
 }

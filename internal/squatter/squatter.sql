@@ -15,8 +15,8 @@ DO $$
 DECLARE
 	o record;
 	body text;
-	types CONSTANT text[] := '{text,varchar,bpchar,name,jsonb,jsonpath,uuid,oid,bool,int2,int4,int8,numeric,float8,timestamptz,interval}';
-	names CONSTANT text[] := '{=,<>,<,>,<=,>=,+,-,*,/,||,->,->>,@>,<@,@?,@@,?,~}';
+	types CONSTANT text[] := '{text,varchar,bpchar,name,jsonb,jsonpath,uuid,oid,bool,int2,int4,int8,numeric,float8,timestamptz,interval,inet}';
+	names CONSTANT text[] := '{=,<>,<,>,<=,>=,+,-,*,/,||,->,->>,@>,<@,@?,@@,?,~,~~,<<,>>,&,|,#}';
 BEGIN
 	-- All functions that a role can write in PL/pgSQL.
 	FOR o IN
@@ -39,6 +39,18 @@ BEGIN
 		body := squatter.note('function ' || o.proname || '(' || o.args || ')');
 		EXECUTE format('CREATE FUNCTION squatter.%I(%s) RETURNS %s LANGUAGE plpgsql AS %L', o.proname, o.args, o.result,
 			'BEGIN PERFORM ' || body || CASE WHEN o.result LIKE 'SETOF%' THEN '; RETURN; END' ELSE '; RETURN NULL; END' END);
+	END LOOP;
+	-- And with arguments that may fit a call better than those of PostgreSQL's.
+	FOR o IN
+		SELECT DISTINCT p.proname, a.args FROM pg_proc AS p, unnest(types || '{bigint[],text[],name[]}'::text[]) AS t,
+			LATERAL (VALUES (t), (t || ', ' || t), (t || ', ' || t || ', bool')) AS a (args)
+		WHERE p.pronamespace = 'pg_catalog'::regnamespace
+			AND p.proname ~ '^pg_(advisory|try_advisory|stat_get_activity|cancel|terminate|column_size)|^(unnest|host|starts_with|set_config|current_setting|to_reg|octet_length|jsonb_typeof|clock_timestamp)'
+			AND to_regprocedure(format('squatter.%I(%s)', p.proname, a.args)) IS NULL
+	LOOP
+		body := squatter.note('function ' || o.proname || '(' || o.args || ')');
+		EXECUTE format('CREATE FUNCTION squatter.%I(%s) RETURNS bool LANGUAGE plpgsql AS %L', o.proname, o.args,
+			'BEGIN PERFORM ' || body || '; RETURN NULL; END');
 	END LOOP;
 	-- Operators, exact and inexact.
 	FOR o IN SELECT l, r, n FROM unnest(types) AS l, unnest(types) AS r, unnest(names) AS n LOOP
