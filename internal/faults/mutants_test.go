@@ -31,7 +31,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 		for i := range lockers {
 			group.Go(func() {
 				workload.Run(ctx, lockers[i], stores[i], recorders[i], workload.Config{
-					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: uint64(round),
+					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: uint64(round),
 				})
 			})
 		}

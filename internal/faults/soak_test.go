@@ -46,7 +46,7 @@ func TestSoak(t *testing.T) {
 		ctx, stop := context.WithTimeout(w.ctx, *soak/8)
 		defer stop()
 		workload.Run(ctx, locker, store, history.NewRecorder(0, func(history.Event) { calls++ }), workload.Config{
-			Generation: seed, Workers: 16, Hot: 3, Cold: 50, Patience: patience, Pause: 100 * time.Microsecond, Seed: uint64(seed),
+			Generation: seed, Workers: 16, Hot: 3, Cold: 50, Patience: patience, Pause: 100 * time.Microsecond, Grace: time.Second, Seed: uint64(seed),
 		})
 		for i := range 20 { // and what goes wrong
 			ended, cancel := context.WithTimeout(w.ctx, time.Duration(i)*time.Millisecond)

@@ -13,6 +13,7 @@ type Verdict struct {
 // LockOf(id).
 func Check(events []Event, final map[string]Final, pauses []Pause, grace time.Duration) (v Verdict) {
 	v.Violations = CheckLocks(events, pauses, grace)
+	v.Violations = append(v.Violations, CheckEvictions(events, pauses, grace)...)
 	v.Violations = append(v.Violations, CheckWriters(events, LockOf)...)
 	v.Violations = append(v.Violations, CheckHolds(events, LockOf)...)
 	v.Violations = append(v.Violations, CheckDocuments(events, final)...)

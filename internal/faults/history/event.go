@@ -26,6 +26,8 @@ const (
 	Replace Kind = "replace"
 	Get     Kind = "get"
 	Tenure  Kind = "tenure" // of a lock
+
+	Eviction Kind = "evict" // of whoever holds a lock
 )
 
 // Outcome is what a call returned.

@@ -52,6 +52,11 @@ func tenure(call, ret, until int, fence int64) history.Event {
 		Call: at(call), Return: at(ret), Until: at(until), Unlocked: at(until + 1), Fence: fence}
 }
 
+func eviction(call, ret int) history.Event {
+	serial++
+	return history.Event{N: serial, Kind: history.Eviction, Key: history.LockOf("d"), Outcome: history.OK, Call: at(call), Return: at(ret)}
+}
+
 func lost(e history.Event) history.Event {
 	e.Lost = true
 	return e
@@ -178,6 +183,11 @@ func TestCheck(t *testing.T) {
 		"a loss told late":     {events{lost(tenure(0, 1, 500, 7)), tenure(0, 3, 600, 8)}, none, []string{history.ToldLate}},
 		"a fence that falls":   {events{tenure(0, 1, 2, 8), tenure(0, 3, 4, 7)}, none, []string{history.FenceOrder}},
 		"a fence that stays":   {events{tenure(0, 1, 2, 8), tenure(0, 3, 4, 8)}, none, []string{history.FenceOrder}},
+		"an eviction, told soon": {events{lost(tenure(0, 1, 40, 0)), eviction(2, 30)}, none, nil},
+		"an eviction in vain":    {events{tenure(0, 1, 200, 0), eviction(2, 30)}, none, []string{history.Freed}},
+		"an eviction that failed, or was of an earlier holder": {
+			events{tenure(0, 9, 200, 0), eviction(2, 30), as(history.Failed, eviction(10, 30))}, none, nil,
+		},
 		"a writer within a tenure": {
 			events{tenure(0, 1, 9, 0), write(2, 3, "a", "1", 1, `{"a":1}`)},
 			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.KeptOut},
@@ -193,6 +203,25 @@ func TestCheck(t *testing.T) {
 			}
 			assert.ElementsMatch(t, c.rules, rules)
 		})
+	}
+}
+
+func TestCheckUnharmed(t *testing.T) {
+	type events = []history.Event
+	for name, c := range map[string]struct {
+		events events
+		right  bool
+	}{
+		"a hold":                             {events{tenure(0, 1, 5, 0)}, true},
+		"a hold that was lost":               {events{lost(tenure(0, 1, 5, 0))}, false},
+		"one that was evicted":               {events{lost(tenure(0, 1, 5, 0)), eviction(2, 6)}, true},
+		"one that was evicted, told later":   {events{lost(tenure(0, 1, 50, 0)), eviction(2, 6)}, true},
+		"one that was evicted, but long ago": {events{lost(tenure(0, 1, 500, 0)), eviction(2, 6)}, false},
+		"an eviction of later":               {events{lost(tenure(0, 1, 5, 0)), eviction(6, 7)}, false},
+		"a write that failed":                {events{as(history.Failed, write(0, 1, "a", "1", 0, ""))}, true},
+		"a write of unknown outcome":         {events{as(history.Unknown, write(0, 1, "a", "1", 0, ""))}, false},
+	} {
+		assert.Equal(t, c.right, len(history.CheckUnharmed(c.events, 100*time.Millisecond)) == 0, name)
 	}
 }
 

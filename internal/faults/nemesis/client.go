@@ -40,7 +40,7 @@ func (c *client) start() error {
 	c.generation++
 	o, err := json.Marshal(order{c.proxy.URL(), workload.Config{
 		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
-		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Seed: c.n.seed,
+		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: c.n.seed,
 	}})
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (c *client) start() error {
 		_ = history.Read(out, func(e history.Event) {
 			e.Process = process
 			c.n.log.Add(e)
-			if e.Outcome == history.OK && e.Kind != history.Get {
+			if e.Outcome == history.OK && e.Kind != history.Get && e.Kind != history.Eviction {
 				c.mu.Lock()
 				if e.Call.After(c.worked) {
 					c.worked = e.Call

@@ -150,13 +150,23 @@ func background(do func()) (wait func()) {
 
 // evict takes a lock from whoever has it, and records that.
 func (w *worker) evict() {
-	if e, ok := w.locker.(Evicter); ok {
-		key := lock.Name(w.hot("key"))
-		if w.rand.IntN(2) == 0 {
-			key = w.store.Key(w.hot("doc"))
-		}
-		ctx, cancel := w.long() // holders take a moment to look
-		defer cancel()
-		_ = e.Evict(ctx, key, time.Second)
+	evicter, ok := w.locker.(Evicter)
+	if !ok {
+		return
 	}
+	name := w.hot("key")
+	key := lock.Name(name)
+	if w.rand.IntN(2) == 0 {
+		name = w.hot("doc")
+		key = w.store.Key(name)
+	}
+	ctx, cancel := w.long() // holders take a moment to look
+	defer cancel()
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Eviction, Key: history.LockOf(name)})
+	err := evicter.Evict(ctx, key, w.Grace)
+	e.Return, e.Outcome = time.Now(), history.OK
+	if err != nil {
+		e.Outcome, e.Error = history.Failed, err.Error()
+	}
+	w.to.Record(e)
 }

@@ -23,6 +23,7 @@ type Config struct {
 	Hot, Cold  int // documents, and keys
 	Patience   time.Duration
 	Pause      time.Duration // that a holder stays away at most
+	Grace      time.Duration // that an evicted holder is given
 	Seed       uint64
 }
 

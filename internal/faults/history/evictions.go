@@ -1,0 +1,55 @@
+package history
+
+import (
+	"fmt"
+	"time"
+)
+
+// The rules of evictions, and of neighbours.
+const (
+	Freed    = "freed"    // when Evict has returned nil, the holds of its key that it was called for have ended
+	Unharmed = "unharmed" // where nothing is hurt, no hold is lost but to an eviction, and no outcome is unknown
+)
+
+// CheckEvictions checks that no hold outlives by more than grace an eviction that
+// was called after its grant, and returned nil.
+func CheckEvictions(events []Event, pauses []Pause, grace time.Duration) (found []Violation) {
+	tenures := byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK })
+	for key, evictions := range byKey(events, func(e Event) bool { return e.Kind == Eviction && e.Outcome == OK }) {
+		for _, t := range tenures[key] {
+			for _, v := range evictions {
+				if v.Call.Before(t.Return) {
+					continue
+				}
+				if held := t.Until.Sub(v.Return) - paused(pauses, t.Process, v.Return, t.Until); held > grace {
+					found = append(found, Violation{Freed, key, fmt.Sprintf("it was held for %v more", held), []Event{t, v}})
+				}
+			}
+		}
+	}
+	return found
+}
+
+// CheckUnharmed is for a history of callers that nothing was done to, nor to their
+// server or network, whatever others did in the same database. The holder that is
+// evicted may be told so by grace after Evict has returned.
+func CheckUnharmed(events []Event, grace time.Duration) (found []Violation) {
+	evictions := byKey(events, func(e Event) bool { return e.Kind == Eviction })
+	evicted := func(t Event) bool {
+		for _, v := range evictions[t.Key] {
+			if v.Call.Before(t.Until) && v.Return.Add(grace).After(t.Until) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, e := range events {
+		switch {
+		case e.writes() && e.Outcome == Unknown:
+			found = append(found, Violation{Unharmed, e.Key, "its outcome is unknown", []Event{e}})
+		case e.Kind == Tenure && e.Lost && !evicted(e):
+			found = append(found, Violation{Unharmed, e.Key, "nobody evicted it", []Event{e}})
+		}
+	}
+	return found
+}
