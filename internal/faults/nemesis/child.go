@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,12 +25,14 @@ import (
 const childEnv = "LOCKSTORE_NEMESIS_CHILD"
 
 type order struct {
-	URL    string
-	Config workload.Config
+	URL        string
+	SearchPath string // in which others may create objects
+	Config     workload.Config
 }
 
-// child works until its input ends, or is killed. It tells of its events on
-// its output, and at the end of what is left of it.
+// child works until its input ends, or is killed. Each line of the input is a time for
+// which it also has a tenant. It tells of its events on its output, and at the end of
+// what is left of it.
 func child() error {
 	var o order
 	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &o); err != nil {
@@ -63,14 +66,22 @@ func child() error {
 
 func work(o order, to *history.Recorder) error {
 	ctx, stop := context.WithCancel(context.Background())
+	tenants := make(chan time.Duration)
 	go func() {
-		_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
-		stop()
+		defer stop()
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			if d, err := time.ParseDuration(lines.Text()); err == nil {
+				tenants <- d
+			}
+		}
+		close(tenants)
 	}()
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		return err
 	}
+	config.ConnConfig.User, config.ConnConfig.Password = app, app
+	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
 	config.MaxConns = 6
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -78,7 +89,7 @@ func work(o order, to *history.Recorder) error {
 		return err
 	}
 	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, &metadata.Options{Timeout: 3 * time.Second})
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: 3 * time.Second, MaxDocumentBytes: 2 << 20})
 	if err != nil {
 		return err
 	}
@@ -92,10 +103,21 @@ func work(o order, to *history.Recorder) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	workload.Run(ctx, locker, workload.Hosted{Postgres: store, Pool: pool}, to, o.Config)
+	hosted := workload.Hosted{Postgres: store, Pool: pool}
+	var wrong error
+	var group sync.WaitGroup
+	group.Go(func() {
+		for d := range tenants {
+			brief, cancel := context.WithTimeout(ctx, d)
+			wrong = errors.Join(wrong, workload.Tenant(brief, hosted, fmt.Sprint(o.Config.Process), o.Config.Seed))
+			cancel()
+		}
+	})
+	workload.Run(ctx, locker, hosted, to, o.Config)
+	group.Wait()
 	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return errors.Join(kept(locker), locker.Close(bounded))
+	return errors.Join(wrong, kept(locker), locker.Close(bounded))
 }
 
 // kept says what a locker has that nobody holds or wants any more.

@@ -13,6 +13,7 @@ import (
 
 	"example.com/lockstore/internal/faults/history"
 	"example.com/lockstore/internal/faults/workload"
+	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/pgtest"
 )
 
@@ -38,9 +39,10 @@ func (c *client) process() int { return c.generation<<8 | c.slot }
 
 func (c *client) start() error {
 	c.generation++
-	o, err := json.Marshal(order{c.proxy.URL(), workload.Config{
+	paths := squatter.Paths(app)
+	o, err := json.Marshal(order{c.proxy.URL(), paths[c.slot%len(paths)], workload.Config{
 		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
-		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: c.n.seed,
+		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: c.n.grace, Seed: c.n.seed,
 	}})
 	if err != nil {
 		return err

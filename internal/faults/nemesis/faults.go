@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/lockstore/internal/faults/history"
+	"example.com/lockstore/internal/faults/neighbour"
 	"example.com/lockstore/pgtest"
 )
 
@@ -22,12 +23,12 @@ type fault struct {
 }
 
 const (
-	lockSession = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY random() LIMIT 1`
-	anySession  = `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1`
+	lockSession = "SELECT pid FROM pg_locks JOIN pg_stat_activity AS a USING (pid) WHERE locktype = 'advisory' AND a.datname = current_database() AND a.usename = '" + app + "' ORDER BY random() LIMIT 1"
+	anySession  = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = '" + app + "' ORDER BY random() LIMIT 1"
 )
 
 // faults are all there are. The seed draws from them in this order.
-var faults = []fault{
+var faults = append(attacks(neighbour.Attacks...), []fault{
 	{"terminate a lock's session", statement("SELECT pg_terminate_backend(pid) FROM (" + lockSession + ") AS s")},
 	{"terminate a session", statement("SELECT pg_terminate_backend(pid) FROM (" + anySession + ") AS s")},
 	{"cancel a lock's session", statement("SELECT pg_cancel_backend(pid) FROM (" + lockSession + ") AS s")},
@@ -48,10 +49,11 @@ var faults = []fault{
 	{"lost replies", lostReplies},
 	{"latency", network(func(p *pgtest.Proxy) { p.Delay(time.Millisecond, 20*time.Millisecond) })},
 	{"slices", network(func(p *pgtest.Proxy) { p.Slice(3) })},
-	{"a stranger locks a row", stranger("SELECT FROM lockstore_metadata WHERE id = 'doc0' FOR UPDATE")},
-	{"a stranger locks the table", stranger("LOCK TABLE lockstore_metadata IN SHARE MODE")},
+	{"a stranger locks a row", stranger("SELECT FROM " + app + ".lockstore_metadata WHERE id = 'doc0' FOR UPDATE")},
+	{"a stranger locks the table", stranger("LOCK TABLE " + app + ".lockstore_metadata IN SHARE MODE")},
 	{"no connection left", exhaust},
-}
+	tenant,
+}...)
 
 // rage has one fault follow the other, each once before any comes again. The
 // next does not always wait until all have recovered from the last.

@@ -3,6 +3,10 @@
 // judges what they saw.
 //
 //	go run ./nemesis -seconds 60 -seed 7 [-json]
+//	go run ./nemesis -neighbour
+//
+// The second hurts nothing, but has a hostile neighbour in the same database come and
+// go, and prints the rate that the processes keep meanwhile.
 //
 // The seed decides which faults there are, of whom and in which order; how they
 // meet with what is under way, it cannot. It exits 1 if anything was violated.
@@ -35,10 +39,15 @@ func main() {
 	workers := flag.Int("workers", 12, "goroutines of each that have patience")
 	hasty := flag.Int("hasty", 48, "goroutines of each whose contexts end about when their calls do")
 	only := flag.String("only", "", "a single kind of fault")
+	peaceful := flag.Bool("neighbour", false, "hurt nothing, have a hostile neighbour come and go, and print the rate that the others keep")
 	keep := flag.String("history", "", "a file for all that the processes saw, one event a line")
 	flag.Parse()
 	fmt.Fprintf(os.Stderr, "seed %d\n", *seed)
-	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, seconds: *seconds, only: *only, keep: *keep, started: map[string]int{}}
+	grace := time.Second
+	if *peaceful { // nobody's session is terminated; hasty goroutines come at a rate of their own
+		grace, *hasty = time.Hour, 0
+	}
+	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, seconds: *seconds, only: *only, peaceful: *peaceful, grace: grace, keep: *keep, started: map[string]int{}}
 	r, err := n.run(context.Background(), *processes)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "nemesis:", err)
@@ -70,6 +79,7 @@ type Report struct {
 	Recovery   float64             `json:"longest_recovery_ms"`
 	Overlap    float64             `json:"longest_overlap_after_loss_ms"`
 	Windows    int                 `json:"porcupine_windows"`
+	Rates      []Rate              `json:"rates,omitempty"`
 	Violations []history.Violation `json:"violations"`
 	Leaks      []string            `json:"leaks"`
 }
@@ -104,6 +114,9 @@ func (r Report) String() string {
 	}
 	s += fmt.Sprintf("\nlongest recovery %.0f ms, longest overlap after a loss %.1f ms, %d porcupine windows\n%d violations, %d leaks",
 		r.Recovery, r.Overlap, r.Windows, len(r.Violations), len(r.Leaks))
+	for _, rate := range r.Rates {
+		s += "\n" + rate.String()
+	}
 	for i, v := range r.Violations {
 		if i == 20 {
 			s += "\n…"

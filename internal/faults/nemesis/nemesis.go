@@ -6,38 +6,51 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/lockstore/internal/faults/history"
+	"example.com/lockstore/internal/faults/neighbour"
+	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
 
 // What must hold, beside the rules of history.
 const (
+	squatted = "squatted"             // nothing that others have put into the search path is used
 	liveness = "liveness"             // who is not disturbed any more makes progress within
 	soon     = 20 * time.Second       // so long
 	late     = 500 * time.Millisecond // for a holder to be told that it has lost a lock
 )
 
+// app is the clients' role, its password, and the schema of their documents.
+const app = "app"
+
 // A nemesis is a server, processes that use it, and the faults of both.
 type nemesis struct {
-	seed    uint64
-	workers int
-	hasty   int
-	seconds int
-	only    string
-	keep    string // file for the history; empty: none
-	rand    *rand.Rand
-	server  *pgtest.Server
-	db      *pgtest.DB
-	clients []*client
-	log     history.Log
-	cleanup []func()
+	seed      uint64
+	workers   int
+	hasty     int
+	seconds   int
+	only      string
+	peaceful  bool          // nothing is hurt, but the neighbour comes and goes
+	grace     time.Duration // of evictions
+	keep      string        // file for the history; empty: none
+	rand      *rand.Rand
+	server    *pgtest.Server
+	db        *pgtest.DB
+	neighbour *neighbour.Neighbour
+	attacks   sync.WaitGroup
+	clients   []*client
+	log       history.Log
+	cleanup   []func()
 
 	started  map[string]int
+	phases   []phase
 	pauses   []history.Pause
 	recovery time.Duration
 	leaks    []string
@@ -58,12 +71,7 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	if n.db, err = n.server.New(ctx); err != nil {
 		return r, err
 	}
-	store, err := metadata.NewPostgres(n.db.Pool(), nil)
-	if err != nil {
-		return r, err
-	}
-	defer store.Close()
-	if err := store.Migrate(ctx); err != nil {
+	if err := n.settle(ctx); err != nil {
 		return r, err
 	}
 	for slot := range processes {
@@ -74,12 +82,23 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 		}
 	}
 	n.recovered("the beginning")
-	n.rage(ctx)
+	if n.peaceful {
+		err = n.alternate(ctx)
+	} else {
+		n.rage(ctx)
+	}
+	n.attacks.Wait()
 	n.recovered("the end")
 	for _, c := range n.clients {
 		c.stop()
 	}
+	if err != nil {
+		return r, err
+	}
 	n.left(ctx)
+	if err := n.caught(ctx); err != nil {
+		return r, err
+	}
 
 	events := n.log.Events()
 	if n.keep != "" {
@@ -87,23 +106,65 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 			return r, err
 		}
 	}
-	final, err := n.final(ctx, store)
+	final, err := n.final(ctx)
 	if err != nil {
 		return r, err
 	}
 	v := history.Check(events, final, n.pauses, late)
+	if n.peaceful {
+		v.Violations = append(v.Violations, history.CheckUnharmed(events, late)...)
+	}
 	r = Report{
 		Seed: n.seed, Seconds: n.seconds, Faults: n.started, FaultKinds: len(n.started),
 		Recovery: ms(n.recovery), Overlap: ms(v.Overlap), Windows: v.Windows,
 		Violations: append(append([]history.Violation{}, v.Violations...), n.found...), Leaks: append([]string{}, n.leaks...),
 	}
 	r.count(events)
+	r.Rates = n.rates(events)
 	return r, nil
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func (n *nemesis) final(ctx context.Context, store *metadata.Postgres) (map[string]history.Final, error) {
+// settle makes the database that the clients use, as a role of their own, and has the
+// neighbour move in.
+func (n *nemesis) settle(ctx context.Context) (err error) {
+	if n.neighbour, err = neighbour.MoveIn(ctx, n.db.Pool()); err != nil {
+		return err
+	}
+	if err := n.ask(ctx, "CREATE ROLE "+app+" LOGIN PASSWORD '"+app+"'; CREATE SCHEMA "+app+" AUTHORIZATION "+app); err != nil {
+		return err
+	}
+	config := n.db.Pool().Config()
+	config.ConnConfig.User, config.ConnConfig.Password = app, app
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: app}})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return store.Migrate(ctx)
+}
+
+// caught finds what the clients have used of the squatter's.
+func (n *nemesis) caught(ctx context.Context) error {
+	what, err := squatter.Caught(ctx, n.db.Pool())
+	if what != "" {
+		n.found = append(n.found, history.Violation{Rule: squatted, Key: what, Reason: "it was used", Events: []history.Event{}})
+	}
+	return err
+}
+
+func (n *nemesis) final(ctx context.Context) (map[string]history.Final, error) {
+	store, err := metadata.NewPostgres(n.db.Pool(), &metadata.Options{Table: metadata.Table{Schema: app}})
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
 	final := map[string]history.Final{}
 	for doc, err := range store.Find(ctx, json.RawMessage(`{}`), nil) {
 		if err != nil {

@@ -1,0 +1,97 @@
+// Package neighbour is a hostile one: two roles in the same database as others, which
+// do to these whatever PostgreSQL lets them.
+package neighbour
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/internal/squatter"
+)
+
+// A Neighbour has a role that can connect and nothing else, the stranger, and one that
+// may create objects in the schema squatter besides.
+type Neighbour struct {
+	admin  *pgxpool.Pool
+	suffix string // of the roles, which are the server's
+}
+
+const password = "neighbour"
+
+// MoveIn makes the neighbour's roles, and a schema that has PostgreSQL's names and the
+// store's: for search paths, see [squatter.Paths]. It needs a superuser's pool.
+func MoveIn(ctx context.Context, admin *pgxpool.Pool) (*Neighbour, error) {
+	n := &Neighbour{admin: admin}
+	if err := admin.QueryRow(ctx, "SELECT '_' || oid FROM pg_database WHERE datname = current_database()").Scan(&n.suffix); err != nil {
+		return nil, err
+	}
+	if err := squatter.Settle(ctx, admin); err != nil {
+		return nil, err
+	}
+	for _, role := range []string{stranger, owner} {
+		if _, err := admin.Exec(ctx, fmt.Sprintf("CREATE ROLE %s%s LOGIN PASSWORD '%s'", role, n.suffix, password)); err != nil {
+			return nil, err
+		}
+	}
+	_, err := admin.Exec(ctx, fmt.Sprintf(`GRANT CREATE ON SCHEMA squatter TO %s%s;
+		GRANT USAGE ON SCHEMA squatter TO PUBLIC;
+		GRANT ALL ON ALL TABLES IN SCHEMA squatter TO PUBLIC;
+		GRANT ALL ON ALL SEQUENCES IN SCHEMA squatter TO PUBLIC`, owner, n.suffix))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := n.connect(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, storeSQL)
+	return n, err
+}
+
+// MoveOut drops the roles, and what is theirs.
+func (n *Neighbour) MoveOut(ctx context.Context) error {
+	for _, role := range []string{stranger, owner} {
+		if _, err := n.admin.Exec(ctx, fmt.Sprintf("DROP OWNED BY %[1]s%[2]s; DROP ROLE %[1]s%[2]s", role, n.suffix)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Attack goes on with one attack until ctx ends, and returns how often it was made.
+func (n *Neighbour) Attack(ctx context.Context, a Attack) (times int, err error) {
+	conn, err := n.connect(ctx, a.as)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for ctx.Err() == nil {
+		_, err := conn.Exec(ctx, a.sql)
+		var refused *pgconn.PgError
+		if err != nil && ctx.Err() == nil && !(errors.As(err, &refused) && refused.Code == lockNotAvailable) {
+			return times, err
+		}
+		times++
+		select {
+		case <-ctx.Done():
+		case <-time.After(a.rest):
+		}
+	}
+	return times, nil
+}
+
+// lockNotAvailable is the SQLSTATE of a wait that lock_timeout has ended.
+const lockNotAvailable = "55P03"
+
+func (n *Neighbour) connect(ctx context.Context, role string) (*pgx.Conn, error) {
+	config := n.admin.Config().ConnConfig
+	config.User, config.Password = role+n.suffix, password
+	return pgx.ConnectConfig(ctx, config)
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"example.com/lockstore/internal/faults/neighbour"
+)
+
+// attacks are faults that go on beside those that follow.
+func attacks(of ...neighbour.Attack) (all []fault) {
+	for _, a := range of {
+		all = append(all, fault{a.Name, func(n *nemesis, ctx context.Context, _ *client, d time.Duration) error {
+			n.attacks.Go(func() { n.attack(ctx, a, d) })
+			return nil
+		}})
+	}
+	return all
+}
+
+func (n *nemesis) attack(ctx context.Context, a neighbour.Attack, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err := n.neighbour.Attack(ctx, a); err != nil && ctx.Err() == nil {
+			if n.peaceful { // otherwise it has met with another fault
+				fmt.Fprintf(os.Stderr, "%s: %v\n", a.Name, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// tenant has a client serve one, beside what follows.
+var tenant = fault{"a tenant sends dear patches", func(_ *nemesis, _ context.Context, c *client, d time.Duration) error {
+	_, err := fmt.Fprintln(c.in, d)
+	return err
+}}
