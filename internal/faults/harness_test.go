@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/faults/neighbour"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
@@ -33,6 +34,8 @@ type world struct {
 	*testing.T
 	db  *pgtest.DB
 	ctx context.Context
+
+	neighbour *neighbour.Neighbour // nil: there is none
 
 	mu     sync.Mutex
 	merges []merge

@@ -4,8 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/lockstore/lock"
 )
@@ -133,4 +136,73 @@ func (l earlyFence) Lock(ctx context.Context, key lock.Key) (*lock.Held, error) 
 	}
 	wrapped, _ := lock.NewHeld(held.Context(), earlyTenure{held, fence}, false, key)
 	return wrapped, nil
+}
+
+// credulousLocker gives a key up to whoever asks for it by a notification.
+type credulousLocker struct {
+	lock.Locker
+	mu   sync.Mutex
+	held map[int64]context.CancelCauseFunc
+}
+
+func credulous(w *world, locker lock.Locker) *credulousLocker {
+	l := &credulousLocker{Locker: locker, held: map[int64]context.CancelCauseFunc{}}
+	pool := w.pool("", 1)
+	w.until(func(ctx context.Context) {
+		_ = heard(ctx, pool, "lockstore_evict", func(payload string) bool {
+			var key int64
+			_, _ = fmt.Sscan(payload, &key)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if giveUp := l.held[key]; giveUp != nil {
+				giveUp(lock.ErrEvicted)
+			}
+			return false
+		})
+	})
+	return l
+}
+
+func (l *credulousLocker) Lock(ctx context.Context, key lock.Key) (*lock.Held, error) {
+	held, err := l.Locker.Lock(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	wrapped, giveUp := lock.NewHeld(held.Context(), held, false, key)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[key.Int64()] = giveUp
+	return wrapped, nil
+}
+
+// credulousEvictor takes a key for free once somebody says so.
+type credulousEvictor struct {
+	lock.Locker
+	pool *pgxpool.Pool
+}
+
+func (l *credulousEvictor) Evict(ctx context.Context, _ lock.Key, _ time.Duration) error {
+	return heard(ctx, l.pool, "lockstore_evicted", func(string) bool { return true })
+}
+
+// heard listens to a channel until a notification is the one that is waited for.
+func heard(ctx context.Context, pool *pgxpool.Pool, channel string, enough func(payload string) bool) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	defer conn.Exec(context.WithoutCancel(ctx), "UNLISTEN *")
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return err
+	}
+	for {
+		n, err := conn.Conn().WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		if enough(n.Payload) {
+			return nil
+		}
+	}
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/lockstore/internal/faults/workload"
@@ -146,6 +149,21 @@ func (s *staleReader) Get(ctx context.Context, id string) (metadata.Document, er
 	return doc, err
 }
 
+// unqualifiedReader reads by whatever operator the search path has.
+type unqualifiedReader struct {
+	workload.Store
+	pool *pgxpool.Pool
+}
+
+func (s unqualifiedReader) Get(ctx context.Context, id string) (doc metadata.Document, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT id, metadata, version FROM public.lockstore_metadata WHERE id = $1", id).
+		Scan(&doc.ID, (*[]byte)(&doc.Metadata), &doc.Version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = metadata.ErrNotFound
+	}
+	return doc, err
+}
+
 // mistakes says that these mutants answer one wrongly of so many.
 const mistakes = 4
 
@@ -194,4 +212,89 @@ func (s lateStore) Merge(ctx context.Context, id string, patch json.RawMessage) 
 		return s.one.Merge(context.WithoutCancel(ctx), id, patch)
 	}
 	return doc, err
+}
+
+// sharingStore merges what comes while it is busy by one statement, whatever that
+// costs, and gives it up after a while.
+type sharingStore struct {
+	workload.Store
+	pool    *pgxpool.Pool
+	mu      sync.Mutex
+	busy    bool
+	waiting []sharer
+}
+
+type sharer struct {
+	id, patch string
+	mine      chan<- answer
+}
+
+const sharedPatience = time.Second
+
+func (s *sharingStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	if lock.FromContext(ctx, s.Key(id)) != nil {
+		return s.Store.Merge(ctx, id, patch)
+	}
+	mine := make(chan answer, 1)
+	s.mu.Lock()
+	s.waiting = append(s.waiting, sharer{id, string(patch), mine})
+	leads := !s.busy
+	s.busy = true
+	s.mu.Unlock()
+	if leads {
+		go s.lead()
+	}
+	a := <-mine
+	return a.doc, a.err
+}
+
+func (s *sharingStore) lead() {
+	for {
+		batch := map[string]sharer{}
+		s.mu.Lock()
+		s.waiting = slices.DeleteFunc(s.waiting, func(one sharer) bool {
+			_, twice := batch[one.id]
+			if !twice {
+				batch[one.id] = one
+			}
+			return !twice
+		})
+		s.busy = len(batch) > 0
+		s.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		s.share(batch)
+	}
+}
+
+// share takes the keys of nulls from a document one by one.
+func (s *sharingStore) share(batch map[string]sharer) {
+	var ids, patches []string
+	for id, one := range batch {
+		ids, patches = append(ids, id), append(patches, one.patch)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sharedPatience)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, `INSERT INTO lockstore_metadata AS t (id, metadata, version)
+		SELECT id, patch, 1 FROM unnest($1::text[], $2::jsonb[]) AS p (id, patch) ORDER BY id
+		ON CONFLICT (id) DO UPDATE SET version = t.version + 1,
+			metadata = (t.metadata - ARRAY(SELECT key FROM jsonb_each(excluded.metadata) WHERE value = 'null')) || jsonb_strip_nulls(excluded.metadata)
+		RETURNING id, metadata, version`, ids, patches)
+	var made []metadata.Document
+	if err == nil {
+		made, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (doc metadata.Document, err error) {
+			return doc, row.Scan(&doc.ID, (*[]byte)(&doc.Metadata), &doc.Version)
+		})
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", metadata.ErrUnknownOutcome, err)
+	}
+	for _, doc := range made {
+		batch[doc.ID].mine <- answer{doc, err}
+		delete(batch, doc.ID)
+	}
+	for _, one := range batch {
+		one.mine <- answer{err: err}
+	}
 }

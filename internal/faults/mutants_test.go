@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -13,7 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/internal/faults/history"
+	"example.com/lockstore/internal/faults/neighbour"
 	"example.com/lockstore/internal/faults/workload"
+	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 )
@@ -31,7 +34,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 		for i := range lockers {
 			group.Go(func() {
 				workload.Run(ctx, lockers[i], stores[i], recorders[i], workload.Config{
-					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: uint64(round),
+					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Hour, Seed: uint64(round),
 				})
 			})
 		}
@@ -49,6 +52,14 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 			}
 		}
 		v := history.Check(events, final, nil, time.Second)
+		v.Violations = append(v.Violations, history.CheckUnharmed(events, time.Second)...)
+		if w.neighbour != nil {
+			what, err := squatter.Caught(w.ctx, w.db.Pool())
+			require.NoError(w, err)
+			if what != "" {
+				v.Violations = append(v.Violations, history.Violation{Rule: squatted, Key: what})
+			}
+		}
 		w.Logf("%d events, %d windows, %d violations", len(events), v.Windows, len(v.Violations))
 		if enough(v) || round == 4 {
 			return v
@@ -72,6 +83,22 @@ func TestWhatWorksIsNotRejected(t *testing.T) {
 		t.Error(violation)
 	}
 	assert.Positive(t, v.Windows)
+}
+
+// The neighbour of these harms nobody.
+func TestWhatWorksBesideANeighbourIsNotRejected(t *testing.T) {
+	w := newSerialWorld(t)
+	lockers, stores := w.pair()
+	for _, a := range neighbour.Attacks {
+		w.beside(a.Name)
+	}
+	w.until(func(ctx context.Context) {
+		assert.NoError(t, workload.Tenant(ctx, stores[0], "0", 0))
+	})
+	v := w.observe(4*time.Second, lockers, stores, func(history.Verdict) bool { return true })
+	for _, violation := range v.Violations {
+		t.Error(violation)
+	}
 }
 
 // Each of these is wrong in a way in which real systems are, and must be
@@ -142,6 +169,30 @@ func TestMutants(t *testing.T) {
 		"a deadline that was exceeded by what was made": {history.NotApplied, func(_ *world, _ []lock.Locker, stores []workload.Store) {
 			for i := range stores {
 				stores[i] = &denyingStore{Store: stores[i]}
+			}
+		}},
+		"a locker that gives up what anybody asks for": {history.Unharmed, func(w *world, lockers []lock.Locker, _ []workload.Store) {
+			for i := range lockers {
+				lockers[i] = credulous(w, lockers[i])
+			}
+			w.beside("a neighbour forges evictions")
+		}},
+		"an eviction that believes what anybody answers": {history.Freed, func(w *world, lockers []lock.Locker, _ []workload.Store) {
+			for i := range lockers {
+				lockers[i] = &credulousEvictor{Locker: lockers[i], pool: w.pool("", 4)}
+			}
+			w.beside("a neighbour forges evictions")
+		}},
+		"a read by an operator of anybody's": {squatted, func(w *world, _ []lock.Locker, stores []workload.Store) {
+			w.beside()
+			for i := range stores {
+				stores[i] = unqualifiedReader{stores[i], w.pathed(squatter.Paths("public")[1])}
+			}
+		}},
+		"a store whose cheap patches share a statement with dear ones": {history.Unharmed, func(w *world, _ []lock.Locker, stores []workload.Store) {
+			for i := range stores {
+				stores[i] = &sharingStore{Store: stores[i], pool: w.pool("", 4)}
+				w.until(func(ctx context.Context) { _ = workload.Tenant(ctx, stores[i], fmt.Sprint(i), uint64(i)) })
 			}
 		}},
 		"a write that goes on when its hold has ended": {history.Undisturbed, func(w *world, _ []lock.Locker, stores []workload.Store) {

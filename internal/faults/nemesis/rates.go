@@ -27,15 +27,9 @@ const (
 // turns: each once before any comes again.
 func (n *nemesis) alternate(ctx context.Context) error {
 	hostile := append(attacks(neighbour.Attacks...), tenant)
-	together := fault{"all of these", func(n *nemesis, ctx context.Context, c *client, d time.Duration) error {
-		for _, f := range hostile {
-			if err := f.do(n, ctx, c, d); err != nil {
-				return err
-			}
-		}
-		return nil
-	}}
-	all := append(append(attacks(neighbour.Load), hostile...), together)
+	harmless := attacks(neighbour.Load)
+	all := append(harmless, hostile...)
+	all = append(all, together("all attacks at once", hostile), together("as many queries", slices.Repeat(harmless, len(hostile))))
 	for deadline := time.Now().Add(time.Duration(n.seconds) * time.Second); time.Now().Before(deadline); {
 		for _, i := range n.rand.Perm(len(all)) {
 			n.phase("")
@@ -49,6 +43,17 @@ func (n *nemesis) alternate(ctx context.Context) error {
 	}
 	n.phase("")
 	return nil
+}
+
+func together(name string, faults []fault) fault {
+	return fault{name, func(n *nemesis, ctx context.Context, c *client, d time.Duration) error {
+		for _, f := range faults {
+			if err := f.do(n, ctx, c, d); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
 }
 
 func (n *nemesis) phase(attack string) {

@@ -10,6 +10,12 @@ import (
 	"example.com/lockstore/metadata"
 )
 
+// stuck is a key that is held until somebody evicts its holder, or for so long.
+const (
+	stuck      = "stuck"
+	stuckLasts = 3 * time.Second
+)
+
 // hold takes a lock in one of several ways, and stays away for a while: a key
 // of its own, or a document's, which is then written under the tenure.
 func (w *worker) hold(what, name string) {
@@ -19,8 +25,10 @@ func (w *worker) hold(what, name string) {
 	if what == "doc" {
 		key = w.store.Key(name)
 	}
-	take, shared := w.locker.Lock, false
+	take, shared, pause := w.locker.Lock, false, w.Pause
 	switch n := w.rand.IntN(10); {
+	case what == stuck:
+		take, pause = w.locker.TryLock, stuckLasts
 	case n == 0:
 		take = w.locker.TryLock
 	case n == 1 && what == "key":
@@ -50,10 +58,11 @@ func (w *worker) hold(what, name string) {
 	if what == "doc" {
 		written = w.writeUnder(func() (context.Context, context.CancelFunc) { return held.Bind(ctx) }, name)
 	}
-	if w.Pause > 0 {
+	if pause > 0 {
 		select {
+		case <-w.ctx.Done():
 		case <-held.Context().Done():
-		case <-time.After(time.Duration(w.rand.Int64N(int64(w.Pause)))):
+		case <-time.After(time.Duration(w.rand.Int64N(int64(pause)))):
 		}
 	}
 	if stop() {
@@ -154,9 +163,13 @@ func (w *worker) evict() {
 	if !ok {
 		return
 	}
-	name := w.hot("key")
+	name := stuck
 	key := lock.Name(name)
-	if w.rand.IntN(2) == 0 {
+	switch w.rand.IntN(3) {
+	case 0:
+		name = w.hot("key")
+		key = lock.Name(name)
+	case 1:
 		name = w.hot("doc")
 		key = w.store.Key(name)
 	}

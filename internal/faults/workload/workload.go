@@ -71,6 +71,8 @@ func (w *worker) next() {
 		w.update(w.bounded, w.hot("doc"))
 	case n < 62:
 		w.get(w.bounded, w.document())
+	case n < 63:
+		w.hold(stuck, stuck)
 	case n < 83:
 		w.hold("key", w.hot("key"))
 	case n < 98:

@@ -1,0 +1,58 @@
+package faults_test
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/internal/faults/neighbour"
+)
+
+// squatted is the rule that nothing is used that others have put into the search path.
+const squatted = "squatted"
+
+// until has do done beside the test, until that ends.
+func (w *world) until(do func(ctx context.Context)) {
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do(ctx)
+	}()
+	w.Cleanup(func() { stop(); <-done })
+}
+
+// beside has a neighbour attack until the test ends.
+func (w *world) beside(attacks ...string) {
+	w.Helper()
+	if w.neighbour == nil {
+		n, err := neighbour.MoveIn(w.ctx, w.db.Pool())
+		require.NoError(w, err)
+		w.neighbour = n
+		w.Cleanup(func() { assert.NoError(w, n.MoveOut(context.Background())) })
+	}
+	for _, name := range attacks {
+		i := slices.IndexFunc(neighbour.Attacks, func(a neighbour.Attack) bool { return a.Name == name })
+		require.GreaterOrEqual(w, i, 0, name)
+		w.until(func(ctx context.Context) {
+			times, err := w.neighbour.Attack(ctx, neighbour.Attacks[i])
+			assert.NoError(w, err, name)
+			assert.Positive(w, times, name)
+		})
+	}
+}
+
+// pathed is a pool whose sessions have a search path.
+func (w *world) pathed(path string) *pgxpool.Pool {
+	w.Helper()
+	config, err := pgxpool.ParseConfig(w.db.URL())
+	require.NoError(w, err)
+	config.ConnConfig.RuntimeParams["search_path"] = path
+	pool, err := pgxpool.NewWithConfig(w.ctx, config)
+	require.NoError(w, err)
+	w.Cleanup(pool.Close)
+	return pool
+}
