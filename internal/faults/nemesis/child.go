@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/lockstore/internal/faults/history"
@@ -27,6 +28,7 @@ const childEnv = "LOCKSTORE_NEMESIS_CHILD"
 type order struct {
 	URL        string
 	SearchPath string // in which others may create objects
+	Listen     bool   // on all connections, to what everybody can send
 	Config     workload.Config
 }
 
@@ -83,6 +85,12 @@ func work(o order, to *history.Recorder) error {
 	config.ConnConfig.User, config.ConnConfig.Password = app, app
 	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
 	config.MaxConns = 6
+	if o.Listen {
+		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "LISTEN jobs")
+			return err
+		}
+	}
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

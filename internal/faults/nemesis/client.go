@@ -40,7 +40,7 @@ func (c *client) process() int { return c.generation<<8 | c.slot }
 func (c *client) start() error {
 	c.generation++
 	paths := squatter.Paths(app)
-	o, err := json.Marshal(order{c.proxy.URL(), paths[c.slot%len(paths)], workload.Config{
+	o, err := json.Marshal(order{c.proxy.URL(), paths[c.slot%len(paths)], c.slot == 0, workload.Config{
 		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
 		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: c.n.grace, Seed: c.n.seed,
 	}})
