@@ -28,7 +28,9 @@ const childEnv = "LOCKSTORE_NEMESIS_CHILD"
 type order struct {
 	URL        string
 	SearchPath string // in which others may create objects
-	Listen     bool   // on all connections, to what everybody can send
+	Listen     bool   // for the locks' connections: to what everybody can send
+	Timeout    time.Duration
+	Silence    time.Duration
 	Config     workload.Config
 }
 
@@ -85,19 +87,25 @@ func work(o order, to *history.Recorder) error {
 	config.ConnConfig.User, config.ConnConfig.Password = app, app
 	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
 	config.MaxConns = 6
-	if o.Listen {
-		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, "LISTEN jobs")
-			return err
-		}
-	}
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: 3 * time.Second, MaxDocumentBytes: 2 << 20})
+	locks := pool
+	if o.Listen {
+		config = config.Copy()
+		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "LISTEN jobs")
+			return err
+		}
+		if locks, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+			return err
+		}
+		defer locks.Close()
+	}
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20})
 	if err != nil {
 		return err
 	}
@@ -107,7 +115,7 @@ func work(o order, to *history.Recorder) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if locker, err = lock.NewPostgres(ctx, pool, &lock.PostgresOptions{Silence: time.Second, HandOff: 5 * time.Millisecond}); err != nil {
+		if locker, err = lock.NewPostgres(ctx, locks, &lock.PostgresOptions{Silence: o.Silence, HandOff: 5 * time.Millisecond}); err != nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}

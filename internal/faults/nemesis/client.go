@@ -40,10 +40,17 @@ func (c *client) process() int { return c.generation<<8 | c.slot }
 func (c *client) start() error {
 	c.generation++
 	paths := squatter.Paths(app)
-	o, err := json.Marshal(order{c.proxy.URL(), paths[c.slot%len(paths)], c.slot == 0, workload.Config{
-		Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
-		Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: c.n.grace, Seed: c.n.seed,
-	}})
+	work := order{
+		URL: c.proxy.URL(), SearchPath: paths[c.slot%len(paths)], Listen: c.slot == 0, Timeout: 3 * time.Second, Silence: time.Second,
+		Config: workload.Config{
+			Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
+			Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: c.n.seed,
+		},
+	}
+	if c.n.peaceful { // what a busy machine does is not to look like harm
+		work.Timeout, work.Silence, work.Config.Grace = 0, 0, time.Hour
+	}
+	o, err := json.Marshal(work)
 	if err != nil {
 		return err
 	}

@@ -43,11 +43,10 @@ func main() {
 	keep := flag.String("history", "", "a file for all that the processes saw, one event a line")
 	flag.Parse()
 	fmt.Fprintf(os.Stderr, "seed %d\n", *seed)
-	grace := time.Second
-	if *peaceful { // nobody's session is terminated; hasty goroutines come at a rate of their own
-		grace, *hasty = time.Hour, 0
+	if *peaceful { // hasty goroutines come at a rate of their own
+		*hasty = 0
 	}
-	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, seconds: *seconds, only: *only, peaceful: *peaceful, grace: grace, keep: *keep, started: map[string]int{}}
+	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, seconds: *seconds, only: *only, peaceful: *peaceful, keep: *keep, started: map[string]int{}}
 	r, err := n.run(context.Background(), *processes)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "nemesis:", err)

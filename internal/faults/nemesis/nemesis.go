@@ -37,9 +37,8 @@ type nemesis struct {
 	hasty     int
 	seconds   int
 	only      string
-	peaceful  bool          // nothing is hurt, but the neighbour comes and goes
-	grace     time.Duration // of evictions
-	keep      string        // file for the history; empty: none
+	peaceful  bool   // nothing is hurt, but the neighbour comes and goes
+	keep      string // file for the history; empty: none
 	rand      *rand.Rand
 	server    *pgtest.Server
 	db        *pgtest.DB
