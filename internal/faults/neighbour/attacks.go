@@ -38,10 +38,10 @@ var Attacks = []Attack{
 			pg_try_advisory_xact_lock_shared(` + flagClass + `, pid), pg_sleep(0.002)
 			FROM (` + held + ` ORDER BY random() LIMIT 1) AS h`, time.Millisecond},
 	{"a neighbour answers evictions", stranger,
-		`SELECT pg_notify('lockstore_evicted', token), pg_try_advisory_xact_lock_shared(token::int, 1), pg_try_advisory_xact_lock(token::int, 2),
-			pg_try_advisory_xact_lock_shared(token::bigint << 32)
-			FROM (SELECT split_part(application_name, ' ', 4) AS token FROM pg_stat_activity
-				WHERE application_name ~ '^lockstore_evict \d+ -?\d+ \d+$') AS asked`, time.Millisecond},
+		`SELECT set_config('application_name', application_name, false), pg_notify('lockstore_evicted', token::text),
+			pg_try_advisory_xact_lock_shared(token), pg_try_advisory_xact_lock(token << 32), pg_try_advisory_xact_lock((token >> 1)::int, 1)
+			FROM (SELECT application_name, split_part(application_name, ' ', 4)::bigint AS token FROM pg_stat_activity
+				WHERE application_name ~ '^lockstore_evict \d+ -?\d+ \d{1,10}$' AND pid <> pg_backend_pid()) AS asked`, time.Millisecond},
 	{"a neighbour raises flags", stranger,
 		`SELECT count(pg_try_advisory_xact_lock(` + flagClass + `, pid)), pg_sleep(0.005) FROM pg_stat_activity WHERE pid <> pg_backend_pid();
 		SELECT count(pg_try_advisory_xact_lock_shared(` + flagClass + `, pid)), pg_sleep(0.005) FROM pg_stat_activity WHERE pid <> pg_backend_pid()`, 0},
@@ -57,7 +57,7 @@ var Attacks = []Attack{
 		CREATE OPERATOR squatter.<=> (FUNCTION = squatter.anew, LEFTARG = text, RIGHTARG = varchar);
 		ALTER TABLE squatter.lockstore_metadata RENAME TO gone; ALTER TABLE squatter.gone RENAME TO lockstore_metadata;
 		DROP OPERATOR squatter.<=> (text, varchar);
-		DROP FUNCTION squatter.anew(text, varchar)`, time.Millisecond},
+		DROP FUNCTION squatter.anew(text, varchar)`, 10 * time.Millisecond}, // each has all sessions plan all statements anew
 }
 
 // Load is no attack, but what any query costs others that share the machine.
