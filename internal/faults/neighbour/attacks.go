@@ -28,17 +28,19 @@ const flagClass = "1819239275"
 // long anybody can keep a key, nothing but the server's owner can bound.
 var Attacks = []Attack{
 	{"a neighbour sends small notifications", stranger,
-		`SELECT pg_notify(channel, format('%s %s %s', n, random(), n)) FROM generate_series(1, 1000) AS n,
+		`SELECT count(pg_notify(channel, 'x' || n)) FROM generate_series(1, 2000) AS n,
 			unnest('{lockstore_evict, lockstore_evicted, jobs}'::text[]) AS channel`, 0},
 	{"a neighbour sends large notifications", stranger,
-		`SELECT pg_notify('jobs', repeat('x', 7980) || n) FROM generate_series(1, 2000) AS n`, 20 * time.Millisecond},
+		`SELECT count(pg_notify(channel, repeat('x', 7980) || n)) FROM generate_series(1, 700) AS n,
+			unnest('{lockstore_evict, lockstore_evicted, jobs}'::text[]) AS channel`, 10 * time.Millisecond},
 	{"a neighbour forges evictions", stranger,
 		`SELECT pg_notify('lockstore_evict', format('%s %s %s', key, pid, pid)), pg_notify('lockstore_evicted', pid::text) FROM (` + held + `) AS h;
 		SELECT set_config('application_name', format('lockstore_evict %s %s %s', pid, key, pg_backend_pid()), false),
 			pg_try_advisory_xact_lock_shared(` + flagClass + `, pid), pg_sleep(0.002)
 			FROM (` + held + ` ORDER BY random() LIMIT 1) AS h`, time.Millisecond},
 	{"a neighbour answers evictions", stranger,
-		`SELECT set_config('application_name', application_name, false), pg_notify('lockstore_evicted', token::text),
+		`LISTEN lockstore_evict;
+		SELECT set_config('application_name', application_name, false), pg_notify('lockstore_evicted', token::text),
 			pg_try_advisory_xact_lock_shared(token), pg_try_advisory_xact_lock(token << 32), pg_try_advisory_xact_lock((token >> 1)::int, 1)
 			FROM (SELECT application_name, split_part(application_name, ' ', 4)::bigint AS token FROM pg_stat_activity
 				WHERE application_name ~ '^lockstore_evict \d+ -?\d+ \d{1,10}$' AND pid <> pg_backend_pid()) AS asked`, time.Millisecond},
@@ -59,6 +61,9 @@ var Attacks = []Attack{
 		DROP OPERATOR squatter.<=> (text, varchar);
 		DROP FUNCTION squatter.anew(text, varchar)`, 10 * time.Millisecond}, // each has all sessions plan all statements anew
 }
+
+// answerSQL says that what a notification ($1) asks for was done.
+const answerSQL = `SELECT pg_notify('lockstore_evicted', split_part($1, ' ', 3))`
 
 // Load is no attack, but what any query costs others that share the machine.
 var Load = Attack{"a query", stranger, `SELECT count(*) FROM generate_series(1, 20000)`, 0}
