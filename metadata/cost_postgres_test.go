@@ -2,6 +2,7 @@ package metadata_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -63,6 +64,25 @@ func TestSmallPatchesOfLargeDocuments(t *testing.T) {
 			assert.True(t, want == string(many[0].Document.Metadata), name)
 			assert.Equal(t, one.Version, many[0].Document.Version, name)
 		}
+	})
+}
+
+// Documents that share a statement are some MB together.
+func TestManyLargeDocumentsShareLittle(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		d.exec(t, `INSERT INTO lockstore_metadata (id, metadata) SELECT 'd' || n, jsonb_build_object('a', repeat('x', 100000)) FROM generate_series(1, 100) AS n`)
+		patches := make([]metadata.Patch, 100)
+		for i := range patches {
+			patches[i] = metadata.Patch{ID: fmt.Sprint("d", i+1), Patch: raw(`{"n":%d}`, i)}
+		}
+		results, err := store.MergeMany(ctx, patches)
+		require.NoError(t, err)
+		for i, r := range results {
+			assert.Equal(t, int64(1), r.Document.Version)
+			assert.Contains(t, string(r.Document.Metadata), fmt.Sprintf(`"n": %d`, i))
+		}
+		assert.LessOrEqual(t, store.Stats().Largest, int64(64))
 	})
 }
 

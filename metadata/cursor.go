@@ -36,7 +36,8 @@ func (c *cursor) name() []byte {
 // begins with.
 func (c *cursor) member() (m member, kind byte) {
 	whole := c.rest
-	m.name = len(c.name())
+	name := c.name()
+	m.name, m.said = int32(len(name)), int32(saidSize(name))
 	if kind = c.rest[0]; kind != '{' {
 		c.value()
 	}

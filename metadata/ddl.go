@@ -49,13 +49,13 @@ func (t Table) DDL() (up, down string, err error) {
 	for strings.Contains(t.Schema+t.Name, mark) { // what is quoted must not end its quotes
 		mark += "_"
 	}
-	home := "coalesce(pg_catalog.quote_ident(pg_catalog.current_schema()) || '.', '')"
+	home := "coalesce(pg_catalog.quote_ident(pg_catalog.current_schema()) OPERATOR(pg_catalog.||) '.'::pg_catalog.text, '')"
 	if t.Schema != "" {
-		home = quoteText(quoteName(t.Schema) + ".")
+		home = quoteText(quoteName(t.Schema)+".") + "::pg_catalog.text"
 	}
 	fill := strings.NewReplacer(
 		"{table}", t.qualify(t.Name), "{function}", t.qualify(mergeFunction), "{schema}", quoteName(t.Schema),
-		"{signature}", quoteText(t.qualify(mergeFunction)+"(pg_catalog.jsonb,pg_catalog.jsonb)"), "{namespace}", quoteText(quoteName(t.Schema)),
+		"{signature}", quoteText(t.qualify(mergeFunction)+mergeArguments), "{namespace}", quoteText(quoteName(t.Schema)), "{relation}", quoteText(t.qualify(t.Name)),
 		"{home}", home, "{name}", mergeFunction,
 		"{do}", "$"+mark+"$", "{body}", "$"+mark+"_body$", "{code}", "$"+mark+"_code$",
 	)

@@ -111,7 +111,7 @@ func ExampleTable_DDL() {
 	fmt.Print(down)
 	fmt.Println(err)
 	// Output:
-	// DROP FUNCTION IF EXISTS "app"."lockstore_merge_patch"(jsonb, jsonb);
+	// DROP FUNCTION IF EXISTS "app"."lockstore_merge_patch"(pg_catalog.jsonb, pg_catalog.jsonb);
 	// DROP TABLE IF EXISTS "app"."lockstore_metadata";
 	// <nil>
 }

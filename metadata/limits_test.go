@@ -2,6 +2,9 @@ package metadata_test
 
 import (
 	"context"
+	"encoding/json"
+	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,4 +161,11 @@ func TestStatementThatTakesTooLong(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, `{"next": 1, "zero": 0}`, string(doc.Metadata))
 	})
+}
+
+// However deep a host lets a patch be, it does not exhaust the stack.
+func TestDepthIsBoundedWhateverIsAskedFor(t *testing.T) {
+	memory := must(metadata.NewMemory(nil, &metadata.Options{MaxDepth: math.MaxInt, MaxPatchBytes: math.MaxInt}))
+	_, err := memory.Merge(t.Context(), "a", json.RawMessage(`{"a":`+strings.Repeat("[", 4_000_000)))
+	assert.ErrorIs(t, err, metadata.ErrInvalidPatch)
 }

@@ -70,8 +70,14 @@ type Result struct {
 // arrays is always PostgreSQL's own, and cannot be qualified.)
 const patchesSQL = `unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)`
 
-// smallSQL is for documents that share a statement: larger ones go alone.
-const smallSQL = `{size} {<=} 131072`
+// smallSQL is for documents that share a statement: of up to {most} bytes, so that a
+// thousand, or 64, have some MB together. Larger ones share it with fewer, or go alone.
+const (
+	smallSQL = `{size} {<=} {most}`
+
+	mostOfMany = "16384"
+	mostOfFew  = "131072"
+)
 
 // mergeManySQL is mergeSQL for many documents at once. While it waits for a row
 // that somebody else has locked it keeps those that it has locked before, so it
@@ -111,7 +117,7 @@ SELECT id::{text}, metadata, version, updated_at FROM made WHERE NOT changed`
 // for another transaction that makes one of them no longer than mergeManySQL does.
 var createManySQL = `
 INSERT INTO {table} AS t ({id}, {column}{columns})
-SELECT p.id, {merge}('{}', p.patch::{jsonb}){firsts}
+SELECT p.id, {merge}('{}'::{jsonb}, p.patch::{jsonb}){firsts}
 FROM ` + patchesSQL + `
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room {>=} 0 AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
 ON CONFLICT DO NOTHING
@@ -253,21 +259,32 @@ func split(jobs, left []*job) (behind, rest []*job) {
 // database rejects what a statement makes, it halves the jobs until those that
 // are to blame stand alone.
 func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) (left []*job) {
-	left, err := p.together(ctx, p.pg.sql.mergeMany, jobs)
+	rest, err := p.together(ctx, p.pg.sql.mergeMany, jobs)
 	if err == nil || isRepeatable(err) {
-		left, err = p.together(ctx, p.pg.sql.mergeFree, left)
+		rest, err = p.together(ctx, p.pg.sql.mergeManyFree, rest)
 	}
 	if err == nil && p.options.Table.Create {
-		left, err = p.together(ctx, p.pg.sql.createMany, left)
+		rest, err = p.together(ctx, p.pg.sql.createMany, rest)
 	}
+	rest = p.settle(ctx, rest, err)
+	for portion := range slices.Chunk(rest, maxAboard) { // whose documents are larger, or in somebody's hands
+		over, err := p.together(ctx, p.pg.sql.mergeFree, portion)
+		left = append(left, p.settle(ctx, over, err)...)
+	}
+	return left
+}
+
+// settle ends jobs that a statement has failed to do, and returns those that it has
+// left over.
+func (p *Postgres) settle(ctx context.Context, jobs []*job, err error) (left []*job) {
 	switch {
 	case err == nil || isRepeatable(err):
-		return left
-	case errors.Is(err, ErrRejected) && len(left) > 1:
-		half := len(left) / 2
-		return append(p.mergeJobs(ctx, left[:half:half]), p.mergeJobs(ctx, left[half:])...)
+		return jobs
+	case errors.Is(err, ErrRejected) && len(jobs) > 1:
+		half := len(jobs) / 2
+		return append(p.mergeJobs(ctx, jobs[:half:half]), p.mergeJobs(ctx, jobs[half:])...)
 	}
-	for _, j := range left {
+	for _, j := range jobs {
 		j.Document, j.Err = Document{}, named(j.ID, err)
 		p.counted(ctx, j, 0)
 	}

@@ -20,8 +20,10 @@ import (
 // What is there already may have been made by another role that was allowed to, to
 // run in the host's name. Migrate accepts it if it belongs to the role itself, a
 // role of which it is a member, a superuser, the database's owner or [Table].Owner;
-// objects in a schema also if they belong to the schema's owner. Otherwise it makes
-// nothing, and the error, which matches [ErrSchema], says what belongs to whom.
+// so must the schema, unless the host names it for a table of its own, and what is in
+// it may be its owner's. Otherwise, or where the search path finds others of the same
+// names first, Migrate makes nothing, and the error, which matches [ErrSchema], says
+// why.
 func (p *Postgres) Migrate(ctx context.Context) error {
 	conn, err := p.pg.db.Acquire(ctx)
 	if err != nil {
@@ -59,13 +61,19 @@ SELECT coalesce(
 	WHERE f.oid {=} pg_catalog.to_regprocedure($2::{text})),
 	pg_catalog.current_schema())::{text}`
 
+	// foundSQL asks whether a function, and a table if there is to be one, are
+	// where the search path finds them.
+	foundSQL = `SELECT coalesce(pg_catalog.to_regprocedure($1::{text}) {=} pg_catalog.to_regprocedure($2::{text})
+	AND ($3::{text} IS NULL OR pg_catalog.to_regclass($3::{text}) {=} pg_catalog.to_regclass($4::{text})), false)`
+
 	// strangersSQL asks for what belongs to a role that is not to be trusted with
-	// it, of the schema $1 and its objects $2 and $3, for Table.Owner $4.
+	// it, of the schema $1 (if $5), and its objects $2 and $3, for Table.Owner $4. The
+	// owner of a schema is trusted with what is in it.
 	strangersSQL = `
 WITH me AS (SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname {=} CURRENT_USER),
 home AS (SELECT oid, nspowner AS owner FROM pg_catalog.pg_namespace WHERE nspname {=} $1::{text}::{name}),
 objects AS (
-	SELECT 'schema' AS what, owner, false AS inside FROM home WHERE $2::{text} IS NOT NULL
+	SELECT 'schema' AS what, owner, false AS inside FROM home WHERE $5::boolean
 	UNION ALL
 	SELECT 'table ' {||} $2::{text} {||} ' in schema', c.relowner, true FROM pg_catalog.pg_class AS c JOIN home ON c.relnamespace {=} home.oid
 	WHERE c.relname {=} $2::{text}::{name}
@@ -77,7 +85,7 @@ SELECT objects.what, r.rolname::{text}
 FROM objects JOIN pg_catalog.pg_roles AS r ON r.oid {=} objects.owner, me, home
 WHERE NOT (r.rolsuper OR r.oid {=} me.oid OR r.rolname {=} 'pg_database_owner' OR r.rolname {=} $4::{text}::{name}
 	OR r.oid {=} (SELECT datdba FROM pg_catalog.pg_database WHERE datname {=} pg_catalog.current_database())
-	OR NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE')
+	OR NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
 	OR objects.inside AND r.oid {=} home.owner)`
 )
 
@@ -94,9 +102,10 @@ func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 	if p.defaultTable {
 		named = DefaultTable
 	}
-	if table.Schema == "" {
+	byPath := table.Schema == ""
+	if byPath {
 		var home *string
-		err := conn.QueryRow(ctx, []any{&home}, catalog.Replace(homeSQL), named, mergeFunction+"(pg_catalog.jsonb,pg_catalog.jsonb)")
+		err := conn.QueryRow(ctx, []any{&home}, catalog.Replace(homeSQL), named, quoteName(mergeFunction)+mergeArguments)
 		if err != nil {
 			return err
 		}
@@ -112,8 +121,19 @@ func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 	if _, err := conn.Exec(ctx, up); err != nil {
 		return err
 	}
+	if byPath {
+		found, qualified := false, table.qualify(DefaultTable)
+		err := conn.QueryRow(ctx, []any{&found}, catalog.Replace(foundSQL), quoteName(mergeFunction)+mergeArguments, table.qualify(mergeFunction)+mergeArguments, named, qualified)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return fmt.Errorf("%w: the search path finds others of these names before those in schema %q; name it in Table.Schema", ErrSchema, table.Schema)
+		}
+	}
+	// The schema of a host's own table is trusted as that is, if the host names it.
 	var what, owner string
-	switch err := conn.QueryRow(ctx, []any{&what, &owner}, catalog.Replace(strangersSQL), table.Schema, named, mergeFunction, p.options.Table.Owner); {
+	switch err := conn.QueryRow(ctx, []any{&what, &owner}, catalog.Replace(strangersSQL), table.Schema, named, mergeFunction, p.options.Table.Owner, byPath || p.defaultTable); {
 	case err == nil:
 		return fmt.Errorf("%w: %s %q was there already and belongs to role %q, which could have others' roles run what it likes; drop it, or trust that role by Table.Owner",
 			ErrSchema, what, table.Schema, owner)
@@ -123,3 +143,5 @@ func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 		return err
 	}
 }
+
+const mergeArguments = "(pg_catalog.jsonb,pg_catalog.jsonb)"

@@ -138,7 +138,9 @@ var strangers = map[string]struct {
 	"function":         {metadata.Table{Schema: "shared"}, `SET ROLE mallory; CREATE FUNCTION shared.lockstore_merge_patch(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'`, "function"},
 	"another function": {metadata.Table{Schema: "shared"}, `SET ROLE mallory; CREATE FUNCTION shared.lockstore_merge_patch(json, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $2'`, "function"},
 	"function in path": {metadata.Table{Name: "users"}, `SET ROLE mallory; CREATE FUNCTION shared.lockstore_merge_patch(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'`, "function"},
-	"schema":           {metadata.Table{Schema: "hers"}, `SET ROLE mallory; CREATE SCHEMA hers; GRANT ALL ON SCHEMA hers TO PUBLIC`, "schema"},
+	"own schema": {metadata.Table{Name: "users"}, `SET ROLE mallory; CREATE SCHEMA app; CREATE SCHEMA postgres; GRANT USAGE ON SCHEMA app, postgres TO PUBLIC;
+		CREATE FUNCTION app.lockstore_merge_patch(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'; CREATE FUNCTION postgres.lockstore_merge_patch(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'`, "schema"},
+	"schema": {metadata.Table{Schema: "hers"}, `SET ROLE mallory; CREATE SCHEMA hers; GRANT ALL ON SCHEMA hers TO PUBLIC`, "schema"},
 }
 
 func TestMigrateRefusesWhatAStrangerMade(t *testing.T) {
@@ -167,6 +169,7 @@ func TestMigrateRefusesWhatAStrangerMade(t *testing.T) {
 func TestMigrateAcceptsWhatItsOwnMade(t *testing.T) {
 	for name, grant := range map[string]string{
 		"member":         "GRANT deployer TO app",
+		"by SET ROLE":    "ALTER ROLE app NOINHERIT; GRANT deployer TO app",
 		"database owner": "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO deployer', current_database()); END $$",
 		"superuser":      "ALTER ROLE deployer SUPERUSER",
 	} {
@@ -197,7 +200,7 @@ func withRoles(t *testing.T) *pgxpool.Pool {
 func storeOf(t *testing.T, admin *pgxpool.Pool, role string, table metadata.Table) *metadata.Postgres {
 	config := admin.Config()
 	config.ConnConfig.RuntimeParams["role"] = role
-	config.ConnConfig.RuntimeParams["search_path"] = "shared"
+	config.ConnConfig.RuntimeParams["search_path"] = `"$user", shared`
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
@@ -211,11 +214,13 @@ func TestMergeFunctionNeedsNoSearchPath(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		up, _, err := metadata.Table{}.DDL()
 		require.NoError(t, err)
-		for name, make := range map[string]func(){
-			"Migrate": func() { require.NoError(t, d.store(t, nil).Migrate(t.Context())) },
-			"DDL":     func() { d.exec(t, "DROP FUNCTION lockstore_merge_patch; DROP TABLE lockstore_metadata"); d.exec(t, up) },
-		} {
-			make()
+		for _, name := range []string{"Migrate", "DDL"} {
+			if name == "Migrate" {
+				require.NoError(t, d.store(t, nil).Migrate(t.Context()))
+			} else {
+				d.exec(t, "DROP FUNCTION lockstore_merge_patch; DROP TABLE lockstore_metadata")
+				d.exec(t, up)
+			}
 			var got string
 			require.NoError(t, d.Pool().QueryRow(t.Context(), `WITH path AS MATERIALIZED (SELECT set_config('search_path', '', true))
 				SELECT public.lockstore_merge_patch('{"a":{"b":1}}', '{"a":{"c":{"d":null}},"e":null}')::text FROM path`).Scan(&got))
@@ -243,4 +248,42 @@ func TestDDLWithoutStandardConformingStrings(t *testing.T) {
 	var broken bool
 	require.NoError(t, pool.QueryRow(t.Context(), "SELECT to_regclass('broken') IS NOT NULL").Scan(&broken))
 	assert.False(t, broken)
+}
+
+// A table that is found in one schema, and a function that is found before it in another.
+func TestMigrateRefusesAFunctionBeforeTheTables(t *testing.T) {
+	admin := withRoles(t)
+	_, err := admin.Exec(t.Context(), "GRANT CREATE ON SCHEMA shared TO deployer; ALTER SCHEMA shared OWNER TO deployer; GRANT deployer TO app")
+	require.NoError(t, err)
+	require.NoError(t, storeOf(t, admin, "deployer", metadata.Table{}).Migrate(t.Context()))
+	require.NoError(t, storeOf(t, admin, "app", metadata.Table{}).Migrate(t.Context()))
+	_, err = admin.Exec(t.Context(), `SET ROLE mallory; CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO PUBLIC;
+		CREATE FUNCTION app.lockstore_merge_patch(jsonb, jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT $1'; RESET ROLE`)
+	require.NoError(t, err)
+	assert.ErrorIs(t, storeOf(t, admin, "app", metadata.Table{}).Migrate(t.Context()), metadata.ErrSchema)
+	assert.NoError(t, storeOf(t, admin, "app", metadata.Table{Schema: "shared"}).Migrate(t.Context()))
+}
+
+// Functions of the same name that would fit what is not cast are not called.
+func TestMergeFunctionHasNoRivals(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		d.exec(t, `CREATE DOMAIN doc AS jsonb; CREATE TABLE docs (id text PRIMARY KEY, metadata doc)`)
+		for name, table := range map[string]metadata.Table{"jsonb": {}, "domain": {Name: "docs", Create: true}} {
+			store := d.migrated(t, &metadata.Options{Table: table})
+			for _, arguments := range []string{"text, jsonb", "doc, jsonb", "jsonb, text", "text, text", "json, json", `"char", jsonb`} {
+				d.exec(t, `CREATE FUNCTION lockstore_merge_patch(`+arguments+`) RETURNS jsonb LANGUAGE sql AS 'SELECT ''{"rival": true}''::jsonb'`)
+			}
+			for range 2 {
+				results, err := store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"a":{"b":null}}`)}, {ID: "b", Patch: raw(`{"a":{"b":1}}`)}})
+				require.NoError(t, err, name)
+				assert.Equal(t, `{"a": {}}`, string(results[0].Document.Metadata), name)
+			}
+			doc, err := store.Merge(ctx, "a", raw(`{"a":{"c":{"d":1}}}`))
+			require.NoError(t, err, name)
+			assert.Equal(t, `{"a": {"c": {"d": 1}}}`, string(doc.Metadata), name)
+			d.exec(t, `DROP FUNCTION lockstore_merge_patch(text, jsonb); DROP FUNCTION lockstore_merge_patch(doc, jsonb); DROP FUNCTION lockstore_merge_patch(jsonb, text);
+				DROP FUNCTION lockstore_merge_patch(text, text); DROP FUNCTION lockstore_merge_patch(json, json); DROP FUNCTION lockstore_merge_patch("char", jsonb)`)
+		}
+	})
 }

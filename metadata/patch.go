@@ -50,7 +50,7 @@ func (o *Options) parse(text json.RawMessage) (json.RawMessage, measure, error) 
 	if len(text) > o.MaxPatchBytes {
 		return nil, measure{}, (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d bytes", o.MaxPatchBytes)}).of(ErrTooLarge)
 	}
-	printed, measured, err := parse(text, limits{o.MaxDepth, maxDigits, 2 * min(o.MaxPatchBytes, noLimits.printed/2)})
+	printed, measured, err := parse(text, limits{min(o.MaxDepth, noLimits.depth), maxDigits, 2 * min(o.MaxPatchBytes, noLimits.printed/2)})
 	if err != nil {
 		return nil, measured, err
 	}

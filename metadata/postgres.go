@@ -89,8 +89,9 @@ type postgres struct {
 // statements are the SQL of one table.
 type statements struct {
 	get, getMany, findFirst, findAfter statement
-	merge, mergeMany, mergeFree        statement
-	createMany, insert                 statement
+	merge                              statement
+	mergeMany, mergeManyFree           statement // of small documents
+	mergeFree, createMany, insert      statement
 	taking, under                      gates
 }
 
@@ -98,14 +99,18 @@ func newStatements(o *Options) statements {
 	expand := func(text string) statement {
 		return o.Table.expand(strings.ReplaceAll(text, "{patience}", o.patience()))
 	}
+	most := func(text, bytes string) string { return strings.ReplaceAll(text, "{most}", bytes) }
 	return statements{
-		get:        expand(getSQL),
-		getMany:    expand(getManySQL),
-		findFirst:  expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
-		findAfter:  expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
-		merge:      expand(merging(mergeSQL, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
-		mergeMany:  expand(merging(mergeManySQL, "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
-		mergeFree:  expand(merging(mergeFreeSQL, "metadata", "patch", "flat", "", "room")),
+		get:       expand(getSQL),
+		getMany:   expand(getManySQL),
+		findFirst: expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
+		findAfter: expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
+		merge:     expand(merging(mergeSQL, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
+		mergeMany: expand(merging(most(mergeManySQL, mostOfMany), "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
+
+		mergeManyFree: expand(merging(most(mergeFreeSQL, mostOfMany), "metadata", "patch", "flat", "", "room")),
+		mergeFree:     expand(merging(most(mergeFreeSQL, mostOfFew), "metadata", "patch", "flat", "", "room")),
+
 		createMany: expand(createManySQL),
 		insert:     expand(insertSQL),
 		taking:     newGates(expand, tryLockSQL, "true"),

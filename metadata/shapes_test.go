@@ -28,6 +28,12 @@ var shapes = []shape{
 		key := strings.Repeat("k", 200)
 		return members(n, key, "1"), members(n, key, "2")
 	}},
+	{"escaped keys, others", func(n int) (string, string) {
+		return members(n, strings.Repeat(`\n`, 400), "1"), members(n, "k", "null")
+	}},
+	{"one long key", func(n int) (string, string) {
+		return `{"` + strings.Repeat(`\t`, (n-8)/2) + `":1}`, members(n, "k", "1")
+	}},
 	{"strings", func(n int) (string, string) { return members(n, "k", `"some text"`), members(n, "k", `"other text"`) }},
 	{"one string", func(n int) (string, string) { return one(n, "a"), one(n, "b") }},
 	{"escapes", func(n int) (string, string) {

@@ -49,6 +49,7 @@ func newDialect(sql statements) *dialect {
 			d.waits[name], _ = time.ParseDuration(limit.FindStringSubmatch(s.text)[1])
 		}
 	}
+	d.names[sql.mergeManyFree.text] = "merge free"
 	for _, name := range []string{"SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT"} {
 		d.names[name+" lockstore"], d.names[name+" host"] = name, name
 	}

@@ -47,6 +47,8 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 		"uuid":    {metadata.Table{Schema: "app", Name: "by_uuid", IDType: metadata.UUID, Create: true, Scope: scope(metadata.UUID, uuid+"9")}, []string{uuid + "1", uuid + "2", uuid + "3"}},
 	}
 	for _, path := range squatter.Paths("app") {
+		_, err := admin.Exec(ctx, `DROP TABLE IF EXISTS app.lockstore_metadata; DROP FUNCTION IF EXISTS app.lockstore_merge_patch`) // for this path to make them
+		require.NoError(t, err)
 		config := admin.Config()
 		config.ConnConfig.RuntimeParams["search_path"] = path
 		pool, err := pgxpool.NewWithConfig(ctx, config)

@@ -27,7 +27,8 @@ func TestStatementsAsTheServerGetsThem(t *testing.T) {
 			statement
 		}{
 			{"Get", sql.get}, {"GetMany", sql.getMany}, {"Find, first page", sql.findFirst}, {"Find, next page", sql.findAfter},
-			{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, and merges that share a connection: what is free", sql.mergeFree},
+			{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
+			{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
 			{"MergeMany, what is missing", sql.createMany}, {"write: make the row", sql.insert},
 			{"write: lock", sql.taking.open}, {"write: store", sql.taking.save}, {"Delete", sql.taking.remove},
 			{"write under a hold: lock", sql.under.open}, {"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 )
 
@@ -19,10 +20,20 @@ type object struct{ members []member }
 type member struct {
 	text   []byte  // as jsonb prints it, if the value is no object; else its name and what follows that
 	object *object // or nil
-	name   int     // how long the name is, with its quotes
+	name   int32   // how long the name is, with its quotes
+	said   int32   // how long that is which it says
 }
 
 func (m *member) printedName() []byte { return m.text[:m.name] }
+
+// compareMembers is the order of their names. It takes no longer than the shorter of
+// them: what each says is measured once.
+func compareMembers(a, b member) int {
+	if a.said != b.said {
+		return cmp.Compare(a.said, b.said)
+	}
+	return compareSaid(a.printedName(), b.printedName())
+}
 
 // open makes a value of JSON that is as jsonb prints it.
 func open(text []byte) *value {
@@ -54,9 +65,8 @@ func (o *opener) members(first int) {
 		}
 		o.stack = append(o.stack, m)
 	}
-	byName := func(a, b member) int { return compareNames(a.printedName(), b.printedName()) }
-	if members := o.stack[first:]; !slices.IsSortedFunc(members, byName) { // the server's encoding is not UTF-8, but its order is by bytes, too
-		slices.SortFunc(members, byName)
+	if members := o.stack[first:]; !slices.IsSortedFunc(members, compareMembers) { // the server's encoding is not UTF-8, but its order is by bytes, too
+		slices.SortFunc(members, compareMembers)
 	}
 }
 
@@ -82,7 +92,7 @@ func (o *object) merge(patch *cursor) (changed bool) {
 	rest := o.members // where the members of the rest of the patch are
 	for more := patch.enter(); more; more = patch.next() {
 		m, kind := patch.member()
-		at, found := search(rest, m.printedName())
+		at, found := search(rest, m)
 		rest = rest[at:]
 		switch {
 		case kind == 'n':
@@ -117,11 +127,11 @@ func (o *object) merge(patch *cursor) (changed bool) {
 
 // search finds a name among members, or where it would be. That is mostly the first,
 // where a patch is as large as what it is for.
-func search(members []member, name []byte) (at int, found bool) {
-	if len(members) > 0 && bytes.Equal(members[0].printedName(), name) {
+func search(members []member, named member) (at int, found bool) {
+	if len(members) > 0 && bytes.Equal(members[0].printedName(), named.printedName()) {
 		return 0, true
 	}
-	return slices.BinarySearchFunc(members, name, func(m member, name []byte) int { return compareNames(m.printedName(), name) })
+	return slices.BinarySearchFunc(members, named, compareMembers)
 }
 
 // insert adds members whose names are new, in one pass from the end, so that many
@@ -135,7 +145,7 @@ func (o *object) insert(added []member) {
 	o.members = append(o.members, added...)
 	for to := len(o.members) - 1; len(added) > 0; to-- {
 		last := added[len(added)-1]
-		if at > 0 && compareNames(o.members[at-1].printedName(), last.printedName()) > 0 {
+		if at > 0 && compareMembers(o.members[at-1], last) > 0 {
 			at--
 			o.members[to] = o.members[at]
 			continue

@@ -46,9 +46,9 @@ RETURNING {row}`
 //     number prints to 1024 digits at most; only if that could be too much is it
 //     printed.
 const (
-	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}, {patch}) END`
+	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}::{jsonb}, {patch}) END`
 	changesSQL = `({sets} AND NOT {target} {@>} {patch} OR NOT ` + mergedSQL + ` {=} coalesce({target}, '{}'))`
-	fitsSQL    = `({flat} OR {size} {<=} 65536) AND (90 {*} {size} {<=} {room} OR pg_catalog.octet_length({target}::{text}) {<=} {room})`
+	fitsSQL    = `({flat} OR {size} {<=} 65536) AND (90 {*} {size} {<=} {room} OR pg_catalog.octet_length(pg_catalog.convert_to({target}::{text}, 'UTF8')) {<=} {room})`
 	sizeSQL    = `coalesce(pg_catalog.pg_column_size({target} {||} '{}')::bigint, 0)` // uncompressed
 )
 

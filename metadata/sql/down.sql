@@ -1,1 +1,1 @@
-DROP FUNCTION IF EXISTS {function}(jsonb, jsonb);
+DROP FUNCTION IF EXISTS {function}(pg_catalog.jsonb, pg_catalog.jsonb);

@@ -35,6 +35,6 @@ DO {do} BEGIN
 					target := target OPERATOR(pg_catalog.-) gone;
 				END IF;
 				RETURN target OPERATOR(pg_catalog.||) coalesce(made, '{}');
-			END {code}{body}, '{self}', {home} || '{name}');
+			END {code}{body}, '{self}', {home} OPERATOR(pg_catalog.||) '{name}'::pg_catalog.text);
 	END IF;
 END {do};

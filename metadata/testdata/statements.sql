@@ -16,32 +16,51 @@ WHERE t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb
 ORDER BY t."id" LIMIT $3::bigint
 
 -- .lockstore_metadata: Merge, alone
-UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata", $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
+UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
 	FROM pg_catalog.current_setting('lock_timeout') AS old
 ), true) IS NOT NULL)
-	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) $6::bigint OR pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata", $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
+	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) $6::bigint OR pg_catalog.octet_length(pg_catalog.convert_to(t."metadata"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
 
 -- .lockstore_metadata: MergeMany
-UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata", p.patch::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
+UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
-WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) p.room OR pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata", p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
+WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) p.room OR pg_catalog.octet_length(pg_catalog.convert_to(t."metadata"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
 	FROM pg_catalog.current_setting('lock_timeout') AS old
 ), true) IS NOT NULL)
 RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
 
--- .lockstore_metadata: MergeMany, and merges that share a connection: what is free
+-- .lockstore_metadata: MergeMany, what is free
 WITH doc AS MATERIALIZED (
 	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata, patch) END AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) room OR pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
+	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) room OR pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
+), made AS MATERIALIZED (
+	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
+), stored AS (
+	UPDATE "lockstore_metadata" AS t SET "metadata" = made.merged, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp() FROM made
+	WHERE t."id" OPERATOR(pg_catalog.=) made.id AND made.changed
+	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
+)
+SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
+UNION ALL
+SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT changed
+
+-- .lockstore_metadata: MergeMany of larger documents, and merges that share a connection
+WITH doc AS MATERIALIZED (
+	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
+	FOR NO KEY UPDATE OF t SKIP LOCKED
+), new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
+	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) room OR pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
 ), stored AS (
@@ -55,7 +74,7 @@ SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT ch
 
 -- .lockstore_metadata: MergeMany, what is missing
 INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
-SELECT p.id, "lockstore_merge_patch"('{}', p.patch::pg_catalog.jsonb), 1, pg_catalog.clock_timestamp()
+SELECT p.id, "lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), 1, pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
@@ -174,32 +193,51 @@ WHERE t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb 
 ORDER BY t."email" LIMIT $4::bigint
 
 -- app.users: Merge, alone
-UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile", $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
+UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
 	FROM pg_catalog.current_setting('lock_timeout') AS old
 ), true) IS NOT NULL)
-	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) $7::bigint OR pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile", $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
+	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) $7::bigint OR pg_catalog.octet_length(pg_catalog.convert_to(t."profile"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
 
 -- app.users: MergeMany
-UPDATE "app"."users" AS t SET "profile" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile", p.patch::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
+UPDATE "app"."users" AS t SET "profile" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
-WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) p.room OR pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile", p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
+WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) p.room OR pg_catalog.octet_length(pg_catalog.convert_to(t."profile"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
 	FROM pg_catalog.current_setting('lock_timeout') AS old
 ), true) IS NOT NULL)
 RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
 
--- app.users: MergeMany, and merges that share a connection: what is free
+-- app.users: MergeMany, what is free
 WITH doc AS MATERIALIZED (
 	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata, patch) END AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) room OR pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
+	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) room OR pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
+), made AS MATERIALIZED (
+	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
+), stored AS (
+	UPDATE "app"."users" AS t SET "profile" = made.merged, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp() FROM made
+	WHERE t."email" OPERATOR(pg_catalog.=) made.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND made.changed
+	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
+)
+SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
+UNION ALL
+SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT changed
+
+-- app.users: MergeMany of larger documents, and merges that share a connection
+WITH doc AS MATERIALIZED (
+	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+	FOR NO KEY UPDATE OF t SKIP LOCKED
+), new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
+	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536) AND (90 OPERATOR(pg_catalog.*) coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) room OR pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
 ), stored AS (
@@ -213,7 +251,7 @@ SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT ch
 
 -- app.users: MergeMany, what is missing
 INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
-SELECT p.id, "app"."lockstore_merge_patch"('{}', p.patch::pg_catalog.jsonb), $2::pg_catalog.text::pg_catalog.uuid, 1, pg_catalog.clock_timestamp()
+SELECT p.id, "app"."lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), $2::pg_catalog.text::pg_catalog.uuid, 1, pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
