@@ -92,6 +92,8 @@ func (s *shaper) value(what byte, value string) {
 			fmt.Fprintf(s, `"\u00%02x_%x":`, 1+s.keys%127, s.keys)
 		case 5:
 			fmt.Fprintf(s, `"%s%c%d":`, strings.Repeat(`\\`, s.keys%50), rune(0xc0+s.keys%100), s.keys)
+		case 6:
+			fmt.Fprintf(s, `"%s%d":`, strings.Repeat(`\n`, 300), s.keys)
 		default:
 			fmt.Fprintf(s, `"a%d":`, s.keys)
 		}
