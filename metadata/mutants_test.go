@@ -150,7 +150,12 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "halving many forgets the second half", File: "many.go",
-		Old: "return append(p.mergeJobs(ctx, left[:half:half]), p.mergeJobs(ctx, left[half:])...)", New: "return p.mergeJobs(ctx, left[:half:half])",
+		Old: "return append(p.mergeJobs(ctx, jobs[:half:half]), p.mergeJobs(ctx, jobs[half:])...)", New: "return p.mergeJobs(ctx, jobs[:half:half])",
+		Rule: "EMPTY ANSWER",
+	},
+	{
+		Name: "what many leave over is forgotten", File: "many.go",
+		Old: "left = append(left, p.settle(ctx, over, err)...)", New: "p.settle(ctx, over, err)",
 		Rule: "EMPTY ANSWER",
 	},
 
