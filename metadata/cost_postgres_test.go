@@ -20,8 +20,12 @@ func TestNoShapeKeepsTheServerBusy(t *testing.T) {
 			_, err := store.Merge(ctx, "warm", raw(`{"a":{"b":{"c":null}}}`))
 			require.NoError(t, err)
 		}
+		size := 256 << 10
+		if testing.Short() {
+			size = 64 << 10
+		}
 		for _, s := range shapes {
-			document, patch := s.of(256 << 10)
+			document, patch := s.of(size)
 			want := mergedInMemory(t, document, patch)
 			for _, way := range []string{"Merge", "MergeMany"} {
 				_, err := store.Replace(ctx, "a", json.RawMessage(document))
