@@ -70,15 +70,6 @@ type Result struct {
 // arrays is always PostgreSQL's own, and cannot be qualified.)
 const patchesSQL = `unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)`
 
-// smallSQL is for documents that share a statement: of up to {most} bytes, so that a
-// thousand, or 64, have some MB together. Larger ones share it with fewer, or go alone.
-const (
-	smallSQL = `{size} {<=} {most}`
-
-	mostOfMany = "16384"
-	mostOfFew  = "131072"
-)
-
 // mergeManySQL is mergeSQL for many documents at once. While it waits for a row
 // that somebody else has locked it keeps those that it has locked before, so it
 // does not wait for long: for less than passes before PostgreSQL looks for a
@@ -86,7 +77,7 @@ const (
 var mergeManySQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
 FROM ` + patchesSQL + `
-WHERE t.{id} {=} p.id{within} AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND ` + smallSQL + ` AND {fits} AND {changes}
+WHERE t.{id} {=} p.id{within} AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND {fits} AND {changes}
 	AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
 RETURNING t.{id}::{text}, {row}`
 
@@ -101,7 +92,7 @@ WITH doc AS MATERIALIZED (
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
 	SELECT id, metadata, version, updated_at, {merged} AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND ` + smallSQL + ` AND {fits}
+	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND {fits}
 ), made AS MATERIALIZED (
 	SELECT *, merged {<>} metadata OR merged::{text} {<>} metadata::{text} AS changed FROM new
 ), stored AS (

@@ -99,17 +99,16 @@ func newStatements(o *Options) statements {
 	expand := func(text string) statement {
 		return o.Table.expand(strings.ReplaceAll(text, "{patience}", o.patience()))
 	}
-	most := func(text, bytes string) string { return strings.ReplaceAll(text, "{most}", bytes) }
 	return statements{
 		get:       expand(getSQL),
 		getMany:   expand(getManySQL),
 		findFirst: expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
 		findAfter: expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
-		merge:     expand(merging(mergeSQL, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
-		mergeMany: expand(merging(most(mergeManySQL, mostOfMany), "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
+		merge:     expand(merging(mergeSQL, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
+		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
 
-		mergeManyFree: expand(merging(most(mergeFreeSQL, mostOfMany), "metadata", "patch", "flat", "", "room")),
-		mergeFree:     expand(merging(most(mergeFreeSQL, mostOfFew), "metadata", "patch", "flat", "", "room")),
+		mergeManyFree: expand(merging(mergeFreeSQL, mostOfMany, "metadata", "patch", "flat", "", "room")),
+		mergeFree:     expand(merging(mergeFreeSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		createMany: expand(createManySQL),
 		insert:     expand(insertSQL),

@@ -33,7 +33,7 @@ func (s *statement) args(id any, rest ...any) []any {
 var catalog = strings.NewReplacer(
 	"{=}", "OPERATOR(pg_catalog.=)", "{<>}", "OPERATOR(pg_catalog.<>)",
 	"{<=}", "OPERATOR(pg_catalog.<=)", "{>=}", "OPERATOR(pg_catalog.>=)", "{>}", "OPERATOR(pg_catalog.>)",
-	"{+}", "OPERATOR(pg_catalog.+)", "{*}", "OPERATOR(pg_catalog.*)",
+	"{+}", "OPERATOR(pg_catalog.+)", "{/}", "OPERATOR(pg_catalog./)",
 	"{||}", "OPERATOR(pg_catalog.||)", "{@>}", "OPERATOR(pg_catalog.@>)",
 	"{text}", "pg_catalog.text", "{jsonb}", "pg_catalog.jsonb", "{timestamptz}", "pg_catalog.timestamptz", "{oid}", "pg_catalog.oid", "{name}", "pg_catalog.name",
 )

@@ -44,18 +44,29 @@ RETURNING {row}`
 //     in it. A large document is left to openSQL, if it needs the function.
 //   - A document prints to no more than 90 times what it takes as a jsonb, as a
 //     number prints to 1024 digits at most; only if that could be too much is it
-//     printed.
+//     printed. Mostly one look at its size tells all of this.
+//   - Documents that share a statement are of up to {most} bytes, so that a thousand,
+//     or 64, have some MB together. Larger ones share it with fewer, or go alone.
 const (
 	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}::{jsonb}, {patch}) END`
 	changesSQL = `({sets} AND NOT {target} {@>} {patch} OR NOT ` + mergedSQL + ` {=} coalesce({target}, '{}'))`
-	fitsSQL    = `({flat} OR {size} {<=} 65536) AND (90 {*} {size} {<=} {room} OR pg_catalog.octet_length(pg_catalog.convert_to({target}::{text}, 'UTF8')) {<=} {room})`
-	sizeSQL    = `coalesce(pg_catalog.pg_column_size({target} {||} '{}')::bigint, 0)` // uncompressed
+	fitsSQL    = `({size} {<=} LEAST({most}, 65536, {room} {/} 90) OR {size} {<=} {most} AND ({flat} OR {size} {<=} 65536)
+		AND pg_catalog.octet_length(pg_catalog.convert_to({target}::{text}, 'UTF8')) {<=} {room})`
+	sizeSQL = `coalesce(pg_catalog.pg_column_size({target} {||} '{}')::bigint, 0)` // uncompressed
+)
+
+// How large a document may be that shares a statement with a thousand, with a few, or
+// with none.
+const (
+	mostOfMany = "16384"
+	mostOfFew  = "131072"
+	mostOfOne  = "2147483647"
 )
 
 // merging fills in {merged}, {changes} and {fits}.
-func merging(text, target, patch, flat, sets, room string) string {
+func merging(text, most, target, patch, flat, sets, room string) string {
 	text = strings.NewReplacer("{merged}", mergedSQL, "{changes}", changesSQL, "{fits}", fitsSQL).Replace(text)
-	text = strings.ReplaceAll(text, "{size}", sizeSQL)
+	text = strings.NewReplacer("{size}", sizeSQL, "{most}", most).Replace(text)
 	return strings.NewReplacer("{target}", target, "{patch}", patch, "{flat}", flat, "{sets}", sets, "{room}", room).Replace(text)
 }
 
