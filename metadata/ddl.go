@@ -9,6 +9,11 @@ import (
 // another one gives it another name, so that releases can run side by side.
 const mergeFunction = "lockstore_merge_patch"
 
+// mergeSignature names it as to_regprocedure takes it.
+func (t *Table) mergeSignature() string {
+	return t.qualify(mergeFunction) + "(pg_catalog.jsonb,pg_catalog.jsonb)"
+}
+
 //go:embed sql/function.sql
 var functionSQL string
 
@@ -55,7 +60,7 @@ func (t Table) DDL() (up, down string, err error) {
 	}
 	fill := strings.NewReplacer(
 		"{table}", t.qualify(t.Name), "{function}", t.qualify(mergeFunction), "{schema}", quoteName(t.Schema),
-		"{signature}", quoteText(t.qualify(mergeFunction)+mergeArguments), "{namespace}", quoteText(quoteName(t.Schema)), "{relation}", quoteText(t.qualify(t.Name)),
+		"{signature}", quoteText(t.mergeSignature()), "{namespace}", quoteText(quoteName(t.Schema)), "{relation}", quoteText(t.qualify(t.Name)),
 		"{home}", home, "{name}", mergeFunction,
 		"{do}", "$"+mark+"$", "{body}", "$"+mark+"_body$", "{code}", "$"+mark+"_code$",
 	)

@@ -102,10 +102,10 @@ func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 	if p.defaultTable {
 		named = DefaultTable
 	}
-	byPath := table.Schema == ""
+	byPath, unqualified := table.Schema == "", table.mergeSignature()
 	if byPath {
 		var home *string
-		err := conn.QueryRow(ctx, []any{&home}, catalog.Replace(homeSQL), named, quoteName(mergeFunction)+mergeArguments)
+		err := conn.QueryRow(ctx, []any{&home}, catalog.Replace(homeSQL), named, unqualified)
 		if err != nil {
 			return err
 		}
@@ -122,8 +122,8 @@ func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 		return err
 	}
 	if byPath {
-		found, qualified := false, table.qualify(DefaultTable)
-		err := conn.QueryRow(ctx, []any{&found}, catalog.Replace(foundSQL), quoteName(mergeFunction)+mergeArguments, table.qualify(mergeFunction)+mergeArguments, named, qualified)
+		var found bool
+		err := conn.QueryRow(ctx, []any{&found}, catalog.Replace(foundSQL), unqualified, table.mergeSignature(), named, table.qualify(DefaultTable))
 		if err != nil {
 			return err
 		}
@@ -143,5 +143,3 @@ func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 		return err
 	}
 }
-
-const mergeArguments = "(pg_catalog.jsonb,pg_catalog.jsonb)"
