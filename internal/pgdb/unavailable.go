@@ -1,0 +1,45 @@
+package pgdb
+
+import (
+	"context"
+	"crypto/tls"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Unavailable reports whether err says that the server could not be reached or
+// has ended the connection: what may pass by itself, whatever was asked. A server
+// that answers and refuses (a password, a database that does not exist) is not
+// unavailable, nor is one that was not heard because the caller's context ended.
+func Unavailable(err error) bool {
+	if code := Code(Clean(err)); code != "" {
+		return unavailableCodes[code] || code[:2] == "08"
+	}
+	var refused *pgconn.ConnectError
+	var untrusted *tls.CertificateVerificationError
+	var network net.Error
+	switch {
+	case errors.As(err, &untrusted), errors.Is(err, context.Canceled):
+		return false
+	case errors.As(err, &refused):
+		return true
+	case errors.Is(err, context.DeadlineExceeded): // a net.Error, too
+		return false
+	}
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, pgconn.ErrConnClosed)
+}
+
+// unavailableCodes are SQLSTATEs of servers that take no connection for now, or
+// have ended one, beside class 08 (PostgreSQL documentation, Appendix A).
+var unavailableCodes = map[string]bool{
+	"53300": true, // too_many_connections
+	"57P01": true, // admin_shutdown
+	"57P02": true, // crash_shutdown
+	"57P03": true, // cannot_connect_now
+	"57P05": true, // idle_session_timeout
+}
