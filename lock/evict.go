@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"example.com/lockstore/backoff"
@@ -57,7 +56,7 @@ const leastLooks = 5
 // lasts. Every session can see it, and the role behind it; none can prevent or forge
 // it. It names the process that is asked, the key, and a token that no other has.
 //
-// The flag of a session is the advisory lock of two integers (flagClass, process id).
+// The flag of a session is the advisory lock of a number: flags, and its process id.
 // A session that makes a request holds it shared, and the session that is asked tries
 // it alone. Only if that is denied does it read the requests: that is all a session
 // can do to another by raising its flag.
@@ -67,25 +66,22 @@ const leastLooks = 5
 const (
 	requestPrefix = "lockstore_evict "
 	requestFormat = requestPrefix + "%d %d %d" // process id, key, token: at most 63 characters
-	flagClass     = 0x6c6f636b                 // "lock"
+	flags         = 0x6b119446 << 32           // drawn as guardBits are, from "lockstore flag"
 )
 
-// askSQL makes a request ($1) of a process ($2), until the end of the transaction,
+// askSQL makes a request ($1) of a process whose flag is $2, until the end of the transaction,
 // and reports whether its flag is raised. The transaction may take as long as it is to
 // (transaction_timeout is from PostgreSQL 17 on), but not stand still.
-var askSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.text, true)," +
+const askSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.text, true)," +
 	" pg_catalog.set_config('idle_in_transaction_session_timeout', '2s', true)," +
 	" (SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings AS s" +
 	" WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')," +
-	" pg_catalog.pg_try_advisory_xact_lock_shared(" + strconv.Itoa(flagClass) + ", ($2::bigint)::int)"
+	" pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint)"
 
-// terminateSQL ends a process ($1) that began at $2, if it holds the key or its guard
-// ($3, $4).
+// terminateSQL ends a process ($5) that began at $6, if it holds the key or its guard.
 const terminateSQL = `SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a
-WHERE a.pid OPERATOR(pg_catalog.=) $1::bigint AND ` + startSQL + ` OPERATOR(pg_catalog.=) $2::bigint AND EXISTS (
-	SELECT FROM pg_catalog.pg_locks AS l
-	WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted
-		AND l.classid OPERATOR(pg_catalog.=) ($3::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($4::bigint)::pg_catalog.oid)`
+WHERE a.pid OPERATOR(pg_catalog.=) $5::bigint AND ` + startSQL + ` OPERATOR(pg_catalog.=) $6::bigint AND EXISTS (
+	SELECT FROM pg_catalog.pg_locks AS l WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted AND ` + ofTheKeySQL + `)`
 
 // insufficientPrivilege is an SQLSTATE (PostgreSQL documentation, Appendix A).
 const insufficientPrivilege = "42501"
@@ -156,12 +152,12 @@ func (v *eviction) ask(ctx context.Context) error {
 		return nil
 	}
 	request := fmt.Sprintf(requestFormat, v.holder.PID, v.key.id, v.token)
-	return v.tx.QueryRow(ctx, []any{new(string), new(string), new(int64), &v.raised}, askSQL, request, int64(v.holder.PID))
+	return v.tx.QueryRow(ctx, []any{new(string), new(string), new(int64), &v.raised}, askSQL, request, flags|int64(v.holder.PID))
 }
 
 // isDone reports whether the holder has given the key up.
 func (v *eviction) isDone(ctx context.Context) (bool, error) {
-	found, err := statuses(ctx, v.tx, keyStatusSQL, high(v.key.id), low(v.key.id))
+	found, err := statuses(ctx, v.tx, v.key.is, keyStatusSQL, places(v.key)...)
 	for _, s := range found {
 		if slices.ContainsFunc(s.Holders, func(h Holder) bool { return h.is(v.holder.Backend) }) {
 			return false, err
@@ -174,7 +170,7 @@ func (v *eviction) terminate(ctx context.Context) error {
 	if v.holder.Start.IsZero() {
 		return fmt.Errorf("%w: the server does not show that session to this role", ErrNotPermitted)
 	}
-	err := v.tx.QueryRow(ctx, []any{new(bool)}, terminateSQL, int64(v.holder.PID), v.holder.Start.UnixMicro(), high(v.key.id), low(v.key.id))
+	err := v.tx.QueryRow(ctx, []any{new(bool)}, terminateSQL, append(places(v.key), int64(v.holder.PID), v.holder.Start.UnixMicro())...)
 	switch {
 	case pgdb.Code(err) == insufficientPrivilege:
 		return fmt.Errorf("%w: %w", ErrNotPermitted, err)

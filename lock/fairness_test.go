@@ -226,7 +226,7 @@ func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
 			writer, err := db.Pool().Begin(t.Context())
 			require.NoError(t, err)
 			defer writer.Rollback(context.Background())
-			_, err = writer.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+			_, err = writer.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", key.Guard())
 			require.NoError(t, err)
 			pid := writer.Conn().PgConn().PID()
 
@@ -256,7 +256,7 @@ func TestEvictEndsAWriter(t *testing.T) {
 	writer, err := pgx.Connect(t.Context(), db.URL())
 	require.NoError(t, err)
 	defer writer.Close(context.Background())
-	_, err = writer.Exec(t.Context(), "SELECT pg_advisory_lock($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+	_, err = writer.Exec(t.Context(), "SELECT pg_advisory_lock($1)", key.Guard())
 	require.NoError(t, err)
 	list, err := locker.List(t.Context(), "app")
 	require.NoError(t, err)

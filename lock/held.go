@@ -123,9 +123,8 @@ func (h *Held) Unlock() error { return h.tenure.Unlock() }
 
 // Writing says that a write under the lock begins that another session makes, as
 // package metadata does; the error is why the lock is no longer held. Such a write
-// takes the key's guard in its transaction, which is the same 64 bits as two integers
-// (pg_try_advisory_xact_lock(high, low)), and then looks whether Context has ended,
-// before it stores anything.
+// takes the key's guard in its transaction (pg_try_advisory_xact_lock of [Key.Guard]),
+// and then looks whether Context has ended, before it stores anything.
 //
 // Until done is called, which is when the transaction is known to have ended, the
 // key goes from this holder to no other of this process but by the server, and that

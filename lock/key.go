@@ -20,7 +20,8 @@ const MaxKeyLen = 1024
 //
 // A server knows a key only by its 64 bits (see [Key.Int64]). Two keys that
 // share them exclude each other: a collision costs contention, never
-// correctness.
+// correctness. Locks of two 32-bit numbers, such as pg_advisory_lock(0, 42), are
+// another space: no Locker takes, shows or ends any of them.
 //
 // The zero Key is invalid, and so is one made from bad parts. Every function
 // that takes a Key answers an invalid one with an error that matches
@@ -109,6 +110,10 @@ func inspect(parts []string) string {
 // calls of pg_advisory_lock(bigint) and its kin
 // (PostgreSQL documentation, section 9.28.10, Advisory Lock Functions).
 func (k Key) Int64() int64 { return k.id }
+
+// Guard is the number of the key's guard, a lock by which writes are told of: see
+// [Held.Writing]. No other key has the same.
+func (k Key) Guard() int64 { return guardOf(k.id) }
 
 // String is the key's parts joined by slashes, and quoted as Go quotes strings if
 // anything in them does not print: it stands in errors and logs, whoever chose the

@@ -35,11 +35,11 @@ func TestTransactionPoolerIsRefused(t *testing.T) {
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, lock.InTx(t.Context(), tx, lock.Name("k")))
-	locks := db.Locks(t)
-	require.Len(t, locks, 2)
-	for _, l := range locks { // the key and its guard
-		assert.Equal(t, lock.Name("k").Int64(), l.Key)
+	var keys []int64
+	for _, l := range db.Locks(t) {
+		keys = append(keys, l.Key)
 	}
+	assert.ElementsMatch(t, []int64{lock.Name("k").Int64(), lock.Name("k").Guard()}, keys)
 	require.NoError(t, tx.Commit(t.Context()))
 	assert.Empty(t, db.Locks(t), "nothing is stranded")
 }

@@ -65,7 +65,7 @@ func (p *Postgres) lookNow() {
 	for _, s := range p.sessions() {
 		if looks[s] && !s.looks.asking && !p.queue.closed {
 			s.looks.begun = time.Now()
-			s.looks.asking = p.queue.request(s, op{code: opFlagged, key: flagClass<<32 | int64(s.backend.PID)})
+			s.looks.asking = p.queue.request(s, op{code: opFlagged, key: flags | int64(s.backend.PID)})
 		}
 	}
 }

@@ -202,7 +202,7 @@ func (b *backend) operate(s statement, rest []statement, m mishap) {
 // execute carries out one operation on one key.
 func (b *backend) execute(code opcode, key int64) {
 	srv := b.server
-	l := srv.table.at(place{key: key})
+	l := srv.table.at(key)
 	switch code {
 	case opUnlock, opUnlockShared:
 		known := l.unlock(b, modeOf(code))
@@ -232,7 +232,7 @@ func (b *backend) execute(code opcode, key int64) {
 		b.wait = wait{on: l, mode: modeOf(code), until: time.Now().Add(parkingTime(&srv.w.options))}
 		l.queue = append(l.queue, b)
 	case opFlagged:
-		b.row(!b.tryInTx(place{key, true}, alone))
+		b.row(!b.tryInTx(key, alone))
 	case opRequests:
 		b.send(&pgproto3.DataRow{Values: [][]byte{srv.requests(b)}})
 		b.next()
@@ -256,19 +256,19 @@ func modeOf(code opcode) mode {
 
 // guarded answers who was granted a key: it is kept unless somebody has the guard.
 func (b *backend) guarded(l *tableLock, m mode) {
-	if b.tryInTx(place{l.place.key, true}, shared) {
+	if b.tryInTx(guardOf(l.key), shared) {
 		b.keys++
 		b.row(true)
 		return
 	}
-	b.server.w.Tell("%s finds %d guarded", b, l.place.key)
+	b.server.w.Tell("%s finds %d guarded", b, l.key)
 	l.unlock(b, m)
 	b.row(false)
 }
 
 // tryInTx tries a lock that ends with the transaction.
-func (b *backend) tryInTx(p place, m mode) bool {
-	l := b.server.table.at(p)
+func (b *backend) tryInTx(key int64, m mode) bool {
+	l := b.server.table.at(key)
 	if !l.try(b, m) {
 		return false
 	}

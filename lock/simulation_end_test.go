@@ -91,7 +91,7 @@ func (w *world) answerAll() {
 	if !answered {
 		for _, l := range w.server.table {
 			for _, g := range l.holders {
-				w.Tell("%s has %v: %v", g.backend, l.place, g.n)
+				w.Tell("%s has %v: %v", g.backend, l.key, g.n)
 			}
 		}
 		for _, c := range w.calls {
@@ -152,7 +152,7 @@ func (w *world) comeToRest() {
 	if !rests {
 		for _, l := range w.server.table {
 			for _, g := range l.holders {
-				w.Problem("LEAK", "%s has %v: %v", g.backend, l.place, g.n)
+				w.Problem("LEAK", "%s has %v: %v", g.backend, l.key, g.n)
 			}
 		}
 		for _, p := range w.processes {

@@ -107,12 +107,12 @@ func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...a
 				h.tx.request = &simRequest{pid: uint32(args[1].(int64)), key: ctx.Value(evictionKey{}).(*simEviction).key.id}
 				srv.w.requests = append(srv.w.requests, h.tx.request)
 			}
-			found = srv.table.at(place{flagClass<<32 | args[1].(int64), true}).try(h.tx.b, shared)
+			found = srv.table.at(args[1].(int64)).try(h.tx.b, shared)
 			h.tx.request.raised, h.tx.request.at = found, time.Now()
 		case terminateSQL:
-			b := srv.backend(args[0].(int64))
-			key := args[2].(int64)<<32 | args[3].(int64)
-			if found = b != nil && b.start.UnixMicro() == args[1].(int64) && srv.holds(b, key); found {
+			b := srv.backend(args[4].(int64))
+			key := args[0].(int64)<<32 | args[1].(int64)
+			if found = b != nil && b.start.UnixMicro() == args[5].(int64) && srv.holds(b, key); found {
 				srv.w.terminated(ctx.Value(evictionKey{}).(*simEviction), b)
 				b.end(told)
 			}
@@ -129,7 +129,7 @@ func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...a
 
 // holds reports whether a session has a key or its guard.
 func (srv *simServer) holds(b *backend, key int64) bool {
-	l, guard := srv.table.at(place{key: key}), srv.table.at(place{key, true})
+	l, guard := srv.table.at(key), srv.table.at(guardOf(key))
 	return l.count(b, alone)+l.count(b, shared)+guard.count(b, alone) > 0
 }
 
@@ -144,16 +144,16 @@ func (h simHost) Query(ctx context.Context, each func(pgdb.Row) error, sql strin
 		if v, ok := ctx.Value(evictionKey{}).(*simEviction); ok && !v.asked {
 			v.asked, v.seen = true, srv.w.victims(key)
 		}
-		l, guard := srv.table.at(place{key: key}), srv.table.at(place{key, true})
+		l, guard := srv.table.at(key), srv.table.at(guardOf(key))
 		for _, g := range l.holders {
-			rows = append(rows, statusRow(key, true, g.n[alone] == 0, false, g.backend))
+			rows = append(rows, statusRow(key, true, g.n[alone] == 0, g.backend))
 		}
 		for _, b := range l.queue {
-			rows = append(rows, statusRow(key, false, b.wait.mode == shared, false, b))
+			rows = append(rows, statusRow(key, false, b.wait.mode == shared, b))
 		}
 		for _, g := range guard.holders {
 			if g.n[alone] > 0 {
-				rows = append(rows, statusRow(key, true, false, true, g.backend))
+				rows = append(rows, statusRow(guardOf(key), true, false, g.backend))
 			}
 		}
 	})
@@ -170,8 +170,8 @@ func (h simHost) Query(ctx context.Context, each func(pgdb.Row) error, sql strin
 
 type simRow []any
 
-func statusRow(key int64, granted, shared, writing bool, b *backend) simRow {
-	return simRow{high(key), low(key), granted, shared, writing, b.pid, b.start.UnixMicro(), "", "", ""}
+func statusRow(key int64, granted, shared bool, b *backend) simRow {
+	return simRow{high(key), low(key), granted, shared, b.pid, b.start.UnixMicro(), "", "", ""}
 }
 
 // Scan is that of pgdb.Row.

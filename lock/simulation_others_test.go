@@ -199,21 +199,21 @@ func (w *world) outsider() {
 	victim := int64(simulate.One(w.Schedule, w.server.backends...).pid)
 	b.stranger, b.name = true, fmt.Sprintf(requestFormat, victim, key, w.N(1e9))
 	m := simulate.One(w.Schedule, alone, shared)
-	l := w.server.table.at(place{key: key})
+	l := w.server.table.at(key)
 	switch w.N(5) {
 	case 0, 1:
-		l, m = w.server.table.at(place{key, true}), alone
+		l, m = w.server.table.at(guardOf(key)), alone
 	case 2:
-		l = w.server.table.at(place{flagClass<<32 | victim, true})
+		l = w.server.table.at(flags | victim)
 	}
 	switch {
 	case l.try(b, m):
-		w.Tell("an outsider has %v", l.place)
-	case l.place.key == key && l.place.pair:
+		w.Tell("an outsider has %d", l.key)
+	case l.key == guardOf(key):
 		b.alive = false
 		return
 	default:
-		w.Tell("an outsider waits for %v", l.place)
+		w.Tell("an outsider waits for %d", l.key)
 		b.wait = wait{on: l, mode: m, until: time.Now().Add(1000 * time.Hour)}
 		l.queue = append(l.queue, b)
 	}

@@ -32,7 +32,7 @@ func (w *world) check() {
 func (w *world) noteBusy() {
 	for _, l := range w.server.table {
 		if len(l.holders)+len(l.queue) > 0 {
-			w.busy[l.place.key] = w.Step()
+			w.busy[l.key], w.busy[guardedBy(l.key)] = w.Step(), w.Step()
 		}
 	}
 	for _, p := range w.processes {
@@ -167,7 +167,7 @@ func (p *process) checkHeld(e *entry) {
 		}
 	}
 	if b.alive {
-		if p.w.server.table.at(place{key: e.key.id}).count(b, e.mode) == 0 {
+		if p.w.server.table.at(e.key.id).count(b, e.mode) == 0 {
 			p.w.Problem("EXCLUSION", "%s: %s is held by %s, which does not have it", p, e.key, b)
 		}
 	}

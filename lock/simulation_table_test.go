@@ -7,19 +7,12 @@ import (
 // What follows is a model of the server's lock table, with the semantics that
 // PostgreSQL documents in 9.28.10, Advisory Lock Functions, and 13.3.5.
 
-// A place is what can be locked: a key of one number, or of two, which are a guard or a
-// flag.
-type place struct {
-	key  int64
-	pair bool
-}
-
-// lockTable is one lock for each place that was ever asked for, in the order of
+// lockTable is one lock for each number that was ever asked for, in the order of
 // their first use.
 type lockTable []*tableLock
 
 type tableLock struct {
-	place   place
+	key     int64 // or a guard, or a flag
 	holders []grant
 	queue   []*backend // that wait, in the order of their coming
 }
@@ -30,13 +23,13 @@ type grant struct {
 	n       [2]int
 }
 
-func (t *lockTable) at(p place) *tableLock {
+func (t *lockTable) at(key int64) *tableLock {
 	for _, l := range *t {
-		if l.place == p {
+		if l.key == key {
 			return l
 		}
 	}
-	l := &tableLock{place: p}
+	l := &tableLock{key: key}
 	*t = append(*t, l)
 	return l
 }

@@ -54,7 +54,7 @@ func (wr *writer) guard() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := w.server.connect(nil, false, nil)
-	l := w.server.table.at(place{wr.key.id, true})
+	l := w.server.table.at(wr.key.Guard())
 	if len(l.holders) > 0 || !l.try(b, alone) {
 		b.alive = false
 		return false
@@ -73,7 +73,7 @@ func (wr *writer) check() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := w.server.backend(int64(known.PID))
-	if over || b == nil || w.server.table.at(place{key: wr.key.id}).count(b, alone) == 0 {
+	if over || b == nil || w.server.table.at(wr.key.id).count(b, alone) == 0 {
 		return false
 	}
 	w.Tell("%s: writes", wr.call)

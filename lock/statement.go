@@ -19,7 +19,7 @@ const (
 	opFence
 	opTry
 	opTryShared
-	opFlagged  // asks whether there are requests; key is the flag's two integers
+	opFlagged  // asks whether there are requests; key is the flag
 	opRequests // reads them
 	opCancel   // key is the process id of a session that waits
 	opWait     // for up to the session's lock_timeout: on a spare session only
@@ -47,7 +47,7 @@ var operations = [opcodes]struct{ many, one, sql string }{
 	opFence:        {"lockstore_fences", "lockstore_fence", durableXact},
 	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded},
 	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared},
-	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock" + halves},
+	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock(key)"},
 	opRequests:     {"lockstore_requests", "lockstore_request", requestsSQL},
 	opCancel:       {"lockstore_cancels", "lockstore_cancel", "pg_cancel_backend(key::int)"},
 	opWait:         {"lockstore_waits", "lockstore_wait", waitGuarded},
@@ -55,31 +55,8 @@ var operations = [opcodes]struct{ many, one, sql string }{
 }
 
 const (
-	halves = "((key >> 32)::int, (key << 32 >> 32)::int)"
-
 	ofKeys = " FROM unnest($1::bigint[]) AS key"
 	ofKey  = " FROM (VALUES ($1::bigint)) AS one (key)"
-)
-
-// A key has a guard, which is the same 64 bits as two integers, another key to
-// the server. Who writes under a tenure, but on another session than the one
-// that holds the lock, has the guard alone until the write is committed, as
-// package metadata does. A key is granted only when nobody writes so: what a
-// holder wrote who lost the lock in mid-commit is there before the next one
-// begins. Who finds the guard taken gives the key back, and asks again later: he
-// must not seem to hold what somebody else keeps. He lets go of the guard itself
-// with the statement, and had the key before it: so he is in the way of none
-// whose tenure still stands.
-const (
-	guard = "pg_try_advisory_xact_lock_shared" + halves
-	// The planner would drop the unlock from "… AND false".
-	unlessGuarded       = " WHEN " + guard + " THEN true ELSE NOT pg_advisory_unlock(key) END"
-	unlessGuardedShared = " WHEN " + guard + " THEN true ELSE NOT pg_advisory_unlock_shared(key) END"
-
-	tryGuarded        = "CASE WHEN NOT pg_try_advisory_lock(key) THEN false" + unlessGuarded
-	tryGuardedShared  = "CASE WHEN NOT pg_try_advisory_lock_shared(key) THEN false" + unlessGuardedShared
-	waitGuarded       = "CASE WHEN pg_advisory_lock(key) IS NULL THEN false" + unlessGuarded
-	waitGuardedShared = "CASE WHEN pg_advisory_lock_shared(key) IS NULL THEN false" + unlessGuardedShared
 )
 
 // durableXact is the transaction's id, and makes it outlive a crash: an id whose

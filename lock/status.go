@@ -3,7 +3,8 @@ package lock
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"maps"
+	"slices"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -41,24 +42,37 @@ type Holder struct {
 
 // statusSQL lists the sessions that have or want 64-bit advisory locks of this
 // database (PostgreSQL documentation, 54.12 pg_locks): classid and objid are
-// the halves of the key, and objsubid is 1 for keys of one number and 2 for
-// those of two, which are the guards, and the flags.
-var statusSQL = `SELECT l.classid::bigint, l.objid::bigint, l.granted, l.mode OPERATOR(pg_catalog.=) 'ShareLock',
-	l.objsubid OPERATOR(pg_catalog.=) 2::smallint, l.pid, coalesce(` + startSQL + `, 0),
+// the halves of the key, and objsubid is 1 for keys of one number.
+const statusSQL = `SELECT l.classid::bigint, l.objid::bigint, l.granted, l.mode OPERATOR(pg_catalog.=) 'ShareLock',
+	l.pid, coalesce(` + startSQL + `, 0),
 	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(pg_catalog.host(a.client_addr), '')
 FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
-WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `)
-	AND (l.objsubid OPERATOR(pg_catalog.=) 1::smallint OR l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
-		AND l.classid OPERATOR(pg_catalog.<>) ` + strconv.Itoa(flagClass) + `::pg_catalog.oid)`
+WHERE l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `) AND `
 
-var (
-	keyStatusSQL = statusSQL + `
-	AND l.classid OPERATOR(pg_catalog.=) ($1::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($2::bigint)::pg_catalog.oid
-ORDER BY l.objsubid, a.backend_start, l.pid`
-	namespaceStatusSQL = statusSQL + `
-	AND l.classid::bigint OPERATOR(pg_catalog.>>) 16 OPERATOR(pg_catalog.=) $1::bigint
-ORDER BY l.classid, l.objid, l.objsubid, a.backend_start, l.pid`
+const (
+	keyStatusSQL = statusSQL + ofTheKeySQL + inOrderSQL
+
+	// namespaceStatusSQL lists those of a namespace ($1), and whatever could be the guard
+	// of a key of it.
+	namespaceStatusSQL = statusSQL + `l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 1::smallint
+	AND (l.classid::bigint OPERATOR(pg_catalog.>>) 16 OPERATOR(pg_catalog.=) $1::bigint
+		OR l.granted AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock')` + inOrderSQL
+
+	inOrderSQL = `
+ORDER BY l.classid, l.objid, a.backend_start, l.pid`
+
+	// ofTheKeySQL tells locks of a key, and of whoever has its guard to write: see places.
+	ofTheKeySQL = `l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 1::smallint
+	AND (l.classid OPERATOR(pg_catalog.=) ($1::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($2::bigint)::pg_catalog.oid
+		OR l.classid OPERATOR(pg_catalog.=) ($3::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($4::bigint)::pg_catalog.oid
+			AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock')`
 )
+
+// places are a key and its guard as pg_locks has them.
+func places(k Key) []any { return []any{high(k.id), low(k.id), high(k.Guard()), low(k.Guard())} }
+
+// is reports whether id is the key's.
+func (k Key) is(id int64) bool { return k.id == id }
 
 const (
 	// startSQL is when a session of pg_stat_activity began, in microseconds.
@@ -79,7 +93,7 @@ func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 	if err := key.Err(); err != nil {
 		return Status{}, err
 	}
-	found, err := p.statuses(ctx, keyStatusSQL, high(key.id), low(key.id))
+	found, err := p.statuses(ctx, key.is, keyStatusSQL, places(key)...)
 	if err != nil {
 		return Status{}, fmt.Errorf("lock: status of %s: %w", key, err)
 	}
@@ -93,37 +107,46 @@ func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 // List tells the status of every key of a namespace that is held or waited for
 // at the server, in any process. It asks as Status does.
 func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
-	found, err := p.statuses(ctx, namespaceStatusSQL, int64(n.tag()>>48))
+	found, err := p.statuses(ctx, n.Contains, namespaceStatusSQL, int64(n.tag()>>48))
 	if err != nil {
 		return nil, fmt.Errorf("lock: list: %w", err)
 	}
 	return found, nil
 }
 
-func (p *Postgres) statuses(ctx context.Context, sql string, args ...any) ([]Status, error) {
-	found, err := statuses(ctx, p.db, sql, args...)
+func (p *Postgres) statuses(ctx context.Context, of func(id int64) bool, sql string, args ...any) ([]Status, error) {
+	found, err := statuses(ctx, p.db, of, sql, args...)
 	for i := range found {
 		found[i] = p.queue.describe(found[i])
 	}
 	return found, err
 }
 
-func statuses(ctx context.Context, q pgdb.Querier, sql string, args ...any) (found []Status, err error) {
+// statuses tells of the keys that of knows, in their order, and of each those who write
+// last.
+func statuses(ctx context.Context, q pgdb.Querier, of func(id int64) bool, sql string, args ...any) (found []Status, err error) {
+	byID := make(map[uint64]*Status)
 	err = q.Query(ctx, func(row pgdb.Row) error {
 		var (
 			h                  Holder
 			high, low, started int64
 			granted            bool
 		)
-		if err := row.Scan(&high, &low, &granted, &h.Shared, &h.Writing, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
+		if err := row.Scan(&high, &low, &granted, &h.Shared, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
 			return err
 		}
 		h.Start = startOf(started)
 		id := high<<32 | low
-		if len(found) == 0 || found[len(found)-1].Key.id != id {
-			found = append(found, Status{Key: ID(id)})
+		if h.Writing = !of(id); h.Writing {
+			if id = guardedBy(id); !of(id) {
+				return nil // a lock of others
+			}
 		}
-		s := &found[len(found)-1]
+		s := byID[uint64(id)]
+		if s == nil {
+			s = &Status{Key: ID(id)}
+			byID[uint64(id)] = s
+		}
 		if granted {
 			s.Holders = append(s.Holders, h)
 		} else {
@@ -131,6 +154,19 @@ func statuses(ctx context.Context, q pgdb.Querier, sql string, args ...any) (fou
 		}
 		return nil
 	}, sql, args...)
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		s := byID[id]
+		slices.SortStableFunc(s.Holders, func(a, b Holder) int {
+			switch {
+			case a.Writing == b.Writing:
+				return 0
+			case a.Writing:
+				return 1
+			}
+			return -1
+		})
+		found = append(found, *s)
+	}
 	return found, err
 }
 

@@ -162,17 +162,17 @@ var mutants = []simulate.Mutant{
 	// Locks, and writes under a hold.
 	{
 		Name: "the lock is not taken", File: "postgres.go",
-		Old: "newGates(expand, tryLockSQL,", New: `newGates(expand, "true",`,
+		Old: `newGates(expand, tryLockSQL, "true")`, New: `newGates(expand, "true", "true")`,
 		Rule: "UNLOCKED",
 	},
 	{
 		Name: "the guard is not taken", File: "postgres.go",
-		Old: "newGates(expand, tryGuardSQL,", New: `newGates(expand, "true",`,
+		Old: "newGates(expand, tryLockSQL, stillHeldSQL)", New: `newGates(expand, "true", stillHeldSQL)`,
 		Rule: "UNLOCKED, LATE WRITE",
 	},
 	{
 		Name: "whether the hold is there is not asked", File: "postgres.go",
-		Old: "tryGuardSQL, stillHeldSQL)", New: `tryGuardSQL, "(true)")`,
+		Old: "tryLockSQL, stillHeldSQL)", New: `tryLockSQL, "(true)")`,
 		Rule: "LATE WRITE",
 	},
 	{

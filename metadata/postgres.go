@@ -113,7 +113,7 @@ func newStatements(o *Options) statements {
 		createMany: expand(createManySQL),
 		insert:     expand(insertSQL),
 		taking:     newGates(expand, tryLockSQL, "true"),
-		under:      newGates(expand, tryGuardSQL, stillHeldSQL),
+		under:      newGates(expand, tryLockSQL, stillHeldSQL),
 	}
 }
 

@@ -58,7 +58,7 @@ func (s *backend) merge(q *request, id, patch string, key int64, free bool) (*im
 		}
 		s.lockRow(r)
 	}
-	if !s.try(lockID{key: key}) {
+	if !s.try(key) {
 		return nil, nil
 	}
 	text := patched(m.text, patch)
@@ -112,7 +112,7 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys []in
 }
 
 func (s *backend) create(q *request, id, patch string, key int64) (*image, error) {
-	if !s.try(lockID{key: key}) {
+	if !s.try(key) {
 		return nil, nil
 	}
 	n, err := s.insert(id)
@@ -150,7 +150,7 @@ func (s *backend) insert(id string) (int64, error) {
 
 // open is openSQL: {row}, whether there is one, whether its lock is free, and what
 // lock_timeout was and is.
-func (s *backend) open(q *request, idle any, lock lockID, asked bool, dest []any) error {
+func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any) error {
 	*dest[3].(*bool), *dest[4].(*bool) = false, false
 	*dest[5].(*string), *dest[6].(*bool) = "0", true
 	id := q.ids[0]
@@ -184,7 +184,7 @@ func (s *backend) open(q *request, idle any, lock lockID, asked bool, dest []any
 
 // held is stillHeldSQL: the key's two halves, the session's process id, its start.
 func (s *backend) held(args []any) bool {
-	holder := s.server.locks[lockID{key: args[0].(int64)<<32 | args[1].(int64)}]
+	holder := s.server.locks[args[0].(int64)<<32|args[1].(int64)]
 	return holder != nil && holder.pid == uint32(args[2].(int32))
 }
 

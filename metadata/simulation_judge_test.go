@@ -18,9 +18,9 @@ import (
 func (w *world) stored(s *backend, c *change) {
 	c.to = 0
 	c.from = c.before.version
-	key := lockID{key: w.key(c.id).Int64()}
+	key := w.key(c.id).Int64()
 	if c.tenure() != nil {
-		key.guard = true
+		key = w.key(c.id).Guard()
 	}
 	if w.server.locks[key] != s {
 		w.Problem("UNLOCKED", "session %d stores %s without the lock", s.pid, c.id)

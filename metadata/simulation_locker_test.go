@@ -66,10 +66,10 @@ func (l *locker) grant(id string) *tenure {
 		l.session = v.connect()
 	}
 	key := w.key(id).Int64()
-	if v.locks[lockID{key: key}] != nil || v.locks[lockID{key, true}] != nil {
+	if v.locks[key] != nil || v.locks[w.key(id).Guard()] != nil {
 		return nil
 	}
-	v.locks[lockID{key: key}] = l.session
+	v.locks[key] = l.session
 	return l.begin(id)
 }
 
@@ -105,7 +105,7 @@ func (t *tenure) end(how string) {
 		t.cancel(lock.ErrReleased)
 	}
 	t.ended = true
-	mine := lockID{key: t.key.Int64()}
+	mine := t.key.Int64()
 	if v.locks[mine] != t.session {
 		return
 	}

@@ -12,17 +12,10 @@ type server struct {
 	w *world
 
 	rows     map[string]*row
-	locks    map[lockID]*backend
+	locks    map[int64]*backend
 	history  map[string][]*image // all that was ever committed
 	sessions []*backend          // with something to lose
 	pids     uint32
-}
-
-// lockID is an advisory lock: of a key, or its guard, which is the same 64 bits
-// as two integers.
-type lockID struct {
-	key   int64
-	guard bool
 }
 
 // A row has two images where a transaction has changed it: others see the
@@ -63,11 +56,11 @@ type undo struct {
 	locked bool
 	before *image
 	change *change
-	lock   lockID
+	lock   int64
 }
 
 func newServer(w *world) *server {
-	return &server{w: w, rows: map[string]*row{}, locks: map[lockID]*backend{}, history: map[string][]*image{}}
+	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, history: map[string][]*image{}}
 }
 
 // put is the state of a document before anything happens.
@@ -185,7 +178,7 @@ func (s *backend) deadlocked() bool {
 }
 
 // try takes an advisory lock until the transaction ends.
-func (s *backend) try(id lockID) bool {
+func (s *backend) try(id int64) bool {
 	switch s.server.locks[id] {
 	case s:
 		return true

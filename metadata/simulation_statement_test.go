@@ -108,11 +108,10 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 	case "insert":
 		q.run = func(s *backend) (err error) { *affected, err = s.insert(q.ids[0]); return err }
 	case "open":
-		q.run = func(s *backend) error { return s.open(q, args[1], lockID{key: args[3].(int64)}, d.locked, dest) }
+		q.run = func(s *backend) error { return s.open(q, args[1], args[3].(int64), d.locked, dest) }
 	case "open under":
 		q.run = func(s *backend) error {
-			key := int64(args[3].(int32))<<32 | int64(uint32(args[4].(int32)))
-			return s.open(q, args[1], lockID{key, true}, d.guarded, dest)
+			return s.open(q, args[1], args[3].(int64), d.guarded, dest)
 		}
 	case "save":
 		q.run = func(s *backend) error { return s.save(q, args[1].(int64), args[2].(string), true, dest) }

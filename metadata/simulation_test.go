@@ -86,8 +86,10 @@ func (w *world) outsider() {
 	w.Tell("an outsider wants %s's %s", id, what)
 	w.stranger.inTx = true
 	switch r := v.rows[id]; {
-	case what != "row":
-		w.stranger.try(lockID{w.key(id).Int64(), what == "guard"})
+	case what == "key":
+		w.stranger.try(w.key(id).Int64())
+	case what == "guard":
+		w.stranger.try(w.key(id).Guard())
 	case r != nil && r.holder == nil:
 		w.stranger.gain(r)
 	}

@@ -53,8 +53,8 @@ func newGates(expand func(string) statement, try, held string) gates {
 	return gates{fill(openSQL, 1), fill(saveSQL, 3), fill(removeSQL, 1)}
 }
 
-// A write without a tenure takes the document's lock, which its transaction
-// then holds to its end.
+// A write without a tenure takes the document's lock, and one under a tenure the
+// guard of that (see stillHeldSQL), which its transaction then holds to its end.
 const tryLockSQL = `pg_catalog.pg_try_advisory_xact_lock({3}::bigint)`
 
 func (p *postgres) taking(id string, key lock.Key) gate {
@@ -72,25 +72,21 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // has been locked, in the statement that stores.
 //
 // Between this look and the end of the commit the tenure may still be lost.
-// That is why such a write takes the key's guard (the same 64 bits as two
-// integers, another key to the server) before it looks, and to the end of its
-// transaction: package lock does not grant a key while somebody has its guard,
-// so that the next tenure begins after the last write of this one. A locker that
+// That is why such a write takes the key's guard (lock.Key.Guard) before it
+// looks, and to the end of its transaction: package lock does not grant a key
+// while somebody has its guard, so that the next tenure begins after the last
+// write of this one. A locker that
 // looks at the guard shares it for a moment, and this write asks for it again
 // then, as for a lock.
 // Somebody who takes the key with hand-written SQL is held up by the row only:
 // he writes after this write, but may have read before it.
-const (
-	tryGuardSQL = `pg_catalog.pg_try_advisory_xact_lock({3}::int, {4}::int)`
-
-	stillHeldSQL = `EXISTS (
+const stillHeldSQL = `EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(%[3]s::int) AS a
 		WHERE l.locktype {=} 'advisory' AND l.mode {=} 'ExclusiveLock' AND l.granted
 			AND l.database {=} (SELECT oid FROM pg_catalog.pg_database WHERE datname {=} pg_catalog.current_database())
 			AND l.classid {=} %[1]s::bigint::{oid} AND l.objid {=} %[2]s::bigint::{oid} AND l.objsubid {=} 1
 			AND l.pid {=} %[3]s::int
 			AND (a.backend_start {=} %[4]s::{text}::{timestamptz}) IS NOT FALSE)`
-)
 
 func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	g := p.sql.under
@@ -103,7 +99,7 @@ func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	session := []any{int64(high), int64(low), int32(b.PID), start}
 	return gate{
 		open: func(idle, restore any) query {
-			return query{g.open, g.open.args(id, idle, restore, int32(high), int32(low))}
+			return query{g.open, g.open.args(id, idle, restore, key.Guard())}
 		},
 		save: func(d *draft) query {
 			return query{g.save, g.save.args(id, append([]any{d.changes, string(d.doc.Metadata)}, session...)...)}

@@ -160,8 +160,7 @@ func TestHoldersOwnWritesGoThrough(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, `{"tx": 1, "many": 1, "merge": 1, "update": 1}`, string(doc.Metadata))
 		guard := func() (free bool) {
-			key := store.Key("a").Int64()
-			require.NoError(t, d.Pool().QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1, $2)", int32(key>>32), int32(key)).Scan(&free))
+			require.NoError(t, d.Pool().QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1)", store.Key("a").Guard()).Scan(&free))
 			return free
 		}
 		assert.False(t, guard(), "until the write is committed")
@@ -398,7 +397,7 @@ func TestTheServerKnowsBetterWhoHoldsTheLock(t *testing.T) {
 		_, err = other.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
 		require.NoError(t, err)
 		refused(backend, "another session has the lock")
-		_, err = other.Exec(ctx, "SELECT pg_advisory_unlock_all(), pg_advisory_lock_shared($1, $2)", int32(key.Int64()>>32), int32(key.Int64()))
+		_, err = other.Exec(ctx, "SELECT pg_advisory_unlock_all(), pg_advisory_lock_shared($1)", key.Guard())
 		require.NoError(t, err)
 		_, err = conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
 		require.NoError(t, err)

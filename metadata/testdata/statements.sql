@@ -141,7 +141,7 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::int, $5::int) ELSE false END,
+	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	wait.host, CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($3::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $2::interval THEN $2 ELSE old END
@@ -322,7 +322,7 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::int, $6::int) ELSE false END,
+	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::bigint) ELSE false END,
 	wait.host, CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($4::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
 	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $3::interval THEN $3 ELSE old END

@@ -18,11 +18,11 @@ const (
 
 // held are the keys that others have, or wait for, as pg_locks has them.
 const held = `SELECT l.pid, l.classid::bigint << 32 | l.objid::bigint AS key,
-	(l.classid::bigint << 32 >> 32)::int AS high, (l.objid::bigint << 32 >> 32)::int AS low
+	(l.objid::bigint << 32 | l.classid::bigint) # 4577714487288373607 AS guard
 	FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.pid <> pg_backend_pid()`
 
-// flagClass is the first number of the flags by which a session is asked for something.
-const flagClass = "1819239275"
+// flag is that by which a session is asked for something.
+const flag = "((1796314182::bigint << 32) | pid)"
 
 // Attacks are all there are. What they take, they give back after a moment; for how
 // long anybody can keep a key, nothing but the server's owner can bound.
@@ -36,7 +36,7 @@ var Attacks = []Attack{
 	{"a neighbour forges evictions", stranger,
 		`SELECT pg_notify('lockstore_evict', format('%s %s %s', key, pid, pid)), pg_notify('lockstore_evicted', pid::text) FROM (` + held + `) AS h;
 		SELECT set_config('application_name', format('lockstore_evict %s %s %s', pid, key, pg_backend_pid()), false),
-			pg_try_advisory_xact_lock_shared(` + flagClass + `, pid), pg_sleep(0.002)
+			pg_try_advisory_xact_lock_shared(` + flag + `), pg_sleep(0.002)
 			FROM (` + held + ` ORDER BY random() LIMIT 1) AS h`, time.Millisecond},
 	{"a neighbour answers evictions", stranger,
 		`LISTEN lockstore_evict;
@@ -45,10 +45,10 @@ var Attacks = []Attack{
 			FROM (SELECT application_name, split_part(application_name, ' ', 4)::bigint AS token FROM pg_stat_activity
 				WHERE application_name ~ '^lockstore_evict \d+ -?\d+ \d{1,10}$' AND pid <> pg_backend_pid()) AS asked`, time.Millisecond},
 	{"a neighbour raises flags", stranger,
-		`SELECT count(pg_try_advisory_xact_lock(` + flagClass + `, pid)), pg_sleep(0.005) FROM pg_stat_activity WHERE pid <> pg_backend_pid();
-		SELECT count(pg_try_advisory_xact_lock_shared(` + flagClass + `, pid)), pg_sleep(0.005) FROM pg_stat_activity WHERE pid <> pg_backend_pid()`, 0},
+		`SELECT count(pg_try_advisory_xact_lock(` + flag + `)), pg_sleep(0.005) FROM pg_stat_activity WHERE pid <> pg_backend_pid();
+		SELECT count(pg_try_advisory_xact_lock_shared(` + flag + `)), pg_sleep(0.005) FROM pg_stat_activity WHERE pid <> pg_backend_pid()`, 0},
 	{"a neighbour takes guards", stranger,
-		`SELECT count(pg_try_advisory_xact_lock(high, low)), pg_sleep(0.001) FROM (` + held + ` ORDER BY random() LIMIT 2) AS h`, 5 * time.Millisecond},
+		`SELECT count(pg_try_advisory_xact_lock(guard)), pg_sleep(0.001) FROM (` + held + ` ORDER BY random() LIMIT 2) AS h`, 5 * time.Millisecond},
 	{"a neighbour takes keys", stranger,
 		`SET lock_timeout = '20ms';
 		SELECT pg_advisory_xact_lock(key) FROM (` + held + ` ORDER BY random() LIMIT 1) AS h`, 5 * time.Millisecond},

@@ -1,0 +1,113 @@
+package lock_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// keysOfAllKinds are such as hosts make.
+var keysOfAllKinds = []lock.Key{
+	lock.ID(0), lock.ID(1), lock.ID(42), lock.ID(-1), lock.ID(math.MinInt64), lock.ID(math.MaxInt64),
+	lock.ID(7<<32 | 7), lock.ID(0x6c6f636b << 32), lock.Name("user", "42"), lock.Namespace("shop").Name("cart"),
+}
+
+// The server's locks of two numbers are others' than those of one, and nothing here meets
+// them: whoever has the pairs that a key could be taken for is in nobody's way.
+func TestLocksOfTwoNumbersAreAnotherSpace(t *testing.T) {
+	db := pgtest.New(t)
+	locker, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil)
+	stranger, err := pgx.Connect(t.Context(), db.URL())
+	require.NoError(t, err)
+	defer stranger.Close(context.Background())
+	held := take(t, locker, lock.Name("the session's flag"))
+	session, _ := held.Backend(held.Key())
+	pairs := []int64{0x6c6f636b<<32 | int64(session.PID)}
+	for _, key := range keysOfAllKinds {
+		pairs = append(pairs, key.Int64(), key.Guard())
+	}
+	for _, n := range pairs {
+		_, err := stranger.Exec(t.Context(), "SELECT pg_advisory_lock($1, $2)", int32(n>>32), int32(n))
+		require.NoError(t, err)
+	}
+	for _, key := range keysOfAllKinds {
+		status, err := locker.Status(t.Context(), key)
+		require.NoError(t, err)
+		assert.Empty(t, status.Holders, key)
+		assert.NoError(t, locker.Evict(t.Context(), key, time.Millisecond), key)
+		for _, acquire := range []func(context.Context, lock.Key) (*lock.Held, error){locker.TryLock, locker.TryRLock} {
+			held, err := acquire(t.Context(), key)
+			if assert.NoError(t, err, key) {
+				assert.NoError(t, held.Unlock())
+			}
+		}
+		assert.NoError(t, pgx.BeginFunc(t.Context(), db.Pool(), func(tx pgx.Tx) error { return lock.InTx(t.Context(), tx, key) }), key)
+		held := take(t, locker, key)
+		assert.NoError(t, other.Evict(t.Context(), key, time.Hour), key)
+		assert.ErrorIs(t, held.Unlock(), lock.ErrEvicted, key)
+	}
+	list, err := locker.List(t.Context(), "shop")
+	require.NoError(t, err)
+	assert.Empty(t, list)
+	assert.NoError(t, held.Unlock())
+	assert.NoError(t, stranger.Ping(t.Context()))
+}
+
+// Who writes under a hold is listed beside its holder, in whatever namespace the guard's
+// own number may be; and a key that others have for their own is no guard.
+func TestGuardsAreNoKeys(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), nil)
+	key := lock.Namespace("shop").Name("cart")
+	held := take(t, locker, key)
+	writer, err := pgx.Connect(t.Context(), db.URL())
+	require.NoError(t, err)
+	defer writer.Close(context.Background())
+	_, err = writer.Exec(t.Context(), "SELECT pg_advisory_lock($1), pg_advisory_lock($2), pg_advisory_lock_shared($3)",
+		key.Guard(), lock.ID(42).Int64(), lock.Namespace("shop").Name("other").Guard())
+	require.NoError(t, err)
+	list, err := locker.List(t.Context(), "shop")
+	require.NoError(t, err)
+	if assert.Len(t, list, 1) {
+		assert.Equal(t, key, list[0].Key)
+		if assert.Len(t, list[0].Holders, 2) {
+			assert.True(t, list[0].Holders[0].InThisLocker)
+			assert.False(t, list[0].Holders[0].Writing)
+			assert.Equal(t, writer.PgConn().PID(), list[0].Holders[1].PID)
+			assert.True(t, list[0].Holders[1].Writing)
+		}
+	}
+	status, err := locker.Status(t.Context(), lock.ID(42))
+	require.NoError(t, err)
+	if assert.Len(t, status.Holders, 1) {
+		assert.False(t, status.Holders[0].Writing)
+	}
+	assert.NoError(t, held.Unlock())
+}
+
+// What Go says is a key's guard is what the server tries.
+func TestGuardIsTheServers(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), nil)
+	guards := make(map[int64]lock.Key)
+	for _, key := range keysOfAllKinds {
+		assert.NotContains(t, guards, key.Guard(), key)
+		guards[key.Guard()] = key
+		writer, err := db.Pool().Begin(t.Context())
+		require.NoError(t, err)
+		_, err = writer.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", key.Guard())
+		require.NoError(t, err)
+		_, err = locker.TryLock(t.Context(), key)
+		assert.ErrorIs(t, err, lock.ErrBusy, fmt.Sprint(key))
+		require.NoError(t, writer.Commit(t.Context()))
+	}
+}
