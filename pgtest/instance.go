@@ -70,9 +70,20 @@ func configuration(layers ...map[string]string) string {
 	}
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintf(&b, "%s = '%s'\n", name, strings.ReplaceAll(all[name], "'", "''"))
+		fmt.Fprintf(&b, "%s = %s\n", name, quoteSetting(all[name]))
 	}
 	return b.String()
+}
+
+// quoteSetting writes a value for postgresql.conf, where a backslash escapes and a
+// line ends whatever stands on it.
+func quoteSetting(value string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''", "\n", `\n`).Replace(value) + "'"
+}
+
+// quoteList writes one element of a setting that is a list of directories.
+func quoteList(element string) string {
+	return `"` + strings.ReplaceAll(element, `"`, `""`) + `"`
 }
 
 // hba admits whoever knows the password: over the socket, which only the
@@ -121,7 +132,7 @@ func (in *instance) fill(ctx context.Context, cl cluster, o options, as *account
 	if err := copyData(ctx, in.Dir, as, src); err != nil {
 		return err
 	}
-	conf := o.configuration() + "unix_socket_directories = '" + strings.ReplaceAll(in.Dir, "'", "''") + "'\n"
+	conf := o.configuration() + "unix_socket_directories = " + quoteSetting(quoteList(in.Dir)) + "\n"
 	for name, text := range map[string]string{
 		"data/postgresql.conf": conf, "data/pg_hba.conf": hba, passFile: "*:*:*:postgres:" + in.Password + "\n",
 	} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -45,7 +46,8 @@ func Durable() Option { return func(o *options) { o.durable = true } }
 // It is started from local programs, also where PGTEST_DSN is set.
 func Dedicated() Option { return func(o *options) { o.dedicated = true } }
 
-// Setting asks for a [Dedicated] server with this in its postgresql.conf. Where
+// Setting asks for a [Dedicated] server with this in its postgresql.conf. The value
+// is what SHOW is to answer: it is quoted here. Where
 // listen_addresses is set and port is not, a free TCP port is chosen; the server's
 // URL has the port and, for such connections, the password.
 func Setting(name, value string) Option {
@@ -54,7 +56,7 @@ func Setting(name, value string) Option {
 		if o.settings == nil {
 			o.settings = map[string]string{}
 		}
-		o.settings[name] = value
+		o.settings[strings.ToLower(name)] = value // the server does not tell them apart, either
 	}
 }
 
@@ -62,6 +64,11 @@ func newOptions(opts []Option) (options, error) {
 	var o options
 	for _, opt := range opts {
 		opt(&o)
+	}
+	for name, value := range o.settings {
+		if !settingName.MatchString(name) || strings.ContainsRune(value, 0) {
+			return o, fmt.Errorf("pgtest: Setting(%q, %q): PostgreSQL has no such names, and no NUL in values", name, value)
+		}
 	}
 	if text := os.Getenv("PGTEST_VERSION"); text != "" {
 		n, err := strconv.Atoi(text)

@@ -2,6 +2,7 @@ package pgtest_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -228,6 +229,32 @@ func TestSettingsHold(t *testing.T) {
 	cfg.Password = "another"
 	_, err = pgx.ConnectConfig(t.Context(), cfg)
 	assert.ErrorContains(t, err, "28P01", "whoever does not know the password stays out")
+}
+
+func TestSettingsAreWhatTheyWereGivenAs(t *testing.T) {
+	values := []string{
+		"", " ", "'", `"`, `\`, `\\`, `c:\new`, `c:\dir\`, `\'`, `it''s`, `'; fsync = 'on`, "a\nfsync = on", "\r\n", "\t\b\x01", "# no comment",
+		"%d %%", "$user", "a, \"b c\"", "ä 漢 🐘", "-c x=y", "{{linger}}", `\101`, strings.Repeat(`\'`+"\n", 1000),
+	}
+	var opts []pgtest.Option
+	for i, value := range values {
+		opts = append(opts, pgtest.Setting(fmt.Sprint("my.V", i), value))
+	}
+	db := pgtest.New(t, append(opts, pgtest.Setting("Max_Connections", "17"))...)
+	for i, want := range values {
+		assert.Equal(t, want, value[string](t, db, fmt.Sprint("SHOW my.v", i)))
+	}
+	assert.Equal(t, "17", value[string](t, db, "SHOW max_connections"))
+	assert.Equal(t, "off", value[string](t, db, "SHOW fsync"))
+}
+
+func TestSettingThatCannotBeWrittenIsRefused(t *testing.T) {
+	for _, opt := range []pgtest.Option{
+		pgtest.Setting("", "1"), pgtest.Setting("a b", "1"), pgtest.Setting("fsync = on\nport", "1"), pgtest.Setting("my.v", "a\x00b"),
+	} {
+		_, err := pgtest.Start(t.Context(), opt)
+		assert.ErrorContains(t, err, "pgtest: Setting(")
+	}
 }
 
 func TestBadSettingShowsTheServersWords(t *testing.T) {
