@@ -3,9 +3,11 @@ package pgtest
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,6 +24,10 @@ type template struct {
 // for what build does: give another when that changes, such as a hash of the
 // migration files. While it runs, the other tests that ask for it wait.
 //
+// The copies also have what build did to the database itself: its owner, settings
+// (ALTER DATABASE and ALTER ROLE IN DATABASE … SET), privileges, connection limit
+// and comment.
+//
 // An error of build fails the test. The pool is closed when build returns.
 func Template(version string, build func(context.Context, *pgxpool.Pool) error) Option {
 	return func(o *options) { o.template = template{version, build} }
@@ -30,7 +36,7 @@ func Template(version string, build func(context.Context, *pgxpool.Pool) error) 
 // database is the name of the template's database: a hash, as a name has 63 bytes.
 func (t template) database() string {
 	if t.build == nil {
-		return "template1"
+		return "template0" // nobody can connect to it, which would keep it from being copied
 	}
 	sum := sha256.Sum256([]byte(t.key))
 	return fmt.Sprintf("pgtest_template_%x", sum[:12])
@@ -60,6 +66,9 @@ func (s *Server) clone(ctx context.Context, t template) (string, error) {
 	return name, nil
 }
 
+//go:embed template.sql
+var copySQL string
+
 func (s *Server) copyOf(ctx context.Context, t template) (string, error) {
 	name := s.newName()
 	sql := "CREATE DATABASE " + name + " TEMPLATE " + t.database()
@@ -69,6 +78,13 @@ func (s *Server) copyOf(ctx context.Context, t template) (string, error) {
 	}
 	if err := s.exec(ctx, sql); err != nil {
 		return "", fmt.Errorf("pgtest: make a database: %w", err)
+	}
+	if t.build != nil {
+		sql := strings.NewReplacer("{{template}}", t.database(), "{{copy}}", name).Replace(copySQL)
+		if err := s.exec(ctx, sql); err != nil {
+			s.dropLater(name)
+			return "", fmt.Errorf("pgtest: copy what template %q says of the database itself: %w", t.key, err)
+		}
 	}
 	return name, nil
 }
@@ -100,7 +116,7 @@ func (s *Server) ensure(ctx context.Context, t template) error {
 // template's: nobody ever sees half of one.
 func (s *Server) build(ctx context.Context, conn *pgx.Conn, t template) (err error) {
 	name := s.newName()
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
 		return err
 	}
 	defer func() {
