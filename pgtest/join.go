@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -25,7 +26,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 		return nil, err
 	}
 	host, _ := os.Hostname() // the cache may be on a network drive
-	state := filepath.Join(cache, "server-"+fingerprint(bin, host, o.configuration(), hba, passFile, watchdogSQL, endProgram)+".json")
+	state := filepath.Join(cache, "server-"+fingerprint(bin, host, o.configuration(), hba, passFile, watchdogSQL, endProgram, strconv.Itoa(iterations))+".json")
 	as, err := serverAccount()
 	if err != nil {
 		return nil, err

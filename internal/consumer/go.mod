@@ -2,7 +2,10 @@ module example.com/consumer
 
 go 1.25.0
 
-require example.com/lockstore v0.0.0
+require (
+	example.com/lockstore v0.0.0
+	github.com/lib/pq v1.10.9
+)
 
 require (
 	github.com/jackc/pgpassfile v1.0.0 // indirect
