@@ -84,12 +84,12 @@ func (s *Server) setPassword(ctx context.Context) error {
 
 // attach takes a lease on a running server.
 func attach(ctx context.Context, in *instance, linger time.Duration) (*Server, error) {
-	s, err := newServer(in.url("postgres"))
+	cfg, err := in.config()
 	if err != nil {
 		return nil, err
 	}
+	s := newServer(in.url("postgres"), cfg)
 	s.in, s.linger = in, linger
-	in.guardConfig(s.admin)
 	s.admin.Password = cmp.Or(in.initial, in.Password)
 	if shares {
 		// A dead process must not hold a lease by a statement that takes long. (Windows has no such check.)

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
@@ -18,7 +17,7 @@ type DB struct {
 	server  *Server
 	name    string
 	url     string
-	cfg     *pgx.ConnConfig
+	cfg     *pgxpool.Config
 	logFrom int64 // where the server's log stood
 
 	mu     sync.Mutex
@@ -35,7 +34,8 @@ const maxConns = 16
 func (db *DB) Name() string { return db.name }
 
 // URL is the database's address as pgx, lib/pq and psql take it, with the
-// password: it is not for logs. It leads to a Unix socket, as a superuser.
+// password: it is not for logs. It leads to a Unix socket, as a superuser. What it
+// leaves out, such drivers take from libpq's variables (PGOPTIONS, PGSERVICE, …).
 func (db *DB) URL() string { return db.url }
 
 // Server is the server that the database is on.
@@ -47,13 +47,9 @@ func (db *DB) Pool() *pgxpool.Pool {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.pool == nil {
-		cfg, err := pgxpool.ParseConfig(db.url)
-		if err == nil {
-			cfg.ConnConfig, cfg.MaxConns = db.cfg.Copy(), maxConns
-			db.pool, err = pgxpool.NewWithConfig(context.Background(), cfg)
-		}
-		if err != nil {
-			panic("pgtest: " + errDSN.Error()) // the same URL was parsed before
+		var err error
+		if db.pool, err = pgxpool.NewWithConfig(context.Background(), db.cfg.Copy()); err != nil {
+			panic(err) // only for a pool of no connections
 		}
 		if db.closed {
 			db.pool.Close()
@@ -68,7 +64,7 @@ func (db *DB) SQLX() *sqlx.DB {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.sqlx == nil {
-		db.sqlx = sqlx.NewDb(stdlib.OpenDB(*db.cfg), "pgx")
+		db.sqlx = sqlx.NewDb(stdlib.OpenDB(*db.cfg.ConnConfig), "pgx")
 		db.sqlx.SetMaxOpenConns(maxConns)
 		db.sqlx.SetMaxIdleConns(maxConns)
 		if db.closed {

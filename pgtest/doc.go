@@ -44,6 +44,9 @@
 //	PGTEST_CACHE    the directory for what outlives a run (pgtest in the user's
 //	                cache directory; /var/cache/pgtest for root)
 //
+// The variables of libpq (PGHOST and its kin) say what PGTEST_DSN leaves out, and
+// nothing else. The locale and the time zone of the environment change nothing.
+//
 // # When a test fails
 //
 // The test's log then has what the server logged for its database, and a psql

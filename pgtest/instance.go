@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // socketPort names the socket of a server that takes no TCP port.
@@ -236,11 +236,34 @@ func (in *instance) url(database string) string {
 	}).String()
 }
 
-// guardConfig sees to it that no connection shows the password to anybody: the
+// config is for connections of this package. They show the password to nobody: the
 // server's user is at the other end, and must prove that it knows the password
-// without being told it.
-func (in *instance) guardConfig(cfg *pgx.ConnConfig) {
-	cfg.DialFunc, cfg.RequireAuth = in.dir.dial, "scram-sha-256"
+// without being told it. The variables of libpq, which pgx reads, change nothing.
+func (in *instance) config() (cfg *pgxpool.Config, err error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	// A service that PGSERVICE names is looked for unless another one is given.
+	service, err := os.CreateTemp(cache, "service-")
+	if err != nil {
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	defer func() { err = errors.Join(err, service.Close(), os.Remove(service.Name())) }()
+	if _, err := service.WriteString("[none]\n"); err != nil {
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	cfg, err = parse(in.url("postgres") + "&" + encode(url.Values{
+		"service": {"none"}, "servicefile": {service.Name()}, "target_session_attrs": {"any"}, "connect_timeout": {"0"},
+		"sslcertmode": {"disable"}, "channel_binding": {"disable"}, "require_auth": {"scram-sha-256"},
+		"min_protocol_version": {"3.0"}, "max_protocol_version": {"3.0"},
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	cfg.ConnConfig.DialFunc = in.dir.dial
+	clear(cfg.ConnConfig.RuntimeParams)
+	return cfg, nil
 }
 
 // clear removes what a killed server leaves outside of its data: lock files that

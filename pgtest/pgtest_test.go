@@ -3,6 +3,7 @@ package pgtest_test
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -180,12 +182,30 @@ func TestCacheThatOthersCanWriteIsRefused(t *testing.T) {
 }
 
 func TestDSNServerIsUsedAndLeftClean(t *testing.T) {
+	const pass = `s3/cr@t +%'\` + "`" + `"?#[:&=ä`
 	host := pgtest.New(t, pgtest.Dedicated(), pgtest.Setting("listen_addresses", "127.0.0.1"))
+	query(t, host, `CREATE ROLE "a b" SUPERUSER LOGIN PASSWORD '`+strings.ReplaceAll(pass, "'", "''")+"'")
 	cfg, err := pgx.ParseConfig(host.Server().URL())
 	require.NoError(t, err)
+	port := value[string](t, host, "SHOW port")
+	login, quoted := url.UserPassword("a b", pass).String(), strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(pass)
+	const inParis, list = "options=-c%20timezone=Europe/Paris", " user='a b' dbname=postgres port="
+	socket := url.PathEscape(cfg.Host)
 	for form, dsn := range map[string]string{
-		"URL":      host.Server().URL(),
-		"keywords": "host=" + cfg.Host + " user=postgres dbname=postgres password=" + cfg.Password + " port=" + value[string](t, host, "SHOW port"),
+		"URL of ours":                 host.Server().URL(),
+		"URL of ours with more":       host.Server().URL() + "&options=-c%20timezone%3DEurope%2FParis",
+		"URL":                         "postgres://" + login + "@127.0.0.1:" + port + "/postgres",
+		"URL with parameters":         "postgresql://" + login + "@127.0.0.1:" + port + "/postgres?a.b=+%25&" + strings.ReplaceAll(inParis, "c%20timezone=", "c%20timezone%3D"),
+		"URL of parameters alone":     "postgres://?port=" + port + "&user=a%20b&dbname=postgres&host=127.0.0.1&password=" + strings.ReplaceAll(url.QueryEscape(pass), "+", "%20"),
+		"URL of a directory":          "postgres://" + login + "@" + socket + ":" + port + "/postgres",
+		"URL of a directory below":    "postgres://" + login + "@/postgres?port=" + port + "&host=" + socket,
+		"URL of several hosts":        "postgres://" + login + "@127.0.0.1:1,127.0.0.1:" + port + "/postgres?target_session_attrs=read-write",
+		"URL for a pool":              "postgres://" + login + "@127.0.0.1:" + port + "/postgres?pool_max_conns=3",
+		"URL of an escaped database":  "postgres://" + login + "@127.0.0.1:" + port + "/%70ostgres",
+		"keywords":                    "host=127.0.0.1" + list + port + " password='" + quoted + "'",
+		"keywords of several hosts":   "host=127.0.0.1,127.0.0.1 port=1," + port + " user=a\\ b dbname=postgres password='" + quoted + "' ",
+		"keywords with options":       "\n\thost = 127.0.0.1" + list + port + "\npassword = '" + quoted + "' options='-c a.b=c\\\\ d\\''",
+		"keywords that end in escape": "host='" + cfg.Host + "'" + list + port + " password='" + quoted + `' a.b=\\\\`,
 	} {
 		t.Run(form, func(t *testing.T) {
 			t.Setenv("PGTEST_DSN", dsn)
@@ -197,9 +217,19 @@ func TestDSNServerIsUsedAndLeftClean(t *testing.T) {
 			query(t, db, "CREATE TABLE here ()")
 			assert.ErrorIs(t, s.Stop(t.Context()), pgtest.ErrShared)
 
-			conn, err := pgx.Connect(t.Context(), pgtest.NewProxy(t, db).URL())
-			require.NoError(t, err)
-			require.NoError(t, conn.Close(t.Context()))
+			addresses := []string{db.URL()}
+			if !strings.Contains(form, "several") { // a proxy is in front of the first
+				addresses = append(addresses, pgtest.NewProxy(t, db).URL())
+			}
+			for _, address := range addresses {
+				pool, err := pgxpool.New(t.Context(), address)
+				require.NoError(t, err)
+				var name, timezone string
+				require.NoError(t, pool.QueryRow(t.Context(), "SELECT current_database(), current_setting('timezone')").Scan(&name, &timezone))
+				pool.Close()
+				assert.Equal(t, db.Name(), name)
+				assert.Equal(t, strings.Contains(dsn, "Paris"), timezone == "Europe/Paris", timezone)
+			}
 
 			require.NoError(t, db.Close())
 			assert.False(t, exists(t, host.Server(), db.Name()))
@@ -210,6 +240,49 @@ func TestDSNServerIsUsedAndLeftClean(t *testing.T) {
 		_, err := pgtest.Start(t.Context(), pgtest.Durable())
 		assert.ErrorContains(t, err, "fsync off")
 	})
+}
+
+// hostileEnv has each variable of libpq and of the locale say something that leads
+// astray, or fails.
+func hostileEnv(t *testing.T) {
+	for name, value := range map[string]string{
+		"PGHOST": "nowhere.invalid", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "nothing", "PGPASSWORD": "wrong",
+		"PGPASSFILE": "/nonexistent", "PGSERVICE": "none such", "PGSERVICEFILE": "/nonexistent", "PGSYSCONFDIR": "/nonexistent",
+		"PGOPTIONS": "-c search_path=elsewhere -c no_such.thing=1 -c nothing=2", "PGAPPNAME": "other", "PGTZ": "No/Where", "PGDATESTYLE": "German",
+		"PGCLIENTENCODING": "LATIN1", "PGGEQO": "off", "PGCONNECT_TIMEOUT": "long", "PGTARGETSESSIONATTRS": "standby", "PGLOADBALANCEHOSTS": "random",
+		"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/nonexistent", "PGSSLCERT": "/nonexistent", "PGSSLKEY": "/nonexistent", "PGSSLCERTMODE": "require",
+		"PGSSLNEGOTIATION": "direct", "PGSSLSNI": "2", "PGGSSENCMODE": "require", "PGCHANNELBINDING": "require", "PGREQUIREAUTH": "none", "PGREQUIREPEER": "nobody",
+		"PGMINPROTOCOLVERSION": "9", "PGMAXPROTOCOLVERSION": "8", "PGDATA": "/nonexistent", "PG_COLOR": "always", "PGCTLTIMEOUT": "0",
+		"LC_ALL": "xx_XX.nonsense", "LC_COLLATE": "xx", "LANG": "xx", "TZ": "No/Where", "POSIXLY_CORRECT": "1", "CDPATH": "/tmp", "IFS": "/",
+	} {
+		t.Setenv(name, value)
+	}
+}
+
+func TestVariablesOfLibpqChangeNothing(t *testing.T) {
+	const facts = `SELECT concat_ws(' ', current_user, current_setting('application_name'), current_setting('timezone'), current_setting('search_path'),
+		current_setting('client_encoding'), current_setting('datestyle'), (SELECT datcollate FROM pg_database WHERE datname = current_database()))`
+	want := value[string](t, pgtest.New(t, pgtest.Dedicated()), facts)
+	hostileEnv(t)
+	t.Setenv("PGTEST_CACHE", filepath.Join(t.TempDir(), "cache")) // initdb is run, too
+	db := pgtest.New(t, pgtest.Dedicated(), fiftyTables)
+	require.NoError(t, db.Server().Restart(t.Context()))
+	assert.Equal(t, want, value[string](t, db, facts))
+	var got string
+	require.NoError(t, db.SQLX().Get(&got, facts))
+	assert.Equal(t, want, got)
+
+	s, err := pgtest.Start(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	s, err = pgtest.Start(t.Context()) // joins
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+
+	u, err := url.Parse(db.URL())
+	require.NoError(t, err)
+	assert.Equal(t, "postgres", u.User.Username())
+	assert.Equal(t, url.Values{"host": {db.Server().Dir()}, "port": {"5432"}, "sslmode": {"disable"}}, u.Query())
 }
 
 func TestSettingsHold(t *testing.T) {

@@ -58,12 +58,12 @@ func NewProxy(tb TB, db *DB) *Proxy {
 	}
 	p := &Proxy{
 		url:    atAddress(db.url, listen.Addr().(*net.TCPAddr)),
-		dial:   db.cfg.DialFunc,
+		dial:   db.cfg.ConnConfig.DialFunc,
 		listen: listen,
 		change: make(chan struct{}),
 		links:  map[*link]struct{}{},
 	}
-	p.network, p.target = pgconn.NetworkAddress(db.cfg.Host, db.cfg.Port)
+	p.network, p.target = pgconn.NetworkAddress(db.cfg.ConnConfig.Host, db.cfg.ConnConfig.Port)
 	p.done.Go(p.accept)
 	tb.Cleanup(p.close)
 	return p

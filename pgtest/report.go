@@ -110,15 +110,15 @@ func (db *DB) keep(test string) (*DB, error) {
 	if _, err := conn.Exec(ctx, "ALTER DATABASE "+db.name+" RENAME TO "+name); err != nil {
 		return nil, errors.Join(leak, fmt.Errorf("pgtest: keep database %s: %w", db.name, err))
 	}
-	kept, err := s.database(name)
-	return kept, errors.Join(leak, err)
+	return s.database(name), leak
 }
 
 // psql is the command that opens the database for a person. It says where the
 // password is, or leaves psql to ask for it: a test's log is read by many.
 func (db *DB) psql() string {
 	program := "psql"
-	query := url.Values{"host": {db.cfg.Host}, "port": {strconv.Itoa(int(db.cfg.Port))}}
+	cfg := db.cfg.ConnConfig
+	query := url.Values{"host": {cfg.Host}, "port": {strconv.Itoa(int(cfg.Port))}}
 	if in := db.server.in; in != nil {
 		if path, err := exec.LookPath(filepath.Join(in.Bin, program)); err == nil {
 			program = path
@@ -126,9 +126,19 @@ func (db *DB) psql() string {
 		query.Set("sslmode", "disable")
 		query.Set("passfile", filepath.Join(in.Dir, passFile))
 	}
-	address := url.URL{Scheme: "postgres", User: url.User(db.cfg.User), Path: "/" + db.name, RawQuery: encode(query)}
-	return program + " '" + strings.ReplaceAll(address.String(), "'", `'\''`) + "'"
+	address := url.URL{Scheme: "postgres", User: url.User(cfg.User), Path: "/" + db.name, RawQuery: encode(query)}
+	return shellWord(program) + " " + shellWord(address.String())
 }
+
+// shellWord is a text as a shell takes it for one word.
+func shellWord(text string) string {
+	if plain.MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./+-]+$`)
 
 // logSize is where the log ends now.
 func (in *instance) logSize() int64 {

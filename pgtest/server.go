@@ -14,14 +14,16 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Server is a running PostgreSQL server on which databases can be made.
 // Its methods may be called concurrently.
 type Server struct {
-	in     *instance  // nil for a server named by PGTEST_DSN
-	own    *ownership // nil unless it is a dedicated server
-	admin  *pgx.ConnConfig
+	in     *instance       // nil for a server named by PGTEST_DSN
+	own    *ownership      // nil unless it is a dedicated server
+	admin  *pgx.ConnConfig // for the maintenance database
+	config *pgxpool.Config // for the others
 	dsn    string
 	id     string // this lease: in its application_name, and in the names of its databases
 	linger time.Duration
@@ -39,25 +41,23 @@ type Server struct {
 	work    sync.WaitGroup // of the one goroutine that works ahead and clears up
 }
 
-func newServer(dsn string) (*Server, error) {
-	cfg, err := parse(dsn)
-	if err != nil {
-		return nil, err
-	}
+// newServer is a server whose maintenance database is at this address.
+func newServer(dsn string, cfg *pgxpool.Config) *Server {
 	s := &Server{
-		admin:  cfg,
+		admin:  cfg.ConnConfig.Copy(),
+		config: cfg,
 		dsn:    dsn,
 		id:     strings.ToLower(rand.Text()[:12]),
 		open:   map[*DB]struct{}{},
 		stocks: map[string]*stock{},
 	}
 	// A test's settings for the server are not meant for the connections that make databases on it.
-	maps.Copy(cfg.RuntimeParams, map[string]string{
+	maps.Copy(s.admin.RuntimeParams, map[string]string{
 		"application_name": leasePrefix + s.id, "search_path": "pg_catalog", "default_transaction_read_only": "off",
 		"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0",
 	})
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // each statement runs once or twice in a connection's life
-	return s, nil
+	s.admin.DefaultQueryExecMode = pgx.QueryExecModeExec // each statement runs once or twice in a connection's life
+	return s
 }
 
 // Start returns a lease on a server, for a program; a test calls [New]. The
@@ -82,10 +82,11 @@ func (o options) start(ctx context.Context) (*Server, error) {
 	case dsn == "":
 		return join(ctx, o)
 	}
-	s, err := newServer(dsn)
+	cfg, err := parse(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("pgtest: PGTEST_DSN: %w", err)
 	}
+	s := newServer(dsn, cfg)
 	var fsync bool
 	err = s.row(ctx, "SELECT current_setting('fsync')::bool", nil, &fsync)
 	if err == nil && o.durable && !fsync {
@@ -116,10 +117,7 @@ func (s *Server) create(ctx context.Context, t template) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := s.database(name)
-	if err != nil {
-		return nil, err
-	}
+	db := s.database(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[db] = struct{}{}
@@ -127,18 +125,13 @@ func (s *Server) create(ctx context.Context, t template) (*DB, error) {
 }
 
 // database is the handle of a database that exists.
-func (s *Server) database(name string) (*DB, error) {
-	dsn := inDatabase(s.dsn, name)
-	cfg, err := parse(dsn)
-	if err != nil {
-		return nil, fmt.Errorf("pgtest: %w", err)
-	}
-	db := &DB{server: s, name: name, url: dsn, cfg: cfg}
+func (s *Server) database(name string) *DB {
+	db := &DB{server: s, name: name, url: inDatabase(s.dsn, name), cfg: s.config.Copy()}
+	db.cfg.ConnConfig.Database, db.cfg.MaxConns = name, maxConns
 	if s.in != nil {
-		s.in.guardConfig(cfg)
 		db.logFrom = s.in.logSize()
 	}
-	return db, nil
+	return db
 }
 
 func (s *Server) forget(db *DB) {

@@ -124,10 +124,7 @@ func (s *Server) build(ctx context.Context, conn *pgx.Conn, t template) (err err
 			s.dropLater(name)
 		}
 	}()
-	db, err := s.database(name)
-	if err != nil {
-		return err
-	}
+	db := s.database(name)
 	err = t.build(ctx, db.Pool())
 	if err := errors.Join(err, db.disconnect()); err != nil {
 		return err
