@@ -65,12 +65,14 @@ func (a *account) give(f *os.File) error {
 
 // command is a program that runs as the account, in a session of its own so that
 // a terminal's Ctrl-C for the tests is not one for the server. Of our environment
-// it has what [serverEnv] says.
+// it has what [serverEnv] says, and where it is ours what wrappers and loaders need.
 func (a *account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir, cmd.Env = "/", serverEnv()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if a != nil {
+	cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Setsid: true}
+	if a == nil {
+		cmd.Env = serverEnv("HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+	} else {
+		cmd.Env = serverEnv()
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
 	}
 	return cmd

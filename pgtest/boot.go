@@ -16,7 +16,7 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := find(ctx, o.major)
+	p, err := find(ctx, o.major)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := prepare(ctx, cache, bin, o)
+	in, err := prepare(ctx, cache, p, o)
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return nil, err
 	}

@@ -11,9 +11,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -34,29 +36,54 @@ func fingerprint(bin string, parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
-func clusterPath(cache, bin string) string {
-	return filepath.Join(cache, "cluster-"+fingerprint(bin, initdbArgs...))
+// cluster is the path of the server's cluster.
+func (p programs) cluster(cache string) string {
+	return filepath.Join(cache, "cluster-"+fingerprint(p.bin, initdbArgs...))
 }
 
 // cluster is an initialised data directory kept in the cache: copying it costs a
-// tenth of initdb. path holds data/ and password, which is good until the server
-// that starts from a copy gets its own.
-type cluster struct{ path, password string }
+// tenth of initdb. path holds data/, password, which is good until the server
+// that starts from a copy gets its own, and sum, by which damage is seen.
+type cluster struct{ path, password, sum string }
 
-// cachedCluster returns the cluster of the server in bin, made on first use.
+// A cluster is damaged by a crash of the machine, a full disk, or who tidies up.
+var errDamaged = errors.New("the cached data directory is not as it was made")
+
+// errInitdb is matched by the error of an initdb that fails.
+var errInitdb = errors.New("initdb fails")
+
+// cachedCluster returns the cluster of a server, made on first use.
 // The caller holds the cache's lock.
-func cachedCluster(ctx context.Context, cache, bin string, as *account) (cluster, error) {
-	path := clusterPath(cache, bin)
-	password, err := os.ReadFile(filepath.Join(path, "password"))
-	if errors.Is(err, fs.ErrNotExist) {
-		password, err = makeCluster(ctx, path, bin, as)
+func cachedCluster(ctx context.Context, cache string, p programs, as *account) (cluster, error) {
+	path := p.cluster(cache)
+	if _, err := os.Stat(filepath.Join(path, "sum")); err != nil || cachedMajor(path) != p.major {
+		if err := makeCluster(ctx, path, p.bin, as); err != nil {
+			return cluster{}, fmt.Errorf("pgtest: initialised data directory: %w", err)
+		}
 	}
-	if err != nil {
-		return cluster{}, fmt.Errorf("pgtest: initialised data directory: %w", err)
+	password, errP := os.ReadFile(filepath.Join(path, "password"))
+	sum, errS := os.ReadFile(filepath.Join(path, "sum"))
+	if err := errors.Join(errP, errS); err != nil {
+		return cluster{}, fmt.Errorf("pgtest: %w: %w", errDamaged, err)
 	}
 	now := time.Now()
 	os.Chtimes(path, now, now) // see tidy
-	return cluster{path, string(password)}, nil
+	return cluster{path, string(password), string(sum)}, nil
+}
+
+// cachedMajor is the major version of the cluster at path, 0 if there is none.
+func cachedMajor(path string) int {
+	text, err := os.ReadFile(filepath.Join(path, "data", "PG_VERSION"))
+	if err != nil {
+		return 0
+	}
+	major, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return major
+}
+
+// sumOf is of a copy of a cluster and of its password.
+func sumOf(copied uint32, password string) string {
+	return fmt.Sprintf("%08x %08x", copied, crc32.ChecksumIEEE([]byte(password)))
 }
 
 // tidy removes from the cache what is of no use any more: the data directories
@@ -80,39 +107,40 @@ func tidy(cache string, as *account) {
 	}
 }
 
-func makeCluster(ctx context.Context, path, bin string, as *account) (password []byte, err error) {
+func makeCluster(ctx context.Context, path, bin string, as *account) (err error) {
 	dir, err := makeRunDir(false)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, dir.remove()) }()
 	run := dir.path
 	pw := rand.Text()
 	if err := writeOwned(filepath.Join(run, "pw"), scramVerifier(pw), as); err != nil {
-		return nil, err
+		return err
 	}
 	if err := dir.give(as); err != nil {
-		return nil, err
+		return err
 	}
 	args := append([]string{"--pgdata=" + filepath.Join(run, "data"), "--pwfile=" + filepath.Join(run, "pw")}, initdbArgs...)
 	cmd := as.command(ctx, filepath.Join(bin, "initdb"), args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%s: %w\n%s", cmd, err, bytes.TrimSpace(out))
+		return fmt.Errorf("%w: %s: %w\n%s", errInitdb, cmd, err, bytes.TrimSpace(out))
 	}
 	fresh := path + ".new" // left by a process that died: replaced
 	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(path)); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.Mkdir(fresh, 0o700); err != nil {
-		return nil, err
+		return err
 	}
-	if err := copyData(ctx, fresh, nil, dir.directory); err != nil {
-		return nil, err
+	sum, err := copyData(ctx, fresh, nil, dir.directory)
+	if err != nil {
+		return fmt.Errorf("%w to make what can be copied: %w", errInitdb, err)
 	}
-	if err := os.WriteFile(filepath.Join(fresh, "password"), []byte(pw), 0o600); err != nil {
-		return nil, err
-	}
-	return []byte(pw), os.Rename(fresh, path)
+	return errors.Join(
+		os.WriteFile(filepath.Join(fresh, "password"), []byte(pw), 0o600),
+		os.WriteFile(filepath.Join(fresh, "sum"), []byte(sumOf(sum, pw)), 0o600),
+		os.Rename(fresh, path))
 }
 
 // iterations is the least that RFC 7677 allows, which clients insist on. A password
@@ -140,9 +168,9 @@ func scramVerifier(password string) string {
 
 // serverEnv is the environment of what runs as the server's user: nothing of ours
 // but what it takes to find and run a program.
-func serverEnv() []string {
+func serverEnv(also ...string) []string {
 	env := []string{"LC_ALL=C", "TZ=UTC"}
-	for _, name := range passedOn {
+	for _, name := range append(also, passedOn...) {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
 		}

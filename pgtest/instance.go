@@ -96,14 +96,25 @@ host  replication all all scram-sha-256
 
 // prepare makes the directory of a new server, for [instance.start] to start.
 // The caller holds the cache's lock.
-func prepare(ctx context.Context, cache, bin string, o options) (in *instance, err error) {
+func prepare(ctx context.Context, cache string, p programs, o options) (*instance, error) {
 	as, err := serverAccount()
 	if err != nil {
 		return nil, err
 	}
 	sweep(as)
 	tidy(cache, as)
-	cl, err := cachedCluster(ctx, cache, bin, as)
+	in, err := makeInstance(ctx, cache, p, o, as)
+	if errors.Is(err, errDamaged) {
+		if err := os.RemoveAll(p.cluster(cache)); err != nil {
+			return nil, fmt.Errorf("pgtest: %w: %w", errDamaged, err)
+		}
+		in, err = makeInstance(ctx, cache, p, o, as)
+	}
+	return in, err
+}
+
+func makeInstance(ctx context.Context, cache string, p programs, o options, as *account) (in *instance, err error) {
+	cl, err := cachedCluster(ctx, cache, p, as)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +122,7 @@ func prepare(ctx context.Context, cache, bin string, o options) (in *instance, e
 	if err != nil {
 		return nil, err
 	}
-	in = &instance{Dir: dir.path, Bin: bin, Port: o.port(), Password: rand.Text(), Durable: o.durable,
+	in = &instance{Dir: dir.path, Bin: p.bin, Port: o.port(), Password: rand.Text(), Durable: o.durable,
 		dir: dir.directory, making: dir, initial: cl.password}
 	if err := in.fill(ctx, cl, o, as); err != nil {
 		if in.owned != nil {
@@ -126,11 +137,15 @@ func prepare(ctx context.Context, cache, bin string, o options) (in *instance, e
 func (in *instance) fill(ctx context.Context, cl cluster, o options, as *account) error {
 	src, err := openDirectory(cl.path, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	defer src.root.Close()
-	if err := copyData(ctx, in.Dir, as, src); err != nil {
-		return err
+	sum, err := copyData(ctx, in.Dir, as, src)
+	if err == nil && sumOf(sum, cl.password) != cl.sum {
+		err = errors.New("its sum is another")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	conf := o.configuration() + "unix_socket_directories = " + quoteSetting(quoteList(in.Dir)) + "\n"
 	for name, text := range map[string]string{

@@ -17,7 +17,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	bin, err := find(ctx, o.major)
+	p, err := find(ctx, o.major)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 		return nil, err
 	}
 	host, _ := os.Hostname() // the cache may be on a network drive
-	state := filepath.Join(cache, "server-"+fingerprint(bin, host, o.configuration(), hba, passFile, watchdogSQL, endProgram, strconv.Itoa(iterations))+".json")
+	state := filepath.Join(cache, "server-"+fingerprint(p.bin, strconv.Itoa(p.major), host, o.configuration(), hba, passFile, watchdogSQL, endProgram, strconv.Itoa(iterations))+".json")
 	as, err := serverAccount()
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 	if s, err := rejoin(ctx, state, as, linger); err == nil {
 		return s, nil // booted by another while we waited
 	}
-	in, err := prepare(ctx, cache, bin, o)
+	in, err := prepare(ctx, cache, p, o)
 	if err != nil {
 		return nil, err
 	}

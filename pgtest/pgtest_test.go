@@ -242,49 +242,6 @@ func TestDSNServerIsUsedAndLeftClean(t *testing.T) {
 	})
 }
 
-// hostileEnv has each variable of libpq and of the locale say something that leads
-// astray, or fails.
-func hostileEnv(t *testing.T) {
-	for name, value := range map[string]string{
-		"PGHOST": "nowhere.invalid", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "nothing", "PGPASSWORD": "wrong",
-		"PGPASSFILE": "/nonexistent", "PGSERVICE": "none such", "PGSERVICEFILE": "/nonexistent", "PGSYSCONFDIR": "/nonexistent",
-		"PGOPTIONS": "-c search_path=elsewhere -c no_such.thing=1 -c nothing=2", "PGAPPNAME": "other", "PGTZ": "No/Where", "PGDATESTYLE": "German",
-		"PGCLIENTENCODING": "LATIN1", "PGGEQO": "off", "PGCONNECT_TIMEOUT": "long", "PGTARGETSESSIONATTRS": "standby", "PGLOADBALANCEHOSTS": "random",
-		"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/nonexistent", "PGSSLCERT": "/nonexistent", "PGSSLKEY": "/nonexistent", "PGSSLCERTMODE": "require",
-		"PGSSLNEGOTIATION": "direct", "PGSSLSNI": "2", "PGGSSENCMODE": "require", "PGCHANNELBINDING": "require", "PGREQUIREAUTH": "none", "PGREQUIREPEER": "nobody",
-		"PGMINPROTOCOLVERSION": "9", "PGMAXPROTOCOLVERSION": "8", "PGDATA": "/nonexistent", "PG_COLOR": "always", "PGCTLTIMEOUT": "0",
-		"LC_ALL": "xx_XX.nonsense", "LC_COLLATE": "xx", "LANG": "xx", "TZ": "No/Where", "POSIXLY_CORRECT": "1", "CDPATH": "/tmp", "IFS": "/",
-	} {
-		t.Setenv(name, value)
-	}
-}
-
-func TestVariablesOfLibpqChangeNothing(t *testing.T) {
-	const facts = `SELECT concat_ws(' ', current_user, current_setting('application_name'), current_setting('timezone'), current_setting('search_path'),
-		current_setting('client_encoding'), current_setting('datestyle'), (SELECT datcollate FROM pg_database WHERE datname = current_database()))`
-	want := value[string](t, pgtest.New(t, pgtest.Dedicated()), facts)
-	hostileEnv(t)
-	t.Setenv("PGTEST_CACHE", filepath.Join(t.TempDir(), "cache")) // initdb is run, too
-	db := pgtest.New(t, pgtest.Dedicated(), fiftyTables)
-	require.NoError(t, db.Server().Restart(t.Context()))
-	assert.Equal(t, want, value[string](t, db, facts))
-	var got string
-	require.NoError(t, db.SQLX().Get(&got, facts))
-	assert.Equal(t, want, got)
-
-	s, err := pgtest.Start(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-	s, err = pgtest.Start(t.Context()) // joins
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-
-	u, err := url.Parse(db.URL())
-	require.NoError(t, err)
-	assert.Equal(t, "postgres", u.User.Username())
-	assert.Equal(t, url.Values{"host": {db.Server().Dir()}, "port": {"5432"}, "sslmode": {"disable"}}, u.Query())
-}
-
 func TestSettingsHold(t *testing.T) {
 	db := pgtest.New(t, pgtest.Setting("max_connections", "17"), pgtest.Setting("application_name", "it's"),
 		pgtest.Setting("listen_addresses", "127.0.0.1"))

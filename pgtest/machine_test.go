@@ -1,0 +1,156 @@
+//go:build darwin || dragonfly || freebsd || linux
+
+package pgtest_test
+
+import (
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/pgtest"
+)
+
+// What is found on machines of all kinds: variables, damage, programs that are
+// none, places that are none.
+
+// hostileEnv has each variable of libpq and of the locale say something that leads
+// astray, or fails.
+func hostileEnv(t *testing.T) {
+	for name, value := range map[string]string{
+		"PGHOST": "nowhere.invalid", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "nothing", "PGPASSWORD": "wrong",
+		"PGPASSFILE": "/nonexistent", "PGSERVICE": "none such", "PGSERVICEFILE": "/nonexistent", "PGSYSCONFDIR": "/nonexistent",
+		"PGOPTIONS": "-c search_path=elsewhere -c no_such.thing=1 -c nothing=2", "PGAPPNAME": "other", "PGTZ": "No/Where", "PGDATESTYLE": "German",
+		"PGCLIENTENCODING": "LATIN1", "PGGEQO": "off", "PGCONNECT_TIMEOUT": "long", "PGTARGETSESSIONATTRS": "standby", "PGLOADBALANCEHOSTS": "random",
+		"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/nonexistent", "PGSSLCERT": "/nonexistent", "PGSSLKEY": "/nonexistent", "PGSSLCERTMODE": "require",
+		"PGSSLNEGOTIATION": "direct", "PGSSLSNI": "2", "PGGSSENCMODE": "require", "PGCHANNELBINDING": "require", "PGREQUIREAUTH": "none", "PGREQUIREPEER": "nobody",
+		"PGMINPROTOCOLVERSION": "9", "PGMAXPROTOCOLVERSION": "8", "PGDATA": "/nonexistent", "PG_COLOR": "always", "PGCTLTIMEOUT": "0",
+		"LC_ALL": "xx_XX.nonsense", "LC_COLLATE": "xx", "LANG": "xx", "TZ": "No/Where", "POSIXLY_CORRECT": "1", "CDPATH": "/tmp", "IFS": "/",
+	} {
+		t.Setenv(name, value)
+	}
+}
+
+func TestVariablesOfLibpqChangeNothing(t *testing.T) {
+	const facts = `SELECT concat_ws(' ', current_user, current_setting('application_name'), current_setting('timezone'), current_setting('search_path'),
+		current_setting('client_encoding'), current_setting('datestyle'), (SELECT datcollate FROM pg_database WHERE datname = current_database()))`
+	want := value[string](t, pgtest.New(t, pgtest.Dedicated()), facts)
+	hostileEnv(t)
+	t.Setenv("PGTEST_CACHE", filepath.Join(t.TempDir(), "cache")) // initdb is run, too
+	db := pgtest.New(t, pgtest.Dedicated(), fiftyTables)
+	require.NoError(t, db.Server().Restart(t.Context()))
+	assert.Equal(t, want, value[string](t, db, facts))
+	var got string
+	require.NoError(t, db.SQLX().Get(&got, facts))
+	assert.Equal(t, want, got)
+
+	s, err := pgtest.Start(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	s, err = pgtest.Start(t.Context()) // joins
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+
+	u, err := url.Parse(db.URL())
+	require.NoError(t, err)
+	assert.Equal(t, "postgres", u.User.Username())
+	assert.Equal(t, url.Values{"host": {db.Server().Dir()}, "port": {"5432"}, "sslmode": {"disable"}}, u.Query())
+}
+
+func TestDamagedCacheIsMadeAnew(t *testing.T) {
+	cache := filepath.Join(t.TempDir(), "cache")
+	t.Setenv("PGTEST_CACHE", cache)
+	t.Setenv("PGTEST_LINGER", "1ms")
+	pgtest.New(t, pgtest.Dedicated())
+	for name, damage := range map[string]func(cluster string) error{
+		"a file is cut short":     func(c string) error { return os.Truncate(c+"/data/base/1/1259", 8192) },
+		"a file is other":         func(c string) error { return os.WriteFile(c+"/data/base/4/1259", make([]byte, 1<<17), 0o600) },
+		"a file is gone":          func(c string) error { return os.Remove(c + "/data/base/4/1249") },
+		"an empty directory gone": func(c string) error { return os.Remove(c + "/data/pg_notify") },
+		"the version is nonsense": func(c string) error { return os.WriteFile(c+"/data/PG_VERSION", []byte("x"), 0o600) },
+		"the data are gone":       func(c string) error { return os.RemoveAll(c + "/data") },
+		"the password is empty":   func(c string) error { return os.Truncate(c+"/password", 0) },
+		"a link":                  func(c string) error { return errors.Join(os.Rename(c, c+".2"), os.Symlink(c+".2", c)) },
+		"open to others":          func(c string) error { return os.Chmod(c, 0o755) },
+		"states are nonsense": func(c string) error {
+			states, err := filepath.Glob(filepath.Join(filepath.Dir(c), "server-*.json"))
+			for _, path := range states {
+				err = errors.Join(err, os.WriteFile(path, []byte("{"), 0o600))
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clusters, err := filepath.Glob(filepath.Join(cache, "cluster-????????????"))
+			require.NoError(t, err)
+			require.Len(t, clusters, 1)
+			require.NoError(t, damage(clusters[0]))
+			for _, opts := range [][]pgtest.Option{nil, {pgtest.Dedicated()}} {
+				s, err := pgtest.Start(t.Context(), opts...)
+				require.NoError(t, err)
+				db, err := s.New(t.Context())
+				require.NoError(t, err)
+				query(t, db, "CREATE TABLE here ()")
+				require.NoError(t, s.Close())
+			}
+		})
+	}
+}
+
+func TestProgramsThatCannotBeUsedArePassedOver(t *testing.T) {
+	bin, err := binDir()
+	require.NoError(t, err)
+	real, err := os.ReadFile(filepath.Join(bin, "postgres"))
+	require.NoError(t, err)
+	foreign := append([]byte{}, real[:1<<16]...)
+	copy(foreign[18:], "\xf3\x00") // RISC-V
+	script := func(text string) []byte { return []byte("#!/bin/sh\n" + text + "\n") }
+	works := script("exec " + bin + "/postgres \"$@\"")
+	for name, c := range map[string]struct {
+		postgres, initdb []byte
+		spoil            func(dir string) error
+		says             string
+	}{
+		"no initdb":                   {postgres: works, says: "no initdb"},
+		"not executable":              {works, works, func(dir string) error { return os.Chmod(dir+"/postgres", 0o644) }, "permission denied"},
+		"a link to nothing":           {nil, works, func(dir string) error { return os.Symlink("/nonexistent", dir+"/postgres") }, "no postgres"},
+		"a directory":                 {nil, works, func(dir string) error { return os.Mkdir(dir+"/postgres", 0o755) }, "is a directory"},
+		"empty":                       {[]byte{}, works, nil, "postgres --version"},
+		"cut short":                   {real[:1<<12], works, nil, "postgres --version"},
+		"of another processor":        {foreign, works, nil, "exec format error"},
+		"a wrapper without HOME":      {script(`echo "needs $0: no home" >&2; exit 126`), works, nil, "no home"},
+		"missing libraries":           {script("echo libpq.so.5: cannot open shared object file >&2; exit 127"), works, nil, "libpq.so.5"},
+		"nonsense":                    {script("echo 42 is the answer"), works, nil, "answered"},
+		"too old":                     {script("echo 'postgres (PostgreSQL) 9.6.24'"), works, nil, "version 9, older than 15"},
+		"initdb that fails":           {works, script("echo share/postgres.bki is missing >&2; exit 1"), nil, "share/postgres.bki is missing"},
+		"initdb that makes none":      {works, script("exit 0"), nil, "no such file or directory"},
+		"closed to the server's user": {works, works, func(dir string) error { return os.Chmod(dir, 0o700) }, "permission denied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(name, "closed") && !isRoot {
+				t.Skip("it is the same user")
+			}
+			dir := cacheFor(t, nil)
+			for program, text := range map[string][]byte{"postgres": c.postgres, "initdb": c.initdb} {
+				if text != nil {
+					require.NoError(t, os.WriteFile(filepath.Join(dir, program), text, 0o755))
+				}
+			}
+			if c.spoil != nil {
+				require.NoError(t, c.spoil(dir))
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			pgtest.New(t, pgtest.Dedicated())
+			t.Setenv("PGTEST_BINDIR", dir)
+			_, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+			require.ErrorIs(t, err, pgtest.ErrNotFound, "asked for by name")
+			assert.ErrorContains(t, err, "PGTEST_BINDIR "+dir)
+			assert.ErrorContains(t, err, c.says)
+		})
+	}
+}
