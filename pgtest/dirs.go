@@ -37,7 +37,8 @@ func cachePlaces() []string {
 	} else if dir, err := os.UserCacheDir(); err == nil {
 		places = append(places, filepath.Join(dir, "pgtest"))
 	}
-	return append(places, filepath.Join(os.TempDir(), "pgtest-cache-"+strconv.Itoa(os.Geteuid())))
+	name := "pgtest-cache-" + strconv.Itoa(os.Geteuid())
+	return append(places, filepath.Join(os.TempDir(), name), filepath.Join("/tmp", name))
 }
 
 // makeOwn makes dir, or accepts it when nobody else can have put something into
@@ -67,7 +68,7 @@ func makeOwn(dir string) (string, error) {
 
 // runRoots are the parents a server's directory may be made in. The first that
 // suits is taken: memory before disk, unless durability is wanted.
-func runRoots(durable bool) []string {
+var runRoots = func(durable bool) []string {
 	if durable {
 		return []string{"/var/tmp", os.TempDir(), "/tmp"} // /tmp may be in memory
 	}
@@ -183,6 +184,9 @@ func (d *runDir) remove() error {
 func runPrefix() string { return "pgtest-" + strconv.Itoa(os.Geteuid()) + "-" }
 
 func suits(root string) error {
+	if strings.ContainsAny(root, ",\n\r") {
+		return fmt.Errorf("%q: no connection's address can name it, or postmaster.pid", root)
+	}
 	longest := filepath.Join(root, runPrefix()+"1234567890", ".s.PGSQL.12345")
 	if len(longest) > socketMax {
 		return fmt.Errorf("%s: too long for a socket's path", root)
@@ -196,6 +200,9 @@ func suits(root string) error {
 	}
 	if os.Geteuid() != 0 {
 		return nil
+	}
+	if info, err := os.Stat(root); err != nil || info.Mode().Perm()&0o002 == 0 {
+		return fmt.Errorf("%s: the server's user may not remove its directory from there", root)
 	}
 	for dir := root; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm()&0o001 == 0 {

@@ -66,11 +66,27 @@ func SweepDir(path string) {
 	sweepDir(path, as, true)
 }
 
+// SetRunRoots changes where the directories of servers are made.
+func SetRunRoots(t *testing.T, roots ...string) {
+	was := runRoots
+	runRoots = func(bool) []string { return roots }
+	t.Cleanup(func() { runRoots = was })
+}
+
 // Resolve is the path of a directory without links, if it is a safe place.
 var Resolve = resolve
 
 // ServerLog is what a failed test shows of the server's log.
 func ServerLog(db *DB) []string { return db.serverLog() }
+
+// Keep sets a database aside and returns the command that opens it.
+func Keep(db *DB) (string, error) {
+	kept, err := db.keep("kept")
+	if err != nil {
+		return "", err
+	}
+	return kept.psql(), nil
+}
 
 // Finish ends a test's database.
 var Finish = finish

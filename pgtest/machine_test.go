@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -153,4 +155,99 @@ func TestProgramsThatCannotBeUsedArePassedOver(t *testing.T) {
 			assert.ErrorContains(t, err, c.says)
 		})
 	}
+}
+
+func TestServerRunsInADirectoryOfAnyName(t *testing.T) {
+	t.Setenv("PGTEST_KEEP", "1m")
+	for _, name := range []string{
+		`a b'c"d\ %20% :;`, "$HOME`id`(*)~ ", "-a@b?c#d&e=+f\tg", "\"ä漢\xff\\", " ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := filepath.Join(cacheFor(t, nil), name)
+			require.NoError(t, errors.Join(os.Mkdir(root, 0o755), os.Chmod(root, 0o777|os.ModeSticky)))
+			pgtest.SetRunRoots(t, root)
+			s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+			require.NoError(t, err)
+			assert.Equal(t, root, filepath.Dir(s.Dir()))
+			require.NoError(t, s.Kill(t.Context()))
+			require.NoError(t, s.Restart(t.Context()))
+			f := fakeTest(t, func(f *fakeTB) {
+				db, err := s.New(t.Context())
+				require.NoError(t, err)
+				assert.NoError(t, db.SQLX().Ping())
+				f.Errorf("failed")
+				kept, err := pgtest.Keep(db)
+				require.NoError(t, err)
+				if psql, _, ok := strings.Cut(kept, " "); ok {
+					if _, err := exec.LookPath(psql); err == nil {
+						out, err := exec.Command("sh", "-c", kept+" -X -c SELECT").CombinedOutput()
+						assert.NoError(t, err, "%s\n%s", kept, out)
+					}
+				}
+			})
+			assert.True(t, f.failed)
+			require.NoError(t, s.Close())
+			left, err := os.ReadDir(root)
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+}
+
+func TestPlacesThatCannotBeUsedArePassedOver(t *testing.T) {
+	dir := cacheFor(t, nil)
+	good := filepath.Join(dir, "good")
+	bad := []string{filepath.Join(dir, "none"), filepath.Join(dir, "a,b"), filepath.Join(dir, "a\nb"), filepath.Join(dir, strings.Repeat("long", 20)), filepath.Join(dir, "file")}
+	for _, place := range append(bad[1:4:4], good) {
+		require.NoError(t, os.Mkdir(place, 0o755))
+	}
+	require.NoError(t, os.WriteFile(bad[4], nil, 0o644))
+	if isRoot {
+		for name, mode := range map[string]os.FileMode{"closed": 0o700, "not for all": 0o755} {
+			bad = append(bad, filepath.Join(dir, name))
+			require.NoError(t, os.Mkdir(filepath.Join(dir, name), mode))
+		}
+	}
+	require.NoError(t, os.Chmod(good, 0o777|os.ModeSticky))
+	pgtest.SetRunRoots(t, append(bad, good)...)
+	s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+	require.NoError(t, err)
+	assert.Equal(t, good, filepath.Dir(s.Dir()))
+	require.NoError(t, s.Close())
+
+	pgtest.SetRunRoots(t, bad...)
+	_, err = pgtest.Start(t.Context(), pgtest.Dedicated())
+	for _, place := range bad {
+		assert.ErrorContains(t, err, strings.Trim(strconv.Quote(place), `"`))
+	}
+}
+
+func TestCacheIsMadeWhereItCanBe(t *testing.T) {
+	for _, name := range []string{"PGTEST_CACHE", "XDG_CACHE_HOME", "HOME", "TMPDIR"} {
+		t.Setenv(name, "")
+	}
+	for name, env := range map[string]map[string]string{
+		"nothing is set":      {},
+		"a relative one":      {"XDG_CACHE_HOME": "relative", "HOME": "relative"},
+		"no such directory":   {"HOME": "/proc/none", "TMPDIR": "/proc/none"},
+		"a file":              {"HOME": "/dev/null", "TMPDIR": "/dev/null"},
+		"PGTEST_CACHE is odd": {"PGTEST_CACHE": filepath.Join(t.TempDir(), strings.Repeat("long/", 50), `a 'b' "c" \ % $HOME, ä`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range env {
+				t.Setenv(name, value)
+			}
+			s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+			require.NoError(t, err)
+			require.NoError(t, s.Close())
+		})
+	}
+	t.Run("a relative PGTEST_CACHE", func(t *testing.T) {
+		t.Chdir(cacheFor(t, nil))
+		t.Setenv("PGTEST_CACHE", "some/cache")
+		s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+		assert.DirExists(t, "some/cache")
+	})
 }

@@ -45,7 +45,10 @@ func makeAll(dir string) (string, error) {
 			return "", err
 		}
 		dir = filepath.Join(parent, filepath.Base(dir))
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err = os.Mkdir(dir, 0o755); err == nil {
+			err = os.Chmod(dir, 0o755) // whatever the umask is
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return "", err
 		}
 	}
