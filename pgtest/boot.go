@@ -20,6 +20,9 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.spoiled(ctx, cache) {
+		return dedicated(ctx, o)
+	}
 	if o.settings["listen_addresses"] != "" && o.settings["port"] == "" {
 		if o.settings["port"], err = freePort(); err != nil {
 			return nil, err

@@ -46,6 +46,9 @@ func BootHalfway(ctx context.Context, then func(dir string, pid int) error) erro
 // Dir is the directory of a server of ours.
 func (s *Server) Dir() string { return s.in.Dir }
 
+// Bin is the directory of its programs.
+func (s *Server) Bin() string { return s.in.Bin }
+
 // Download looks for a major version at the last resort only.
 func Download(ctx context.Context, major int) (bin string, looked []string, ok bool) {
 	s := &search{major: major, tried: map[string]bool{}}
@@ -64,6 +67,13 @@ func SetReleaseWait(t *testing.T, d time.Duration) {
 func SweepDir(path string) {
 	as, _ := serverAccount()
 	sweepDir(path, as, true)
+}
+
+// SetBusyWait changes how long a server may take to let us in.
+func SetBusyWait(t *testing.T, d time.Duration) {
+	was := busyWait
+	busyWait = d
+	t.Cleanup(func() { busyWait = was })
 }
 
 // SetRunRoots changes where the directories of servers are made.

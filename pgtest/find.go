@@ -208,6 +208,13 @@ func (p programs) initialise(ctx context.Context) error {
 	return err
 }
 
+// spoiled says whether the programs have ceased to work, as they do when a library
+// is upgraded, and forgets what [find] knows of them.
+func (p programs) spoiled(ctx context.Context, cache string) bool {
+	_, err := answer(ctx, filepath.Join(p.bin, "postgres"), "--version")
+	return err != nil && ctx.Err() == nil && os.RemoveAll(p.cluster(cache)) == nil
+}
+
 // majorOf returns the major version of the server in bin: from the cached data
 // directory where there is one, because asking the program costs 10 ms. A wrapper
 // is asked, as it may have come to lead to another server.

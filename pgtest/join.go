@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,16 +32,22 @@ func join(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	tried, _ := os.ReadFile(state)
 	if s, err := rejoin(ctx, state, as, linger); err == nil {
 		return s, nil
+	}
+	if p.spoiled(ctx, cache) {
+		return join(ctx, o)
 	}
 	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	if s, err := rejoin(ctx, state, as, linger); err == nil {
-		return s, nil // booted by another while we waited
+	if now, _ := os.ReadFile(state); !bytes.Equal(now, tried) { // booted by another while we waited
+		if s, err := rejoin(ctx, state, as, linger); err == nil {
+			return s, nil
+		}
 	}
 	in, err := prepare(ctx, cache, p, o)
 	if err != nil {

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -152,6 +154,47 @@ func TestProgramsThatCannotBeUsedArePassedOver(t *testing.T) {
 			assert.ErrorContains(t, err, c.says)
 		})
 	}
+}
+
+func TestProgramsThatHaveCeasedToWorkArePassedOver(t *testing.T) {
+	bin, err := binDir()
+	require.NoError(t, err)
+	dir := cacheFor(t, nil)
+	postgres := filepath.Join(dir, "postgres")
+	require.NoError(t, exec.Command("cp", bin+"/postgres", bin+"/initdb", dir).Run())
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	start := func() string {
+		s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+		require.NoError(t, err)
+		defer s.Close()
+		return s.Bin()
+	}
+	require.Equal(t, dir, start())
+	was, err := os.Stat(postgres)
+	require.NoError(t, err)
+	f, err := os.OpenFile(postgres, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(make([]byte, 64), 0)
+	require.NoError(t, errors.Join(err, f.Close(), os.Chtimes(postgres, was.ModTime(), was.ModTime())))
+	assert.NotEqual(t, dir, start())
+}
+
+func TestServerThatStandsStillIsReplaced(t *testing.T) {
+	t.Setenv("PGTEST_CACHE", cacheFor(t, nil))
+	t.Setenv("PGTEST_LINGER", "1ms")
+	still, err := pgtest.Start(t.Context())
+	require.NoError(t, err)
+	pid := still.PID()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	defer func() {
+		assert.NoError(t, syscall.Kill(pid, syscall.SIGCONT))
+		assert.NoError(t, still.Close())
+	}()
+	pgtest.SetBusyWait(t, time.Second)
+	s, err := pgtest.Start(t.Context())
+	require.NoError(t, err)
+	assert.NotEqual(t, still.Dir(), s.Dir())
+	require.NoError(t, s.Close())
 }
 
 func TestServerRunsInADirectoryOfAnyName(t *testing.T) {
