@@ -50,7 +50,10 @@ func (dial dialer) open(ctx context.Context, p *Postgres, spare bool) (*session,
 		return nil, err
 	}
 	backend, err := prepare(ctx, conn, &p.opts)
-	if err != nil {
+	if err == nil && spare {
+		err = prepareWaits(ctx, conn)
+	}
+	if err = cmp.Or(err, conn.PgConn().SyncConn(ctx)); err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	return newSession(conn.PgConn().Conn(), backend, p.opts.Silence, spare, p), nil
@@ -169,13 +172,18 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
 		return backend, pgdb.Clean(err)
 	}
-	prepares := conn.PgConn().StartPipeline(ctx)
+	var statements [][2]string
 	for _, o := range operations {
-		prepares.SendPrepare(o.many, "SELECT "+o.sql+ofKeys, nil)
-		prepares.SendPrepare(o.one, "SELECT "+o.sql+ofKey, nil)
+		statements = append(statements, [2]string{o.many, "SELECT " + o.sql + ofKeys}, [2]string{o.one, "SELECT " + o.sql + ofKey})
 	}
-	if err := cmp.Or(prepares.Sync(), prepares.Close()); err != nil {
-		return backend, pgdb.Clean(err)
+	return backend, prepareStatements(ctx, conn, statements)
+}
+
+// prepareStatements prepares statements, each of a name and a text.
+func prepareStatements(ctx context.Context, conn *pgx.Conn, statements [][2]string) error {
+	prepares := conn.PgConn().StartPipeline(ctx)
+	for _, s := range statements {
+		prepares.SendPrepare(s[0], s[1], nil)
 	}
-	return backend, conn.PgConn().SyncConn(ctx)
+	return pgdb.Clean(cmp.Or(prepares.Sync(), prepares.Close()))
 }

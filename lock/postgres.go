@@ -261,11 +261,9 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 			p.flagged(s, o)
 		case opRequests:
 			evicted = p.requested(s, o, s.text)
+		case opDrop, opDropShared:
+			broken = errors.Join(broken, o.err)
 		case opUnlock, opUnlockShared:
-			if o.blind { // there may be nothing to unlock; but what there is must go
-				broken = errors.Join(broken, o.err)
-				continue
-			}
 			if o.err == nil && o.value != 1 {
 				o.err = errors.New("the server did not know of the lock")
 			}
