@@ -42,6 +42,11 @@ var _ AllLocker = (*Postgres)(nil)
 // NewPostgres connects to db's server as db itself does, and returns a Locker
 // to be closed by Close. A nil opts means the defaults.
 //
+// Every connection of the Locker is made as the host's are, with all their hooks,
+// and has no place in the host's pool. Over database/sql it is one of the pool's,
+// which is told that it is gone; where the pool has none to spare within a second,
+// a connection by the configuration of an earlier one has to do.
+//
 // The error matches [ErrUnsupported] if locks would exclude nobody there: on a
 // standby, read-only, behind a connection pooler, or with another driver than
 // pgx. Other errors are those of connecting.
@@ -51,7 +56,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	p := newPostgres(host, opts.withDefaults())
-	p.open = dialerOf(db).open
+	p.open = openerOf(db)
 	if err := p.start(ctx); err != nil {
 		return nil, fmt.Errorf("lock: connect: %w", err)
 	}
@@ -80,9 +85,6 @@ var defaultChance = chance{
 	looks:  100 * time.Millisecond,
 	token:  rand.Uint32,
 }
-
-// An opener opens a session for p: the one for its locks, or a spare one.
-type opener func(ctx context.Context, p *Postgres, spare bool) (*session, error)
 
 // start opens the first session, and serves it.
 func (p *Postgres) start(ctx context.Context) (err error) {
