@@ -19,6 +19,12 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
+func openSQL(t *testing.T, config *pgx.ConnConfig) *sql.DB {
+	db := stdlib.OpenDB(*config)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	return db
+}
+
 // hostConnector is a connector of the host's own, around that of pgx.
 type hostConnector struct {
 	driver.Connector

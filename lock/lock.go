@@ -16,7 +16,7 @@ type Locker interface {
 	// Lock waits until key is this caller's alone. Waiters of one process
 	// are served in the order of their calls. It blocks until ctx ends: the
 	// error is then a [*BusyError] that also matches the context's cause,
-	// and nothing is held.
+	// and [ErrUnavailable] if the server could not be asked; and nothing is held.
 	Lock(ctx context.Context, key Key) (*Held, error)
 
 	// TryLock takes key if nobody has it and nobody waits for it, and

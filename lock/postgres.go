@@ -49,7 +49,8 @@ var _ AllLocker = (*Postgres)(nil)
 //
 // The error matches [ErrUnsupported] if locks would exclude nobody there: on a
 // standby, read-only, behind a connection pooler, or with another driver than
-// pgx. Other errors are those of connecting.
+// pgx; and [ErrUnavailable] if the server cannot be reached. Other errors are those
+// of connecting.
 func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postgres, error) {
 	host, err := pgdb.Open(db)
 	if err != nil {
@@ -58,7 +59,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	p := newPostgres(host, opts.withDefaults())
 	p.open = openerOf(db)
 	if err := p.start(ctx); err != nil {
-		return nil, fmt.Errorf("lock: connect: %w", err)
+		return nil, fmt.Errorf("lock: connect: %w", ofServer(err))
 	}
 	return p, nil
 }
@@ -126,7 +127,7 @@ func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Hel
 
 // describe adds the holder to an error that says that a key is busy.
 func (p *Postgres) describe(ctx context.Context, err error) {
-	if err == nil || !p.opts.DescribeBusy {
+	if !p.opts.DescribeBusy || !errors.Is(err, ErrBusy) {
 		return
 	}
 	var busy *BusyError
@@ -198,14 +199,13 @@ func (p *Postgres) ask(e *entry) {
 	if e.mode == shared {
 		try.code = opTryShared
 	}
-	first := e.first()
-	first.trouble = p.trouble
+	e.trouble = p.trouble
 	if p.session != nil {
 		if p.queue.request(p.session, try) {
-			first.trouble = nil
+			e.trouble = nil
 			return
 		}
-		first.trouble = unavailable(p.session.reason())
+		e.trouble = unavailable(p.session.reason())
 	}
 	p.backlog = append(p.backlog, try)
 }
@@ -318,9 +318,6 @@ func (p *Postgres) settle(ops []op, why error) {
 		}
 	}
 }
-
-func lost(why error) error        { return fmt.Errorf("%w: %w", ErrLost, why) }
-func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }
 
 // reconnect replaces the session, however long that takes.
 func (p *Postgres) reconnect() {
