@@ -40,7 +40,9 @@ func TestOperationsDuringAnOutage(t *testing.T) {
 			"Lock":    func(ctx context.Context) error { _, err := l.Lock(ctx, key); return err },
 			"RLock":   func(ctx context.Context) error { _, err := l.RLock(ctx, key); return err },
 			"LockAll": func(ctx context.Context) error { _, err := l.LockAll(ctx, key, lock.Name("other")); return err },
-			"Do":      func(ctx context.Context) error { return lock.Do(ctx, l, key, func(context.Context) error { return nil }) },
+			"Do": func(ctx context.Context) error {
+				return lock.Do(ctx, l, key, func(context.Context) error { return nil })
+			},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			err := operation(ctx)

@@ -180,7 +180,7 @@ func (p *Postgres) openSpare() {
 	p.queue.unlock()
 	switch {
 	case err != nil:
-		p.opts.Logger.Warn("lock: cannot open another connection to wait on", "err", err)
+		p.opts.Logger.Warn("lock: cannot open another connection to wait on", "error", err)
 	case closed:
 		s.end(ErrClosed)
 	default:

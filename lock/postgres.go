@@ -301,8 +301,13 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	p.settle(unanswered, why)
 	closed := p.queue.closed
 	p.queue.unlock()
-	if main && !closed {
-		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", locks, "err", why)
+	if closed {
+		return
+	}
+	if main || locks > 0 {
+		p.opts.Logger.Warn("lock: session lost", "backend", s.backend.PID, "locks", locks, "error", why)
+	}
+	if main {
 		p.work.Go(p.reconnect)
 	}
 }
@@ -327,7 +332,7 @@ func (p *Postgres) reconnect() {
 		}
 		s, err := p.connect(p.life, false)
 		if p.connected(s, err) {
-			p.opts.Logger.Info("lock: session restored", "pid", s.backend.PID)
+			p.opts.Logger.Info("lock: session restored", "backend", s.backend.PID)
 			s.serve()
 			return
 		}

@@ -31,7 +31,7 @@ type Holder struct {
 	User         string    //
 	Address      string    // of the client; empty for a unix socket
 	InThisLocker bool      // the session is this Locker's
-	Since        time.Time // when this Locker got the key; zero if another did
+	Since        time.Time `json:",omitzero"` // when this Locker got the key; zero if another did
 }
 
 // Statements for the host's connections qualify every name, operators included, as
