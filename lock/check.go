@@ -41,7 +41,7 @@ func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
 		return err
 	}, settingsSQL)
 	if err != nil {
-		return nil, fmt.Errorf("lock: check: %w", err)
+		return nil, fmt.Errorf("lock: check: %w", ofServer(err))
 	}
 	return findings(settings, p.opts), nil
 }

@@ -34,8 +34,7 @@ type claim struct {
 	slot  int       // in entry.holders, while holding
 	began time.Time // to hold
 	patience
-	trouble error // why the server did not answer last time
-	unlock  reply // of the server, where that was asked to unlock the key; else without done
+	unlock reply // of the server, where that was asked to unlock the key; else without done
 }
 
 // patience is how long one caller waits, by its own policy and from its own call
@@ -105,11 +104,12 @@ func (c *claim) over() error {
 
 // busy is the error of a claim that did not get its key.
 func (c *claim) busy(cause error) error {
-	if c.trouble != nil {
-		if cause != nil {
-			return fmt.Errorf("lock: %s: %w (%w)", c.key, cause, c.trouble)
+	if c.entry != nil && c.entry.trouble != nil {
+		if cause == nil {
+			cause = c.entry.trouble
+		} else {
+			cause = fmt.Errorf("%w (%w)", cause, c.entry.trouble)
 		}
-		return fmt.Errorf("lock: %s: %w", c.key, c.trouble)
 	}
 	return &BusyError{Key: c.key, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 
 	"example.com/lockstore/internal/pgdb"
@@ -24,36 +23,55 @@ type DB interface {
 	*pgxpool.Pool | *sql.DB | *sqlx.DB
 }
 
-// A dialer connects as the host does: to the same server, by the same
-// configuration and hooks, but not out of its pool, so that a pool whose
-// connections are all in use, even by those who wait for a lock, can not
-// keep the locks from being served.
-type dialer func(ctx context.Context) (*pgx.Conn, error)
+// An opener opens a session for p, the one for its locks or a spare one, on a connection
+// that is made as the host's are: to the same server, by the same configuration and
+// hooks. It has no place in the host's pool, so that a pool whose connections are all in
+// use, even by those who wait for a lock, can not keep the locks from being served.
+type opener func(ctx context.Context, p *Postgres, spare bool) (*session, error)
 
-// dialerOf takes what pgdb.Open has accepted.
-func dialerOf(db any) dialer {
+// openerOf takes what pgdb.Open has accepted.
+func openerOf(db any) opener {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
-		return func(ctx context.Context) (*pgx.Conn, error) { return dialPool(ctx, db) }
+		return func(ctx context.Context, p *Postgres, spare bool) (*session, error) {
+			conn, err := dialPool(ctx, db)
+			return openOn(ctx, conn, err, p, spare)
+		}
 	case *sqlx.DB:
-		return (&sqlDialer{db: db.DB}).dial
+		return (&sqlOpener{db: db.DB}).open
 	case *sql.DB:
-		return (&sqlDialer{db: db}).dial
+		return (&sqlOpener{db: db}).open
 	}
-	panic(fmt.Sprintf("lock: no dialer for %T", db))
+	panic(fmt.Sprintf("lock: no opener for %T", db))
 }
 
-// open is the [opener] of a server that can be dialed.
-func (dial dialer) open(ctx context.Context, p *Postgres, spare bool) (*session, error) {
-	conn, err := dial(ctx)
+// openOn makes a session of a connection of its own, if err is nil.
+func openOn(ctx context.Context, conn *pgx.Conn, err error, p *Postgres, spare bool) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	backend, err := prepare(ctx, conn, &p.opts)
+	s, err := hijack(ctx, conn, p, spare)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
-	return newSession(conn.PgConn().Conn(), backend, p.opts.Silence, spare, p), nil
+	return s, nil
+}
+
+// hijack makes a session of a connection, and leaves conn behind as a closed one.
+func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*session, error) {
+	backend, err := prepare(ctx, conn, &p.opts)
+	if err == nil && spare {
+		err = prepareWaits(ctx, conn)
+	}
+	if err = cmp.Or(err, conn.PgConn().SyncConn(ctx)); err != nil {
+		return nil, err
+	}
+	hijacked, err := conn.PgConn().Hijack()
+	if err != nil {
+		return nil, err
+	}
+	close(conn.PgConn().CleanupDone()) // for a pool, which waits until there is nothing left of conn
+	return newSession(hijacked.Conn, backend, p.opts.Silence, spare, p), nil
 }
 
 // dialPool connects as pool does.
@@ -74,36 +92,6 @@ func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
 		}
 	}
 	return conn, nil
-}
-
-// A sqlDialer connects as the connections of a database/sql pool do: it reads
-// their configuration from one of them. A pool that has none to spare gets
-// by with the configuration read last.
-type sqlDialer struct {
-	db     *sql.DB
-	config *pgx.ConnConfig
-}
-
-// dial is called by one goroutine at a time.
-func (d *sqlDialer) dial(ctx context.Context) (*pgx.Conn, error) {
-	brief, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if err := d.read(brief); err != nil && d.config == nil {
-		return nil, err
-	}
-	return pgx.ConnectConfig(ctx, d.config)
-}
-
-func (d *sqlDialer) read(ctx context.Context) error {
-	conn, err := d.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return conn.Raw(func(driver any) error {
-		d.config = driver.(*stdlib.Conn).Conn().Config()
-		return nil
-	})
 }
 
 // probeSQL asks what decides whether a session can hold locks, and what
@@ -169,13 +157,18 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
 		return backend, pgdb.Clean(err)
 	}
-	prepares := conn.PgConn().StartPipeline(ctx)
+	var statements [][2]string
 	for _, o := range operations {
-		prepares.SendPrepare(o.many, "SELECT "+o.sql+ofKeys, nil)
-		prepares.SendPrepare(o.one, "SELECT "+o.sql+ofKey, nil)
+		statements = append(statements, [2]string{o.many, "SELECT " + o.sql + ofKeys}, [2]string{o.one, "SELECT " + o.sql + ofKey})
 	}
-	if err := cmp.Or(prepares.Sync(), prepares.Close()); err != nil {
-		return backend, pgdb.Clean(err)
+	return backend, prepareStatements(ctx, conn, statements)
+}
+
+// prepareStatements prepares statements, each of a name and a text.
+func prepareStatements(ctx context.Context, conn *pgx.Conn, statements [][2]string) error {
+	prepares := conn.PgConn().StartPipeline(ctx)
+	for _, s := range statements {
+		prepares.SendPrepare(s[0], s[1], nil)
 	}
-	return backend, conn.PgConn().SyncConn(ctx)
+	return pgdb.Clean(cmp.Or(prepares.Sync(), prepares.Close()))
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"example.com/lockstore/internal/pgdb"
 )
 
 var (
@@ -22,7 +24,11 @@ var (
 	// ErrNotPermitted says that the database role may not do what was asked.
 	ErrNotPermitted = errors.New("lock: not permitted")
 
-	// ErrUnavailable says that there was no connection to the server.
+	// ErrUnavailable says that the server could not be reached, or ended the
+	// connection; in operations on locks also that the Locker has lost its
+	// connection, and has no other yet, for whatever reason. Trying again later
+	// is right. A password that is refused, say, is no such reason for the
+	// operations that use a connection of the host's.
 	ErrUnavailable = errors.New("lock: server unavailable")
 
 	// ErrTooMany says that this Locker's budget for keys is spent.
@@ -43,7 +49,8 @@ var (
 )
 
 // BusyError says who was waited for and how long. It matches [ErrBusy] and,
-// where a context ended the wait, that context's cause.
+// where a context ended the wait, that context's cause. Where the server could not
+// be asked for the key, it matches [ErrUnavailable] instead of ErrBusy.
 type BusyError struct {
 	Key      Key
 	Waited   time.Duration // from the call to its end
@@ -54,17 +61,38 @@ type BusyError struct {
 
 // Error implements error.
 func (e *BusyError) Error() string {
-	s := fmt.Sprintf("lock: %s is busy (waited %s, %d attempts)", e.Key, e.Waited.Round(time.Microsecond), e.Attempts)
+	what := "is busy"
+	if !e.isBusy() {
+		what = "was not acquired"
+	}
+	s := fmt.Sprintf("lock: %s %s (waited %s, %d attempts)", e.Key, what, e.Waited.Round(time.Microsecond), e.Attempts)
 	if e.Cause != nil {
 		s += ": " + e.Cause.Error()
 	}
 	return s
 }
 
-// Unwrap gives [ErrBusy] and the cause.
-func (e *BusyError) Unwrap() []error {
-	if e.Cause == nil {
-		return []error{ErrBusy}
+// Unwrap gives [ErrBusy], if that is so, and the cause.
+func (e *BusyError) Unwrap() (all []error) {
+	if e.isBusy() {
+		all = append(all, ErrBusy)
 	}
-	return []error{ErrBusy, e.Cause}
+	if e.Cause != nil {
+		all = append(all, e.Cause)
+	}
+	return all
+}
+
+func (e *BusyError) isBusy() bool { return !errors.Is(e.Cause, ErrUnavailable) }
+
+func lost(why error) error        { return fmt.Errorf("%w: %w", ErrLost, why) }
+func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }
+
+// ofServer is an error of a connection to the server, which matches ErrUnavailable if
+// it is one of that kind.
+func ofServer(err error) error {
+	if pgdb.Unavailable(err) {
+		return unavailable(err)
+	}
+	return err
 }

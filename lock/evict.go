@@ -38,7 +38,7 @@ func (p *Postgres) Evict(ctx context.Context, key Key, grace time.Duration) erro
 	}
 	for _, h := range status.Holders {
 		if err := p.evict(ctx, key, h, max(grace, leastLooks*p.chance.looks)); err != nil {
-			return fmt.Errorf("lock: evict process %d from %s: %w", h.PID, key, err)
+			return fmt.Errorf("lock: evict process %d from %s: %w", h.PID, key, ofServer(err))
 		}
 	}
 	return nil

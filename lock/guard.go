@@ -16,13 +16,8 @@ import "math/bits"
 const (
 	guarded = "pg_try_advisory_xact_lock_shared((key << 32 | (key >> 32 & 4294967295)) # 4577714487288373607)"
 	// The planner would drop the unlock from "… AND false".
-	unlessGuarded       = " WHEN " + guarded + " THEN true ELSE NOT pg_advisory_unlock(key) END"
-	unlessGuardedShared = " WHEN " + guarded + " THEN true ELSE NOT pg_advisory_unlock_shared(key) END"
-
-	tryGuarded        = "CASE WHEN NOT pg_try_advisory_lock(key) THEN false" + unlessGuarded
-	tryGuardedShared  = "CASE WHEN NOT pg_try_advisory_lock_shared(key) THEN false" + unlessGuardedShared
-	waitGuarded       = "CASE WHEN pg_advisory_lock(key) IS NULL THEN false" + unlessGuarded
-	waitGuardedShared = "CASE WHEN pg_advisory_lock_shared(key) IS NULL THEN false" + unlessGuardedShared
+	tryGuarded       = "CASE WHEN NOT pg_try_advisory_lock(key) THEN false WHEN " + guarded + " THEN true ELSE NOT pg_advisory_unlock(key) END"
+	tryGuardedShared = "CASE WHEN NOT pg_try_advisory_lock_shared(key) THEN false WHEN " + guarded + " THEN true ELSE NOT pg_advisory_unlock_shared(key) END"
 )
 
 // guardBits tell guards from keys: they are as good as drawn (the first of the SHA-256 of

@@ -40,7 +40,7 @@ type writingTenure interface {
 // again, a process id with its start is not.
 type Backend struct {
 	PID   uint32    // pg_stat_activity.pid
-	Start time.Time // pg_stat_activity.backend_start; zero where the role may not see it
+	Start time.Time `json:",omitzero"` // pg_stat_activity.backend_start; zero where the role may not see it
 }
 
 // NewHeld is for implementations of [Locker]: a holder of keys, the values of

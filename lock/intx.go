@@ -36,7 +36,7 @@ func InTx(ctx context.Context, tx any, key Key) error {
 		}
 		var granted bool
 		if err := tryInTx(ctx, q, key, &granted); err != nil {
-			return fmt.Errorf("lock: %s: %w", key, err)
+			return fmt.Errorf("lock: %s: %w", key, ofServer(err))
 		}
 		if granted {
 			return nil

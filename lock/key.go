@@ -125,6 +125,10 @@ func (k Key) String() string {
 	return printable.Text(k.name)
 }
 
+// MarshalText implements [encoding.TextMarshaler] as String has it, for JSON and logs. A
+// key cannot be made of that again: what identifies it, too, is its Int64.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Err is nil for a valid key, and otherwise matches [ErrInvalidKey].
 func (k Key) Err() error {
 	if k.name == "" {

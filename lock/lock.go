@@ -16,7 +16,7 @@ type Locker interface {
 	// Lock waits until key is this caller's alone. Waiters of one process
 	// are served in the order of their calls. It blocks until ctx ends: the
 	// error is then a [*BusyError] that also matches the context's cause,
-	// and nothing is held.
+	// and [ErrUnavailable] if the server could not be asked; and nothing is held.
 	Lock(ctx context.Context, key Key) (*Held, error)
 
 	// TryLock takes key if nobody has it and nobody waits for it, and
@@ -47,14 +47,18 @@ type AllLocker interface {
 // [ErrLost] if the lock is lost, and carrying the tenure as
 // [Held.Context] does.
 //
-// The error joins that of fn with that of the unlock, so that work done
-// after a loss is never taken for done: errors.Is(err, ErrLost).
+// The error joins that of fn with that of the unlock, unless it has that already,
+// so that work done after a loss is never taken for done: errors.Is(err, ErrLost).
 func Do(ctx context.Context, l Locker, key Key, fn func(context.Context) error) (err error) {
 	held, err := l.Lock(ctx, key)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, held.Unlock()) }()
+	defer func() {
+		if unlocked := held.Unlock(); unlocked != nil && !errors.Is(err, unlocked) {
+			err = errors.Join(err, unlocked)
+		}
+	}()
 	ctx, stop := held.Bind(ctx)
 	defer stop()
 	return fn(ctx)

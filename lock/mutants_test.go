@@ -122,8 +122,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LOST WAKE-UP", Schedules: 60000,
 	}, {
 		Name: "what could not be unlocked may stay", File: "postgres.go",
-		Old:  "\t\t\t\tbroken = errors.Join(broken, o.err)\n\t\t\t\tcontinue\n",
-		New:  "\t\t\t\tcontinue\n",
+		Old:  "\t\tcase opDrop, opDropShared:\n\t\t\tbroken = errors.Join(broken, o.err)\n",
+		New:  "\t\tcase opDrop, opDropShared:\n",
 		Rule: "LEAK, LIVENESS",
 	}, {
 		Name: "an unlock that failed does not end the session", File: "postgres.go",
@@ -147,7 +147,12 @@ var mutants = []simulate.Mutant{
 		Rule: "EXCLUSION, LATE WRITE, LEAK", Schedules: 150000,
 	}, {
 		Name: "what failed is not unlocked", File: "reading.go",
-		Old:  "\t\tcase opTry, opWait:\n\t\t\ts.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})\n",
+		Old:  "\t\tcase opTry, opWait:\n\t\t\ts.enqueue([]op{{code: opDrop, key: batch[failed].key}})\n",
+		New:  "",
+		Rule: "LEAK, LIVENESS",
+	}, {
+		Name: "who stops waiting keeps what it was granted just then", File: "wait.go",
+		Old:  "\tPERFORM ` + dropped + `;\n",
 		New:  "",
 		Rule: "LEAK, LIVENESS",
 	}, {

@@ -23,7 +23,8 @@ type PostgresOptions struct {
 	// Parking bounds the additional connections on which a key that another
 	// process keeps busy is waited for in the server's own queue, so that busy
 	// processes take turns. They are opened when needed, and closed after
-	// half a minute without use. Negative: none. Default: 2.
+	// half a minute without use. Where the role cannot use PL/pgSQL, by which
+	// the server's log is kept silent, there are none. Negative: none. Default: 2.
 	Parking int
 
 	// MaxKeys bounds the keys that are held or wanted here at a time, since a

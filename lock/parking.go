@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -93,7 +94,7 @@ func (p *Postgres) abandon(e *entry) {
 // waited takes the answer to a wait. One slice follows another until the key is
 // granted, or nobody waits any more; see [queue.due] for the waiters' patience.
 func (p *Postgres) waited(s *session, o op, at time.Time) {
-	if code := pgdb.Code(o.err); code == pgdb.LockNotAvailable || code == queryCanceled {
+	if o.err == nil && o.value == waitOver || pgdb.Code(o.err) == queryCanceled {
 		o.err = nil
 		if p.waitsOn(o.entry) && p.waitOn(s, o.entry) {
 			return
@@ -168,6 +169,9 @@ func (p *Postgres) openSpare() {
 	p.queue.mu.Lock()
 	p.parking.opening = false
 	closed := p.queue.closed
+	if errors.Is(err, errNoQueue) {
+		p.opts.Parking = -1
+	}
 	if err == nil && !closed {
 		p.parking.all = append(p.parking.all, s)
 		p.queue.counts.Sessions++
@@ -176,7 +180,7 @@ func (p *Postgres) openSpare() {
 	p.queue.unlock()
 	switch {
 	case err != nil:
-		p.opts.Logger.Warn("lock: cannot open another connection to wait on", "err", err)
+		p.opts.Logger.Warn("lock: cannot open another connection to wait on", "error", err)
 	case closed:
 		s.end(ErrClosed)
 	default:

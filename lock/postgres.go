@@ -42,18 +42,24 @@ var _ AllLocker = (*Postgres)(nil)
 // NewPostgres connects to db's server as db itself does, and returns a Locker
 // to be closed by Close. A nil opts means the defaults.
 //
+// Every connection of the Locker is made as the host's are, with all their hooks,
+// and has no place in the host's pool. Over database/sql it is one of the pool's,
+// which is told that it is gone; where the pool has none to spare within a second,
+// a connection by the configuration of an earlier one has to do.
+//
 // The error matches [ErrUnsupported] if locks would exclude nobody there: on a
 // standby, read-only, behind a connection pooler, or with another driver than
-// pgx. Other errors are those of connecting.
+// pgx; and [ErrUnavailable] if the server cannot be reached. Other errors are those
+// of connecting.
 func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postgres, error) {
 	host, err := pgdb.Open(db)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	p := newPostgres(host, opts.withDefaults())
-	p.open = dialerOf(db).open
+	p.open = openerOf(db)
 	if err := p.start(ctx); err != nil {
-		return nil, fmt.Errorf("lock: connect: %w", err)
+		return nil, fmt.Errorf("lock: connect: %w", ofServer(err))
 	}
 	return p, nil
 }
@@ -80,9 +86,6 @@ var defaultChance = chance{
 	looks:  100 * time.Millisecond,
 	token:  rand.Uint32,
 }
-
-// An opener opens a session for p: the one for its locks, or a spare one.
-type opener func(ctx context.Context, p *Postgres, spare bool) (*session, error)
 
 // start opens the first session, and serves it.
 func (p *Postgres) start(ctx context.Context) (err error) {
@@ -124,7 +127,7 @@ func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Hel
 
 // describe adds the holder to an error that says that a key is busy.
 func (p *Postgres) describe(ctx context.Context, err error) {
-	if err == nil || !p.opts.DescribeBusy {
+	if !p.opts.DescribeBusy || !errors.Is(err, ErrBusy) {
 		return
 	}
 	var busy *BusyError
@@ -196,14 +199,13 @@ func (p *Postgres) ask(e *entry) {
 	if e.mode == shared {
 		try.code = opTryShared
 	}
-	first := e.first()
-	first.trouble = p.trouble
+	e.trouble = p.trouble
 	if p.session != nil {
 		if p.queue.request(p.session, try) {
-			first.trouble = nil
+			e.trouble = nil
 			return
 		}
-		first.trouble = unavailable(p.session.reason())
+		e.trouble = unavailable(p.session.reason())
 	}
 	p.backlog = append(p.backlog, try)
 }
@@ -261,11 +263,9 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 			p.flagged(s, o)
 		case opRequests:
 			evicted = p.requested(s, o, s.text)
+		case opDrop, opDropShared:
+			broken = errors.Join(broken, o.err)
 		case opUnlock, opUnlockShared:
-			if o.blind { // there may be nothing to unlock; but what there is must go
-				broken = errors.Join(broken, o.err)
-				continue
-			}
 			if o.err == nil && o.value != 1 {
 				o.err = errors.New("the server did not know of the lock")
 			}
@@ -301,8 +301,13 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	p.settle(unanswered, why)
 	closed := p.queue.closed
 	p.queue.unlock()
-	if main && !closed {
-		p.opts.Logger.Warn("lock: session lost", "pid", s.backend.PID, "locks", locks, "err", why)
+	if closed {
+		return
+	}
+	if main || locks > 0 {
+		p.opts.Logger.Warn("lock: session lost", "backend", s.backend.PID, "locks", locks, "error", why)
+	}
+	if main {
 		p.work.Go(p.reconnect)
 	}
 }
@@ -319,9 +324,6 @@ func (p *Postgres) settle(ops []op, why error) {
 	}
 }
 
-func lost(why error) error        { return fmt.Errorf("%w: %w", ErrLost, why) }
-func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }
-
 // reconnect replaces the session, however long that takes.
 func (p *Postgres) reconnect() {
 	for _, err := range backoff.Attempts(p.life, p.chance.redial) {
@@ -330,7 +332,7 @@ func (p *Postgres) reconnect() {
 		}
 		s, err := p.connect(p.life, false)
 		if p.connected(s, err) {
-			p.opts.Logger.Info("lock: session restored", "pid", s.backend.PID)
+			p.opts.Logger.Info("lock: session restored", "backend", s.backend.PID)
 			s.serve()
 			return
 		}

@@ -122,6 +122,7 @@ type entry struct {
 	rival   bool          // another process had it when the server was last asked
 	wanted  bool          // is in parking.wanted
 	writing bool          // a write under a tenure that has ended may still be under way
+	trouble error         // why the server did not answer last time
 	parked  *session      // on which the server is asked, if it is a spare one
 	timer   *time.Timer   // for the first waiter's policy, while pausing or parked
 	wait    time.Duration // that it was set to
@@ -221,7 +222,7 @@ func (q *queue) answered(e *entry, granted bool, s *session, err error, at time.
 	switch {
 	case granted:
 		q.server.unpark(e)
-		e.state, e.session, e.since, e.passed = held, s, at, 0
+		e.state, e.session, e.since, e.passed, e.trouble = held, s, at, 0, nil
 		if e.turn.IsZero() {
 			e.turn = e.since
 		}
@@ -235,7 +236,7 @@ func (q *queue) answered(e *entry, granted bool, s *session, err error, at time.
 		q.end(first, first.busy(nil))
 		q.next(e)
 	default:
-		first.trouble = err
+		e.trouble = err
 		wait, ok := q.poll(first)
 		if !ok {
 			q.next(e)

@@ -158,9 +158,9 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 	if failed < len(batch) {
 		switch batch[failed].code {
 		case opTry, opWait:
-			s.enqueue([]op{{code: opUnlock, key: batch[failed].key, blind: true}})
+			s.enqueue([]op{{code: opDrop, key: batch[failed].key}})
 		case opTryShared, opWaitShared:
-			s.enqueue([]op{{code: opUnlockShared, key: batch[failed].key, blind: true}})
+			s.enqueue([]op{{code: opDropShared, key: batch[failed].key}})
 		}
 		again = failed
 		if code := batch[failed].code; pgdb.Code(failure) != queryCanceled || code == opWait || code == opWaitShared {

@@ -144,8 +144,8 @@ func (s *session) enqueue(ops []op) {
 }
 
 func countBlind(ops []op) (n int) {
-	for _, o := range ops {
-		if o.blind {
+	for i := range ops {
+		if ops[i].isBlind() {
 			n++
 		}
 	}
@@ -250,19 +250,31 @@ func (s *session) write(ops []op) {
 		for n < len(ops) && ops[n].code == ops[0].code {
 			n++
 		}
-		s.bind.PreparedStatement = operations[ops[0].code].many
-		if n == 1 {
-			s.bind.PreparedStatement = operations[ops[0].code].one
-		}
+		o := &operations[ops[0].code]
 		s.bind.Parameters[0] = appendKeys(s.bind.Parameters[0][:0], ops[:n])
-		s.wire.SendBind(&s.bind)
-		s.wire.SendExecute(&pgproto3.Execute{})
+		if o.queue != "" {
+			s.execute(noteName)
+			s.wire.SendBind(&pgproto3.Bind{PreparedStatement: o.queue})
+			s.wire.SendExecute(&pgproto3.Execute{})
+		}
+		if n == 1 {
+			s.execute(o.one)
+		} else {
+			s.execute(o.many)
+		}
 		ops = ops[n:]
 	}
 	s.wire.SendSync(&pgproto3.Sync{})
 	if err := s.wire.Flush(); err != nil {
 		s.end(err)
 	}
+}
+
+// execute sends a statement with the parameter that is bound.
+func (s *session) execute(statement string) {
+	s.bind.PreparedStatement = statement
+	s.wire.SendBind(&s.bind)
+	s.wire.SendExecute(&pgproto3.Execute{})
 }
 
 var binaryFormat = []int16{pgtype.BinaryFormatCode}

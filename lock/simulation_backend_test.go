@@ -110,7 +110,9 @@ func (b *backend) message(kind byte, body []byte) {
 		if err := bind.Decode(body); err != nil {
 			panic(err)
 		}
-		b.todo = append(b.todo, statementOf(&bind))
+		if s, ok := statementOf(&bind); ok {
+			b.todo = append(b.todo, s)
+		}
 	case 'S', 'X':
 		b.todo = append(b.todo, statement{kind: kind})
 	case 'E':
@@ -119,19 +121,23 @@ func (b *backend) message(kind byte, body []byte) {
 	}
 }
 
-// statementOf is [session.write] the other way round.
-func statementOf(bind *pgproto3.Bind) statement {
-	argument := bind.Parameters[0]
+// statementOf is [session.write] the other way round. Of a wait the last statement
+// stands for all.
+func statementOf(bind *pgproto3.Bind) (s statement, ok bool) {
 	for code, o := range operations {
 		switch bind.PreparedStatement {
+		case noteName, o.queue:
+			return s, false
 		case o.one:
-			return statement{'E', opcode(code), []int64{int64(binary.BigEndian.Uint64(argument))}}
+			argument := bind.Parameters[0]
+			return statement{'E', opcode(code), []int64{int64(binary.BigEndian.Uint64(argument))}}, true
 		case o.many:
+			argument := bind.Parameters[0]
 			var keys []int64
 			for element := argument[20:]; len(element) > 0; element = element[12:] {
 				keys = append(keys, int64(binary.BigEndian.Uint64(element[4:])))
 			}
-			return statement{'E', opcode(code), keys}
+			return statement{'E', opcode(code), keys}, true
 		}
 	}
 	panic("unknown statement " + bind.PreparedStatement)
@@ -156,10 +162,9 @@ const (
 
 // SQLSTATEs of operations that fail (PostgreSQL documentation, Appendix A).
 const (
-	outOfMemory  = "53200"
-	internal     = "XX000"
-	shutdown     = "57P01"
-	lockTimedOut = "55P03"
+	outOfMemory = "53200"
+	internal    = "XX000"
+	shutdown    = "57P01"
 )
 
 // step does one operation of what has come.
@@ -192,7 +197,7 @@ func (b *backend) operate(s statement, rest []statement, m mishap) {
 	default:
 		answered := len(b.answer)
 		b.execute(s.code, s.keys[b.done])
-		if m == after && b.wait.on == nil && s.code != opUnlock && s.code != opUnlockShared { // which have nothing behind it that could fail
+		if m == after && b.wait.on == nil && !isUnlock(s.code) { // which have nothing behind it that could fail
 			b.answer = b.answer[:answered]
 			b.fail(simulate.One(b.server.w.Schedule, queryCanceled, outOfMemory), rest)
 		}
@@ -204,7 +209,7 @@ func (b *backend) execute(code opcode, key int64) {
 	srv := b.server
 	l := srv.table.at(key)
 	switch code {
-	case opUnlock, opUnlockShared:
+	case opDrop, opDropShared, opUnlock, opUnlockShared:
 		known := l.unlock(b, modeOf(code))
 		srv.w.Tell("%s unlocks %d: %t", b, key, known)
 		b.row(known)
@@ -221,11 +226,11 @@ func (b *backend) execute(code opcode, key int64) {
 			return
 		}
 		srv.w.Tell("%s tries %d: true", b, key)
-		b.guarded(l, modeOf(code))
+		b.row(b.guarded(l, modeOf(code)))
 	case opWait, opWaitShared:
 		if l.isFree(b, modeOf(code), len(l.queue)) {
 			l.grant(b, modeOf(code))
-			b.guarded(l, modeOf(code))
+			b.waited(l, modeOf(code))
 			return
 		}
 		srv.w.Tell("%s waits for %d", b, key)
@@ -238,32 +243,44 @@ func (b *backend) execute(code opcode, key int64) {
 		b.next()
 	case opCancel:
 		other := srv.backend(key)
-		if other != nil {
+		waits := other != nil && other.wait.on != nil
+		if waits {
 			other.canceled()
 		}
-		b.row(other != nil)
+		b.row(waits)
 	default:
 		panic(code)
 	}
 }
 
 func modeOf(code opcode) mode {
-	if code == opTryShared || code == opWaitShared || code == opUnlockShared {
+	switch code {
+	case opTryShared, opWaitShared, opUnlockShared, opDropShared:
 		return shared
 	}
 	return alone
 }
 
-// guarded answers who was granted a key: it is kept unless somebody has the guard.
-func (b *backend) guarded(l *tableLock, m mode) {
+func isUnlock(code opcode) bool { return code <= opUnlockShared }
+
+// guarded reports whether a key that was granted is kept: unless somebody has the guard.
+func (b *backend) guarded(l *tableLock, m mode) (kept bool) {
 	if b.tryInTx(guardOf(l.key), shared) {
 		b.keys++
-		b.row(true)
-		return
+		return true
 	}
 	b.server.w.Tell("%s finds %d guarded", b, l.key)
 	l.unlock(b, m)
-	b.row(false)
+	return false
+}
+
+// waited answers who waited for a key that it was granted.
+func (b *backend) waited(l *tableLock, m mode) {
+	if b.guarded(l, m) {
+		b.number(1)
+		return
+	}
+	b.number(0)
 }
 
 // tryInTx tries a lock that ends with the transaction.
@@ -287,20 +304,25 @@ func (srv *simServer) requests(b *backend) (text []byte) {
 }
 
 // endWait ends a wait that was granted, canceled, or that has been long enough.
-// Of two of these, either counts; a grant is kept in any case.
+// Of two of these, either counts; what was granted is given back where queueSQL says so.
+// A cancellation may also end the statement.
 func (b *backend) endWait() {
 	w, rest := b.wait, b.todo[1:]
 	b.wait = wait{}
 	late := !time.Now().Before(w.until)
 	switch {
 	case w.granted && !b.cancel && (!late || b.server.w.N(2) == 0):
-		b.guarded(w.on, w.mode)
-	case b.cancel:
+		b.waited(w.on, w.mode)
+	case b.cancel && b.server.w.N(4) == 0:
 		w.on.forget(b)
 		b.fail(queryCanceled, rest)
 	default:
+		b.cancel = false
 		w.on.forget(b)
-		b.fail(lockTimedOut, rest)
+		if w.granted && strings.Contains(queueSQL, "PERFORM pg_advisory_unlock") {
+			w.on.unlock(b, w.mode)
+		}
+		b.number(waitOver)
 	}
 }
 

@@ -14,7 +14,9 @@ import (
 type opcode uint8
 
 const (
-	opUnlock opcode = iota
+	opDrop opcode = iota // an unlock of what may not be locked, and is to be in any case
+	opDropShared
+	opUnlock
 	opUnlockShared
 	opFence
 	opTry
@@ -22,7 +24,7 @@ const (
 	opFlagged  // asks whether there are requests; key is the flag
 	opRequests // reads them
 	opCancel   // key is the process id of a session that waits
-	opWait     // for up to the session's lock_timeout: on a spare session only
+	opWait     // for up to the session's lock_timeout: on a spare session only, one at a time
 	opWaitShared
 	opcodes // their number
 )
@@ -30,7 +32,8 @@ const (
 // operations are what a session prepares for each opcode: two statements of the
 // same SQL, which works on a key and says in one column what came of it. One
 // takes many keys and answers them in their order; the other takes one, with a
-// good deal less work for the server. None but the waits blocks.
+// good deal less work for the server. None but the waits blocks: what precedes them is
+// in queue. None has the server write to its log.
 //
 // The server sends a row as soon as it has computed it. So if one operation
 // fails, those before it have their answers, and those behind it have not been
@@ -41,23 +44,36 @@ const (
 // PostgreSQL documentation, 9.28.10 Advisory Lock Functions, 9.28.2 Server
 // Signaling Functions, and 9.27.8 Transaction ID and Snapshot Information
 // Functions.
-var operations = [opcodes]struct{ many, one, sql string }{
-	opUnlock:       {"lockstore_unlocks", "lockstore_unlock", "pg_advisory_unlock(key)"},
-	opUnlockShared: {"lockstore_unlocks_shared", "lockstore_unlock_shared", "pg_advisory_unlock_shared(key)"},
-	opFence:        {"lockstore_fences", "lockstore_fence", durableXact},
-	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded},
-	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared},
-	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock(key)"},
-	opRequests:     {"lockstore_requests", "lockstore_request", requestsSQL},
-	opCancel:       {"lockstore_cancels", "lockstore_cancel", "pg_cancel_backend(key::int)"},
-	opWait:         {"lockstore_waits", "lockstore_wait", waitGuarded},
-	opWaitShared:   {"lockstore_waits_shared", "lockstore_wait_shared", waitGuardedShared},
+var operations = [opcodes]struct{ many, one, sql, queue string }{
+	opDrop:         {"lockstore_drops", "lockstore_drop", "(SELECT " + dropped + ")", ""},
+	opDropShared:   {"lockstore_drops_shared", "lockstore_drop_shared", "(SELECT " + droppedShared + ")", ""},
+	opUnlock:       {"lockstore_unlocks", "lockstore_unlock", "pg_advisory_unlock(key)", ""},
+	opUnlockShared: {"lockstore_unlocks_shared", "lockstore_unlock_shared", "pg_advisory_unlock_shared(key)", ""},
+	opFence:        {"lockstore_fences", "lockstore_fence", durableXact, ""},
+	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded, ""},
+	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared, ""},
+	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock(key)", ""},
+	opRequests:     {"lockstore_requests", "lockstore_request", requestsSQL, ""},
+	opCancel:       {"lockstore_cancels", "lockstore_cancel", cancelWait, ""},
+	opWait:         {"lockstore_waits", "lockstore_wait", waited, "lockstore_queue"},
+	opWaitShared:   {"lockstore_waits_shared", "lockstore_wait_shared", waited, "lockstore_queue_shared"},
 }
 
 const (
 	ofKeys = " FROM unnest($1::bigint[]) AS key"
 	ofKey  = " FROM (VALUES ($1::bigint)) AS one (key)"
 )
+
+// An unlock of what is not locked would leave a warning in the server's log.
+const (
+	dropped       = "pg_advisory_unlock(key) FROM pg_locks AS l WHERE l.mode = 'ExclusiveLock'" + isKeyOfOwn
+	droppedShared = "pg_advisory_unlock_shared(key) FROM pg_locks AS l WHERE l.mode = 'ShareLock'" + isKeyOfOwn
+	isKeyOfOwn    = " AND l.pid = pg_backend_pid() AND l.granted AND l.locktype = 'advisory' AND l.objsubid = 1" +
+		" AND l.classid = (key >> 32 & 4294967295)::oid AND l.objid = (key & 4294967295)::oid"
+)
+
+// cancelWait cancels nothing but a wait for a lock.
+const cancelWait = "EXISTS (SELECT FROM pg_stat_get_activity(key::int) AS a WHERE a.wait_event_type = 'Lock' AND pg_cancel_backend(a.pid))"
 
 // durableXact is the transaction's id, and makes it outlive a crash: an id whose
 // transaction has left nothing in the WAL is given out again after recovery.
@@ -68,13 +84,15 @@ const durableXact = "CASE WHEN pg_logical_emit_message(true, 'lockstore', '') IS
 // An op is one operation and, later, its answer.
 type op struct {
 	code  opcode
-	blind bool // an unlock of what may not be locked
 	key   int64
 	entry *entry // that tries or waits
 	reply *reply // to an unlock or a fence; nil: nobody waits for it
 	value int64
 	err   error
 }
+
+// isBlind reports whether the operation is for what may not be there.
+func (o *op) isBlind() bool { return o.code == opDrop || o.code == opDropShared }
 
 // isTransactional reports whether what the operation did is undone if its batch
 // fails: a fence's number then may come again. Locks stay.
@@ -99,7 +117,7 @@ func appendKeys(b []byte, ops []op) []byte {
 }
 
 // valueOf decodes the one column of a statement's row, in binary: a bool, a
-// bigint, or void, which counts as true.
+// bigint, or NULL, which counts as true.
 func valueOf(column []byte) int64 {
 	switch len(column) {
 	case 0:

@@ -31,7 +31,7 @@ type Holder struct {
 	User         string    //
 	Address      string    // of the client; empty for a unix socket
 	InThisLocker bool      // the session is this Locker's
-	Since        time.Time // when this Locker got the key; zero if another did
+	Since        time.Time `json:",omitzero"` // when this Locker got the key; zero if another did
 }
 
 // Statements for the host's connections qualify every name, operators included, as
@@ -95,7 +95,7 @@ func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 	}
 	found, err := p.statuses(ctx, key.is, keyStatusSQL, places(key)...)
 	if err != nil {
-		return Status{}, fmt.Errorf("lock: status of %s: %w", key, err)
+		return Status{}, fmt.Errorf("lock: status of %s: %w", key, ofServer(err))
 	}
 	if len(found) == 0 {
 		found = append(found, p.queue.describe(Status{Key: key}))
@@ -109,7 +109,7 @@ func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
 	found, err := p.statuses(ctx, n.Contains, namespaceStatusSQL, int64(n.tag()>>48))
 	if err != nil {
-		return nil, fmt.Errorf("lock: list: %w", err)
+		return nil, fmt.Errorf("lock: list: %w", ofServer(err))
 	}
 	return found, nil
 }

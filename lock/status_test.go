@@ -2,6 +2,10 @@ package lock_test
 
 import (
 	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,4 +172,67 @@ func TestObserverAndStatsTellWhatHappened(t *testing.T) {
 	stats = locker.Stats()
 	assert.Zero(t, stats.Keys)
 	assert.Zero(t, stats.Holders)
+}
+
+func TestStatusAsJSON(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), nil)
+	_, err := db.Pool().Exec(t.Context(), "SELECT pg_advisory_lock(7)")
+	require.NoError(t, err)
+	held := take(t, locker, lock.Name("user", "42"))
+	for key, name := range map[lock.Key]string{held.Key(): "user/42", lock.ID(7): "#7"} {
+		status, err := locker.Status(t.Context(), key)
+		require.NoError(t, err)
+		text, err := json.Marshal(status)
+		require.NoError(t, err)
+		var read struct {
+			Key     string
+			Holders []map[string]any
+		}
+		require.NoError(t, json.Unmarshal(text, &read), "%s", text)
+		assert.Equal(t, name, read.Key)
+		if assert.Len(t, read.Holders, 1, "%s", text) {
+			assert.EqualValues(t, status.Holders[0].PID, read.Holders[0]["PID"])
+			assert.Contains(t, read.Holders[0], "Start")
+			assert.Equal(t, key == held.Key(), read.Holders[0]["Since"] != nil, "%s", text)
+		}
+	}
+	assert.NoError(t, held.Unlock())
+}
+
+// What a lost session held is logged of it, also where the key was got by waiting in the
+// server's queue, on a connection of its own.
+func TestLostLocksAreLogged(t *testing.T) {
+	db := pgtest.New(t)
+	var log lockedBuffer
+	mine, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	held := take(t, mine, lock.Name("k"))
+	got := make(chan *lock.Held, 1)
+	go func() { got <- take(t, other, lock.Name("k")) }()
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+	require.NoError(t, held.Unlock())
+	waited := <-got
+	terminate(t, db.Pool(), waited)
+	await(t, waited.Context().Done(), "loss")
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "session lost") }, patience, time.Millisecond)
+	assert.Contains(t, log.String(), "locks=1 error=")
+	assert.NotContains(t, log.String(), " pid=", "which is the host's")
+}
+
+// A lockedBuffer is a buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

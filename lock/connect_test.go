@@ -1,0 +1,191 @@
+package lock_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+func openSQL(t *testing.T, config *pgx.ConnConfig) *sql.DB {
+	db := stdlib.OpenDB(*config)
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	return db
+}
+
+// hostConnector is a connector of the host's own, around that of pgx.
+type hostConnector struct {
+	driver.Connector
+	connects *atomic.Int64
+}
+
+func (c hostConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	c.connects.Add(1)
+	return c.Connector.Connect(ctx)
+}
+
+// A locker's connections are made as the host's are each time, by whatever the host has
+// put into that, and take no place in a pool that has but one.
+func TestLockerConnectsAsTheHostDoes(t *testing.T) {
+	admin := pgtest.New(t, pgtest.Dedicated())
+	_, err := admin.Pool().Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD '0'")
+	require.NoError(t, err)
+	config, err := pgx.ParseConfig(admin.URL())
+	require.NoError(t, err)
+	config.User = "app"
+	var password, connects atomic.Int64
+	before := func(_ context.Context, c *pgx.ConnConfig) error {
+		connects.Add(1)
+		c.Password = fmt.Sprint(password.Load())
+		return nil
+	}
+	after := func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET application_name = 'by hook'")
+		return err
+	}
+	newPool := func() *pgxpool.Pool {
+		c, err := pgxpool.ParseConfig("")
+		require.NoError(t, err)
+		c.ConnConfig, c.MaxConns, c.BeforeConnect, c.AfterConnect = config.Copy(), 1, before, after
+		pool, err := pgxpool.NewWithConfig(t.Context(), c)
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return pool
+	}
+	options := []stdlib.OptionOpenDB{stdlib.OptionBeforeConnect(before), stdlib.OptionAfterConnect(after)}
+	own := &atomic.Int64{}
+	for name, db := range map[string]any{
+		"pgxpool":        newPool(),
+		"OpenDB":         stdlib.OpenDB(*config, options...),
+		"OpenDBFromPool": stdlib.OpenDBFromPool(newPool()),
+		"own connector":  sql.OpenDB(hostConnector{stdlib.GetConnector(*config, options...), own}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ping := func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience/4)
+				defer cancel()
+				switch db := db.(type) {
+				case *pgxpool.Pool:
+					assert.NoError(t, db.Ping(ctx))
+				case *sql.DB:
+					assert.NoError(t, db.PingContext(ctx))
+					assert.LessOrEqual(t, db.Stats().OpenConnections, 1)
+				}
+			}
+			var locker *lock.Postgres
+			switch db := db.(type) {
+			case *pgxpool.Pool:
+				locker = newPostgres(t, db, nil)
+			case *sql.DB:
+				db.SetMaxOpenConns(1)
+				ping() // an idle connection, whose password will be that of long ago
+				locker = newPostgres(t, db, nil)
+			}
+			for range 3 {
+				ping()
+				held := take(t, locker, lock.Name("k"))
+				backend, _ := held.Backend(held.Key())
+				assert.Equal(t, "by hook", query[string](t, admin.Pool(), "SELECT application_name FROM pg_stat_activity WHERE pid = $1", backend.PID))
+				before := connects.Load()
+				_, err := admin.Pool().Exec(t.Context(), fmt.Sprintf("ALTER ROLE app PASSWORD '%d'", password.Add(1)))
+				require.NoError(t, err)
+				require.NoError(t, admin.Terminate(backend.PID))
+				await(t, held.Context().Done(), "loss")
+				assert.NoError(t, take(t, locker, lock.Name("k")).Unlock())
+				ping()
+				assert.Greater(t, connects.Load(), before)
+			}
+		})
+	}
+	assert.GreaterOrEqual(t, own.Load(), int64(3))
+}
+
+// A pool without a connection to spare keeps no lock from being served, nor does one
+// whose connection has locks of the host's lose that.
+func TestLockerReconnectsBesideABusyPool(t *testing.T) {
+	for name, use := range map[string]func(*sql.DB) func(){
+		"in use": func(db *sql.DB) func() {
+			conn, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			return func() { assert.NoError(t, conn.Close()) }
+		},
+		"has locks": func(db *sql.DB) func() {
+			_, err := db.Exec("SELECT pg_advisory_lock(7)")
+			require.NoError(t, err)
+			return func() {
+				var known bool
+				require.NoError(t, db.QueryRow("SELECT pg_advisory_unlock(7)").Scan(&known))
+				assert.True(t, known, "the host's connection, and its lock, are still the host's")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := pgtest.New(t)
+			db, err := sql.Open("pgx", server.URL())
+			require.NoError(t, err)
+			defer db.Close()
+			db.SetMaxOpenConns(1)
+			locker := newPostgres(t, db, nil)
+			done := use(db)
+			held := take(t, locker, lock.Name("k"))
+			terminate(t, server.Pool(), held)
+			await(t, held.Context().Done(), "loss")
+			ctx, cancel := context.WithTimeout(t.Context(), patience/4)
+			defer cancel()
+			again, err := locker.Lock(ctx, lock.Name("k"))
+			require.NoError(t, err)
+			assert.NoError(t, again.Unlock())
+			done()
+		})
+	}
+}
+
+// Idle connections that have died are no reason for a locker not to connect.
+func TestLockerConnectsPastDeadConnections(t *testing.T) {
+	server := pgtest.New(t)
+	db, err := sql.Open("pgx", server.URL())
+	require.NoError(t, err)
+	defer db.Close()
+	db.SetMaxIdleConns(4)
+	var conns []*sql.Conn
+	for range 4 {
+		conn, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		conns = append(conns, conn)
+	}
+	for _, conn := range conns {
+		var pid uint32
+		require.NoError(t, conn.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))
+		require.NoError(t, conn.Close())
+		require.NoError(t, server.Terminate(pid))
+	}
+	assert.NoError(t, take(t, newPostgres(t, db, nil), lock.Name("k")).Unlock())
+}
+
+// A pool can be closed as soon as its locker is, and need not wait for anything of that.
+func TestPoolOfALockerCloses(t *testing.T) {
+	pool, err := pgxpool.New(t.Context(), pgtest.New(t).URL())
+	require.NoError(t, err)
+	db := stdlib.OpenDBFromPool(pool)
+	locker, err := lock.NewPostgres(t.Context(), db, nil)
+	require.NoError(t, err)
+	require.NoError(t, locker.Close(t.Context()))
+	require.NoError(t, db.Close())
+	closed := make(chan struct{})
+	begun := time.Now()
+	go func() { pool.Close(); close(closed) }()
+	await(t, closed, "the pool")
+	assert.Less(t, time.Since(begun), 10*time.Second)
+}

@@ -1,0 +1,106 @@
+package lock_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// serverLog is what the server has logged of a database.
+func serverLog(t *testing.T, db *pgtest.DB) (lines []string) {
+	all := query[string](t, db.Pool(), "SELECT pg_read_file(current_setting('data_directory') || '/../log')")
+	name := query[string](t, db.Pool(), "SELECT current_database()::text")
+	for line := range strings.Lines(all) {
+		if strings.Contains(line, "] "+name+": ") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// Nothing that is as it should be leaves a line in the server's log: waiting for another
+// process, in the server's queue and beyond several looks there, giving that up, trying,
+// asking a holder for its key, and the end of it all.
+func TestServersLogStaysSilent(t *testing.T) {
+	db := pgtest.New(t)
+	mine, err := lock.NewPostgres(t.Context(), db.Pool(), nil)
+	require.NoError(t, err)
+	other, err := lock.NewPostgres(t.Context(), db.SQLX(), &lock.PostgresOptions{Silence: 600 * time.Millisecond}) // looks five times a second
+	require.NoError(t, err)
+	key := lock.Name("k")
+	for _, acquire := range []func(context.Context, lock.Key) (*lock.Held, error){other.Lock, other.RLock} {
+		held := take(t, mine, key)
+		_, err = other.TryLock(t.Context(), key)
+		assert.ErrorIs(t, err, lock.ErrBusy)
+		brief, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		_, err = acquire(brief, key)
+		cancel()
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		got := make(chan *lock.Held, 1)
+		go func() {
+			next, err := acquire(t.Context(), key)
+			assert.NoError(t, err)
+			got <- next
+		}()
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+		assert.NoError(t, held.Unlock())
+		assert.NoError(t, (<-got).Unlock())
+
+		held = take(t, mine, key)
+		assert.NoError(t, other.Evict(t.Context(), key, time.Hour))
+		assert.ErrorIs(t, held.Unlock(), lock.ErrEvicted)
+	}
+	assert.Zero(t, other.Stats().Lost)
+	require.NoError(t, mine.Close(t.Context()))
+	require.NoError(t, other.Close(t.Context()))
+	assert.Empty(t, serverLog(t, db))
+}
+
+// Many who leave while they wait leave no lock behind, and no line.
+func TestWaitersThatLeaveAreSilent(t *testing.T) {
+	db := pgtest.New(t)
+	mine, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
+	key := lock.Name("k")
+	held := take(t, mine, key)
+	for range 40 {
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan error)
+		go func() {
+			_, err := other.Lock(ctx, key)
+			left <- err
+		}()
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+		cancel()
+		assert.ErrorIs(t, <-left, context.Canceled)
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 0 }, patience, time.Millisecond)
+	}
+	assert.NoError(t, held.Unlock())
+	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks))
+	assert.Empty(t, serverLog(t, db))
+}
+
+// Without PL/pgSQL a process polls, and is as silent.
+func TestKeysArePolledForWithoutPLpgSQL(t *testing.T) {
+	db := pgtest.New(t)
+	_, err := db.Pool().Exec(t.Context(), "DROP EXTENSION plpgsql")
+	require.NoError(t, err)
+	mine, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
+	held := take(t, mine, lock.Name("k"))
+	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err = other.Lock(brief, lock.Name("k"))
+	assert.ErrorIs(t, err, lock.ErrBusy)
+	got := make(chan *lock.Held, 1)
+	go func() { got <- take(t, other, lock.Name("k")) }()
+	assert.NoError(t, held.Unlock())
+	assert.NoError(t, (<-got).Unlock())
+	assert.EqualValues(t, 1, other.Stats().Sessions)
+	assert.Empty(t, serverLog(t, db))
+}
