@@ -86,6 +86,8 @@ func Uncertain(err error) bool {
 		return e.Fatal && e.Code != idleInTransaction // it may have ended the session after the commit
 	case errors.Is(err, ErrNoRows), errors.Is(err, pgx.ErrTxCommitRollback):
 		return false
+	case errors.Is(err, pgconn.ErrConnClosed):
+		return !errors.As(err, new(unsent)) // see isUnsent
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):
 		return false // database/sql says these of what it did not send
 	}

@@ -12,8 +12,10 @@ package pgdb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -89,28 +91,46 @@ func Open(db any) (DB, error) {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
 		if db != nil {
-			return pgxDB{pgxQuerier{db}, db}, nil
+			return openPgx(db), nil
 		}
 	case *sql.DB:
 		if db != nil {
-			return openSQL(sqlx.NewDb(db, "pgx"))
+			return checked(sqlx.NewDb(db, "pgx"))
 		}
 	case *sqlx.DB:
 		if db != nil && db.DB != nil {
-			return openSQL(db)
+			return checked(db)
 		}
 	default:
-		return nil, fmt.Errorf("%w: %T; want *pgxpool.Pool, *sql.DB or *sqlx.DB", ErrUnsupported, db)
+		return nil, fmt.Errorf("%w: %s; want *pgxpool.Pool, *sql.DB or *sqlx.DB", ErrUnsupported, typeName(db))
 	}
 	return nil, fmt.Errorf("%w: nil %T", ErrUnsupported, db)
 }
 
-// openSQL refuses drivers other than pgx's, as they bind and report otherwise.
-func openSQL(db *sqlx.DB) (DB, error) {
-	if d, ok := db.Driver().(*stdlib.Driver); !ok {
-		return nil, fmt.Errorf("%w: driver %T; open it with pgx: sql.Open(\"pgx\", …) or stdlib.OpenDBFromPool", ErrUnsupported, d)
+// checked refuses drivers other than pgx's, as they bind and report otherwise.
+func checked(db *sqlx.DB) (DB, error) {
+	if d := db.Driver(); !isPgx(d) {
+		return nil, fmt.Errorf("%w: database/sql driver %s; open it with pgx's: sql.Open(\"pgx\", …), or stdlib.OpenDBFromPool, of github.com/jackc/pgx/v5/stdlib", ErrUnsupported, typeName(d))
 	}
-	return sqlDB{sqlQuerier{db}, db}, nil
+	return openSQL(db), nil
+}
+
+func isPgx(d driver.Driver) bool {
+	_, ok := d.(*stdlib.Driver)
+	return ok
+}
+
+// typeName is the name of v's type with the whole path of its package, which tells
+// apart what is called alike.
+func typeName(v any) string {
+	t, star := reflect.TypeOf(v), ""
+	if t != nil && t.Kind() == reflect.Pointer {
+		t, star = t.Elem(), "*"
+	}
+	if t == nil || t.PkgPath() == "" {
+		return fmt.Sprintf("%T", v)
+	}
+	return star + t.PkgPath() + "." + t.Name()
 }
 
 // Tx makes a Querier of a host's transaction: a pgx.Tx, a *sql.Tx or a
@@ -130,7 +150,7 @@ func Tx(tx any) (Querier, error) {
 			return pgxQuerier{tx}, nil
 		}
 	default:
-		return nil, fmt.Errorf("%w: %T; want pgx.Tx, *sql.Tx or *sqlx.Tx", ErrUnsupported, tx)
+		return nil, fmt.Errorf("%w: %s; want a pgx.Tx (github.com/jackc/pgx/v5), a *sql.Tx (database/sql) or a *sqlx.Tx (github.com/jmoiron/sqlx)", ErrUnsupported, typeName(tx))
 	}
 	return nil, fmt.Errorf("%w: nil %T", ErrUnsupported, tx)
 }

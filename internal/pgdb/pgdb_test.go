@@ -70,6 +70,21 @@ func TestTxRefusesWhatItCannotUse(t *testing.T) {
 	}
 }
 
+// Tx is another library's, whose package has the name of database/sql's.
+type Tx struct{}
+
+// A refusal names what was given, so that nothing else is taken for it.
+func TestRefusalsNameWhatWasGiven(t *testing.T) {
+	_, err := pgdb.Open(sql.OpenDB(foreign{}))
+	assert.ErrorContains(t, err, "example.com/lockstore/internal/pgdb_test.foreign")
+	assert.ErrorContains(t, err, `sql.Open("pgx"`)
+	assert.NotContains(t, err.Error(), "stdlib.Driver")
+	_, err = pgdb.Tx(&Tx{})
+	assert.ErrorContains(t, err, "unsupported database handle: *example.com/lockstore/internal/pgdb_test.Tx; want")
+	_, err = pgdb.Open(&Tx{})
+	assert.ErrorContains(t, err, "unsupported database handle: *example.com/lockstore/internal/pgdb_test.Tx; want")
+}
+
 func TestTxRunsInTheHostsTransaction(t *testing.T) {
 	ctx, db := t.Context(), pgtest.New(t)
 	native, err := db.Pool().Begin(ctx)

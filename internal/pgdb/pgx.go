@@ -2,6 +2,7 @@ package pgdb
 
 import (
 	"context"
+	"errors"
 	"reflect"
 
 	"github.com/jackc/pgx/v5"
@@ -36,33 +37,28 @@ func (q pgxQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 	return readRows(rows, each)
 }
 
-type pgxDB struct {
-	pgxQuerier
-	pool *pgxpool.Pool
-}
-
-func (db pgxDB) Acquire(ctx context.Context) (Conn, error) {
-	c, err := db.pool.Acquire(ctx)
-	if err != nil {
-		return nil, Clean(err)
+// openPgx makes a DB of pgx's pool.
+func openPgx(p *pgxpool.Pool) DB {
+	return &pool{
+		take: func(ctx context.Context) (taken, error) {
+			c, err := p.Acquire(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return pgxTaken{c}, nil
+		},
+		size: func() int { return int(p.Stat().MaxConns()) },
 	}
-	return pgxConn{pgxQuerier{c}, c}, nil
 }
 
-type pgxConn struct {
-	pgxQuerier
-	conn *pgxpool.Conn
-}
+type pgxTaken struct{ conn *pgxpool.Conn }
 
-func (c pgxConn) Release() { c.conn.Release() }
+func (t pgxTaken) on(f func(*pgx.Conn) error) error { return f(t.conn.Conn()) }
+func (t pgxTaken) release()                         { t.conn.Release() }
 
-func (c pgxConn) Begin(context.Context) (Transaction, error) {
-	return &pgxTransaction{on: func(f func(*pgx.Conn) error) error { return f(c.conn.Conn()) }}, nil
-}
-
-// pgxTransaction pipelines: its state on the server is that of the
+// A transaction pipelines: its state on the server is that of the
 // connection's last reply.
-type pgxTransaction struct {
+type transaction struct {
 	on    func(func(*pgx.Conn) error) error // runs something on the connection
 	begun bool
 	done  bool
@@ -70,18 +66,21 @@ type pgxTransaction struct {
 
 const begin = "begin isolation level read committed"
 
-// send runs fn's statements as one pipeline, after BEGIN if it is the first.
-func (t *pgxTransaction) send(ctx context.Context, fill func(*pgx.Batch)) error {
-	var b pgx.Batch
-	if !t.begun {
-		b.Queue(begin)
-		t.begun = true
-	}
-	fill(&b)
-	return t.on(func(conn *pgx.Conn) error { return Clean(conn.SendBatch(ctx, &b).Close()) })
+// send runs the statements that fill queues as one pipeline, after BEGIN if it is the
+// first.
+func (t *transaction) send(ctx context.Context, fill func(*pgx.Batch)) error {
+	defer func() { t.begun = true }()
+	return t.on(func(conn *pgx.Conn) error {
+		var b pgx.Batch
+		if !t.begun {
+			b.Queue(begin)
+		}
+		fill(&b)
+		return Clean(conn.SendBatch(ctx, &b).Close())
+	})
 }
 
-func (t *pgxTransaction) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
+func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
 	err = t.send(ctx, func(b *pgx.Batch) {
 		b.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
 			n = tag.RowsAffected()
@@ -91,13 +90,13 @@ func (t *pgxTransaction) Exec(ctx context.Context, sql string, args ...any) (n i
 	return n, err
 }
 
-func (t *pgxTransaction) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+func (t *transaction) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	return t.send(ctx, func(b *pgx.Batch) {
 		b.Queue(sql, args...).QueryRow(func(row pgx.Row) error { return row.Scan(dest...) })
 	})
 }
 
-func (t *pgxTransaction) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+func (t *transaction) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	var refused error
 	err := t.send(ctx, func(b *pgx.Batch) {
 		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
@@ -113,7 +112,7 @@ func (t *pgxTransaction) Query(ctx context.Context, each func(Row) error, sql st
 	return err
 }
 
-func (t *pgxTransaction) CommitRow(ctx context.Context, dest []any, sql string, args ...any) error {
+func (t *transaction) CommitRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	var scanned error
 	err := t.send(ctx, func(b *pgx.Batch) {
 		b.Queue(sql, args...).QueryRow(func(row pgx.Row) error {
@@ -131,7 +130,7 @@ func (t *pgxTransaction) CommitRow(ctx context.Context, dest []any, sql string, 
 	return Clean(scanned)
 }
 
-func (t *pgxTransaction) Commit(ctx context.Context) error {
+func (t *transaction) Commit(ctx context.Context) error {
 	err := t.send(ctx, queueCommit)
 	t.done = err == nil
 	return err
@@ -148,18 +147,19 @@ func queueCommit(b *pgx.Batch) {
 	})
 }
 
-func (t *pgxTransaction) Rollback(ctx context.Context) error {
+func (t *transaction) Rollback(ctx context.Context) error {
 	if t.done || !t.begun {
 		return nil
 	}
 	t.done = true
-	return t.on(func(conn *pgx.Conn) error {
-		if conn.IsClosed() {
-			return nil
-		}
+	err := t.on(func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "rollback")
 		return Clean(err)
 	})
+	if errors.As(err, new(unsent)) { // there is no connection, and nothing to undo
+		return nil
+	}
+	return err
 }
 
 // isNil reports whether an interface holds a nil pointer.

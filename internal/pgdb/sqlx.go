@@ -50,30 +50,31 @@ func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 	return readRows(rows, each)
 }
 
-type sqlDB struct {
-	sqlQuerier
-	db *sqlx.DB
-}
-
-func (db sqlDB) Acquire(ctx context.Context) (Conn, error) {
-	c, err := db.db.Connx(ctx)
-	if err != nil {
-		return nil, Clean(err)
+// openSQL makes a DB of database/sql's pool.
+func openSQL(db *sqlx.DB) DB {
+	return &pool{
+		take: func(ctx context.Context) (taken, error) {
+			c, err := db.Connx(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return sqlTaken{c}, nil
+		},
+		size: func() int { return db.Stats().OpenConnections },
 	}
-	return &sqlConn{c}, nil
 }
 
-// sqlConn is a connection of database/sql's, whose statements go to the driver's own
-// connection as those of [pgxConn] do. What database/sql puts between them is no help
+// sqlTaken is a connection of database/sql's, whose statements go to the driver's own
+// connection as those of [pgxTaken] do. What database/sql puts between them is no help
 // to who has a connection to itself: a *sql.Tx has one context for all of its life,
 // and none for its end; *sql.Rows can lose the error of a statement whose context ends
 // while a row is read; and a driver that panics in a query is waited for, for ever.
-type sqlConn struct{ conn *sqlx.Conn }
+type sqlTaken struct{ conn *sqlx.Conn }
 
 // on runs f on the driver's connection. Should f panic, database/sql closes that.
-func (c *sqlConn) on(f func(*pgx.Conn) error) error {
+func (t sqlTaken) on(f func(*pgx.Conn) error) error {
 	var failed error
-	err := c.conn.Raw(func(driver any) error {
+	err := t.conn.Raw(func(driver any) error {
 		failed = f(driver.(*stdlib.Conn).Conn())
 		return nil // what it means for the connection, the driver says when it is used next
 	})
@@ -83,27 +84,7 @@ func (c *sqlConn) on(f func(*pgx.Conn) error) error {
 	return Clean(err)
 }
 
-func (c *sqlConn) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
-	err = c.on(func(conn *pgx.Conn) (err error) {
-		n, err = pgxQuerier{conn}.Exec(ctx, sql, args...)
-		return err
-	})
-	return n, err
-}
-
-func (c *sqlConn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
-	return c.on(func(conn *pgx.Conn) error { return pgxQuerier{conn}.QueryRow(ctx, dest, sql, args...) })
-}
-
-func (c *sqlConn) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
-	return c.on(func(conn *pgx.Conn) error { return pgxQuerier{conn}.Query(ctx, each, sql, args...) })
-}
-
-func (c *sqlConn) Begin(context.Context) (Transaction, error) {
-	return &pgxTransaction{on: c.on}, nil
-}
-
-// Release closes the connection only in database/sql's sense. What Close
+// release closes the connection only in database/sql's sense. What Close
 // reports is that the connection is gone, which whoever used it last knows. One that
 // is left in a transaction is not used again by its driver.
-func (c *sqlConn) Release() { _ = c.conn.Close() }
+func (t sqlTaken) release() { _ = t.conn.Close() }

@@ -1,0 +1,146 @@
+package pgdb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A pool is a [DB] of either kind.
+type pool struct {
+	take func(context.Context) (taken, error)
+	size func() int // how many connections it has, at most
+}
+
+// taken is a connection that is taken out of a pool.
+type taken interface {
+	on(f func(*pgx.Conn) error) error // runs f on the driver's own connection
+	release()
+}
+
+func (p *pool) Acquire(ctx context.Context) (Conn, error) {
+	c := &conn{pool: p, take: func() (taken, error) { return p.take(ctx) }}
+	var err error
+	if c.taken, err = c.take(); err != nil {
+		return nil, Clean(err)
+	}
+	return c, nil
+}
+
+func (p *pool) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
+	err = p.with(ctx, func(c Conn) (err error) { n, err = c.Exec(ctx, sql, args...); return err })
+	return n, err
+}
+
+func (p *pool) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+	return p.with(ctx, func(c Conn) error { return c.QueryRow(ctx, dest, sql, args...) })
+}
+
+func (p *pool) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	return p.with(ctx, func(c Conn) error { return c.Query(ctx, each, sql, args...) })
+}
+
+func (p *pool) with(ctx context.Context, f func(Conn) error) error {
+	c, err := p.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Release()
+	return f(c)
+}
+
+// A conn is a [Conn] out of a pool. What is idle in a pool can be stale: the server
+// has ended it, which shows only when it is used. After a restart all are. What could
+// not be sent for that, while nothing had been sent before it, is sent on another
+// connection, which is asked for as the first was: with the same context. Nothing is
+// sent twice.
+type conn struct {
+	pool  *pool
+	take  func() (taken, error)
+	taken taken // nil: there was no other
+	used  bool  // something may have been sent
+}
+
+// on runs f, which sends something, on the connection or on another that can send it.
+func (c *conn) on(f func(*pgx.Conn) error) error {
+	if c.taken == nil {
+		return unsent{sql.ErrConnDone}
+	}
+	defer func() { c.used = true }()
+	err := c.attempt(f)
+	if c.used || !isUnsent(err) {
+		return err
+	}
+	for range c.pool.size() {
+		stale := c.taken
+		c.taken = nil
+		stale.release()
+		next, failed := c.take()
+		if failed != nil {
+			return unsent{Clean(failed)}
+		}
+		c.taken = next
+		if err = c.attempt(f); !isUnsent(err) {
+			break
+		}
+	}
+	return err
+}
+
+// attempt runs f on the connection, unless that is known to be closed.
+func (c *conn) attempt(f func(*pgx.Conn) error) error {
+	return c.taken.on(func(conn *pgx.Conn) error {
+		if !c.used && !conn.IsClosed() && hungUp(conn.PgConn().Conn()) {
+			ended, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = conn.Close(ended) // without a farewell
+		}
+		if conn.IsClosed() {
+			return unsent{pgconn.ErrConnClosed}
+		}
+		return f(conn)
+	})
+}
+
+// unsent is why something was not sent.
+type unsent struct{ error }
+
+func (unsent) SafeToRetry() bool { return true }
+func (u unsent) Unwrap() error   { return u.error }
+
+// isUnsent reports whether err says that nothing was sent, and not since there was no
+// time for it. That the connection is closed pgx also says where it broke after
+// something was sent (by its simple protocol).
+func isUnsent(err error) bool {
+	if errors.As(err, new(unsent)) {
+		return true
+	}
+	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+func (c *conn) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
+	err = c.on(func(conn *pgx.Conn) (err error) { n, err = pgxQuerier{conn}.Exec(ctx, sql, args...); return err })
+	return n, err
+}
+
+func (c *conn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+	return c.on(func(conn *pgx.Conn) error { return pgxQuerier{conn}.QueryRow(ctx, dest, sql, args...) })
+}
+
+func (c *conn) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	return c.on(func(conn *pgx.Conn) error { return pgxQuerier{conn}.Query(ctx, each, sql, args...) })
+}
+
+func (c *conn) Begin(context.Context) (Transaction, error) {
+	return &transaction{on: c.on}, nil
+}
+
+func (c *conn) Release() {
+	if c.taken != nil {
+		c.taken.release()
+	}
+}
