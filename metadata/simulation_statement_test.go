@@ -139,7 +139,7 @@ func answer(dest []any, m *image) error {
 		*dest[0].(*[]byte) = slices.Clone(m.text)
 		*dest[1].(*int64) = m.version
 		at := m.updated
-		*dest[2].(**time.Time) = &at
+		*dest[2].(**int64) = &at
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ FROM gate LEFT JOIN stored ON true`
 const removeSQL = `
 WITH gate AS MATERIALIZED (SELECT {held} AS open),
 removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETURNING 1)
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::{timestamptz}, NULL::{jsonb}
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::{jsonb}
 FROM gate`
 
 // errTaken says that somebody else holds the document's lock.
@@ -326,12 +326,12 @@ type unsettled struct{ error }
 
 func (u *unsettled) Unwrap() error { return u.error }
 
-// nullTime reads a time that can be NULL.
-type nullTime struct{ at *time.Time }
+// nullTime reads {updated}.
+type nullTime struct{ at *int64 }
 
 func (n nullTime) time() time.Time {
 	if n.at == nil {
 		return time.Time{}
 	}
-	return *n.at
+	return time.Unix(*n.at/1e6+secondsBefore2000, *n.at%1e6*1e3)
 }
