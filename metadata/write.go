@@ -51,7 +51,7 @@ const (
 	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}::{jsonb}, {patch}) END`
 	changesSQL = `({sets} AND NOT {target} {@>} {patch} OR NOT ` + mergedSQL + ` {=} coalesce({target}, '{}'))`
 	fitsSQL    = `({size} {<=} LEAST({most}, 65536, {room} {/} 90) OR {size} {<=} {most} AND ({flat} OR {size} {<=} 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to({target}::{text}, 'UTF8')) {<=} {room})`
+		AND pg_catalog.octet_length({target}::{text}) {<=} {room})`
 	sizeSQL = `coalesce(pg_catalog.pg_column_size({target} {||} '{}')::bigint, 0)` // uncompressed
 )
 

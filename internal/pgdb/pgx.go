@@ -56,6 +56,8 @@ type pgxConn struct {
 
 func (c pgxConn) Release() { c.conn.Release() }
 
+func (c pgxConn) inspect(f func(*pgx.Conn) error) error { return f(c.conn.Conn()) }
+
 func (c pgxConn) Begin(context.Context) (Transaction, error) {
 	return &pgxTransaction{on: func(f func(*pgx.Conn) error) error { return f(c.conn.Conn()) }}, nil
 }

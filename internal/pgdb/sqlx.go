@@ -99,6 +99,8 @@ func (c *sqlConn) Query(ctx context.Context, each func(Row) error, sql string, a
 	return c.on(func(conn *pgx.Conn) error { return pgxQuerier{conn}.Query(ctx, each, sql, args...) })
 }
 
+func (c *sqlConn) inspect(f func(*pgx.Conn) error) error { return c.on(f) }
+
 func (c *sqlConn) Begin(context.Context) (Transaction, error) {
 	return &pgxTransaction{on: c.on}, nil
 }
