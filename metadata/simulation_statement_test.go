@@ -34,7 +34,7 @@ type dialect struct {
 }
 
 // limit is where a statement says how long it waits for a row.
-var limit = regexp.MustCompile(`old::interval \S+ '(\d+ms)'::interval`)
+var limit = regexp.MustCompile(`VALUES \('(\d+ms)'`)
 
 func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}

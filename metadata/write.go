@@ -98,11 +98,18 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 FROM wait LEFT JOIN doc ON true`
 
 // atMost is SQL that lowers one of the server's timeouts to value until the
-// transaction ends, unless it is lower. 0 is none.
+// transaction ends, unless it is lower. 0 is none. lock_timeout is also lowered to a
+// quarter of what a statement, or from PostgreSQL 17 on a transaction, may take: so that
+// a few waits, one after the other, end before the host's patience with all of it does.
 func atMost(timeout, value string) string {
-	return strings.NewReplacer("{timeout}", timeout, "{value}", value).Replace(`pg_catalog.set_config('{timeout}', (
-	SELECT CASE WHEN old {=} '0' OR old::interval {>} {value}::interval THEN {value} ELSE old END
-	FROM pg_catalog.current_setting('{timeout}') AS old
+	others := ""
+	if timeout == "lock_timeout" {
+		others = `,
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)`
+	}
+	return strings.NewReplacer("{timeout}", timeout, "{value}", value, "{others}", others).Replace(`pg_catalog.set_config('{timeout}', (
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) {/} parts::numeric) {*} 1000::numeric)::int::{text}
+	FROM (VALUES ({value}::{text}, 1), (pg_catalog.current_setting('{timeout}'), 1){others}) AS limits (most, parts) WHERE most {<>} '0'
 ), true) IS NOT NULL`)
 }
 

@@ -18,8 +18,9 @@ ORDER BY t."id" LIMIT $3::bigint
 -- .lockstore_metadata: Merge, alone
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
@@ -31,8 +32,9 @@ FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3:
 WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
@@ -81,8 +83,9 @@ INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at"
 SELECT p.id, "lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), 1, pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
 RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
@@ -90,16 +93,18 @@ RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coa
 -- .lockstore_metadata: write: make the row
 INSERT INTO "lockstore_metadata" ("id", "metadata", "version", "updated_at") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', 0, pg_catalog.clock_timestamp()
 WHERE (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 ON CONFLICT DO NOTHING
 
 -- .lockstore_metadata: write: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
@@ -108,8 +113,8 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	wait.host, CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($3::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $2::interval THEN $2 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
@@ -134,8 +139,9 @@ FROM gate
 -- .lockstore_metadata: write under a hold: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
@@ -144,8 +150,8 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::int, $5::int) ELSE false END,
 	wait.host, CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($3::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $2::interval THEN $2 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
@@ -199,8 +205,9 @@ ORDER BY t."email" LIMIT $4::bigint
 -- app.users: Merge, alone
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
@@ -212,8 +219,9 @@ FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4:
 WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
@@ -262,8 +270,9 @@ INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "chang
 SELECT p.id, "app"."lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), $2::pg_catalog.text::pg_catalog.uuid, 1, pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
 RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
@@ -271,16 +280,18 @@ RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, c
 -- app.users: write: make the row
 INSERT INTO "app"."users" ("email", "profile", "tenant", "revision", "changed") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', $2::pg_catalog.text::pg_catalog.uuid, 0, pg_catalog.clock_timestamp()
 WHERE (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 ON CONFLICT DO NOTHING
 
 -- app.users: write: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
@@ -289,8 +300,8 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::bigint) ELSE false END,
 	wait.host, CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($4::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $3::interval THEN $3 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
@@ -315,8 +326,9 @@ FROM gate
 -- app.users: write under a hold: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
@@ -325,8 +337,8 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::int, $6::int) ELSE false END,
 	wait.host, CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($4::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $3::interval THEN $3 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
