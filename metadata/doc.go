@@ -77,5 +77,6 @@
 // show.
 //
 // Documents are jsonb: the order of keys is PostgreSQL's, numbers keep every
-// digit but not their exponents, and U+0000 cannot be stored.
+// digit but not their exponents, and U+0000 cannot be stored. A database whose encoding
+// is not UTF8, or a pool with another client_encoding, is refused with [ErrUnsupported].
 package metadata

@@ -67,8 +67,8 @@ var (
 	// cannot be used; the error's text says why.
 	ErrInvalidOptions = errors.New("metadata: invalid options")
 
-	// ErrUnsupported says that the store, as it is configured, has no such
-	// operation; the error's text says what it would take.
+	// ErrUnsupported says that the store, as it is configured, or on such a
+	// database, has no such operation; the error's text says what it would take.
 	ErrUnsupported = errors.New("metadata: unsupported")
 )
 

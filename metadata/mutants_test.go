@@ -243,6 +243,18 @@ var mutants = []simulate.Mutant{
 		Rule: "STATS",
 	},
 
+	// The ways of merging.
+	{
+		Name: "for who shares a statement, a number that is written otherwise is no change", File: "many.go", Test: "TestEveryWayOfMergingAgrees",
+		Old: " OR merged::{text} {<>} metadata::{text} AS changed", New: " AS changed",
+		Rule: "DIFFERENT",
+	},
+	{
+		Name: "a merge in Go puts nulls into new objects", File: "value.go", Test: "TestEveryWayOfMergingAgrees",
+		Old: "\t\t\tm.object.merge(patch)\n\t\t\tfallthrough\n", New: "\t\t\tm.object = open(patch.value()).object\n\t\t\tfallthrough\n",
+		Rule: "DIFFERENT",
+	},
+
 	// The store without a server.
 	{
 		Name: "writes under a hold of a Memory have no turns", File: "memory.go", Test: "TestSimulationOfMemory",

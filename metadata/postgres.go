@@ -39,7 +39,7 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
-	return newPostgres(opened, opts)
+	return newPostgres(pgdb.UTF8(opened), opts)
 }
 
 func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
@@ -147,6 +147,8 @@ func (p *postgres) failure(err error, sent bool) error {
 		return nil
 	case sent && pgdb.Uncertain(err):
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	case errors.Is(err, pgdb.ErrSession):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case code == "" || isOurs(err):
 		return err
 	case code == pgdb.LockNotAvailable:

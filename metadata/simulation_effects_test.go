@@ -201,7 +201,7 @@ func (s *backend) save(q *request, changes int64, text string, open bool, dest [
 	}
 	*dest[1].(*bool), *dest[2].(*int64) = true, m.version
 	at := m.updated
-	*dest[3].(**time.Time) = &at
+	*dest[3].(**int64) = &at
 	if altered {
 		*dest[4].(*[]byte) = slices.Clone(m.text)
 	}

@@ -9,12 +9,12 @@ import (
 type image struct {
 	text    []byte
 	version int64
-	updated time.Time
+	updated int64 // in microseconds since 2000
 	marks   marks
 }
 
 func newImage(text []byte, version int64) *image {
-	return &image{text, version, time.Now(), marksOf(text)}
+	return &image{text, version, time.Now().UnixMicro() - secondsBefore2000*1e6, marksOf(text)}
 }
 
 // marks are the numbers of the writes that a document shows.

@@ -34,7 +34,7 @@ type dialect struct {
 }
 
 // limit is where a statement says how long it waits for a row.
-var limit = regexp.MustCompile(`old::interval \S+ '(\d+ms)'::interval`)
+var limit = regexp.MustCompile(`VALUES \('(\d+ms)'`)
 
 func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
@@ -138,7 +138,7 @@ func answer(dest []any, m *image) error {
 		*dest[0].(*[]byte) = slices.Clone(m.text)
 		*dest[1].(*int64) = m.version
 		at := m.updated
-		*dest[2].(**time.Time) = &at
+		*dest[2].(**int64) = &at
 	}
 	return nil
 }

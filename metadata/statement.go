@@ -29,11 +29,19 @@ func (s *statement) args(id any, rest ...any) []any {
 	return append(args, rest...)
 }
 
+// microsSQL is a time as a number, which says the same under every DateStyle and
+// TimeZone: in microseconds since 2000, as the server keeps it, so that each time that it
+// can keep fits a bigint. It is NULL for infinity.
+const (
+	microsSQL         = `CASE WHEN pg_catalog.isfinite({at}) THEN ((extract(epoch FROM {at}) {-} 946684800::numeric) {*} 1000000::numeric)::bigint END`
+	secondsBefore2000 = 946684800 // since 1970
+)
+
 // catalog writes out what a text says of PostgreSQL's own operators and types.
 var catalog = strings.NewReplacer(
 	"{=}", "OPERATOR(pg_catalog.=)", "{<>}", "OPERATOR(pg_catalog.<>)",
 	"{<=}", "OPERATOR(pg_catalog.<=)", "{>=}", "OPERATOR(pg_catalog.>=)", "{>}", "OPERATOR(pg_catalog.>)",
-	"{+}", "OPERATOR(pg_catalog.+)", "{/}", "OPERATOR(pg_catalog./)",
+	"{+}", "OPERATOR(pg_catalog.+)", "{-}", "OPERATOR(pg_catalog.-)", "{*}", "OPERATOR(pg_catalog.*)", "{/}", "OPERATOR(pg_catalog./)",
 	"{||}", "OPERATOR(pg_catalog.||)", "{@>}", "OPERATOR(pg_catalog.@>)",
 	"{text}", "pg_catalog.text", "{jsonb}", "pg_catalog.jsonb", "{timestamptz}", "pg_catalog.timestamptz", "{oid}", "pg_catalog.oid", "{name}", "pg_catalog.name",
 )
@@ -43,7 +51,7 @@ var catalog = strings.NewReplacer(
 func (t *Table) expand(text string) statement {
 	equals, plus := catalog.Replace("{=}"), catalog.Replace("{+}")
 	match := "t." + quoteName(t.ID) + " " + equals + " " + catalog.Replace("$1::{text}::") + t.IDType.sql()
-	version, updated, bump, stamp := "0::bigint", catalog.Replace("NULL::{timestamptz}"), "", ""
+	version, updated, bump, stamp := "0::bigint", "NULL::bigint", "", ""
 	var columns, values, firsts, within strings.Builder // of an INSERT, and of a WHERE
 	var scopes []any
 	for i, s := range t.Scope {
@@ -64,7 +72,7 @@ func (t *Table) expand(text string) statement {
 	}
 	if t.UpdatedAt != "" {
 		name := quoteName(t.UpdatedAt)
-		updated = "t." + name
+		updated = catalog.Replace(strings.ReplaceAll(microsSQL, "{at}", "t."+name+"::{timestamptz}"))
 		stamp = fmt.Sprintf(", %s = pg_catalog.clock_timestamp()", name)
 		columns.WriteString(", " + name)
 		values.WriteString(", pg_catalog.clock_timestamp()")

@@ -52,6 +52,6 @@ type Document struct {
 	Version int64
 
 	// UpdatedAt is when the server made the last change. It is zero where the
-	// table has no such column.
+	// table has no such column, and where the host has put infinity into it.
 	UpdatedAt time.Time
 }

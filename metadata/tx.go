@@ -24,8 +24,8 @@ var _ MetadataStore = (*Tx)(nil)
 // Operations on anything else fail with [ErrInvalidOptions]. Where the store
 // is a view, so is the Tx.
 func (p *Postgres) In(tx any) *Tx {
-	q, err := pgdb.Tx(tx)
-	if err != nil {
+	q, err := pgdb.TxOf(p.pg.db, tx)
+	if errors.Is(err, pgdb.ErrUnsupported) {
 		err = fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
 	d := p.documents
@@ -46,7 +46,7 @@ func (h *hosted) usable() error {
 	if h.err == nil && h.queue.isClosed() {
 		return ErrClosed
 	}
-	return h.err
+	return h.failure(h.err, false)
 }
 
 func (h *hosted) get(ctx context.Context, id string) (Document, error) {

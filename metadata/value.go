@@ -41,7 +41,7 @@ func open(text []byte) *value {
 		return &value{text: text}
 	}
 	o := opener{cursor{text}, make([]member, 0, len(text)/32+4)}
-	o.members(0)
+	o.members()
 	return &value{object: &object{o.stack}}
 }
 
@@ -52,21 +52,17 @@ type opener struct {
 	stack []member
 }
 
-// members reads the object that is next, whose members are on the stack then, above
-// the first so many.
-func (o *opener) members(first int) {
+// members puts those of the object that is next on the stack.
+func (o *opener) members() {
 	for more := o.enter(); more; more = o.next() {
 		m, kind := o.member()
 		if kind == '{' {
 			own := len(o.stack)
-			o.members(own)
+			o.members()
 			m.object = &object{slices.Clone(o.stack[own:])}
 			o.stack = o.stack[:own]
 		}
 		o.stack = append(o.stack, m)
-	}
-	if members := o.stack[first:]; !slices.IsSortedFunc(members, compareMembers) { // the server's encoding is not UTF-8, but its order is by bytes, too
-		slices.SortFunc(members, compareMembers)
 	}
 }
 

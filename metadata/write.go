@@ -51,7 +51,7 @@ const (
 	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}::{jsonb}, {patch}) END`
 	changesSQL = `({sets} AND NOT {target} {@>} {patch} OR NOT ` + mergedSQL + ` {=} coalesce({target}, '{}'))`
 	fitsSQL    = `({size} {<=} LEAST({most}, 65536, {room} {/} 90) OR {size} {<=} {most} AND ({flat} OR {size} {<=} 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to({target}::{text}, 'UTF8')) {<=} {room})`
+		AND pg_catalog.octet_length({target}::{text}) {<=} {room})`
 	sizeSQL = `coalesce(pg_catalog.pg_column_size({target} {||} '{}')::bigint, 0)` // uncompressed
 )
 
@@ -98,11 +98,18 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 FROM wait LEFT JOIN doc ON true`
 
 // atMost is SQL that lowers one of the server's timeouts to value until the
-// transaction ends, unless it is lower. 0 is none.
+// transaction ends, unless it is lower. 0 is none. lock_timeout is also lowered to a
+// quarter of what a statement, or from PostgreSQL 17 on a transaction, may take: so that
+// a few waits, one after the other, end before the host's patience with all of it does.
 func atMost(timeout, value string) string {
-	return strings.NewReplacer("{timeout}", timeout, "{value}", value).Replace(`pg_catalog.set_config('{timeout}', (
-	SELECT CASE WHEN old {=} '0' OR old::interval {>} {value}::interval THEN {value} ELSE old END
-	FROM pg_catalog.current_setting('{timeout}') AS old
+	others := ""
+	if timeout == "lock_timeout" {
+		others = `,
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)`
+	}
+	return strings.NewReplacer("{timeout}", timeout, "{value}", value, "{others}", others).Replace(`pg_catalog.set_config('{timeout}', (
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) {/} parts::numeric) {*} 1000::numeric)::int::{text}
+	FROM (VALUES ({value}::{text}, 1), (pg_catalog.current_setting('{timeout}'), 1){others}) AS limits (most, parts) WHERE most {<>} '0'
 ), true) IS NOT NULL`)
 }
 
@@ -128,7 +135,7 @@ FROM gate LEFT JOIN stored ON true`
 const removeSQL = `
 WITH gate AS MATERIALIZED (SELECT {held} AS open),
 removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETURNING 1)
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::{timestamptz}, NULL::{jsonb}
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::{jsonb}
 FROM gate`
 
 // errTaken says that somebody else holds the document's lock.
@@ -326,12 +333,12 @@ type unsettled struct{ error }
 
 func (u *unsettled) Unwrap() error { return u.error }
 
-// nullTime reads a time that can be NULL.
-type nullTime struct{ at *time.Time }
+// nullTime reads {updated}.
+type nullTime struct{ at *int64 }
 
 func (n nullTime) time() time.Time {
 	if n.at == nil {
 		return time.Time{}
 	}
-	return *n.at
+	return time.Unix(*n.at/1e6+secondsBefore2000, *n.at%1e6*1e3)
 }

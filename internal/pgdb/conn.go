@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,6 +14,9 @@ import (
 type pool struct {
 	take func(context.Context) (taken, error)
 	size func() int // how many connections it has, at most
+
+	suits func(*pgx.Conn) error // see [UTF8]; nil: any connection does
+	seen  atomic.Bool           // one that does
 }
 
 // taken is a connection that is taken out of a pool.
@@ -22,12 +26,26 @@ type taken interface {
 }
 
 func (p *pool) Acquire(ctx context.Context) (Conn, error) {
-	c := &conn{pool: p, take: func() (taken, error) { return p.take(ctx) }}
+	c := &conn{pool: p, take: func() (taken, error) { return p.suitable(ctx) }}
 	var err error
 	if c.taken, err = c.take(); err != nil {
 		return nil, Clean(err)
 	}
 	return c, nil
+}
+
+// suitable takes a connection that suits.
+func (p *pool) suitable(ctx context.Context) (taken, error) {
+	t, err := p.take(ctx)
+	if err != nil || p.suits == nil {
+		return t, err
+	}
+	if err := t.on(p.suits); err != nil {
+		t.release()
+		return nil, err
+	}
+	p.seen.Store(true)
+	return t, nil
 }
 
 func (p *pool) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {

@@ -106,7 +106,7 @@ func Clean(err error) error {
 	var refused *pgconn.ConnectError
 	var network net.Error
 	switch {
-	case errors.As(err, &cleaned):
+	case errors.As(err, &cleaned), errors.Is(err, ErrSession):
 		return err
 	case errors.As(err, &server):
 		e := fromServer(server)

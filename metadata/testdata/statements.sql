@@ -1,56 +1,58 @@
 -- .lockstore_metadata: Get
-SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text
+SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text
 
 -- .lockstore_metadata: GetMany
-SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at FROM "lockstore_metadata" AS t
+SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
 WHERE t."id" OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.text[])
 
 -- .lockstore_metadata: Find, first page
-SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at FROM "lockstore_metadata" AS t
+SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
 WHERE t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb AND $1::pg_catalog.text IS NOT NULL
 ORDER BY t."id" LIMIT $3::bigint
 
 -- .lockstore_metadata: Find, next page
-SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at FROM "lockstore_metadata" AS t
+SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
 WHERE t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb AND t."id" OPERATOR(pg_catalog.>) $1::pg_catalog.text::pg_catalog.text
 ORDER BY t."id" LIMIT $3::bigint
 
 -- .lockstore_metadata: Merge, alone
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(t."metadata"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
-RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
+		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
+RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- .lockstore_metadata: MergeMany
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(t."metadata"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
+		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
-RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
+RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- .lockstore_metadata: MergeMany, what is free
 WITH doc AS MATERIALIZED (
-	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
 	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
 	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
 ), stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = made.merged, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp() FROM made
 	WHERE t."id" OPERATOR(pg_catalog.=) made.id AND made.changed
-	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
+	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
@@ -58,19 +60,19 @@ SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT ch
 
 -- .lockstore_metadata: MergeMany of larger documents, and merges that share a connection
 WITH doc AS MATERIALIZED (
-	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
 	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
 	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
 ), stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = made.merged, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp() FROM made
 	WHERE t."id" OPERATOR(pg_catalog.=) made.id AND made.changed
-	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
+	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
@@ -81,35 +83,38 @@ INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at"
 SELECT p.id, "lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), 1, pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at
+RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- .lockstore_metadata: write: make the row
 INSERT INTO "lockstore_metadata" ("id", "metadata", "version", "updated_at") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', 0, pg_catalog.clock_timestamp()
 WHERE (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 ON CONFLICT DO NOTHING
 
 -- .lockstore_metadata: write: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
-	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	wait.host, CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($3::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $2::interval THEN $2 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
@@ -119,7 +124,7 @@ stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open
-	RETURNING coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at,
+	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
@@ -128,24 +133,25 @@ FROM gate LEFT JOIN stored ON true
 -- .lockstore_metadata: Delete
 WITH gate AS MATERIALIZED (SELECT true AS open),
 removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open RETURNING 1)
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::pg_catalog.timestamptz, NULL::pg_catalog.jsonb
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
 
 -- .lockstore_metadata: write under a hold: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
-	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	wait.host, CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($3::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $2::interval THEN $2 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
@@ -161,7 +167,7 @@ stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open
-	RETURNING coalesce(t."version", 0)::bigint AS version, t."updated_at" AS updated_at,
+	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
@@ -176,62 +182,64 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.pid OPERATOR(pg_catalog.=) $4::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) $5::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AS open),
 removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open RETURNING 1)
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::pg_catalog.timestamptz, NULL::pg_catalog.jsonb
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
 
 -- app.users: Get
-SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 
 -- app.users: GetMany
-SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at FROM "app"."users" AS t
+SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
 WHERE t."email" OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.text[]) AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 
 -- app.users: Find, first page
-SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at FROM "app"."users" AS t
+SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
 WHERE t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb AND $1::pg_catalog.text IS NOT NULL AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 ORDER BY t."email" LIMIT $4::bigint
 
 -- app.users: Find, next page
-SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at FROM "app"."users" AS t
+SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
 WHERE t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb AND t."email" OPERATOR(pg_catalog.>) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 ORDER BY t."email" LIMIT $4::bigint
 
 -- app.users: Merge, alone
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(t."profile"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
-RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
+		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
+RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- app.users: MergeMany
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(t."profile"::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
+		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
-RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
+RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- app.users: MergeMany, what is free
 WITH doc AS MATERIALIZED (
-	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
 	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
 	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
 ), stored AS (
 	UPDATE "app"."users" AS t SET "profile" = made.merged, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp() FROM made
 	WHERE t."email" OPERATOR(pg_catalog.=) made.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND made.changed
-	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
+	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
@@ -239,19 +247,19 @@ SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT ch
 
 -- app.users: MergeMany of larger documents, and merges that share a connection
 WITH doc AS MATERIALIZED (
-	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), new AS MATERIALIZED (
 	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
 	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(pg_catalog.convert_to(metadata::pg_catalog.text, 'UTF8')) OPERATOR(pg_catalog.<=) room)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
 ), stored AS (
 	UPDATE "app"."users" AS t SET "profile" = made.merged, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp() FROM made
 	WHERE t."email" OPERATOR(pg_catalog.=) made.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND made.changed
-	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
+	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
@@ -262,35 +270,38 @@ INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "chang
 SELECT p.id, "app"."lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), $2::pg_catalog.text::pg_catalog.uuid, 1, pg_catalog.clock_timestamp()
 FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '100ms'::interval THEN '100ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at
+RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- app.users: write: make the row
 INSERT INTO "app"."users" ("email", "profile", "tenant", "revision", "changed") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', $2::pg_catalog.text::pg_catalog.uuid, 0, pg_catalog.clock_timestamp()
 WHERE (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
 ON CONFLICT DO NOTHING
 
 -- app.users: write: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
-	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::bigint) ELSE false END,
 	wait.host, CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($4::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $3::interval THEN $3 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
@@ -300,7 +311,7 @@ stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open
-	RETURNING coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at,
+	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
@@ -309,24 +320,25 @@ FROM gate LEFT JOIN stored ON true
 -- app.users: Delete
 WITH gate AS MATERIALIZED (SELECT true AS open),
 removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1)
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::pg_catalog.timestamptz, NULL::pg_catalog.jsonb
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
 
 -- app.users: write under a hold: lock
 WITH wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) '5000ms'::interval THEN '5000ms' ELSE old END
-	FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
-	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::bigint) ELSE false END,
 	wait.host, CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($4::pg_catalog.text, wait.host), true) IS NOT NULL
 		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT CASE WHEN old OPERATOR(pg_catalog.=) '0' OR old::interval OPERATOR(pg_catalog.>) $3::interval THEN $3 ELSE old END
-	FROM pg_catalog.current_setting('idle_in_transaction_session_timeout') AS old
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
@@ -342,7 +354,7 @@ stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open
-	RETURNING coalesce(t."revision", 0)::bigint AS version, t."changed" AS updated_at,
+	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
@@ -357,6 +369,6 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.pid OPERATOR(pg_catalog.=) $5::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) $6::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AS open),
 removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1)
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::pg_catalog.timestamptz, NULL::pg_catalog.jsonb
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
 

@@ -1,0 +1,104 @@
+package pgdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrSession says that a session is not one in which text is UTF-8 from end to end.
+var ErrSession = errors.New("unsuitable session")
+
+// UTF8 makes operations of db, which is [Open]'s, fail with [ErrSession] where text is not
+// UTF-8 to the server, to the session, or to the driver. The server has said so of each
+// connection as it began, so that this costs no round trip.
+func UTF8(db DB) DB {
+	db.(*pool).suits = suitable
+	return db
+}
+
+// TxOf is [Tx] for a transaction of db's database, as careful as db is. database/sql
+// does not show a transaction's connection: if no other of db has been seen yet, it is
+// asked, once.
+func TxOf(db DB, tx any) (Querier, error) {
+	q, err := Tx(tx)
+	careful, ok := db.(*pool)
+	if err != nil || !ok || careful.suits == nil {
+		return q, err
+	}
+	if native, ok := tx.(pgx.Tx); ok {
+		return q, careful.suits(native.Conn())
+	}
+	return askingTx{q, careful}, nil
+}
+
+// suitable says what is wrong with a connection, from what the server has reported of it
+// (PostgreSQL documentation, 54.2.7 Asynchronous Operations).
+func suitable(conn *pgx.Conn) error {
+	if conn == nil {
+		return nil
+	}
+	report := conn.PgConn().ParameterStatus
+	if err := isUTF8(report("server_encoding"), report("client_encoding")); err != nil {
+		return err
+	}
+	if report("standard_conforming_strings") == "off" && conn.Config().DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
+		return fmt.Errorf("%w: query mode simple_protocol takes standard_conforming_strings = on", ErrSession)
+	}
+	return nil
+}
+
+// isUTF8 takes an encoding that a pooler does not report for UTF-8.
+func isUTF8(server, client string) error {
+	switch {
+	case server != "UTF8" && server != "":
+		return fmt.Errorf("%w: server_encoding is %s; it takes a database with ENCODING 'UTF8'", ErrSession, server)
+	case client != "UTF8" && client != "":
+		return fmt.Errorf("%w: client_encoding is %s; it takes UTF8", ErrSession, client)
+	}
+	return nil
+}
+
+// askingTx is a transaction of database/sql.
+type askingTx struct {
+	Querier
+	db *pool
+}
+
+func (t askingTx) look(ctx context.Context) error {
+	if t.db.seen.Load() {
+		return nil
+	}
+	var server, client string
+	err := t.Querier.QueryRow(ctx, []any{&server, &client}, "SELECT pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('client_encoding')")
+	if err == nil {
+		err = isUTF8(server, client)
+	}
+	if err == nil {
+		t.db.seen.Store(true)
+	}
+	return err
+}
+
+func (t askingTx) Exec(ctx context.Context, sql string, args ...any) (int64, error) {
+	if err := t.look(ctx); err != nil {
+		return 0, err
+	}
+	return t.Querier.Exec(ctx, sql, args...)
+}
+
+func (t askingTx) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+	if err := t.look(ctx); err != nil {
+		return err
+	}
+	return t.Querier.QueryRow(ctx, dest, sql, args...)
+}
+
+func (t askingTx) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	if err := t.look(ctx); err != nil {
+		return err
+	}
+	return t.Querier.Query(ctx, each, sql, args...)
+}

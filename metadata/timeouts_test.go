@@ -1,0 +1,73 @@
+package metadata_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
+)
+
+// What a role or database allows a statement, a wait or a transaction ends no write that
+// waits for a row: it asks again for as long as its caller waits.
+func TestTimeoutsOfTheHostEndNoWait(t *testing.T) {
+	for _, timeout := range []string{"lock_timeout", "statement_timeout", "transaction_timeout"} {
+		t.Run(timeout, func(t *testing.T) {
+			eachDriver(t, func(t *testing.T, d *database) {
+				ctx := t.Context()
+				d.migrated(t, nil)
+				var known bool
+				require.NoError(t, d.Pool().QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_settings WHERE name = $1)`, timeout).Scan(&known))
+				if !known {
+					t.Skip("not in this version of PostgreSQL")
+				}
+				d.exec(t, fmt.Sprintf(`ALTER DATABASE "%s" SET %s = '%dms'`, d.Pool().Config().ConnConfig.Database, timeout, 200*slowdown))
+				d.Pool().Reset()
+				d.SQLX().SetMaxIdleConns(0)
+				host, err := d.Pool().Acquire(ctx)
+				require.NoError(t, err)
+				defer host.Release()
+				_, err = host.Exec(ctx, "SET "+timeout+" = 0")
+				require.NoError(t, err)
+				for name, write := range map[string]func(ctx context.Context, s *metadata.Postgres) error{
+					"Merge": func(ctx context.Context, s *metadata.Postgres) error {
+						_, err := s.Merge(ctx, "a", raw(`{"n":2}`))
+						return err
+					},
+					"Replace": func(ctx context.Context, s *metadata.Postgres) error {
+						_, err := s.Replace(ctx, "a", raw(`{"n":2}`))
+						return err
+					},
+					"Update": func(ctx context.Context, s *metadata.Postgres) error {
+						_, err := s.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"n":2}`), nil })
+						return err
+					},
+					"MergeMany": func(ctx context.Context, s *metadata.Postgres) error {
+						_, err := s.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"n":2}`)}, {ID: "b", Patch: raw(`{"n":2}`)}})
+						return err
+					},
+					"Merge of a new document": func(ctx context.Context, s *metadata.Postgres) error {
+						_, err := s.Merge(ctx, "new", raw(`{"n":2}`))
+						return err
+					},
+				} {
+					store := d.store(t, nil)
+					tx, err := host.Begin(ctx)
+					require.NoError(t, err)
+					_, err = tx.Exec(ctx, `INSERT INTO lockstore_metadata (id, metadata, version, updated_at) VALUES ('a', '{"n":1}', 1, now()), ('new', '{}', 1, now())
+						ON CONFLICT (id) DO UPDATE SET metadata = '{"n":1}'`)
+					require.NoError(t, err)
+					done := make(chan error, 1)
+					go func() { done <- write(ctx, store) }()
+					waitForWaits(t, store, 3)
+					require.NoError(t, tx.Commit(ctx))
+					assert.NoError(t, <-done, name)
+				}
+			})
+		})
+	}
+}
