@@ -11,7 +11,7 @@ import (
 // Where connections are short, writers of different documents share one, and its
 // commit. One of those who need a connection waits for it, the captain; the
 // others wait for him, and when he has it he takes along those who merge no more
-// than one patch. So the fewer connections there are for the writers, the more
+// than one patch. There is one for each principal. So the fewer connections there are for the writers, the more
 // documents a commit serves, while a connection that is free is had at once.
 //
 //	waiting  --taken aboard--> carried   merged, or maybe merged
@@ -22,7 +22,6 @@ import (
 // What is carried never waits for a lock or a row, which could be long in
 // somebody's hands and would hold up the others.
 type boarding struct {
-	captain bool       // there is one
 	waiting []*passage // in the order of their arrival
 }
 
@@ -52,7 +51,7 @@ const maxAboard = 64
 // one, or others with him, his call can be done when it returns, and there is no
 // connection then.
 func (p *postgres) connect(ctx context.Context, l *line, c *call) (conn pgdb.Conn, done bool, err error) {
-	if p.isOneStatement(l, c) && p.options.MaxBatch > 1 {
+	if p.isOneStatement(l, c) && !c.alone && p.options.MaxBatch > 1 {
 		g := &passage{target: target{l.key.id, l.lock, c.patch}, line: l, call: c}
 		outcome, err := p.queue.board(ctx, g)
 		if err == nil && outcome == isCaptain {
@@ -117,9 +116,9 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 // board returns when g is decided, or with why it no longer waits.
 func (q *queue) board(ctx context.Context, g *passage) (outcome, error) {
 	q.mu.Lock()
-	b := &q.boarding
-	if !b.captain {
-		b.captain = true
+	b := q.boardings[g.call.principal]
+	if b == nil {
+		q.boardings[g.call.principal] = new(boarding)
 		q.mu.Unlock()
 		return isCaptain, nil
 	}
@@ -154,7 +153,7 @@ func (q *queue) board(ctx context.Context, g *passage) (outcome, error) {
 func (q *queue) depart(captain *passage, found bool, o *Options) (aboard []*passage) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	b := &q.boarding
+	b := q.boardings[captain.call.principal]
 	if found && !q.closed && len(captain.line.calls) == 1 {
 		aboard = append(aboard, captain)
 		most, size := min(maxAboard, o.MaxBatch), captain.call.size
@@ -174,12 +173,14 @@ func (q *queue) depart(captain *passage, found bool, o *Options) (aboard []*pass
 			q.sent.Add(1)
 		}
 	}
-	if b.captain = len(b.waiting) > 0; b.captain {
-		next := b.waiting[0]
-		b.waiting = slices.Delete(b.waiting, 0, 1)
-		next.outcome = isCaptain
-		next.signal <- struct{}{}
+	if len(b.waiting) == 0 {
+		delete(q.boardings, captain.call.principal)
+		return aboard
 	}
+	next := b.waiting[0]
+	b.waiting = slices.Delete(b.waiting, 0, 1)
+	next.outcome = isCaptain
+	next.signal <- struct{}{}
 	return aboard
 }
 

@@ -63,6 +63,33 @@ var mutants = []simulate.Mutant{
 		Rule: "QUEUE",
 	},
 
+	// Rights.
+	{
+		Name: "what tells callers apart is not compared", File: "queue.go",
+		Old: "&& c.principal == other.principal", New: "",
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "who may write alone only shares a commit", File: "queue.go",
+		Old: "!c.alone && !other.alone &&", New: "",
+		Rule: "RIGHTS, TWICE",
+	},
+	{
+		Name: "who may write alone only shares a connection", File: "boarding.go",
+		Old: "p.isOneStatement(l, c) && !c.alone &&", New: "p.isOneStatement(l, c) &&",
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "a connection is shared whatever tells callers apart", File: "lead.go",
+		Old: "\t\tc.principal = p.options.Principal(ctx)\n", New: "\t\t_ = p.options.Principal(ctx)\n",
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "that a pool prepares its connections is not looked at", File: "lead.go",
+		Old: "case p.db.PreparesForCaller():", New: "case false:",
+		Rule: "RIGHTS",
+	},
+
 	// The leader.
 	{
 		Name: "who was not decided on is answered", File: "lead.go",

@@ -11,7 +11,8 @@ import (
 
 // A pool is a process's connections.
 type pool struct {
-	at *process
+	at       *process
+	prepares bool // a connection for each caller
 
 	// For who has the world's mutex.
 	free    int
@@ -26,6 +27,8 @@ var errTerminated = &pgdb.Error{Code: "57P01", Fatal: true}
 
 // errPool is what a pool says that cannot connect.
 var errPool = errors.New("closed pool")
+
+func (p *pool) PreparesForCaller() bool { return p.prepares }
 
 func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 	w := p.at.world
@@ -62,6 +65,7 @@ func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 		p.free--
 	}
 	c := &conn{link: link{backend: w.server.connect(), at: p.at}, op: op}
+	c.preparedFor = op
 	p.used = append(p.used, c)
 	p.at.mu.Unlock()
 	return c, nil

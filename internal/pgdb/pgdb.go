@@ -52,6 +52,11 @@ type DB interface {
 	// Acquire takes a connection out of the pool. It blocks until there is one
 	// or ctx ends, and nothing has been sent to the server when it fails.
 	Acquire(ctx context.Context) (Conn, error)
+
+	// PreparesForCaller reports whether the pool is seen to prepare a connection for
+	// each caller that takes it, as one does that tells the server who the caller is.
+	// What a *sql.DB does (ResetSession, a pool behind it) cannot be seen.
+	PreparesForCaller() bool
 }
 
 // Conn is one session, for one goroutine.
@@ -89,7 +94,8 @@ func Open(db any) (DB, error) {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
 		if db != nil {
-			return pgxDB{pgxQuerier{db}, db}, nil
+			config := db.Config()
+			return pgxDB{pgxQuerier{db}, db, config.PrepareConn != nil || config.BeforeAcquire != nil}, nil
 		}
 	case *sql.DB:
 		if db != nil {

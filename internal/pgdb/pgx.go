@@ -38,8 +38,11 @@ func (q pgxQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 
 type pgxDB struct {
 	pgxQuerier
-	pool *pgxpool.Pool
+	pool     *pgxpool.Pool
+	prepares bool
 }
+
+func (db pgxDB) PreparesForCaller() bool { return db.prepares }
 
 func (db pgxDB) Acquire(ctx context.Context) (Conn, error) {
 	c, err := db.pool.Acquire(ctx)

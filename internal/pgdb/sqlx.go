@@ -55,6 +55,8 @@ type sqlDB struct {
 	db *sqlx.DB
 }
 
+func (sqlDB) PreparesForCaller() bool { return false }
+
 func (db sqlDB) Acquire(ctx context.Context) (Conn, error) {
 	c, err := db.db.Connx(ctx)
 	if err != nil {
