@@ -80,8 +80,13 @@ var mutants = []simulate.Mutant{
 		Rule: "RIGHTS",
 	},
 	{
-		Name: "a connection is shared whatever tells callers apart", File: "lead.go",
+		Name: "what tells callers apart is not kept", File: "lead.go",
 		Old: "\t\tc.principal = p.options.Principal(ctx)\n", New: "\t\t_ = p.options.Principal(ctx)\n",
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "a connection is shared with anybody", File: "boarding.go",
+		Old: "principal: c.principal}", New: `principal: ""}`,
 		Rule: "RIGHTS",
 	},
 	{
@@ -137,8 +142,13 @@ var mutants = []simulate.Mutant{
 	// Those who share a connection.
 	{
 		Name: "the captain's place is not passed on", File: "boarding.go",
-		Old: "\t\tnext.outcome = isCaptain\n\t\tnext.signal <- struct{}{}\n", New: "\t\tnext.outcome = isCaptain\n",
-		Rule: "LATE ANSWER, LIVENESS",
+		Old: "\t\tb.captain.signal <- struct{}{}\n", New: "",
+		Rule: "LATE ANSWER, LIVENESS, HELD UP",
+	},
+	{
+		Name: "a captain that hangs is waited for", File: "boarding.go",
+		Old: "time.AfterFunc(lateness,", New: "time.AfterFunc(time.Hour,",
+		Rule: "HELD UP",
 	},
 	{
 		Name: "what is sent back counts as carried", File: "boarding.go",

@@ -3,6 +3,7 @@ package metadata_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,16 @@ func prepareConn(ctx context.Context, c *pgx.Conn) (bool, error) {
 	return err == nil, err
 }
 
+// orBad makes one for ResetSession, of which database/sql heeds no other error.
+func orBad(prepare func(context.Context, *pgx.Conn) error) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, c *pgx.Conn) error {
+		if prepare(ctx, c) != nil {
+			return driver.ErrBadConn
+		}
+		return nil
+	}
+}
+
 // tenancies are the ways in which a host tells the server who the caller is, for each
 // use of a connection.
 var tenancies = map[string]struct {
@@ -55,7 +66,7 @@ var tenancies = map[string]struct {
 		return metadata.NewPostgres(newPool(t, c), o)
 	}},
 	"ResetSession": {true, func(t *testing.T, c *pgxpool.Config, o *metadata.Options) (*metadata.Postgres, error) {
-		db := stdlib.OpenDB(*c.ConnConfig, stdlib.OptionAfterConnect(setTenant), stdlib.OptionResetSession(setTenant))
+		db := stdlib.OpenDB(*c.ConnConfig, stdlib.OptionAfterConnect(setTenant), stdlib.OptionResetSession(orBad(setTenant)))
 		db.SetMaxOpenConns(int(c.MaxConns))
 		return openedSQL(t, db, o)
 	}},

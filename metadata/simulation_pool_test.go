@@ -28,6 +28,12 @@ var errTerminated = &pgdb.Error{Code: "57P01", Fatal: true}
 // errPool is what a pool says that cannot connect.
 var errPool = errors.New("closed pool")
 
+func (p *pool) Full() bool {
+	p.at.mu.Lock()
+	defer p.at.mu.Unlock()
+	return p.free == 0
+}
+
 func (p *pool) PreparesForCaller() bool { return p.prepares }
 
 func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {

@@ -46,8 +46,11 @@ type process struct {
 	pool    *pool
 	locker  *locker
 	seen    seen
-	limit   int           // of attempts, by the policy; 0: none
-	within  time.Duration // of all attempts; 0: for ever
+
+	captains map[*passage]time.Time // since when the queue has had them
+
+	limit  int           // of attempts, by the policy; 0: none
+	within time.Duration // of all attempts; 0: for ever
 
 	yielding atomic.Int32 // goroutines that the schedule has stopped before they lock the queue
 	closing  bool         // as closed, for who has the world's mutex

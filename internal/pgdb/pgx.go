@@ -42,6 +42,11 @@ type pgxDB struct {
 	prepares bool
 }
 
+func (db pgxDB) Full() bool {
+	s := db.pool.Stat()
+	return s.AcquiredConns()+s.ConstructingConns() >= s.MaxConns()
+}
+
 func (db pgxDB) PreparesForCaller() bool { return db.prepares }
 
 func (db pgxDB) Acquire(ctx context.Context) (Conn, error) {

@@ -55,6 +55,11 @@ type sqlDB struct {
 	db *sqlx.DB
 }
 
+func (db sqlDB) Full() bool {
+	s := db.db.Stats()
+	return s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections
+}
+
 func (sqlDB) PreparesForCaller() bool { return false }
 
 func (db sqlDB) Acquire(ctx context.Context) (Conn, error) {
