@@ -146,6 +146,11 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER, LIVENESS, HELD UP",
 	},
 	{
+		Name: "a captain that hangs is waited for for a second", File: "boarding.go",
+		Old: "p.db.Full() && ", New: "",
+		Rule: "HELD UP",
+	},
+	{
 		Name: "a captain that hangs is waited for", File: "boarding.go",
 		Old: "time.AfterFunc(lateness,", New: "time.AfterFunc(time.Hour,",
 		Rule: "HELD UP",

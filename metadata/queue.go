@@ -31,9 +31,11 @@ import (
 // A call that has been taken waits for its outcome whatever its context says,
 // since it may be in the document already.
 //
-// Nobody's context, patience, rights or connection bounds anybody else's: a leader
-// waits on its own behalf, on no connection but one acquired with its own context,
-// and takes along only those who have the same rights. Deadlines bound no statement.
+// Nobody's context, patience, rights or connection bounds anybody else's. A leader
+// commits on a connection that was acquired with its own context, and takes along only
+// those who have the same rights; no caller's deadline or cancellation ends a statement.
+// There is one exception: while a leader waits for its connection, so do those behind
+// it, as they do while it pauses since the document's lock is taken.
 //
 // The rule that keeps this true: what has been decided on leaves the line in one
 // critical section, and that comes as soon as the outcome is known, before anything

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"example.com/lockstore/internal/pgdb"
 )
@@ -18,6 +19,7 @@ type pool struct {
 	free    int
 	waiting []chan struct{}
 	used    []*conn
+	freed   time.Time // when it was full last
 }
 
 var _ pgdb.DB = (*pool)(nil)
@@ -85,6 +87,9 @@ func (p *pool) give(c *conn) {
 		close(p.waiting[0])
 		p.waiting = p.waiting[1:]
 		return
+	}
+	if p.free == 0 {
+		p.freed = time.Now()
 	}
 	p.free++
 }

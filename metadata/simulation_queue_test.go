@@ -38,7 +38,11 @@ func (p *process) judgeCaptains() {
 			since = time.Now()
 		}
 		seen[b.captain] = since
-		if len(b.waiting) > 0 && p.yielding.Load() == 0 && time.Since(since) > lateAnywhere+lateness {
+		if len(b.waiting) == 0 || p.yielding.Load() > 0 {
+			continue
+		}
+		hasRoom := p.pool.free > 0 && time.Since(p.pool.freed) > lateness && time.Since(since) > lateness
+		if hasRoom || time.Since(since) > lateAnywhere+lateness {
 			p.Problem("HELD UP", "%d wait for a captain of %q, for %s", len(b.waiting), principal, time.Since(since))
 		}
 	}
