@@ -12,6 +12,7 @@ import (
 // A simHost is the host's pool. Each of its statements takes a while, and fails
 // where the server is down; now and then its answer is lost.
 type simHost struct {
+	pgdb.DB // nil: what is not simulated
 	w       *world
 	process *process
 	tx      *simTx // nil: each statement is a transaction of its own
@@ -91,9 +92,6 @@ func (t *simTx) Release() {
 
 func (t *simTx) CommitRow(context.Context, []any, string, ...any) error { panic("not simulated") }
 func (t *simTx) Commit(context.Context) error                           { panic("not simulated") }
-
-// Exec is not used.
-func (h simHost) Exec(context.Context, string, ...any) (int64, error) { panic("not simulated") }
 
 // QueryRow asks a session to give a key up, or terminates it.
 func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {

@@ -11,26 +11,35 @@ import (
 // Where connections are short, writers of different documents share one, and its
 // commit. One of those who need a connection waits for it, the captain; the
 // others wait for him, and when he has it he takes along those who merge no more
-// than one patch. So the fewer connections there are for the writers, the more
-// documents a commit serves, while a connection that is free is had at once.
+// than one patch. Each principal has a captain of its own. So the fewer connections
+// there are for the writers, the more documents a commit serves, while a connection
+// that is free is had at once.
 //
 //	waiting  --taken aboard--> carried   merged, or maybe merged
 //	                           sent back to go alone: what could not be merged so
-//	         --captain leaves> captain
+//	         --captain leaves, or is late> captain
 //	         --ctx ends------> gone
 //
 // What is carried never waits for a lock or a row, which could be long in
 // somebody's hands and would hold up the others.
 type boarding struct {
-	captain bool       // there is one
+	captain *passage   // for whom the others wait; others may be late
 	waiting []*passage // in the order of their arrival
 }
+
+// When a captain has waited for so long, the next tries, too, lest one whose connection
+// hangs, or whose hooks do, holds up all: as soon as the pool has room, or in the end.
+const (
+	lateness     = 10 * time.Millisecond
+	lateAnywhere = time.Second
+)
 
 // A passage is one leader's wait for a connection, or for somebody who has one.
 type passage struct {
 	target
-	line *line
-	call *call
+	line      *line
+	call      *call
+	principal string // with whom it may share a connection
 
 	signal  chan struct{} // that it is decided
 	outcome outcome
@@ -52,8 +61,8 @@ const maxAboard = 64
 // one, or others with him, his call can be done when it returns, and there is no
 // connection then.
 func (p *postgres) connect(ctx context.Context, l *line, c *call) (conn pgdb.Conn, done bool, err error) {
-	if p.isOneStatement(l, c) && p.options.MaxBatch > 1 {
-		g := &passage{target: target{l.key.id, l.lock, c.patch}, line: l, call: c}
+	if p.isOneStatement(l, c) && !c.alone && p.options.MaxBatch > 1 {
+		g := &passage{target: target{l.key.id, l.lock, c.patch}, line: l, call: c, principal: c.principal}
 		outcome, err := p.queue.board(ctx, g)
 		if err == nil && outcome == isCaptain {
 			outcome, conn, err = p.guide(ctx, g)
@@ -72,6 +81,7 @@ func (p *postgres) guide(ctx context.Context, captain *passage) (o outcome, conn
 	var aboard []*passage
 	func() {
 		defer func() { aboard = p.queue.depart(captain, conn != nil, p.options) }()
+		defer p.expect(captain, time.Now()).Stop()
 		conn, err = p.db.Acquire(ctx)
 	}()
 	if len(aboard) == 0 {
@@ -80,6 +90,17 @@ func (p *postgres) guide(ctx context.Context, captain *passage) (o outcome, conn
 	defer conn.Release()
 	p.carry(ctx, conn, aboard)
 	return captain.outcome, nil, nil
+}
+
+// expect has the next be captain, too, if this one is late.
+func (p *postgres) expect(captain *passage, since time.Time) *time.Timer {
+	return time.AfterFunc(lateness, func() {
+		if p.db.Full() && time.Since(since) < lateAnywhere && p.queue.isCaptain(captain) {
+			p.expect(captain, since)
+			return
+		}
+		p.queue.overtake(captain)
+	})
 }
 
 // carry merges for all who are aboard, of whom the first is the captain, in one
@@ -117,9 +138,9 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 // board returns when g is decided, or with why it no longer waits.
 func (q *queue) board(ctx context.Context, g *passage) (outcome, error) {
 	q.mu.Lock()
-	b := &q.boarding
-	if !b.captain {
-		b.captain = true
+	b := q.boardings[g.principal]
+	if b == nil {
+		q.boardings[g.principal] = &boarding{captain: g}
 		q.mu.Unlock()
 		return isCaptain, nil
 	}
@@ -148,14 +169,14 @@ func (q *queue) board(ctx context.Context, g *passage) (outcome, error) {
 	return g.outcome, nil
 }
 
-// depart ends the time of a captain. Whom he takes along, if he has found a
+// depart ends a captain's waiting. Whom he takes along, if he has found a
 // connection and there are others to take, is taken as by [queue.take]; he is the
 // first of them.
 func (q *queue) depart(captain *passage, found bool, o *Options) (aboard []*passage) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	b := &q.boarding
-	if found && !q.closed && len(captain.line.calls) == 1 {
+	b := q.boardings[captain.principal]
+	if b != nil && found && !q.closed && len(captain.line.calls) == 1 {
 		aboard = append(aboard, captain)
 		most, size := min(maxAboard, o.MaxBatch), captain.call.size
 		b.waiting = slices.DeleteFunc(b.waiting, func(g *passage) bool {
@@ -174,13 +195,37 @@ func (q *queue) depart(captain *passage, found bool, o *Options) (aboard []*pass
 			q.sent.Add(1)
 		}
 	}
-	if b.captain = len(b.waiting) > 0; b.captain {
-		next := b.waiting[0]
-		b.waiting = slices.Delete(b.waiting, 0, 1)
-		next.outcome = isCaptain
-		next.signal <- struct{}{}
-	}
+	q.relieve(captain)
 	return aboard
+}
+
+func (q *queue) isCaptain(g *passage) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b := q.boardings[g.principal]
+	return b != nil && b.captain == g
+}
+
+// overtake ends the others' waiting for a captain that is late.
+func (q *queue) overtake(captain *passage) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.relieve(captain)
+}
+
+// relieve has the next be captain, unless that has happened already. Its caller has
+// queue.mu.
+func (q *queue) relieve(captain *passage) {
+	switch b := q.boardings[captain.principal]; {
+	case b == nil || b.captain != captain:
+	case len(b.waiting) == 0:
+		delete(q.boardings, captain.principal)
+	default:
+		b.captain = b.waiting[0]
+		b.waiting = slices.Delete(b.waiting, 0, 1)
+		b.captain.outcome = isCaptain
+		b.captain.signal <- struct{}{}
+	}
 }
 
 // land ends what depart began.

@@ -8,12 +8,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
 )
 
 // A crowded store has one connection, which the host has taken. Writers of
@@ -181,6 +185,55 @@ func TestNobodyAboardWaitsForALockedDocument(t *testing.T) {
 				c.wg.Wait()
 				assert.Equal(t, 20, c.count(d))
 			})
+		})
+	}
+}
+
+// A writer whose connection does not come, whatever the host's hooks do with it,
+// holds up no writers of other documents.
+func TestWriterWhoseConnectionHangsHoldsUpNobody(t *testing.T) {
+	hanging, hung := make(chan struct{}), as(t.Context(), "hung")
+	hook := func(ctx context.Context, _ *pgx.Conn) error {
+		if tenantOf(ctx) == "hung" {
+			close(hanging)
+			<-ctx.Done()
+		}
+		return ctx.Err()
+	}
+	same := func(context.Context) string { return "" }
+	for name, open := range map[string]func(*pgtest.DB, *metadata.Options) (*metadata.Postgres, error){
+		"pgx": func(db *pgtest.DB, o *metadata.Options) (*metadata.Postgres, error) {
+			config := db.Pool().Config()
+			config.PrepareConn = func(ctx context.Context, c *pgx.Conn) (bool, error) { return true, hook(ctx, c) }
+			return metadata.NewPostgres(newPool(t, config), o)
+		},
+		"sql": func(db *pgtest.DB, o *metadata.Options) (*metadata.Postgres, error) {
+			return openedSQL(t, stdlib.OpenDB(*db.Pool().Config().ConnConfig, stdlib.OptionResetSession(orBad(hook))), o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hanging = make(chan struct{})
+			d := &database{DB: pgtest.New(t)}
+			d.open = func(o *metadata.Options) (*metadata.Postgres, error) { return open(d.DB, o) }
+			store := d.migrated(t, &metadata.Options{Principal: same})
+			ctx, cancel := context.WithCancel(hung)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := store.Merge(ctx, "hung", raw(`{}`))
+				assert.ErrorIs(t, err, context.Canceled)
+			})
+			defer wg.Wait()
+			defer cancel()
+			<-hanging
+			patient, done := context.WithTimeout(t.Context(), 20*time.Second)
+			defer done()
+			for i := range 10 {
+				wg.Go(func() {
+					_, err := store.Merge(patient, fmt.Sprint("d", i), raw(`{}`))
+					assert.NoError(t, err)
+				})
+			}
+			assert.Eventually(t, func() bool { return store.Stats().Writes == 10 }, 20*time.Second, time.Millisecond)
 		})
 	}
 }

@@ -29,6 +29,27 @@
 // [Postgres.IfVersion] and [Postgres.Privileged] are built on the same, and
 // [Postgres.In] does it within the host's own transaction.
 //
+// # Security
+//
+// Writes that share a commit or a connection are made with the rights that one of
+// their callers has in the database. If that is the same for all, as with most hosts,
+// nothing has to be done. If the host tells the server who the caller is, as is done
+// for row-level security, then:
+//
+//   - A *pgxpool.Pool with PrepareConn or BeforeAcquire shares nothing: each write has
+//     a commit and a connection of its own, acquired with its own context. Set
+//     [Options].Principal to have the writes of each tenant, or user, share again.
+//   - Other ways cannot be seen, and need Principal: database/sql's ResetSession (let
+//     it return driver.ErrBadConn when it fails, as database/sql heeds no other
+//     error), a pgxpool behind database/sql, and tracers that run SQL.
+//   - Principal must tell apart all that the hook does: callers for whom it returns
+//     the same write with each other's rights.
+//
+// Reads, [Postgres.MergeMany] and Update, Replace and Delete use a connection of their
+// own caller's, and [Postgres.In] the host's. What a shared commit sends is sent with
+// the values, but neither the deadline nor the cancellation, of one of the callers'
+// contexts: tracers, [Observer].Committed and a Logger see that one.
+//
 // # Locks
 //
 // Every document has a lock, [Postgres.Key], which each write takes for the

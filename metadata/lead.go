@@ -13,6 +13,13 @@ import (
 
 // write implements [engine].
 func (p *postgres) write(ctx context.Context, id string, w *write) (Document, error) {
+	c := newCall(w, p.options.Backoff)
+	switch {
+	case p.options.Principal != nil:
+		c.principal = p.options.Principal(ctx)
+	case p.db.PreparesForCaller():
+		w.alone = true
+	}
 	key := p.options.key(id)
 	held, err := tenureOf(ctx, key)
 	if err != nil {
@@ -22,7 +29,6 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 	if err != nil {
 		return Document{}, err
 	}
-	c := newCall(w, p.options.Backoff)
 	l, leads, err := p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes)
 	if err == nil {
 		if leads || p.queue.wait(ctx, l, c) {

@@ -63,6 +63,38 @@ var mutants = []simulate.Mutant{
 		Rule: "QUEUE",
 	},
 
+	// Rights.
+	{
+		Name: "what tells callers apart is not compared", File: "queue.go",
+		Old: "&& c.principal == other.principal", New: "",
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "who may write alone only shares a commit", File: "queue.go",
+		Old: "!c.alone && !other.alone &&", New: "",
+		Rule: "RIGHTS, TWICE",
+	},
+	{
+		Name: "who may write alone only shares a connection", File: "boarding.go",
+		Old: "p.isOneStatement(l, c) && !c.alone &&", New: "p.isOneStatement(l, c) &&",
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "what tells callers apart is not kept", File: "lead.go",
+		Old: "\t\tc.principal = p.options.Principal(ctx)\n", New: "\t\t_ = p.options.Principal(ctx)\n",
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "a connection is shared with anybody", File: "boarding.go",
+		Old: "principal: c.principal}", New: `principal: ""}`,
+		Rule: "RIGHTS",
+	},
+	{
+		Name: "that a pool prepares its connections is not looked at", File: "lead.go",
+		Old: "case p.db.PreparesForCaller():", New: "case false:",
+		Rule: "RIGHTS",
+	},
+
 	// The leader.
 	{
 		Name: "who was not decided on is answered", File: "lead.go",
@@ -110,8 +142,18 @@ var mutants = []simulate.Mutant{
 	// Those who share a connection.
 	{
 		Name: "the captain's place is not passed on", File: "boarding.go",
-		Old: "\t\tnext.outcome = isCaptain\n\t\tnext.signal <- struct{}{}\n", New: "\t\tnext.outcome = isCaptain\n",
-		Rule: "LATE ANSWER, LIVENESS",
+		Old: "\t\tb.captain.signal <- struct{}{}\n", New: "",
+		Rule: "LATE ANSWER, LIVENESS, HELD UP",
+	},
+	{
+		Name: "a captain that hangs is waited for for a second", File: "boarding.go",
+		Old: "p.db.Full() && ", New: "",
+		Rule: "HELD UP",
+	},
+	{
+		Name: "a captain that hangs is waited for", File: "boarding.go",
+		Old: "time.AfterFunc(lateness,", New: "time.AfterFunc(time.Hour,",
+		Rule: "HELD UP",
 	},
 	{
 		Name: "what is sent back counts as carried", File: "boarding.go",

@@ -49,7 +49,7 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	}
 	pg := &postgres{db: db, options: &o, sql: newStatements(&o), counts: new(counts)}
 	pg.defaultTable = opts == nil || opts.Table.Name == ""
-	pg.queue.lines = map[lineKey]*line{}
+	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
 	pg.queue.closing = make(chan struct{})
 	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil
 }

@@ -31,6 +31,12 @@ import (
 // A call that has been taken waits for its outcome whatever its context says,
 // since it may be in the document already.
 //
+// Nobody's context, patience, rights or connection bounds anybody else's. A leader
+// commits on a connection that was acquired with its own context, and takes along only
+// those who have the same rights; no caller's deadline or cancellation ends a statement.
+// There is one exception: while a leader waits for its connection, so do those behind
+// it, as they do while it pauses since the document's lock is taken.
+//
 // The rule that keeps this true: what has been decided on leaves the line in one
 // critical section, and that comes as soon as the outcome is known, before anything
 // foreign runs again: the host's pool gets its connection back, the turn is given on
@@ -38,12 +44,12 @@ import (
 // told, after that. Whatever foreign code does then, a panic included, it finds
 // nothing half done.
 type queue struct {
-	mu      seam.Mutex
-	lines   map[lineKey]*line
-	closed  bool
-	closing chan struct{}
-	sent    sync.WaitGroup // turns with something on its way to the server
-	boarding
+	mu        seam.Mutex
+	lines     map[lineKey]*line
+	closed    bool
+	closing   chan struct{}
+	sent      sync.WaitGroup       // turns with something on its way to the server
+	boardings map[string]*boarding // by principal; there is one while there is a captain
 }
 
 // lineKey tells apart writes under a tenure: those of others wait for its end.
@@ -68,12 +74,13 @@ type line struct {
 // A call is one caller's write.
 type call struct {
 	*write
-	since    time.Time
-	polls    backoff.Sequence // its caller's patience, from its call on
-	signal   chan struct{}    // that the call leads, or is done
-	leads    bool
-	attempts int   // that found the lock taken, while it led or was taken
-	leaving  error // what to tell it if it is put back, as its context has ended
+	since     time.Time
+	polls     backoff.Sequence // its caller's patience, from its call on
+	principal string           // see Options
+	signal    chan struct{}    // that the call leads, or is done
+	leads     bool
+	attempts  int   // that found the lock taken, while it led or was taken
+	leaving   error // what to tell it if it is put back, as its context has ended
 
 	fate    fate
 	doc     Document
@@ -100,6 +107,11 @@ func became(calls []*call, f fate) {
 
 func newCall(w *write, p backoff.Policy) *call {
 	return &call{write: w, since: time.Now(), polls: backoff.Start(p)}
+}
+
+// shares reports whether a call may be made together with another.
+func (c *call) shares(other *call) bool {
+	return !c.alone && !other.alone && c.principal == other.principal
 }
 
 // tell ends a call that waits.
@@ -187,7 +199,7 @@ func (q *queue) withdraw(l *line, c *call, cause error) bool {
 }
 
 // take gathers the calls that the leader's commit is to serve: as many as are
-// allowed, up to the next that wants to be alone.
+// allowed, up to the next that does not share it.
 func (q *queue) take(l *line, maxCalls, maxBytes int) ([]*call, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -195,7 +207,7 @@ func (q *queue) take(l *line, maxCalls, maxBytes int) ([]*call, error) {
 		return nil, ErrClosed
 	}
 	n, size := 1, l.calls[0].size
-	for ; !l.calls[0].alone && n < min(len(l.calls), maxCalls) && !l.calls[n].alone; n++ {
+	for ; n < min(len(l.calls), maxCalls) && l.calls[0].shares(l.calls[n]); n++ {
 		if size += l.calls[n].size; size > maxBytes {
 			break
 		}

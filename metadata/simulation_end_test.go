@@ -9,8 +9,8 @@ func (p *process) judgeEnd() {
 	if !p.closed {
 		w.Problem("CLOSE", "process %d: does not return", p.n)
 	}
-	if len(q.lines) != 0 || q.captain || len(q.waiting) != 0 {
-		w.Problem("LEAK", "process %d: %d lines, a captain: %t, %d waiting", p.n, len(q.lines), q.captain, len(q.waiting))
+	if len(q.lines) != 0 || len(q.boardings) != 0 {
+		w.Problem("LEAK", "process %d: %d lines, %d boardings", p.n, len(q.lines), len(q.boardings))
 	}
 	if len(p.pool.used) != 0 {
 		w.Problem("LEAK", "process %d: %d connections", p.n, len(p.pool.used))

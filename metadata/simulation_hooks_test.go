@@ -34,6 +34,13 @@ func (w *world) hooks(o *op, where string) {
 	}
 }
 
+// principal tells whose rights a call has.
+func (p *process) principal(ctx context.Context) string {
+	o := opOf(ctx)
+	p.foreign(o, "principal")
+	return o.rights
+}
+
 // polls is a policy that looks again soon.
 type polls struct{ p *process }
 

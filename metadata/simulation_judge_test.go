@@ -37,7 +37,23 @@ func (w *world) stored(s *backend, c *change) {
 	if lost := c.before.marks.without(c.after.marks); lost != (marks{}) && (c.op == nil || c.op.kind != "replace") {
 		w.Problem("LOST WRITE", "%s stores %s over %s", c.what, c.after.text, c.before.text)
 	}
-	c.fresh.each(func(n int) { w.ops[n].change = c })
+	c.fresh.each(func(n int) {
+		w.ops[n].change = c
+		w.judgeRights(s.preparedFor, w.ops[n])
+	})
+}
+
+// judgeRights judges a write of o on a connection that was prepared for by.
+func (w *world) judgeRights(by, o *op) {
+	if by == nil || by == o || by == o.group {
+		return
+	}
+	switch told := o.at.store.options.Principal != nil; {
+	case told && by.rights != o.rights:
+		w.Problem("RIGHTS", "%s, for %s, is made with the rights of %s", o, o.rights, by.rights)
+	case !told && o.at.pool.prepares:
+		w.Problem("RIGHTS", "%s is made on the connection of %s", o, by)
+	}
 }
 
 // made judges what has become true.

@@ -15,6 +15,7 @@ type op struct {
 	at     *process
 	doc    string
 	patch  json.RawMessage
+	rights string
 	ctx    context.Context
 	cancel context.CancelFunc
 	since  time.Time

@@ -5,18 +5,21 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"example.com/lockstore/internal/pgdb"
 )
 
 // A pool is a process's connections.
 type pool struct {
-	at *process
+	at       *process
+	prepares bool // a connection for each caller
 
 	// For who has the world's mutex.
 	free    int
 	waiting []chan struct{}
 	used    []*conn
+	freed   time.Time // when it was full last
 }
 
 var _ pgdb.DB = (*pool)(nil)
@@ -26,6 +29,14 @@ var errTerminated = &pgdb.Error{Code: "57P01", Fatal: true}
 
 // errPool is what a pool says that cannot connect.
 var errPool = errors.New("closed pool")
+
+func (p *pool) Full() bool {
+	p.at.mu.Lock()
+	defer p.at.mu.Unlock()
+	return p.free == 0
+}
+
+func (p *pool) PreparesForCaller() bool { return p.prepares }
 
 func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 	w := p.at.world
@@ -62,6 +73,7 @@ func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 		p.free--
 	}
 	c := &conn{link: link{backend: w.server.connect(), at: p.at}, op: op}
+	c.preparedFor = op
 	p.used = append(p.used, c)
 	p.at.mu.Unlock()
 	return c, nil
@@ -75,6 +87,9 @@ func (p *pool) give(c *conn) {
 		close(p.waiting[0])
 		p.waiting = p.waiting[1:]
 		return
+	}
+	if p.free == 0 {
+		p.freed = time.Now()
 	}
 	p.free++
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"example.com/lockstore/lock"
 )
@@ -13,6 +14,7 @@ func (p *process) judgeQueue() {
 	if p.closing {
 		return
 	}
+	p.judgeCaptains()
 	for key, l := range p.store.pg.queue.lines {
 		size := 0
 		for _, c := range l.calls {
@@ -25,6 +27,26 @@ func (p *process) judgeQueue() {
 			p.Problem("QUEUE", "%s: %d bytes wait, of %d", key.id, size, most)
 		}
 	}
+}
+
+// judgeCaptains judges for how long others wait for one that waits for a connection.
+func (p *process) judgeCaptains() {
+	seen := map[*passage]time.Time{}
+	for principal, b := range p.store.pg.queue.boardings {
+		since, known := p.captains[b.captain]
+		if !known {
+			since = time.Now()
+		}
+		seen[b.captain] = since
+		if len(b.waiting) == 0 || p.yielding.Load() > 0 {
+			continue
+		}
+		hasRoom := p.pool.free > 0 && time.Since(p.pool.freed) > lateness && time.Since(since) > lateness
+		if hasRoom || time.Since(since) > lateAnywhere+lateness {
+			p.Problem("HELD UP", "%d wait for a captain of %q, for %s", len(b.waiting), principal, time.Since(since))
+		}
+	}
+	p.captains = seen
 }
 
 // isFull reports whether an op was refused since others waited.

@@ -38,6 +38,9 @@ type backend struct {
 	server *server
 	pid    uint32
 	inTx   bool
+
+	preparedFor *op // whose rights the session has, if a pool has prepared it for somebody
+
 	failed bool  // the transaction: nothing but its end is possible
 	ended  bool  // the session
 	why    error // that the client is told of it

@@ -28,7 +28,7 @@ func (w *world) newOp() {
 	if o.kind == "many" {
 		o.many = 1 + w.N(4)
 		for range o.many {
-			more := w.add(&op{at: o.at, kind: "merge", doc: w.doc(), view: -1, ctx: o.ctx, cancel: o.cancel, since: o.since, group: o})
+			more := w.add(&op{at: o.at, kind: "merge", doc: w.doc(), view: -1, ctx: o.ctx, cancel: o.cancel, since: o.since, group: o, rights: o.rights})
 			more.patch = w.patch(more)
 			w.Tell("%s: %s", more, more.patch)
 		}
@@ -54,7 +54,7 @@ func (w *world) add(o *op) *op {
 // draw makes an op that has not begun, perhaps in a host's transaction. Its caller
 // has the world's mutex.
 func (w *world) draw(p *process, h *host) *op {
-	o := w.add(&op{at: p, host: h, doc: w.doc(), view: -1, since: time.Now()})
+	o := w.add(&op{at: p, host: h, doc: w.doc(), view: -1, since: time.Now(), rights: simulate.One(w.Schedule, "a", "a", "b")})
 	o.kind = simulate.One(w.Schedule, "merge", "merge", "merge", "merge", "merge", "merge", "update", "update", "replace", "delete", "get", "get many", "many", "idle merge", "idle update", "failing update")
 	parent := context.Background()
 	if held := w.tenuresOf(p, o.doc); len(held) > 0 && w.N(2) == 0 {
@@ -79,7 +79,7 @@ func (w *world) draw(p *process, h *host) *op {
 	if h != nil && (o.kind == "many" || o.kind == "get many") {
 		o.kind = "merge"
 	}
-	w.Tell("%s, tenure %v, view %d: %s", o, o.tenure != nil, o.view, o.patch)
+	w.Tell("%s, rights %s, tenure %v, view %d: %s", o, o.rights, o.tenure != nil, o.view, o.patch)
 	return o
 }
 

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -45,8 +46,11 @@ type process struct {
 	pool    *pool
 	locker  *locker
 	seen    seen
-	limit   int           // of attempts, by the policy; 0: none
-	within  time.Duration // of all attempts; 0: for ever
+
+	captains map[*passage]time.Time // since when the queue has had them
+
+	limit  int           // of attempts, by the policy; 0: none
+	within time.Duration // of all attempts; 0: for ever
 
 	yielding atomic.Int32 // goroutines that the schedule has stopped before they lock the queue
 	closing  bool         // as closed, for who has the world's mutex
@@ -70,7 +74,7 @@ func (p *process) open(o *Options) {
 		panic(err)
 	}
 	pg := &postgres{db: p.pool, options: &full, sql: d.sql, counts: new(counts)}
-	pg.queue.lines = map[lineKey]*line{}
+	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
 	pg.queue.closing = make(chan struct{})
 	p.store, p.dialect = &Postgres{documents{engine: pg, options: &full, counts: pg.counts}, pg}, d
 	pg.queue.mu.Simulate(func() {
@@ -110,7 +114,7 @@ func newWorld(s *simulate.Schedule) *world {
 
 func (w *world) newProcess(n int) *process {
 	p := &process{world: w, n: n}
-	p.pool = &pool{at: p, free: 1 + w.N(3)}
+	p.pool = &pool{at: p, free: 1 + w.N(3), prepares: w.N(5) == 0}
 	p.locker = &locker{at: p}
 	var policy backoff.Policy = polls{p}
 	switch w.N(5) {
@@ -120,6 +124,10 @@ func (w *world) newProcess(n int) *process {
 	case 1:
 		p.within = simulate.One(w.Schedule, 5*time.Millisecond, 50*time.Millisecond)
 		policy = backoff.Within(policy, p.within)
+	}
+	var principal func(context.Context) string
+	if w.N(3) == 0 {
+		principal = p.principal
 	}
 	p.open(&Options{
 		Table:         w.table,
@@ -132,6 +140,7 @@ func (w *world) newProcess(n int) *process {
 		MaxDocumentBytes: simulate.One(w.Schedule, 0, 0, 0, 100),
 		MaxWaitingBytes:  simulate.One(w.Schedule, 0, 0, 40, 120),
 
+		Principal:    principal,
 		Observer:     observer{p},
 		Logger:       slog.New(logger{p}),
 		DescribeBusy: p.describe,

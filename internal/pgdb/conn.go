@@ -14,6 +14,9 @@ import (
 type pool struct {
 	take func(context.Context) (taken, error)
 	size func() int // how many connections it has, at most
+	full func() bool
+
+	prepares bool // connections for who acquires them
 
 	suits func(*pgx.Conn) error // see [UTF8]; nil: any connection does
 	seen  atomic.Bool           // one that does
@@ -33,6 +36,10 @@ func (p *pool) Acquire(ctx context.Context) (Conn, error) {
 	}
 	return c, nil
 }
+
+func (p *pool) Full() bool { return p.full() }
+
+func (p *pool) PreparesForCaller() bool { return p.prepares }
 
 // suitable takes a connection that suits.
 func (p *pool) suitable(ctx context.Context) (taken, error) {

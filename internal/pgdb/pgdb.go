@@ -54,6 +54,14 @@ type DB interface {
 	// Acquire takes a connection out of the pool. It blocks until there is one
 	// or ctx ends, and nothing has been sent to the server when it fails.
 	Acquire(ctx context.Context) (Conn, error)
+
+	// Full reports whether all connections that there may be are in use.
+	Full() bool
+
+	// PreparesForCaller reports whether the pool is seen to prepare a connection for
+	// each caller that takes it, as one does that tells the server who the caller is.
+	// What a *sql.DB does (ResetSession, a pool behind it) cannot be seen.
+	PreparesForCaller() bool
 }
 
 // Conn is one session, for one goroutine.

@@ -54,6 +54,57 @@ func TestOpenRefusesWhatItCannotUse(t *testing.T) {
 	}
 }
 
+func TestPoolsThatPrepareConnectionsForCallersAreSeen(t *testing.T) {
+	db := pgtest.New(t)
+	for name, c := range map[string]struct {
+		set  func(*pgxpool.Config)
+		want bool
+	}{
+		"no hook": {func(*pgxpool.Config) {}, false},
+		"PrepareConn": {func(c *pgxpool.Config) {
+			c.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) { return true, nil }
+		}, true},
+		"BeforeAcquire": {func(c *pgxpool.Config) { c.BeforeAcquire = func(context.Context, *pgx.Conn) bool { return true } }, true},
+		"hooks for all": {func(c *pgxpool.Config) {
+			c.AfterConnect = func(context.Context, *pgx.Conn) error { return nil }
+			c.AfterRelease = func(*pgx.Conn) bool { return true }
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := db.Pool().Config()
+			c.set(config)
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			defer pool.Close()
+			opened, err := pgdb.Open(pool)
+			require.NoError(t, err)
+			assert.Equal(t, c.want, opened.PreparesForCaller())
+		})
+	}
+}
+
+func TestPoolIsFull(t *testing.T) {
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	db.SQLX().SetMaxOpenConns(1)
+	for name, handle := range map[string]any{"pgx": pool, "sqlx": db.SQLX()} {
+		t.Run(name, func(t *testing.T) {
+			opened, err := pgdb.Open(handle)
+			require.NoError(t, err)
+			assert.False(t, opened.Full())
+			conn, err := opened.Acquire(t.Context())
+			require.NoError(t, err)
+			assert.True(t, opened.Full())
+			conn.Release()
+			assert.Eventually(t, func() bool { return !opened.Full() }, 10*time.Second, time.Millisecond)
+		})
+	}
+}
+
 func TestTxRefusesWhatItCannotUse(t *testing.T) {
 	for name, tx := range map[string]any{
 		"nothing":    nil,

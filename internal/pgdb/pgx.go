@@ -39,7 +39,9 @@ func (q pgxQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 
 // openPgx makes a DB of pgx's pool.
 func openPgx(p *pgxpool.Pool) DB {
+	config := p.Config()
 	return &pool{
+		prepares: config.PrepareConn != nil || config.BeforeAcquire != nil,
 		take: func(ctx context.Context) (taken, error) {
 			c, err := p.Acquire(ctx)
 			if err != nil {
@@ -48,6 +50,10 @@ func openPgx(p *pgxpool.Pool) DB {
 			return pgxTaken{c}, nil
 		},
 		size: func() int { return int(p.Stat().MaxConns()) },
+		full: func() bool {
+			s := p.Stat()
+			return s.AcquiredConns()+s.ConstructingConns() >= s.MaxConns()
+		},
 	}
 }
 

@@ -61,6 +61,10 @@ func openSQL(db *sqlx.DB) DB {
 			return sqlTaken{c}, nil
 		},
 		size: func() int { return db.Stats().OpenConnections },
+		full: func() bool {
+			s := db.Stats()
+			return s.MaxOpenConnections > 0 && s.InUse >= s.MaxOpenConnections
+		},
 	}
 }
 

@@ -28,6 +28,10 @@ const (
 	Tenure  Kind = "tenure" // of a lock
 
 	Eviction Kind = "evict" // of whoever holds a lock
+
+	// Writes of documents that have a tenant.
+	Rightful Kind = "rightful write" // by that tenant
+	Trespass Kind = "trespass"       // by another
 )
 
 // Outcome is what a call returned.
@@ -36,6 +40,7 @@ type Outcome string
 const (
 	OK      Outcome = "ok"
 	Failed  Outcome = "failed"  // nothing was done
+	Refused Outcome = "refused" // nor could it be: there is no such document, or no right to it
 	Unknown Outcome = "unknown" // it may have been done; also of a call that did not return
 )
 

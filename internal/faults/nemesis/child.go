@@ -29,6 +29,7 @@ type order struct {
 	URL        string
 	SearchPath string // in which others may create objects
 	Listen     bool   // for the locks' connections: to what everybody can send
+	Tenancy    bool   // for tenants, whose rights differ
 	Timeout    time.Duration
 	Silence    time.Duration
 	Config     workload.Config
@@ -129,11 +130,39 @@ func work(o order, to *history.Recorder) error {
 			cancel()
 		}
 	})
+	var unopened error
+	if o.Tenancy {
+		group.Go(func() { unopened = tenancy(ctx, o, config, to) })
+	}
 	workload.Run(ctx, locker, hosted, to, o.Config)
 	group.Wait()
 	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return errors.Join(wrong, kept(locker), locker.Close(bounded))
+	return errors.Join(wrong, unopened, kept(locker), locker.Close(bounded))
+}
+
+// tenancy has tenants write each other's documents over two connections, in every
+// other process with nothing that tells them apart but the pool.
+func tenancy(ctx context.Context, o order, config *pgxpool.Config, to *history.Recorder) error {
+	config = config.Copy()
+	config.AfterConnect, config.PrepareConn, config.MaxConns = nil, workload.Prepare, 2
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	options := &metadata.Options{Table: workload.Tenancy, Timeout: o.Timeout}
+	options.Table.Schema = app
+	if o.Config.Process%2 == 0 {
+		options.Principal = workload.TenantOf
+	}
+	store, err := metadata.NewPostgres(pool, options)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	workload.Rights(ctx, store, to, 8, o.Config)
+	return nil
 }
 
 // kept says what a locker has that nobody holds or wants any more.

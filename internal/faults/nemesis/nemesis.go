@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"example.com/lockstore/internal/faults/history"
 	"example.com/lockstore/internal/faults/neighbour"
+	"example.com/lockstore/internal/faults/workload"
 	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
@@ -95,7 +97,7 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 		return r, err
 	}
 	n.left(ctx)
-	if err := n.caught(ctx); err != nil {
+	if err := errors.Join(n.caught(ctx), n.trespassed(ctx)); err != nil {
 		return r, err
 	}
 
@@ -146,7 +148,10 @@ func (n *nemesis) settle(ctx context.Context) (err error) {
 		return err
 	}
 	defer store.Close()
-	return store.Migrate(ctx)
+	if err := store.Migrate(ctx); err != nil {
+		return err
+	}
+	return n.ask(ctx, workload.Settle(app, app))
 }
 
 // caught finds what the clients have used of the squatter's.
@@ -154,6 +159,16 @@ func (n *nemesis) caught(ctx context.Context) error {
 	what, err := squatter.Caught(ctx, n.db.Pool())
 	if what != "" {
 		n.found = append(n.found, history.Violation{Rule: squatted, Key: what, Reason: "it was used", Events: []history.Event{}})
+	}
+	return err
+}
+
+// trespassed finds what tenants have written into documents of others.
+func (n *nemesis) trespassed(ctx context.Context) error {
+	var fields int
+	err := n.db.Pool().QueryRow(ctx, workload.Trespasses(app)).Scan(&fields)
+	if fields > 0 {
+		n.found = append(n.found, history.Violation{Rule: history.Rights, Key: workload.Tenancy.Name, Reason: fmt.Sprintf("it has %d members of other tenants", fields), Events: []history.Event{}})
 	}
 	return err
 }
