@@ -62,6 +62,7 @@ var tenancies = map[string]struct {
 		return metadata.NewPostgres(newPool(t, c), o)
 	}},
 	"BeforeAcquire": {false, func(t *testing.T, c *pgxpool.Config, o *metadata.Options) (*metadata.Postgres, error) {
+		//lint:ignore SA1019 hosts have it
 		c.BeforeAcquire = func(ctx context.Context, c *pgx.Conn) bool { return setTenant(ctx, c) == nil }
 		return metadata.NewPostgres(newPool(t, c), o)
 	}},

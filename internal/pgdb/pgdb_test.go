@@ -64,7 +64,9 @@ func TestPoolsThatPrepareConnectionsForCallersAreSeen(t *testing.T) {
 		"PrepareConn": {func(c *pgxpool.Config) {
 			c.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) { return true, nil }
 		}, true},
-		"BeforeAcquire": {func(c *pgxpool.Config) { c.BeforeAcquire = func(context.Context, *pgx.Conn) bool { return true } }, true},
+		"BeforeAcquire": {func(c *pgxpool.Config) {
+			c.BeforeAcquire = func(context.Context, *pgx.Conn) bool { return true } //lint:ignore SA1019 hosts have it
+		}, true},
 		"hooks for all": {func(c *pgxpool.Config) {
 			c.AfterConnect = func(context.Context, *pgx.Conn) error { return nil }
 			c.AfterRelease = func(*pgx.Conn) bool { return true }

@@ -41,7 +41,7 @@ func (q pgxQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 func openPgx(p *pgxpool.Pool) DB {
 	config := p.Config()
 	return &pool{
-		prepares: config.PrepareConn != nil || config.BeforeAcquire != nil,
+		prepares: config.PrepareConn != nil || config.BeforeAcquire != nil, //lint:ignore SA1019 hosts have it
 		take: func(ctx context.Context) (taken, error) {
 			c, err := p.Acquire(ctx)
 			if err != nil {
