@@ -27,11 +27,12 @@ type boarding struct {
 	waiting []*passage // in the order of their arrival
 }
 
-// When a captain has waited for so long, the next tries, too, lest one whose connection
-// hangs, or whose hooks do, holds up all: as soon as the pool has room, or in the end.
+// How long others wait for one whose connection does not come, as the server hangs or
+// the host's hooks do: if the pool has room, or is looked at for the last time.
 const (
-	lateness     = 10 * time.Millisecond
-	lateAnywhere = time.Second
+	lateCaptain = 10 * time.Millisecond
+	lateLeader  = 250 * time.Millisecond
+	lastLook    = 500 * time.Millisecond
 )
 
 // A passage is one leader's wait for a connection, or for somebody who has one.
@@ -71,8 +72,26 @@ func (p *postgres) connect(ctx context.Context, l *line, c *call) (conn pgdb.Con
 			return conn, outcome == carried, err
 		}
 	}
-	conn, err = p.db.Acquire(ctx)
+	conn, err = p.acquire(ctx, l, c)
 	return conn, false, err
+}
+
+// acquire gets l's leader, c, a connection for itself.
+func (p *postgres) acquire(ctx context.Context, l *line, c *call) (pgdb.Conn, error) {
+	defer p.whenLate(lateLeader, func() { p.queue.split(l, c) }).Stop()
+	return p.db.Acquire(ctx)
+}
+
+// whenLate has others go on when so much time has passed, unless the pool is full.
+// Then it looks again.
+func (p *postgres) whenLate(after time.Duration, goOn func()) *time.Timer {
+	return time.AfterFunc(after, func() {
+		if after < lastLook && p.db.Full() {
+			p.whenLate(2*after, goOn)
+		} else {
+			goOn()
+		}
+	})
 }
 
 // guide is a captain's way: he gets a connection, which he keeps if there is
@@ -81,8 +100,8 @@ func (p *postgres) guide(ctx context.Context, captain *passage) (o outcome, conn
 	var aboard []*passage
 	func() {
 		defer func() { aboard = p.queue.depart(captain, conn != nil, p.options) }()
-		defer p.expect(captain, time.Now()).Stop()
-		conn, err = p.db.Acquire(ctx)
+		defer p.whenLate(lateCaptain, func() { p.queue.relieve(captain) }).Stop()
+		conn, err = p.acquire(ctx, captain.line, captain.call)
 	}()
 	if len(aboard) == 0 {
 		return isCaptain, conn, err
@@ -90,17 +109,6 @@ func (p *postgres) guide(ctx context.Context, captain *passage) (o outcome, conn
 	defer conn.Release()
 	p.carry(ctx, conn, aboard)
 	return captain.outcome, nil, nil
-}
-
-// expect has the next be captain, too, if this one is late.
-func (p *postgres) expect(captain *passage, since time.Time) *time.Timer {
-	return time.AfterFunc(lateness, func() {
-		if p.db.Full() && time.Since(since) < lateAnywhere && p.queue.isCaptain(captain) {
-			p.expect(captain, since)
-			return
-		}
-		p.queue.overtake(captain)
-	})
 }
 
 // carry merges for all who are aboard, of whom the first is the captain, in one
@@ -176,11 +184,11 @@ func (q *queue) depart(captain *passage, found bool, o *Options) (aboard []*pass
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	b := q.boardings[captain.principal]
-	if b != nil && found && !q.closed && len(captain.line.calls) == 1 {
+	if b != nil && found && !q.closed && captain.line.isAlone() {
 		aboard = append(aboard, captain)
 		most, size := min(maxAboard, o.MaxBatch), captain.call.size
 		b.waiting = slices.DeleteFunc(b.waiting, func(g *passage) bool {
-			if len(aboard) == most || len(g.line.calls) > 1 || size+g.call.size > o.MaxBatchBytes {
+			if len(aboard) == most || !g.line.isAlone() || size+g.call.size > o.MaxBatchBytes {
 				return false
 			}
 			size += g.call.size
@@ -195,27 +203,20 @@ func (q *queue) depart(captain *passage, found bool, o *Options) (aboard []*pass
 			q.sent.Add(1)
 		}
 	}
-	q.relieve(captain)
+	q.succeed(captain)
 	return aboard
 }
 
-func (q *queue) isCaptain(g *passage) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	b := q.boardings[g.principal]
-	return b != nil && b.captain == g
-}
-
-// overtake ends the others' waiting for a captain that is late.
-func (q *queue) overtake(captain *passage) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.relieve(captain)
-}
-
-// relieve has the next be captain, unless that has happened already. Its caller has
-// queue.mu.
+// relieve has the others wait no more for a captain that is late.
 func (q *queue) relieve(captain *passage) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.succeed(captain)
+}
+
+// succeed has the next be captain, unless that has happened already. Its caller has
+// queue.mu.
+func (q *queue) succeed(captain *passage) {
 	switch b := q.boardings[captain.principal]; {
 	case b == nil || b.captain != captain:
 	case len(b.waiting) == 0:
@@ -227,6 +228,9 @@ func (q *queue) relieve(captain *passage) {
 		b.captain.signal <- struct{}{}
 	}
 }
+
+// isAlone reports whether a line has one call, and nobody else writes its document.
+func (l *line) isAlone() bool { return len(l.calls) == 1 && !l.apart }
 
 // land ends what depart began.
 func (q *queue) land(aboard []*passage) {

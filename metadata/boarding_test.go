@@ -190,7 +190,7 @@ func TestNobodyAboardWaitsForALockedDocument(t *testing.T) {
 }
 
 // A writer whose connection does not come, whatever the host's hooks do with it,
-// holds up no writers of other documents.
+// holds up no writers, of the same document or of others.
 func TestWriterWhoseConnectionHangsHoldsUpNobody(t *testing.T) {
 	hanging, hung := make(chan struct{}), as(t.Context(), "hung")
 	hook := func(ctx context.Context, _ *pgx.Conn) error {
@@ -228,8 +228,12 @@ func TestWriterWhoseConnectionHangsHoldsUpNobody(t *testing.T) {
 			patient, done := context.WithTimeout(t.Context(), 20*time.Second)
 			defer done()
 			for i := range 10 {
+				id := fmt.Sprint("d", i)
+				if i%2 == 0 {
+					id = "hung"
+				}
 				wg.Go(func() {
-					_, err := store.Merge(patient, fmt.Sprint("d", i), raw(`{}`))
+					_, err := store.Merge(patient, id, raw(`{}`))
 					assert.NoError(t, err)
 				})
 			}

@@ -29,10 +29,10 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 	if err != nil {
 		return Document{}, err
 	}
-	l, leads, err := p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes)
+	leads, err := p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes)
 	if err == nil {
-		if leads || p.queue.wait(ctx, l, c) {
-			p.lead(ctx, l, c)
+		if leads || p.queue.wait(ctx, c) {
+			p.lead(ctx, c.line, c)
 		}
 		err = c.err
 	}

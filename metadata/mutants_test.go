@@ -23,7 +23,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "the turn is not passed on", File: "queue.go",
-		Old: "\tnext.leads = true\n\tnext.signal <- struct{}{}\n", New: "\tnext.leads = true\n",
+		Old: "\tl.calls[0].signal <- struct{}{}\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
@@ -146,13 +146,23 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER, LIVENESS, HELD UP",
 	},
 	{
+		Name: "those who go on without their leader have none", File: "queue.go",
+		Old: "\trest.appoint()\n", New: "",
+		Rule: "LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "a document is twice in a shared statement", File: "boarding.go",
+		Old: "len(l.calls) == 1 && !l.apart", New: "len(l.calls) == 1",
+		Rule: "DENIED THOUGH MADE, TWICE, LOST WRITE, VERSION, EMPTY ANSWER", Schedules: 100000,
+	},
+	{
 		Name: "a captain that hangs is waited for for a second", File: "boarding.go",
-		Old: "p.db.Full() && ", New: "",
+		Old: "after < lastLook && p.db.Full()", New: "after < lastLook",
 		Rule: "HELD UP",
 	},
 	{
 		Name: "a captain that hangs is waited for", File: "boarding.go",
-		Old: "time.AfterFunc(lateness,", New: "time.AfterFunc(time.Hour,",
+		Old: "func() { p.queue.relieve(captain) }", New: "func() {}",
 		Rule: "HELD UP",
 	},
 	{

@@ -34,8 +34,7 @@ import (
 // Nobody's context, patience, rights or connection bounds anybody else's. A leader
 // commits on a connection that was acquired with its own context, and takes along only
 // those who have the same rights; no caller's deadline or cancellation ends a statement.
-// There is one exception: while a leader waits for its connection, so do those behind
-// it, as they do while it pauses since the document's lock is taken.
+// Those behind a leader that gets no connection go on without it: see split.
 //
 // The rule that keeps this true: what has been decided on leaves the line in one
 // critical section, and that comes as soon as the outcome is known, before anything
@@ -65,6 +64,7 @@ type line struct {
 	calls []*call // if one leads, it is the first; the first so many are taken
 	size  int     // of calls together
 	led   bool    // else the turn is about to be given to the first
+	apart bool    // its document has another line: see split
 	taken int
 	busy  bool // the lock was found taken when it was last tried
 
@@ -77,6 +77,7 @@ type call struct {
 	since     time.Time
 	polls     backoff.Sequence // its caller's patience, from its call on
 	principal string           // see Options
+	line      *line            // that of a leader stays the same
 	signal    chan struct{}    // that the call leads, or is done
 	leads     bool
 	attempts  int   // that found the lock taken, while it led or was taken
@@ -145,33 +146,34 @@ var errQueueFull = errors.New("metadata: MaxWaitingBytes wait for the document a
 
 // join lines up for the turn, and reports whether it is c's at once. There are no more
 // than maxBytes in the line then, or it is c alone.
-func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (l *line, leads bool, err error) {
+func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return nil, false, ErrClosed
+		return false, ErrClosed
 	}
-	l = q.lines[key]
+	l := q.lines[key]
 	if l == nil {
-		l = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true}
-		q.lines[key] = l
-		return l, true, nil
+		c.line = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true}
+		q.lines[key] = c.line
+		return true, nil
 	}
 	if c.size > maxBytes-l.size {
-		return nil, false, &lock.BusyError{Key: k, Waited: time.Since(c.since), Cause: errQueueFull}
+		return false, &lock.BusyError{Key: k, Waited: time.Since(c.since), Cause: errQueueFull}
 	}
 	c.signal = make(chan struct{}, 1)
+	c.line = l
 	l.calls = append(l.calls, c)
 	l.size += c.size
-	return l, false, nil
+	return false, nil
 }
 
 // wait returns when c leads or is done.
-func (q *queue) wait(ctx context.Context, l *line, c *call) (leads bool) {
+func (q *queue) wait(ctx context.Context, c *call) (leads bool) {
 	select {
 	case <-c.signal:
 	case <-ctx.Done():
-		if q.withdraw(l, c, causeOf(ctx)) {
+		if q.withdraw(c, causeOf(ctx)) {
 			return false
 		}
 		<-c.signal
@@ -181,9 +183,10 @@ func (q *queue) wait(ctx context.Context, l *line, c *call) (leads bool) {
 
 // withdraw takes a call out of its line. One that leads stays, and one that has
 // been taken does until it is put back.
-func (q *queue) withdraw(l *line, c *call, cause error) bool {
+func (q *queue) withdraw(c *call, cause error) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	l := c.line
 	i := slices.Index(l.calls, c)
 	switch {
 	case i < 0, l.led && i == 0:
@@ -273,13 +276,36 @@ func (q *queue) pass(l *line) {
 		l.size -= l.calls[0].size
 		l.calls = l.calls[1:]
 	}
-	if l.led = len(l.calls) > 0; !l.led {
+	l.led = len(l.calls) > 0
+	switch {
+	case l.led:
+		l.appoint()
+	case q.lines[l.key] == l:
 		delete(q.lines, l.key)
+	}
+}
+
+// appoint has the first lead.
+func (l *line) appoint() {
+	l.calls[0].leads = true
+	l.calls[0].signal <- struct{}{}
+}
+
+// split has those behind a leader that waits for its connection go on without it. That
+// one keeps its line, in which it is alone, as if it were in another process.
+func (q *queue) split(l *line, leader *call) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !l.led || l.calls[0] != leader || l.taken > 0 || len(l.calls) == 1 {
 		return
 	}
-	next := l.calls[0]
-	next.leads = true
-	next.signal <- struct{}{}
+	rest := &line{key: l.key, lock: l.lock, calls: l.calls[1:], size: l.size - leader.size, led: true}
+	for _, c := range rest.calls {
+		c.line = rest
+	}
+	l.calls, l.size, l.apart = l.calls[:1:1], leader.size, true
+	q.lines[l.key] = rest
+	rest.appoint()
 }
 
 func (q *queue) isClosed() bool {

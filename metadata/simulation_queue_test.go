@@ -29,24 +29,28 @@ func (p *process) judgeQueue() {
 	}
 }
 
-// judgeCaptains judges for how long others wait for one that waits for a connection.
+// A watched captain was not there at one moment, and was at the next that was judged.
+type watched struct{ before, since time.Time }
+
+// judgeCaptains judges for how long others wait for one that waits for a connection:
+// for twice as long as the pool was full.
 func (p *process) judgeCaptains() {
-	seen := map[*passage]time.Time{}
+	now, seen := time.Now(), map[*passage]watched{}
 	for principal, b := range p.store.pg.queue.boardings {
-		since, known := p.captains[b.captain]
+		c, known := p.captains[b.captain]
 		if !known {
-			since = time.Now()
+			c = watched{p.judged, now}
 		}
-		seen[b.captain] = since
+		seen[b.captain] = c
 		if len(b.waiting) == 0 || p.yielding.Load() > 0 {
 			continue
 		}
-		hasRoom := p.pool.free > 0 && time.Since(p.pool.freed) > lateness && time.Since(since) > lateness
-		if hasRoom || time.Since(since) > lateAnywhere+lateness {
-			p.Problem("HELD UP", "%d wait for a captain of %q, for %s", len(b.waiting), principal, time.Since(since))
+		age, full := now.Sub(c.since), max(0, p.pool.freed.Sub(c.before))
+		if p.pool.free > 0 && age > 2*full+2*lateCaptain || age > 3*lastLook {
+			p.Problem("HELD UP", "%d wait for a captain of %q, for %s", len(b.waiting), principal, age)
 		}
 	}
-	p.captains = seen
+	p.captains, p.judged = seen, now
 }
 
 // isFull reports whether an op was refused since others waited.

@@ -47,7 +47,8 @@ type process struct {
 	locker  *locker
 	seen    seen
 
-	captains map[*passage]time.Time // since when the queue has had them
+	captains map[*passage]watched
+	judged   time.Time
 
 	limit  int           // of attempts, by the policy; 0: none
 	within time.Duration // of all attempts; 0: for ever
