@@ -151,11 +151,6 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
-		Name: "a document is twice in a shared statement", File: "boarding.go",
-		Old: "len(l.calls) == 1 && !l.apart", New: "len(l.calls) == 1",
-		Rule: "DENIED THOUGH MADE, TWICE, LOST WRITE, VERSION, EMPTY ANSWER", Schedules: 100000,
-	},
-	{
 		Name: "a captain that hangs is waited for for a second", File: "boarding.go",
 		Old: "after < lastLook && p.db.Full()", New: "after < lastLook",
 		Rule: "HELD UP",
