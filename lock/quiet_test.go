@@ -2,7 +2,6 @@ package lock_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,16 +12,14 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// serverLog is what the server has logged of a database.
-func serverLog(t *testing.T, db *pgtest.DB) (lines []string) {
-	all := query[string](t, db.Pool(), "SELECT pg_read_file(current_setting('data_directory') || '/../log')")
-	name := query[string](t, db.Pool(), "SELECT current_database()::text")
-	for line := range strings.Lines(all) {
-		if strings.Contains(line, "] "+name+": ") {
-			lines = append(lines, line)
-		}
+// serverLog tells what the server logs of a database from now on.
+func serverLog(t *testing.T, db *pgtest.DB) func() string {
+	from := query[int64](t, db.Pool(), "SELECT size FROM pg_stat_file(current_setting('data_directory') || '/../log')")
+	return func() string {
+		return query[string](t, db.Pool(), `SELECT coalesce(string_agg(line, chr(10)), '')
+			FROM string_to_table(pg_read_file(current_setting('data_directory') || '/../log', $1, 1 << 28), chr(10)) AS line
+			WHERE position('] ' || current_database() || ': ' IN line) > 0`, from)
 	}
-	return lines
 }
 
 // Nothing that is as it should be leaves a line in the server's log: waiting for another
@@ -30,6 +27,7 @@ func serverLog(t *testing.T, db *pgtest.DB) (lines []string) {
 // asking a holder for its key, and the end of it all.
 func TestServersLogStaysSilent(t *testing.T) {
 	db := pgtest.New(t)
+	logged := serverLog(t, db)
 	mine, err := lock.NewPostgres(t.Context(), db.Pool(), nil)
 	require.NoError(t, err)
 	other, err := lock.NewPostgres(t.Context(), db.SQLX(), &lock.PostgresOptions{Silence: 600 * time.Millisecond}) // looks five times a second
@@ -60,12 +58,13 @@ func TestServersLogStaysSilent(t *testing.T) {
 	assert.Zero(t, other.Stats().Lost)
 	require.NoError(t, mine.Close(t.Context()))
 	require.NoError(t, other.Close(t.Context()))
-	assert.Empty(t, serverLog(t, db))
+	assert.Empty(t, logged())
 }
 
 // Many who leave while they wait leave no lock behind, and no line.
 func TestWaitersThatLeaveAreSilent(t *testing.T) {
 	db := pgtest.New(t)
+	logged := serverLog(t, db)
 	mine, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
 	key := lock.Name("k")
 	held := take(t, mine, key)
@@ -83,12 +82,13 @@ func TestWaitersThatLeaveAreSilent(t *testing.T) {
 	}
 	assert.NoError(t, held.Unlock())
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks))
-	assert.Empty(t, serverLog(t, db))
+	assert.Empty(t, logged())
 }
 
 // Without PL/pgSQL a process polls, and is as silent.
 func TestKeysArePolledForWithoutPLpgSQL(t *testing.T) {
 	db := pgtest.New(t)
+	logged := serverLog(t, db)
 	_, err := db.Pool().Exec(t.Context(), "DROP EXTENSION plpgsql")
 	require.NoError(t, err)
 	mine, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
@@ -102,5 +102,5 @@ func TestKeysArePolledForWithoutPLpgSQL(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 	assert.NoError(t, (<-got).Unlock())
 	assert.EqualValues(t, 1, other.Stats().Sessions)
-	assert.Empty(t, serverLog(t, db))
+	assert.Empty(t, logged())
 }
