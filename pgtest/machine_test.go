@@ -45,7 +45,7 @@ func TestVariablesOfLibpqChangeNothing(t *testing.T) {
 		current_setting('client_encoding'), current_setting('datestyle'), (SELECT datcollate FROM pg_database WHERE datname = current_database()))`
 	want := value[string](t, pgtest.New(t, pgtest.Dedicated()), facts)
 	hostileEnv(t)
-	t.Setenv("PGTEST_CACHE", filepath.Join(t.TempDir(), "cache")) // initdb is run, too
+	t.Setenv("PGTEST_CACHE", filepath.Join(cacheFor(t, nil), "cache")) // initdb is run, too
 	db := pgtest.New(t, pgtest.Dedicated(), fiftyTables)
 	require.NoError(t, db.Server().Restart(t.Context()))
 	assert.Equal(t, want, value[string](t, db, facts))
@@ -67,7 +67,7 @@ func TestVariablesOfLibpqChangeNothing(t *testing.T) {
 }
 
 func TestDamagedCacheIsMadeAnew(t *testing.T) {
-	cache := filepath.Join(t.TempDir(), "cache")
+	cache := filepath.Join(cacheFor(t, nil), "cache")
 	t.Setenv("PGTEST_CACHE", cache)
 	t.Setenv("PGTEST_LINGER", "1ms")
 	pgtest.New(t, pgtest.Dedicated())
@@ -271,7 +271,7 @@ func TestCacheIsMadeWhereItCanBe(t *testing.T) {
 		"a relative one":      {"XDG_CACHE_HOME": "relative", "HOME": "relative"},
 		"no such directory":   {"HOME": "/proc/none", "TMPDIR": "/proc/none"},
 		"a file":              {"HOME": "/dev/null", "TMPDIR": "/dev/null"},
-		"PGTEST_CACHE is odd": {"PGTEST_CACHE": filepath.Join(t.TempDir(), strings.Repeat("long/", 50), `a 'b' "c" \ % $HOME, ä`)},
+		"PGTEST_CACHE is odd": {"PGTEST_CACHE": filepath.Join(cacheFor(t, nil), strings.Repeat("long/", 50), `a 'b' "c" \ % $HOME, ä`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for name, value := range env {
