@@ -199,7 +199,7 @@ func (p programs) initialise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	lock, err := lockFile(ctx, filepath.Join(cache, lockName))
 	if err != nil {
 		return err
 	}

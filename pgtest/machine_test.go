@@ -266,12 +266,15 @@ func TestCacheIsMadeWhereItCanBe(t *testing.T) {
 	for _, name := range []string{"PGTEST_CACHE", "XDG_CACHE_HOME", "HOME", "TMPDIR"} {
 		t.Setenv(name, "")
 	}
+	readOnly := cacheFor(t, nil)
+	require.NoError(t, os.Mkdir(filepath.Join(readOnly, "pgtest"), 0o555))
 	for name, env := range map[string]map[string]string{
-		"nothing is set":      {},
-		"a relative one":      {"XDG_CACHE_HOME": "relative", "HOME": "relative"},
-		"no such directory":   {"HOME": "/proc/none", "TMPDIR": "/proc/none"},
-		"a file":              {"HOME": "/dev/null", "TMPDIR": "/dev/null"},
-		"PGTEST_CACHE is odd": {"PGTEST_CACHE": filepath.Join(cacheFor(t, nil), strings.Repeat("long/", 50), `a 'b' "c" \ % $HOME, ä`)},
+		"it cannot be written": {"XDG_CACHE_HOME": readOnly}, // but by root
+		"nothing is set":       {},
+		"a relative one":       {"XDG_CACHE_HOME": "relative", "HOME": "relative"},
+		"no such directory":    {"HOME": "/proc/none", "TMPDIR": "/proc/none"},
+		"a file":               {"HOME": "/dev/null", "TMPDIR": "/dev/null"},
+		"PGTEST_CACHE is odd":  {"PGTEST_CACHE": filepath.Join(cacheFor(t, nil), strings.Repeat("long/", 50), `a 'b' "c" \ % $HOME, ä`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for name, value := range env {
