@@ -215,9 +215,12 @@ func TestStateIsForgottenWithItsDirectory(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "open"), 0o755))
 	require.NoError(t, os.Symlink(live.Dir(), filepath.Join(dir, "link")))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	for _, name := range []string{"gone", "open", "link", "file"} {
+	for _, name := range []string{"gone", "open", "link", "file", "nonsense"} {
 		text, err := json.Marshal(map[string]string{"Dir": filepath.Join(dir, name), "Password": "sesame"})
 		require.NoError(t, err)
+		if name == "nonsense" {
+			text = text[:9]
+		}
 		require.NoError(t, os.WriteFile(filepath.Join(cache, "server-"+name+".json"), text, 0o600))
 	}
 	s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
