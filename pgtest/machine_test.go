@@ -137,6 +137,7 @@ func TestProgramsThatCannotBeUsedArePassedOver(t *testing.T) {
 			if c.spoil != nil {
 				require.NoError(t, c.spoil(dir))
 			}
+			t.Setenv("PGTEST_BINDIR", "")
 			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 			pgtest.New(t, pgtest.Dedicated())
 			t.Setenv("PGTEST_BINDIR", dir)
@@ -154,6 +155,7 @@ func TestProgramsThatHaveCeasedToWorkArePassedOver(t *testing.T) {
 	dir := cacheFor(t, nil)
 	postgres := filepath.Join(dir, "postgres")
 	require.NoError(t, exec.Command("cp", bin+"/postgres", bin+"/initdb", dir).Run())
+	t.Setenv("PGTEST_BINDIR", "")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	start := func() string {
 		s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
