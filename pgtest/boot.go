@@ -28,7 +28,7 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 			return nil, err
 		}
 	}
-	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	lock, err := lockFile(ctx, filepath.Join(cache, lockName))
 	if err != nil {
 		return nil, err
 	}

@@ -20,12 +20,27 @@ func cacheDir() (string, error) {
 	for _, dir := range cachePlaces() {
 		dir, err := makeOwn(dir)
 		if err == nil {
+			err = writable(dir)
+		}
+		if err == nil {
 			return dir, nil
 		}
 		tried = append(tried, err)
 	}
 	return "", fmt.Errorf("pgtest: no cache directory: %w", errors.Join(tried...))
 }
+
+// writable fails where we cannot write, be it for the file system.
+func writable(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// lockName is the file in the cache whose lock is that of the cache.
+const lockName = "lock"
 
 func cachePlaces() []string {
 	if dir := os.Getenv("PGTEST_CACHE"); dir != "" {

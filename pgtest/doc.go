@@ -47,6 +47,7 @@
 //
 // The variables of libpq (PGHOST and its kin) say what PGTEST_DSN leaves out, and
 // nothing else. The locale and the time zone of the environment change nothing.
+// Relative paths start where a test does: in the directory of its package.
 //
 // # When a test fails
 //
@@ -103,7 +104,8 @@
 //     PostgreSQL's defaults.
 //   - Roles, and what else belongs to a whole cluster, are shared between tests.
 //     So are pg_locks and pg_stat_activity: ask them about the own database.
-//   - On a server of PGTEST_DSN the databases named pgtest_template_… stay.
+//   - Databases are copies of template0: what somebody has added to template1 of a
+//     server of PGTEST_DSN is not in them. Those named pgtest_template_… stay there.
 //   - A server that is killed together with all its test processes leaves its
 //     directory, and one whose every backend is killed with them runs on: the
 //     next server to start removes the one, the next lease wakes the other.

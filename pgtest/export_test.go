@@ -32,7 +32,7 @@ func BootHalfway(ctx context.Context, then func(dir string, pid int) error) erro
 	if err != nil {
 		return err
 	}
-	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	lock, err := lockFile(ctx, filepath.Join(cache, lockName))
 	if err != nil {
 		return err
 	}

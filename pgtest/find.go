@@ -89,10 +89,10 @@ func (s *search) path(ctx context.Context) bool {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if real, err := filepath.EvalSymlinks(postgres); err == nil && s.usable(ctx, "PATH", filepath.Dir(real)) {
-			return true
+		if err == nil {
+			postgres, err = filepath.EvalSymlinks(postgres)
 		}
-		if s.usable(ctx, "PATH", dir) {
+		if err == nil && s.usable(ctx, "PATH", filepath.Dir(postgres)) || s.usable(ctx, "PATH", dir) {
 			return true
 		}
 	}
@@ -199,7 +199,7 @@ func (p programs) initialise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	lock, err := lockFile(ctx, filepath.Join(cache, lockName))
 	if err != nil {
 		return err
 	}

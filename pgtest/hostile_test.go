@@ -215,9 +215,12 @@ func TestStateIsForgottenWithItsDirectory(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "open"), 0o755))
 	require.NoError(t, os.Symlink(live.Dir(), filepath.Join(dir, "link")))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	for _, name := range []string{"gone", "open", "link", "file"} {
+	for _, name := range []string{"gone", "open", "link", "file", "nonsense"} {
 		text, err := json.Marshal(map[string]string{"Dir": filepath.Join(dir, name), "Password": "sesame"})
 		require.NoError(t, err)
+		if name == "nonsense" {
+			text = text[:9]
+		}
 		require.NoError(t, os.WriteFile(filepath.Join(cache, "server-"+name+".json"), text, 0o600))
 	}
 	s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
@@ -271,6 +274,16 @@ func secretFile(t *testing.T, root, text string) string {
 	path := filepath.Join(dir, "secret")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
+}
+
+// plantPipe puts a pipe in the place of a file.
+func plantPipe(path string) error {
+	return errors.Join(os.RemoveAll(path), syscall.Mkfifo(path, 0o666))
+}
+
+// plantLink puts a link in the place of a file or directory.
+func plantLink(to, path string) error {
+	return errors.Join(os.RemoveAll(path), os.Symlink(to, path))
 }
 
 func TestWhatInitdbMakesLeadsToNothingOfOurs(t *testing.T) {
@@ -369,27 +382,11 @@ func TestSweepHarmsNothingOutside(t *testing.T) {
 	}
 	uid := serversID(t)
 	for name, plant := range map[string]func(dir, ours string) error{
-		"a pipe for the process id": func(dir, _ string) error {
-			os.Remove(filepath.Join(dir, "data"))
-			os.Mkdir(filepath.Join(dir, "data"), 0o700)
-			return syscall.Mkfifo(filepath.Join(dir, "data/postmaster.pid"), 0o600)
-		},
-		"a pipe for a lock": func(dir, _ string) error {
-			os.Remove(filepath.Join(dir, "alive"))
-			return syscall.Mkfifo(filepath.Join(dir, "alive"), 0o600)
-		},
-		"a link for the data": func(dir, ours string) error {
-			os.Remove(filepath.Join(dir, "data"))
-			return os.Symlink(ours, filepath.Join(dir, "data"))
-		},
-		"a link for a lock": func(dir, ours string) error {
-			os.Remove(filepath.Join(dir, "alive"))
-			return os.Symlink(filepath.Join(ours, "alive"), filepath.Join(dir, "alive"))
-		},
-		"a link for all": func(dir, ours string) error {
-			os.RemoveAll(dir)
-			return os.Symlink(ours, dir)
-		},
+		"a pipe for the process id": func(dir, _ string) error { return plantPipe(dir + "/data/postmaster.pid") },
+		"a pipe for a lock":         func(dir, _ string) error { return plantPipe(dir + "/alive") },
+		"a link for the data":       func(dir, ours string) error { return plantLink(ours, dir+"/data") },
+		"a link for a lock":         func(dir, ours string) error { return plantLink(ours+"/alive", dir+"/alive") },
+		"a link for all":            func(dir, ours string) error { return plantLink(ours, dir) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ours, dir := ours(t), filepath.Join(cacheFor(t, nil), "server")
@@ -485,14 +482,8 @@ func TestServersProgramsAreRunAsItsUserWithNothingOfOurEnvironment(t *testing.T)
 
 func TestFailedTestShowsNoFileButTheServersLog(t *testing.T) {
 	cases := map[string]func(dir, planted string) error{
-		"a pipe": func(dir, _ string) error {
-			os.Remove(filepath.Join(dir, "log"))
-			return syscall.Mkfifo(filepath.Join(dir, "log"), 0o666)
-		},
-		"a link": func(dir, planted string) error {
-			os.Remove(filepath.Join(dir, "log"))
-			return os.Symlink(planted, filepath.Join(dir, "log"))
-		},
+		"a pipe": func(dir, _ string) error { return plantPipe(dir + "/log") },
+		"a link": func(dir, planted string) error { return plantLink(planted, dir+"/log") },
 		"another directory": func(dir, planted string) error {
 			os.Rename(planted, filepath.Join(filepath.Dir(planted), "log"))
 			os.Rename(dir, dir+".aside")

@@ -39,7 +39,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 	if p.spoiled(ctx, cache) {
 		return join(ctx, o)
 	}
-	lock, err := lockFile(ctx, filepath.Join(cache, "lock"))
+	lock, err := lockFile(ctx, filepath.Join(cache, lockName))
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func TestVariablesOfLibpqChangeNothing(t *testing.T) {
 		current_setting('client_encoding'), current_setting('datestyle'), (SELECT datcollate FROM pg_database WHERE datname = current_database()))`
 	want := value[string](t, pgtest.New(t, pgtest.Dedicated()), facts)
 	hostileEnv(t)
-	t.Setenv("PGTEST_CACHE", filepath.Join(t.TempDir(), "cache")) // initdb is run, too
+	t.Setenv("PGTEST_CACHE", filepath.Join(cacheFor(t, nil), "cache")) // initdb is run, too
 	db := pgtest.New(t, pgtest.Dedicated(), fiftyTables)
 	require.NoError(t, db.Server().Restart(t.Context()))
 	assert.Equal(t, want, value[string](t, db, facts))
@@ -67,38 +67,30 @@ func TestVariablesOfLibpqChangeNothing(t *testing.T) {
 }
 
 func TestDamagedCacheIsMadeAnew(t *testing.T) {
-	cache := filepath.Join(t.TempDir(), "cache")
+	cache := filepath.Join(cacheFor(t, nil), "cache")
 	t.Setenv("PGTEST_CACHE", cache)
-	t.Setenv("PGTEST_LINGER", "1ms")
-	pgtest.New(t, pgtest.Dedicated())
+	start := func(t *testing.T) {
+		s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+		require.NoError(t, err)
+		defer s.Close()
+		db, err := s.New(t.Context())
+		require.NoError(t, err)
+		query(t, db, "CREATE TABLE here ()")
+	}
+	start(t)
 	for name, damage := range map[string]func(cluster string) error{
 		"a file is other":         func(c string) error { return os.WriteFile(c+"/data/base/4/1259", make([]byte, 1<<17), 0o600) },
-		"an empty directory gone": func(c string) error { return os.Remove(c + "/data/pg_notify") },
 		"the version is nonsense": func(c string) error { return os.WriteFile(c+"/data/PG_VERSION", []byte("x"), 0o600) },
 		"the data are gone":       func(c string) error { return os.RemoveAll(c + "/data") },
 		"the password is empty":   func(c string) error { return os.Truncate(c+"/password", 0) },
 		"a link":                  func(c string) error { return errors.Join(os.Rename(c, c+".2"), os.Symlink(c+".2", c)) },
-		"states are nonsense": func(c string) error {
-			states, err := filepath.Glob(filepath.Join(filepath.Dir(c), "server-*.json"))
-			for _, path := range states {
-				err = errors.Join(err, os.WriteFile(path, []byte("{"), 0o600))
-			}
-			return err
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clusters, err := filepath.Glob(filepath.Join(cache, "cluster-????????????"))
 			require.NoError(t, err)
 			require.Len(t, clusters, 1)
 			require.NoError(t, damage(clusters[0]))
-			for _, opts := range [][]pgtest.Option{nil, {pgtest.Dedicated()}} {
-				s, err := pgtest.Start(t.Context(), opts...)
-				require.NoError(t, err)
-				db, err := s.New(t.Context())
-				require.NoError(t, err)
-				query(t, db, "CREATE TABLE here ()")
-				require.NoError(t, s.Close())
-			}
+			start(t)
 		})
 	}
 }
@@ -145,6 +137,7 @@ func TestProgramsThatCannotBeUsedArePassedOver(t *testing.T) {
 			if c.spoil != nil {
 				require.NoError(t, c.spoil(dir))
 			}
+			t.Setenv("PGTEST_BINDIR", "")
 			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 			pgtest.New(t, pgtest.Dedicated())
 			t.Setenv("PGTEST_BINDIR", dir)
@@ -162,6 +155,7 @@ func TestProgramsThatHaveCeasedToWorkArePassedOver(t *testing.T) {
 	dir := cacheFor(t, nil)
 	postgres := filepath.Join(dir, "postgres")
 	require.NoError(t, exec.Command("cp", bin+"/postgres", bin+"/initdb", dir).Run())
+	t.Setenv("PGTEST_BINDIR", "")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	start := func() string {
 		s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
@@ -266,12 +260,15 @@ func TestCacheIsMadeWhereItCanBe(t *testing.T) {
 	for _, name := range []string{"PGTEST_CACHE", "XDG_CACHE_HOME", "HOME", "TMPDIR"} {
 		t.Setenv(name, "")
 	}
+	readOnly := cacheFor(t, nil)
+	require.NoError(t, os.Mkdir(filepath.Join(readOnly, "pgtest"), 0o555))
 	for name, env := range map[string]map[string]string{
-		"nothing is set":      {},
-		"a relative one":      {"XDG_CACHE_HOME": "relative", "HOME": "relative"},
-		"no such directory":   {"HOME": "/proc/none", "TMPDIR": "/proc/none"},
-		"a file":              {"HOME": "/dev/null", "TMPDIR": "/dev/null"},
-		"PGTEST_CACHE is odd": {"PGTEST_CACHE": filepath.Join(t.TempDir(), strings.Repeat("long/", 50), `a 'b' "c" \ % $HOME, ä`)},
+		"it cannot be written": {"XDG_CACHE_HOME": readOnly}, // but by root
+		"nothing is set":       {},
+		"a relative one":       {"XDG_CACHE_HOME": "relative", "HOME": "relative"},
+		"no such directory":    {"HOME": "/proc/none", "TMPDIR": "/proc/none"},
+		"a file":               {"HOME": "/dev/null", "TMPDIR": "/dev/null"},
+		"PGTEST_CACHE is odd":  {"PGTEST_CACHE": filepath.Join(cacheFor(t, nil), strings.Repeat("long/", 50), `a 'b' "c" \ % $HOME, ä`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for name, value := range env {
