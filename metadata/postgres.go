@@ -91,7 +91,8 @@ type statements struct {
 	get, getMany, findFirst, findAfter statement
 	merge                              statement
 	mergeMany, mergeManyFree           statement // of small documents
-	mergeFree, createMany, insert      statement
+	mergeFree, mergeLate               statement
+	createMany, insert                 statement
 	taking, under                      gates
 }
 
@@ -109,6 +110,8 @@ func newStatements(o *Options) statements {
 
 		mergeManyFree: expand(merging(mergeFreeSQL, mostOfMany, "metadata", "patch", "flat", "", "room")),
 		mergeFree:     expand(merging(mergeFreeSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
+
+		mergeLate: expand(merging(mergeFreeSQL+lateSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		createMany: expand(createManySQL),
 		insert:     expand(insertSQL),
