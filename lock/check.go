@@ -19,7 +19,11 @@ type Finding struct {
 
 // String is the finding as a sentence.
 func (f Finding) String() string {
-	return fmt.Sprintf("%s is %s, want %s: %s", f.Setting, f.Value, f.Want, f.Why)
+	value := f.Value
+	if value == "" {
+		value = "empty"
+	}
+	return fmt.Sprintf("%s is %s, want %s: %s", f.Setting, value, f.Want, f.Why)
 }
 
 const settingsSQL = `SELECT s.name, s.setting FROM pg_catalog.pg_settings AS s
@@ -46,6 +50,9 @@ func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
 	return findings(settings, p.opts), nil
 }
 
+// bulkLocks is how many locks a statement of MergeMany would take.
+const bulkLocks = 1000
+
 func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
 	add := func(setting, want, why string) {
 		found = append(found, Finding{setting, settings[setting], want, why})
@@ -55,9 +62,12 @@ func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
 		return n
 	}
 	sessions := number("max_connections") + number("max_prepared_transactions")
-	if capacity := number("max_locks_per_transaction") * sessions; o.MaxKeys > capacity/2 {
-		add("max_locks_per_transaction", strconv.Itoa(2*o.MaxKeys/max(sessions, 1)+1),
-			fmt.Sprintf("the lock table has room for %d locks, and MaxKeys (%d) may fill more than half of it; when it is full, every client fails with SQLSTATE 53200", capacity, o.MaxKeys))
+	if capacity := number("max_locks_per_transaction") * sessions; o.MaxKeys > capacity/4 {
+		add("max_locks_per_transaction", strconv.Itoa(4*o.MaxKeys/max(sessions, 1)+1),
+			fmt.Sprintf("the lock table has room for %d locks, of which bulk writes of package metadata may fill a half, and MaxKeys (%d) more than another quarter; when it is full, every client fails with SQLSTATE 53200", capacity, o.MaxKeys))
+	} else if capacity/4 < bulkLocks {
+		add("max_locks_per_transaction", strconv.Itoa(4*bulkLocks/max(sessions, 1)+1),
+			fmt.Sprintf("the lock table has room for %d locks, a quarter of which is less than one statement of package metadata's MergeMany takes; it does fewer documents at once", capacity))
 	}
 	if number("idle_in_transaction_session_timeout") == 0 {
 		add("idle_in_transaction_session_timeout", "a minute or so",

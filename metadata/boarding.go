@@ -121,7 +121,7 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 		g.outcome, g.call.err = carried, ErrUnknownOutcome // should the host's tracer panic
 	}
 	defer p.queue.land(aboard)
-	docs, err := p.mergeTargets(ctx, conn, p.sql.mergeFree, targets)
+	docs, _, err := p.mergeTargets(ctx, conn, p.sql.mergeFree, targets)
 	unknown := pgdb.Uncertain(err)
 	err = p.failure(err, true)
 	took, merged := time.Since(start), 0
@@ -129,7 +129,7 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 		switch {
 		case unknown:
 			g.call.err = err
-		case err == nil && docs[i].ID != "":
+		case err == nil && docs[i].Metadata != nil:
 			g.call.doc, g.call.err = docs[i], nil
 		default:
 			g.outcome, g.call.err = sentBack, nil

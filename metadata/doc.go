@@ -65,7 +65,8 @@
 // What callers pass on can be whatever somebody sent them. [Options] bound it:
 //
 //   - A patch, or a document to store, has at most MaxPatchBytes, and MaxDepth levels.
-//     [ErrTooLarge] and [ErrInvalidPatch] say so, with the path.
+//     [ErrTooLarge] and [ErrInvalidPatch] say so, with the path; [ErrMalformed], that
+//     it is not JSON at all.
 //   - A document has at most MaxDocumentBytes. The write that would make it larger
 //     fails with a [*DocumentSizeError], which matches [ErrTooLarge] but not
 //     [ErrInvalidPatch]: the patch may do for another document.

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,7 @@ type write struct {
 	alone  bool // not in one commit with others
 	once   bool // change runs host code, and must not run again
 	create bool // makes the document if it is missing
+	try    bool // gives up where it finds the document in somebody's hands
 }
 
 // Key is the key of a document's lock: whoever holds it through a
@@ -63,14 +65,19 @@ func (d *documents) Get(ctx context.Context, id string) (Document, error) {
 // Merge implements [MetadataStore].
 func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) (Document, error) {
 	p, err := d.parsePatch(text)
-	if err != nil {
-		return Document{}, named(id, err)
+	return d.write(ctx, id, d.merging(p), err)
+}
+
+// merging is the write that merges a patch.
+func (d *documents) merging(p *patch) *write {
+	w := &write{change: func(dr *draft) error { return d.merge(dr, p) }, create: true}
+	if p != nil {
+		w.size = len(p.text)
 	}
-	w := &write{change: func(dr *draft) error { return d.merge(dr, p) }, size: len(p.text), create: true}
 	if d.version == nil {
 		w.patch = p
 	}
-	return d.write(ctx, id, w)
+	return w
 }
 
 // Update implements [MetadataStore].
@@ -88,16 +95,13 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 			return err
 		}
 		return d.merge(dr, p)
-	}})
+	}}, nil)
 }
 
 // Replace stores document, a JSON object, in the place of the one there is, or
 // as a new one where writes may create. It waits and fails as Merge does.
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
-	if err != nil {
-		return Document{}, named(id, err)
-	}
 	return d.write(ctx, id, &write{size: len(text), alone: true, create: true, change: func(dr *draft) error {
 		if err := d.checkVersion(dr); err != nil {
 			return err
@@ -108,15 +112,16 @@ func (d *documents) Replace(ctx context.Context, id string, document json.RawMes
 			}
 		}
 		return dr.replace(text)
-	}})
+	}}, err)
 }
 
 // Delete removes the document, and its row with it; [ErrNotFound] says that
 // there was none. It waits and fails as Merge does. A table whose rows are the
 // host's refuses it with [ErrUnsupported]: see [Table].
 func (d *documents) Delete(ctx context.Context, id string) error {
+	var refused error
 	if !d.options.Table.Create {
-		return fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
+		refused = fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
 	}
 	_, err := d.write(ctx, id, &write{alone: true, change: func(dr *draft) error {
 		if err := d.checkVersion(dr); err != nil {
@@ -129,30 +134,43 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 		}
 		dr.removed = true
 		return nil
-	}})
+	}}, refused)
 	return err
 }
 
-func (d *documents) write(ctx context.Context, id string, w *write) (Document, error) {
+// write carries out a write, unless it is refused already, and has its end known: every
+// call of every operation is counted, and told to the observer, once.
+func (d *documents) write(ctx context.Context, id string, w *write, refused error) (doc Document, err error) {
+	start := time.Now()
 	canonical, err := d.checkID(id)
 	if err != nil {
-		return Document{}, err
+		canonical = id
 	}
-	if d.version != nil && d.options.Table.Version == "" {
-		return Document{}, fmt.Errorf("%w: IfVersion takes a Table.Version", ErrUnsupported)
+	if err = cmp.Or(refused, err, d.checkView()); err == nil && ctx.Err() != nil {
+		err = causeOf(ctx)
 	}
-	if ctx.Err() != nil {
-		return Document{}, named(id, causeOf(ctx))
+	if err == nil {
+		doc, err = d.engine.write(ctx, canonical, w)
 	}
-	start := time.Now()
-	doc, err := d.engine.write(ctx, canonical, w)
-	took := time.Since(start)
 	d.describe(ctx, err)
-	d.counts.wrote(w.size, took, err)
-	if d.options.Observer != nil {
-		d.options.Observer.Wrote(ctx, canonical, took, err)
-	}
+	d.tell(ctx, canonical, w.size, time.Since(start), err)
 	return doc, named(id, err)
+}
+
+// tell has the end of a write known.
+func (d *documents) tell(ctx context.Context, id string, size int, took time.Duration, err error) {
+	d.counts.wrote(size, took, err)
+	if d.options.Observer != nil {
+		d.options.Observer.Wrote(ctx, id, took, err)
+	}
+}
+
+// checkView refuses what the table has no column for.
+func (d *documents) checkView() error {
+	if d.version != nil && d.options.Table.Version == "" {
+		return fmt.Errorf("%w: IfVersion takes a Table.Version", ErrUnsupported)
+	}
+	return nil
 }
 
 // describe adds the holder to an error that says that the lock is busy.

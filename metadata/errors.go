@@ -10,6 +10,12 @@ import (
 // What an operation failed of. Errors carry the document's id, keys and the
 // names of database objects, but never a value of a document or patch.
 //
+// A few match more than one of these. A host that makes status codes of them asks in
+// this order: [ErrUnknownOutcome] (500, or 504), [ErrUnavailable] (503), [ErrMalformed]
+// and [ErrInvalidID] (400), [ErrTooLarge] (413), [ErrInvalidPatch] and [ErrRejected]
+// (422), [ErrProtected] (403), [ErrNotFound] (404), [lock.ErrBusy] and [ErrConflict]
+// (409, or 412).
+//
 // Merges and other writes that find the document's lock taken fail with an
 // error that matches [lock.ErrBusy], those under a tenure that has ended with
 // one that matches [lock.ErrLost].
@@ -22,8 +28,16 @@ var (
 	ErrInvalidID = errors.New("metadata: invalid id")
 
 	// ErrInvalidPatch says that a patch or a document to store was refused
-	// before anything was sent to the server. The error is a [*PatchError].
+	// before anything was sent to the server. The error is a [*PatchError], which
+	// matches ErrMalformed or ErrTooLarge, too, where that is why.
 	ErrInvalidPatch = errors.New("metadata: invalid patch")
+
+	// ErrMalformed says that a patch or a document to store is not JSON at all.
+	ErrMalformed = errors.New("metadata: malformed JSON")
+
+	// ErrInvalidFilter says that what Find was to look for cannot be looked for. The
+	// error is a [*PatchError].
+	ErrInvalidFilter = errors.New("metadata: invalid filter")
 
 	// ErrInvalidDocument says that a document is not what it should be: the
 	// target given to [MergePatch] is not JSON, or [Decode] does not fit it.
@@ -56,6 +70,11 @@ var (
 	// connection broke, or took too long, after it was sent. Get tells.
 	ErrUnknownOutcome = errors.New("metadata: outcome unknown")
 
+	// ErrUnavailable says that the server could not be reached, or ended the
+	// connection, and that nothing was written: the same may succeed at another time.
+	// No operation waits for a server that is gone.
+	ErrUnavailable = errors.New("metadata: server unavailable")
+
 	// ErrSharedTenure says that the context carries a shared lock on the
 	// document, which does not allow to write it.
 	ErrSharedTenure = errors.New("metadata: a shared lock does not allow to write")
@@ -73,13 +92,14 @@ var (
 )
 
 // PatchError says what is wrong with a patch or document, and where. It
-// matches [ErrInvalidPatch], and [ErrTooLarge] where that is what is wrong.
+// matches [ErrInvalidPatch], and [ErrMalformed] or [ErrTooLarge] where that is what is
+// wrong, or [ErrInvalidFilter] where Find was asked.
 type PatchError struct {
 	Path   string // such as $.profile["first name"][0]; $ is the whole
 	Reason string
 
 	steps []string // of the path, innermost first, until it is known whole
-	kind  error    // instead of ErrInvalidPatch
+	kind  error    // instead of ErrInvalidPatch, or beside it
 }
 
 // Error implements error.
@@ -92,8 +112,10 @@ func (e *PatchError) Unwrap() []error {
 	switch e.kind {
 	case nil:
 		return []error{ErrInvalidPatch}
-	case ErrTooLarge:
-		return []error{ErrTooLarge, ErrInvalidPatch}
+	case ErrTooLarge, ErrInvalidFilter:
+		return []error{e.kind, ErrInvalidPatch}
+	case ErrMalformed:
+		return []error{ErrInvalidPatch, ErrMalformed}
 	}
 	return []error{e.kind}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -41,7 +42,7 @@ const (
 // operator @> (PostgreSQL documentation, section 8.14.3), in the order of
 // their ids. It fetches them page by page as the loop goes on, and holds
 // nothing between pages: it may miss or see what changes meanwhile. An error
-// is yielded last.
+// is yielded last. nil stands for {}, which every document contains.
 //
 // It may have up to [MaxFindElements] elements in arrays, and otherwise what a patch
 // may: for each of them the server goes through whole arrays of every document that
@@ -56,11 +57,11 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 		if opts != nil {
 			o = *opts
 		}
+		if len(contained) == 0 {
+			contained = json.RawMessage(`{}`)
+		}
 		size := max(cmp.Or(o.PageSize, 100), 1)
-		if _, m, err := p.options.parse(contained); err != nil || m.elements > MaxFindElements {
-			if err == nil {
-				err = (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d elements in arrays", MaxFindElements)}).of(ErrTooLarge)
-			}
+		if err := p.options.checkFilter(contained); err != nil {
 			yield(Document{}, err)
 			return
 		}
@@ -90,6 +91,19 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			after, s = page[len(page)-1].ID, p.pg.sql.findAfter
 		}
 	}
+}
+
+// checkFilter refuses what Find cannot look for.
+func (o *Options) checkFilter(filter json.RawMessage) error {
+	_, m, err := o.parse(filter)
+	var refused *PatchError
+	switch {
+	case errors.As(err, &refused) && refused.kind != ErrTooLarge:
+		return refused.of(ErrInvalidFilter)
+	case err == nil && m.elements > MaxFindElements:
+		return (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d elements in arrays", MaxFindElements)}).of(ErrTooLarge)
+	}
+	return err
 }
 
 func (p *postgres) page(ctx context.Context, s statement, args []any) (page []Document, err error) {

@@ -106,11 +106,11 @@ func (l *line) final(c *call, err error) error {
 }
 
 // isRepeatable reports whether the same write may succeed at another time: the lock
-// or the row was in somebody's hands, or the server resolved a conflict with others
-// to its disadvantage.
+// or the row was in somebody's hands, the server resolved a conflict with others
+// to its disadvantage, or others have filled its lock table.
 func isRepeatable(err error) bool {
 	code := pgdb.Code(err)
-	return (errors.Is(err, errTaken) || code == "40001" || code == "40P01") && !errors.Is(err, ErrUnknownOutcome)
+	return (errors.Is(err, errTaken) || code == "40001" || code == "40P01" || code == pgdb.OutOfMemory) && !errors.Is(err, ErrUnknownOutcome)
 }
 
 // commitTurn carries out the writes of the leader, c, and of those behind it, and
@@ -184,7 +184,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	r := report{writes: done, took: time.Since(start), err: err, stuck: stuck}
 	switch {
 	case err == nil:
-	case errors.Is(err, errTaken) && last == nil, isRepeatable(err) && !calls[0].once:
+	case isRepeatable(err) && !(calls[0].once && calls[0].begun):
 		return 0, err
 	case errors.Is(err, ErrRejected) && done > 1:
 		half, err := p.commit(ctx, conn, l, leader, calls[:done/2])

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/lockstore/backoff"
 	"example.com/lockstore/internal/pgdb"
 	"example.com/lockstore/lock"
 )
@@ -66,33 +68,30 @@ type Result struct {
 	Err      error
 }
 
-// patchesSQL are the arguments of the statements below. (An unnest of several
-// arrays is always PostgreSQL's own, and cannot be qualified.)
-const patchesSQL = `unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)`
-
 // mergeManySQL is mergeSQL for many documents at once. While it waits for a row
 // that somebody else has locked it keeps those that it has locked before, so it
 // does not wait for long: for less than passes before PostgreSQL looks for a
 // deadlock, by default, of which a host's transaction could be the victim.
-var mergeManySQL = `
+var mergeManySQL = doneSQL(`
 UPDATE {table} AS t SET {column} = {merged}{bump}
 FROM ` + patchesSQL + `
 WHERE t.{id} {=} p.id{within} AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND {fits} AND {changes}
 	AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
-RETURNING t.{id}::{text}, {row}`
+RETURNING t.{id}::{text} AS id, {row}`)
 
 // mergeFreeSQL is mergeManySQL without waiting: it passes over rows that others
 // have locked. It also returns the documents that their patch does not change: a
 // number that is written otherwise is a change, which only the text shows.
 // All that is stored has been computed from rows that were locked before.
-const mergeFreeSQL = `
-WITH doc AS MATERIALIZED (
+var mergeFreeSQL = `
+WITH ` + shareSQL + `, doc AS MATERIALIZED (
 	SELECT t.{id} AS id, {row}, p.patch::{jsonb} AS patch, p.key, p.flat, p.room
 	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} {=} p.id{within}
 	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, {merged} AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND {fits}
+	SELECT id, metadata, version, updated_at, {merged} AS merged FROM free WHERE {fits}
 ), made AS MATERIALIZED (
 	SELECT *, merged {<>} metadata OR merged::{text} {<>} metadata::{text} AS changed FROM new
 ), stored AS (
@@ -102,17 +101,26 @@ WITH doc AS MATERIALIZED (
 )
 SELECT id::{text}, metadata, version, updated_at FROM stored
 UNION ALL
-SELECT id::{text}, metadata, version, updated_at FROM made WHERE NOT changed`
+SELECT id::{text}, metadata, version, updated_at FROM made WHERE NOT changed` + sharedSQL
+
+// lateSQL has mergeFreeSQL return, too, the ids of documents that are free, done or
+// not, or missing.
+const lateSQL = `
+UNION ALL
+SELECT id::{text}, NULL, 0, NULL FROM free
+UNION ALL
+SELECT p.id::{text}, NULL, 0, NULL FROM ` + patchesSQL + `
+WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})`
 
 // createManySQL makes documents of patches that the others found missing. It waits
 // for another transaction that makes one of them no longer than mergeManySQL does.
-var createManySQL = `
+var createManySQL = doneSQL(`
 INSERT INTO {table} AS t ({id}, {column}{columns})
 SELECT p.id, {merge}('{}'::{jsonb}, p.patch::{jsonb}){firsts}
 FROM ` + patchesSQL + `
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room {>=} 0 AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t.{id}::{text}, {row}`
+RETURNING t.{id}::{text} AS id, {row}`)
 
 // Bounds of one statement of MergeMany.
 const (
@@ -123,35 +131,31 @@ const (
 // MergeMany merges each patch into its document, many to a round trip and a
 // commit, and returns a result for each, in the order of the patches. Every
 // merge promises what Merge does, by itself: they do not succeed or fail
-// together, except that a lost connection leaves all of them unknown. A document
-// that is locked, or whose row is, is waited for when the others are committed.
-// Patches of the same document are merged in their order.
+// together, except that a lost connection leaves all of them unknown. Documents
+// that are locked, or whose rows are, are waited for together when the others are
+// committed, by [Options].Backoff: whichever is free is merged. Patches of the same
+// document are merged in their order.
 //
 // The error is nil if every Result's is; otherwise it says how many are not,
 // and matches the first of these. With [Options.MergeInGo], and under a
 // tenure, each merge has its own commit.
+//
+// A statement takes a lock of the server for each of its documents. The statements of
+// all processes together take up to half of the lock table: where that is taken, those
+// that come do fewer documents at once, and do not fail. (The table's size is
+// max_locks_per_transaction × max_connections; the default of 6 400 gives room to some
+// calls at once.)
 func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) ([]Result, error) {
+	c := bulk{Postgres: p, since: time.Now(), polls: backoff.Start(p.options.Backoff)}
 	results := make([]Result, len(patches))
-	rest := make([]*job, 0, len(patches))
+	jobs := make([]*job, 0, len(patches))
 	for i, patch := range patches {
 		j := &job{Patch: patch, Result: &results[i]}
-		if p.admit(ctx, j) {
-			rest = append(rest, j)
+		if c.admit(ctx, j) {
+			jobs = append(jobs, j)
 		}
 	}
-	var late []*job
-	for len(rest) > 0 {
-		var now, left []*job
-		now, left, rest = nextJobs(rest)
-		if left = append(left, p.mergeJobs(ctx, now)...); len(left) > 0 {
-			var behind []*job
-			behind, rest = split(rest, left)
-			late = append(append(late, left...), behind...)
-		}
-	}
-	for _, j := range late {
-		p.mergeAlone(ctx, j)
-	}
+	c.wait(ctx, pass(jobs, func(now []*job) []*job { return c.merge(ctx, now) }))
 	failed := 0
 	for i := range results {
 		if results[i].Err != nil {
@@ -172,61 +176,94 @@ type target struct {
 	patch *patch
 }
 
+// A bulk is one call of MergeMany.
+type bulk struct {
+	*Postgres
+	since time.Time
+	polls backoff.Sequence // of all that is waited for
+	waits bool             // for some
+	looks int              // at them
+}
+
 // A job is one merge of many.
 type job struct {
 	Patch
 	*Result
 	target
+
+	apart bool // shares no statement with others
+	free  bool // to be merged apart
+	sent  time.Time
 }
 
-// admit reports whether a job is fit to be done together with others. One
-// that is not has its result when it returns.
-func (p *Postgres) admit(ctx context.Context, j *job) bool {
-	if p.version != nil || p.options.MergeInGo {
-		p.mergeAlone(ctx, j)
+// admit reports whether a job is fit to be done. One that is not has its result when it
+// returns.
+func (c *bulk) admit(ctx context.Context, j *job) bool {
+	var invalid, err error
+	if j.id, invalid = c.checkID(j.ID); invalid != nil {
+		j.id = j.ID
+	}
+	j.patch, err = c.parsePatch(j.Patch.Patch)
+	if err = cmp.Or(err, invalid, c.checkView()); err != nil {
+		c.end(ctx, j, Document{}, err)
 		return false
 	}
-	if j.id, j.Err = p.checkID(j.ID); j.Err != nil {
-		return false
-	}
-	var err error
-	if j.patch, err = p.parsePatch(j.Patch.Patch); err != nil {
-		j.Err = named(j.ID, err)
-		return false
-	}
-	if j.key = p.options.key(j.id); lock.FromContext(ctx, j.key) != nil {
-		p.mergeAlone(ctx, j)
-		return false
-	}
+	j.key = c.options.key(j.id)
+	j.apart = j.patch.dear || c.version != nil || c.goesAlone(ctx, j)
 	return true
 }
 
-func (p *Postgres) mergeAlone(ctx context.Context, j *job) {
-	j.Document, j.Err = p.Merge(ctx, j.ID, j.Patch.Patch)
+// goesAlone reports whether no statement for many can tell whether a job's document is
+// free: it would ask for the lock that its own context holds, or for the merge function.
+func (c *bulk) goesAlone(ctx context.Context, j *job) bool {
+	return c.options.MergeInGo || lock.FromContext(ctx, j.key) != nil
+}
+
+// end gives a job its result, and has that known.
+func (c *bulk) end(ctx context.Context, j *job, doc Document, err error) {
+	size := 0
+	if j.patch != nil {
+		size = len(j.patch.text)
+	}
+	c.describe(ctx, err)
+	j.Document, j.Err = doc, named(j.ID, err)
+	if c.options.Observer != nil && !j.sent.IsZero() {
+		c.options.Observer.Committed(ctx, j.id, 1, time.Since(j.sent), err)
+	}
+	c.tell(ctx, j.id, size, time.Since(c.since), err)
+}
+
+// pass has do try each of jobs, and returns in their order those that it has left over,
+// with those behind them.
+func pass(jobs []*job, do func(now []*job) (left []*job)) (late []*job) {
+	for len(jobs) > 0 {
+		var now []*job
+		now, jobs = nextJobs(jobs)
+		if left := do(now); len(left) > 0 {
+			var behind []*job
+			behind, jobs = split(jobs, left)
+			late = append(append(late, left...), behind...)
+		}
+	}
+	return late
 }
 
 // nextJobs splits off what one statement is to do: each document once, in the order
-// of their ids, in which a careful host locks rows, too. What is to be done alone would
-// have been among them.
-func nextJobs(jobs []*job) (now, alone, rest []*job) {
+// of their ids, in which a careful host locks rows, too.
+func nextJobs(jobs []*job) (now, rest []*job) {
 	seen := map[string]bool{}
 	size := 0
 	for _, j := range jobs {
-		switch {
-		case seen[j.id]:
+		if seen[j.id] || len(now) == manyPatches || len(now) > 0 && size+len(j.patch.text) > manyBytes {
 			rest = append(rest, j)
-		case j.patch.dear:
-			alone = append(alone, j)
-		case len(now) == manyPatches || size+len(j.patch.text) > manyBytes:
-			rest = append(rest, j)
-		default:
+		} else {
 			now = append(now, j)
 			size += len(j.patch.text)
 		}
 		seen[j.id] = true // whatever comes after it comes after it
 	}
 	slices.SortFunc(now, func(a, b *job) int { return strings.Compare(a.id, b.id) })
-	return now, alone, rest
+	return now, rest
 }
 
 // split parts jobs into those whose documents left has, too, and the rest.
@@ -245,85 +282,134 @@ func split(jobs, left []*job) (behind, rest []*job) {
 	return behind, rest
 }
 
-// mergeJobs does jobs in one statement, and what that leaves over in others. It
-// returns those that have to be done alone, because a lock is taken. Where the
-// database rejects what a statement makes, it halves the jobs until those that
-// are to blame stand alone.
-func (p *Postgres) mergeJobs(ctx context.Context, jobs []*job) (left []*job) {
-	rest, err := p.together(ctx, p.pg.sql.mergeMany, jobs)
+// merge does jobs in one statement, and what that leaves over in others. It returns
+// those that have to be waited for, or done apart.
+func (c *bulk) merge(ctx context.Context, jobs []*job) (left []*job) {
+	var rest []*job
+	for _, j := range jobs {
+		if j.apart {
+			left = append(left, j)
+		} else {
+			rest = append(rest, j)
+		}
+	}
+	rest, err := c.together(ctx, c.pg.sql.mergeMany, rest)
 	if err == nil || isRepeatable(err) {
-		rest, err = p.together(ctx, p.pg.sql.mergeManyFree, rest)
+		rest, err = c.together(ctx, c.pg.sql.mergeManyFree, rest)
 	}
-	if err == nil && p.options.Table.Create {
-		rest, err = p.together(ctx, p.pg.sql.createMany, rest)
+	if err == nil && c.options.Table.Create {
+		rest, err = c.together(ctx, c.pg.sql.createMany, rest)
 	}
-	rest = p.settle(ctx, rest, err)
-	for portion := range slices.Chunk(rest, maxAboard) { // whose documents are larger, or in somebody's hands
-		over, err := p.together(ctx, p.pg.sql.mergeFree, portion)
-		left = append(left, p.settle(ctx, over, err)...)
-	}
-	return left
+	return append(left, c.settle(ctx, rest, err, c.merge)...)
 }
 
 // settle ends jobs that a statement has failed to do, and returns those that it has
-// left over.
-func (p *Postgres) settle(ctx context.Context, jobs []*job, err error) (left []*job) {
+// left over. Where the database rejects what a statement makes, it has again halve the
+// jobs until those that are to blame stand alone.
+func (c *bulk) settle(ctx context.Context, jobs []*job, err error, again func(context.Context, []*job) []*job) (left []*job) {
 	switch {
 	case err == nil || isRepeatable(err):
 		return jobs
 	case errors.Is(err, ErrRejected) && len(jobs) > 1:
 		half := len(jobs) / 2
-		return append(p.mergeJobs(ctx, jobs[:half:half]), p.mergeJobs(ctx, jobs[half:])...)
+		return append(again(ctx, jobs[:half:half]), again(ctx, jobs[half:])...)
+	}
+	sent := 0
+	for _, j := range jobs {
+		if !j.sent.IsZero() {
+			sent++
+		}
+	}
+	if sent > 0 {
+		c.counts.committed(sent)
 	}
 	for _, j := range jobs {
-		j.Document, j.Err = Document{}, named(j.ID, err)
-		p.counted(ctx, j, 0)
+		if sent > 0 && j.sent.IsZero() { // which is not concerned
+			left = append(left, j)
+		} else {
+			c.end(ctx, j, Document{}, err)
+		}
 	}
-	return nil
+	return left
 }
 
-// together does jobs in one statement, and returns those that it has not done:
-// after an error, all of them.
-func (p *Postgres) together(ctx context.Context, s statement, jobs []*job) (left []*job, err error) {
-	if len(jobs) == 0 {
-		return nil, nil
+// together does jobs in one statement, or in several where the server's lock table has
+// no room for all. It returns those that it has not done: after an error, all that are
+// left.
+func (c *bulk) together(ctx context.Context, s statement, jobs []*job) (left []*job, err error) {
+	for _, j := range jobs {
+		j.sent, j.free = time.Time{}, false
 	}
-	targets := make([]target, len(jobs))
-	for i, j := range jobs {
-		targets[i] = j.target
-	}
-	conn, err := p.pg.db.Acquire(ctx)
-	if err != nil {
-		return jobs, p.pg.failure(because(ctx, err), false)
-	}
-	defer conn.Release()
-	if err := p.pg.queue.begin(); err != nil {
-		return jobs, err
-	}
-	defer p.pg.queue.sent.Done()
-	start := time.Now()
-	docs, err := p.pg.mergeTargets(ctx, conn, s, targets)
-	if err != nil {
-		return jobs, p.pg.failure(err, true)
-	}
-	took := time.Since(start)
-	for i, j := range jobs {
-		if docs[i].ID == "" {
-			left = append(left, j)
-			continue
+	for most := len(jobs); len(jobs) > 0; {
+		now := jobs[:min(most, len(jobs))]
+		over, tried, err := c.send(ctx, s, now)
+		switch {
+		case pgdb.Code(err) == pgdb.OutOfMemory && most > 1:
+			most = 1
+			for _, j := range now {
+				j.sent = time.Time{}
+			}
+		case err != nil:
+			return append(left, jobs...), err
+		default:
+			left = append(left, over...)
+			jobs = jobs[tried:]
+			most *= 2
 		}
-		j.Document, j.Err = docs[i], nil
-		p.counted(ctx, j, took)
-	}
-	if done := len(jobs) - len(left); done > 0 {
-		p.counts.committed(done)
 	}
 	return left, nil
 }
 
-// mergeTargets runs one of the statements above. It returns the documents in the
-// order of targets, without an ID where nothing has been done.
-func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement, targets []target) ([]Document, error) {
+// send sends a statement for jobs. It reports how many of these the statement has
+// tried, from the first on, and which of them it has not done.
+func (c *bulk) send(ctx context.Context, s statement, jobs []*job) (left []*job, tried int, err error) {
+	targets := make([]target, len(jobs))
+	for i, j := range jobs {
+		targets[i] = j.target
+		if j.apart { // whose document is too large for any statement then
+			targets[i].patch = &patch{text: []byte(`{}`), room: -1}
+		}
+	}
+	conn, err := c.pg.db.Acquire(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil && c.waits:
+		return nil, 0, errTaken // before, and so it ends
+	case err != nil:
+		return nil, 0, c.pg.failure(because(ctx, err), false)
+	}
+	defer conn.Release()
+	if err := c.pg.queue.begin(); err != nil {
+		return nil, 0, err
+	}
+	defer c.pg.queue.sent.Done()
+	start := time.Now()
+	for _, j := range jobs {
+		j.sent = start
+	}
+	docs, tried, err := c.pg.mergeTargets(ctx, conn, s, targets)
+	if err != nil {
+		return nil, 0, c.pg.failure(err, true)
+	}
+	done := 0
+	for i, j := range jobs[:tried] {
+		if docs[i].Metadata == nil {
+			j.sent, j.free = time.Time{}, docs[i].ID != ""
+			left = append(left, j)
+			continue
+		}
+		done++
+		c.end(ctx, j, docs[i], nil)
+	}
+	if done > 0 {
+		c.counts.committed(done)
+	}
+	return left, tried, nil
+}
+
+// mergeTargets runs one of the statements above. It returns how many of targets, from
+// the first on, it has tried, and the documents in their order: without an ID where
+// nothing has been done, and without Metadata where that has to be done apart.
+func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement, targets []target) (docs []Document, tried int, err error) {
 	n := len(targets)
 	ids, patches, keys := make([]string, n), make([]string, n), make([]int64, n)
 	flat, sets, room := make([]bool, n), make([]bool, n), make([]int64, n)
@@ -335,21 +421,17 @@ func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement
 	}
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	docs := make([]Document, n)
-	err := conn.Query(ctx, func(row pgdb.Row) error {
+	docs = make([]Document, n)
+	err = conn.Query(ctx, func(row pgdb.Row) error {
 		doc, err := scanDocument(row)
 		if i, ours := place[doc.ID]; ours {
-			docs[i] = doc
+			if docs[i].Metadata == nil {
+				docs[i] = doc
+			}
+		} else if doc.ID == "" {
+			tried = int(min(doc.Version, int64(n)))
 		}
 		return err
 	}, s.text, s.args(ids, patches, keys, flat, sets, room)...)
-	return docs, err
-}
-
-// counted makes a job's end known, unless Merge has done it.
-func (p *Postgres) counted(ctx context.Context, j *job, took time.Duration) {
-	p.counts.wrote(len(j.patch.text), took, j.Err)
-	if p.options.Observer != nil {
-		p.options.Observer.Wrote(ctx, j.id, took, j.Err)
-	}
+	return docs, tried, err
 }

@@ -118,7 +118,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "decide is run again", File: "lead.go",
-		Old: "isRepeatable(err) && !calls[0].once:", New: "isRepeatable(err):",
+		Old: "isRepeatable(err) && !(calls[0].once && calls[0].begun):", New: "isRepeatable(err):",
 		Rule: "TWICE",
 	},
 	{
@@ -182,28 +182,39 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what is dear is among many", File: "many.go",
-		Old: "case j.patch.dear:", New: "case false:",
+		Old: "j.apart = j.patch.dear ||", New: "j.apart =",
 		Rule: "COMPANY",
 	},
 	{
 		Name: "what comes after a dear patch is merged before", File: "many.go",
-		Old: "\t\tseen[j.id] = true // whatever", New: "\t\tseen[j.id] = seen[j.id] || !j.patch.dear // whatever",
+		Old: "\t\tseen[j.id] = true // whatever", New: "\t\tseen[j.id] = seen[j.id] || !j.apart // whatever",
 		Rule: "ORDER",
 	},
 	{
 		Name: "who comes after somebody that waits is merged before", File: "many.go",
-		Old: "behind, rest = split(rest, left)", New: "behind = nil",
+		Old: "behind, jobs = split(jobs, left)", New: "behind = nil",
 		Rule: "ORDER",
 	},
 	{
 		Name: "halving many forgets the second half", File: "many.go",
-		Old: "return append(p.mergeJobs(ctx, jobs[:half:half]), p.mergeJobs(ctx, jobs[half:])...)", New: "return p.mergeJobs(ctx, jobs[:half:half])",
+		Old: "return append(again(ctx, jobs[:half:half]), again(ctx, jobs[half:])...)", New: "return again(ctx, jobs[:half:half])",
 		Rule: "EMPTY ANSWER",
 	},
 	{
-		Name: "what many leave over is forgotten", File: "many.go",
-		Old: "left = append(left, p.settle(ctx, over, err)...)", New: "p.settle(ctx, over, err)",
+		Name: "what many leave over is forgotten", File: "late.go",
+		Old: "left = append(left, c.settle(ctx, over, err, c.look)...)", New: "c.settle(ctx, over, err, c.look)",
 		Rule: "EMPTY ANSWER",
+	},
+
+	{
+		Name: "what the lock table has no room for counts as tried", File: "many.go",
+		Old: "for i, j := range jobs[:tried] {", New: "tried = len(jobs)\n\tfor i, j := range jobs[:tried] {",
+		Rule: "PATIENCE",
+	},
+	{
+		Name: "many wait without end", File: "late.go",
+		Old: "\tif !ok {\n\t\treturn backoff.ErrExhausted\n\t}\n", New: "\tif !ok {\n\t\twait = time.Second\n\t}\n",
+		Rule: "LATE ANSWER, LIVENESS",
 	},
 
 	// Locks, and writes under a hold.

@@ -36,7 +36,7 @@ func (p *parser) number() *PatchError {
 		ok = ok && len(exponent) > 0
 	}
 	if !ok {
-		return fault("not JSON at byte %d", start)
+		return malformed("not JSON at byte %d", start)
 	}
 	text := p.data[start:p.pos]
 	if p.digits == 0 {

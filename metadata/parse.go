@@ -57,7 +57,7 @@ func parse(data []byte, l limits) (json.RawMessage, measure, *PatchError) {
 	err := p.value(0)
 	if err == nil {
 		if p.space(); p.pos < len(p.data) {
-			err = fault("more than one JSON value")
+			err = malformed("more than one JSON value")
 		}
 	}
 	if err != nil {
@@ -80,6 +80,11 @@ func (p *parser) free() {
 // containers say where that is by within.
 func fault(format string, args ...any) *PatchError {
 	return &PatchError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// malformed is fault for what is no JSON at all (RFC 8259).
+func malformed(format string, args ...any) *PatchError {
+	return fault(format, args...).of(ErrMalformed)
 }
 
 func (p *parser) space() {
@@ -106,7 +111,7 @@ func (p *parser) take(c byte) bool {
 func (p *parser) value(depth int) (err *PatchError) {
 	p.space()
 	if p.pos == len(p.data) {
-		return fault("unexpected end")
+		return malformed("unexpected end")
 	}
 	switch c := p.data[p.pos]; c {
 	case '{', '[':
@@ -166,7 +171,7 @@ func (p *parser) step(depth int) bool {
 func (p *parser) literal(word string) *PatchError {
 	end := p.pos + len(word)
 	if end > len(p.data) || string(p.data[p.pos:end]) != word {
-		return fault("not JSON at byte %d", p.pos)
+		return malformed("not JSON at byte %d", p.pos)
 	}
 	p.out = append(p.out, word...)
 	p.pos = end
@@ -197,7 +202,7 @@ func (p *parser) object(depth int) *PatchError {
 		last = name
 		p.starts = append(p.starts, begin)
 		if p.space(); !p.take(':') {
-			return fault("no colon at byte %d", p.pos)
+			return malformed("no colon at byte %d", p.pos)
 		}
 		p.out = append(p.out, ": "...)
 		if err := p.value(depth); err != nil {
@@ -207,7 +212,7 @@ func (p *parser) object(depth int) *PatchError {
 			break
 		}
 		if !p.take(',') {
-			return fault("no comma or brace at byte %d", p.pos)
+			return malformed("no comma or brace at byte %d", p.pos)
 		}
 		p.out = append(p.out, ", "...)
 	}
@@ -222,7 +227,7 @@ func (p *parser) object(depth int) *PatchError {
 
 func (p *parser) key() *PatchError {
 	if p.space(); p.pos == len(p.data) || p.data[p.pos] != '"' {
-		return fault("no key at byte %d", p.pos)
+		return malformed("no key at byte %d", p.pos)
 	}
 	if err := p.string(); err != nil {
 		return err
@@ -246,7 +251,7 @@ func (p *parser) array(depth int) *PatchError {
 			return nil
 		}
 		if !p.take(',') {
-			return fault("no comma or bracket at byte %d", p.pos)
+			return malformed("no comma or bracket at byte %d", p.pos)
 		}
 		p.out = append(p.out, ", "...)
 	}

@@ -91,7 +91,8 @@ type statements struct {
 	get, getMany, findFirst, findAfter statement
 	merge                              statement
 	mergeMany, mergeManyFree           statement // of small documents
-	mergeFree, createMany, insert      statement
+	mergeFree, mergeLate               statement
+	createMany, insert                 statement
 	taking, under                      gates
 }
 
@@ -109,6 +110,8 @@ func newStatements(o *Options) statements {
 
 		mergeManyFree: expand(merging(mergeFreeSQL, mostOfMany, "metadata", "patch", "flat", "", "room")),
 		mergeFree:     expand(merging(mergeFreeSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
+
+		mergeLate: expand(merging(mergeFreeSQL+lateSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		createMany: expand(createManySQL),
 		insert:     expand(insertSQL),
@@ -149,7 +152,11 @@ func (p *postgres) failure(err error, sent bool) error {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	case errors.Is(err, pgdb.ErrSession):
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
-	case code == "" || isOurs(err):
+	case isOurs(err):
+		return err
+	case pgdb.Unavailable(err):
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case code == "":
 		return err
 	case code == pgdb.LockNotAvailable:
 		return fmt.Errorf("%w: %w", errTaken, err)
@@ -175,7 +182,7 @@ func isSystem(class string) bool {
 
 // isOurs reports whether an error has been through failure already.
 func isOurs(err error) bool {
-	for _, ours := range []error{errTaken, ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, lock.ErrBusy, lock.ErrLost} {
+	for _, ours := range []error{errTaken, ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, ErrUnavailable, lock.ErrBusy, lock.ErrLost} {
 		if errors.Is(err, ours) {
 			return true
 		}

@@ -83,6 +83,7 @@ type call struct {
 	attempts  int   // that found the lock taken, while it led or was taken
 	leaving   error // what to tell it if it is put back, as its context has ended
 
+	begun   bool // its change has run
 	fate    fate
 	doc     Document
 	changes int64 // of the draft that doc was taken from
@@ -107,6 +108,9 @@ func became(calls []*call, f fate) {
 }
 
 func newCall(w *write, p backoff.Policy) *call {
+	if w.try {
+		p = backoff.Limit(p, 1)
+	}
 	return &call{write: w, since: time.Now(), polls: backoff.Start(p)}
 }
 
@@ -251,6 +255,9 @@ func (q *queue) settle(l *line, done int, found bool) {
 		case !leads && c.leaving != nil:
 			l.size -= c.size
 			c.tell(l.busyError(c, c.leaving))
+		case !leads && found && c.try:
+			l.size -= c.size
+			c.tell(l.busyError(c, backoff.ErrExhausted))
 		case !leads && q.closed:
 			c.tell(ErrClosed)
 		default:

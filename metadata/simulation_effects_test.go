@@ -83,23 +83,29 @@ func (s *backend) merge(q *request, id, patch string, key int64, free bool) (*im
 }
 
 // mergeAll is mergeManySQL, mergeFreeSQL or createManySQL.
-func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys []int64) func(*backend) error {
+func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys, room []int64) func(*backend) error {
 	var out []idRow
 	i := 0 // the rows before are done
 	return func(s *backend) error {
-		for ; i < len(q.ids); i++ {
+		for ; i < min(len(q.ids), q.locks); i++ {
 			var m *image
 			var err error
+			id, late := q.ids[i], q.what == "merge late"
 			if q.what == "create many" {
-				m, err = s.create(q, q.ids[i], patches[i], keys[i])
-			} else {
-				m, err = s.merge(q, q.ids[i], patches[i], keys[i], q.what == "merge free")
+				m, err = s.create(q, id, patches[i], keys[i])
+			} else if room[i] >= 0 {
+				m, err = s.merge(q, id, patches[i], keys[i], q.what != "merge many")
 			}
 			if err != nil {
 				return err
 			}
 			if m != nil {
-				out = append(out, rowOf(q.ids[i], m))
+				out = append(out, rowOf(id, m))
+			}
+			if late && s.isFree(id, keys[i]) {
+				out = append(out, rowOf(id, nil))
+			} else if late {
+				q.op.lost()
 			}
 		}
 		for _, r := range out {
@@ -107,8 +113,14 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys []in
 				return err
 			}
 		}
-		return nil
+		return each(shareRow(q.locks))
 	}
+}
+
+// isFree reports whether a document is missing, or the session has it or could.
+func (s *backend) isFree(id string, key int64) bool {
+	r, lock := s.server.rows[id], s.server.locks[key]
+	return s.visible(id) == nil || (r.holder == nil || r.holder == s) && (lock == nil || lock == s)
 }
 
 func (s *backend) create(q *request, id, patch string, key int64) (*image, error) {

@@ -249,6 +249,10 @@ func (w *world) judgePatience(o *op) {
 	rivals := int(o.rivals.Load())
 	if o.group != nil {
 		rivals = int(o.group.rivals.Load()) // whose context it has
+		var busy *lock.BusyError
+		if (o.at.store.options.MergeInGo || o.group.tenure != nil) && errors.As(o.err, &busy) {
+			rivals = busy.Attempts // some by whoever it stood behind
+		}
 	}
 	switch waited := time.Since(o.since); {
 	case o.at.limit == 0 && o.at.within == 0:

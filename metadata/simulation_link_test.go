@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/internal/simulate"
 )
 
 // A link is a client's end of a session.
@@ -29,7 +30,9 @@ func (l *link) QueryRow(ctx context.Context, dest []any, sql string, args ...any
 
 func (l *link) Query(ctx context.Context, each func(pgdb.Row) error, sql string, args ...any) error {
 	l.at.judgeCompany(sql, args)
-	return l.send(ctx, l.at.dialect.request(ctx, nil, each, nil, sql, args))
+	q := l.at.dialect.request(ctx, nil, each, nil, sql, args)
+	q.locks = simulate.One(l.at.Schedule, 100, 100, 100, 1, 2)
+	return l.send(ctx, q)
 }
 
 // kill ends the session, as far as the client knows.

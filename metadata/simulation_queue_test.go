@@ -70,7 +70,7 @@ var dearMembers = func() string {
 // judgeCompany judges that no such patch is in a statement with the merge function.
 func (p *process) judgeCompany(text string, args []any) {
 	switch name := p.dialect.names[text]; name {
-	case "merge", "merge many", "merge free", "create many":
+	case "merge", "merge many", "merge free", "merge late", "create many":
 		if strings.Contains(fmt.Sprint(args[1]), `"n0": null`) {
 			p.Problem("COMPANY", "%s of what is to be merged in Go", name)
 		}

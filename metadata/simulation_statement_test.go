@@ -18,6 +18,7 @@ type request struct {
 	op   *op           // on whose behalf
 	reads,
 	commits bool
+	locks int // that it may take
 
 	// run does it, with the world's mutex. It can be run again after it has
 	// said that it waits for a row.
@@ -39,7 +40,7 @@ var limit = regexp.MustCompile(`VALUES \('(\d+ms)'`)
 func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
 	for name, s := range map[string]statement{
-		"get": sql.get, "get many": sql.getMany, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree,
+		"get": sql.get, "get many": sql.getMany, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
 		"create many": sql.createMany, "insert": sql.insert,
 		"open": sql.taking.open, "save": sql.taking.save, "remove": sql.taking.remove,
 		"open under": sql.under.open, "save under": sql.under.save, "remove under": sql.under.remove,
@@ -65,7 +66,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 	what := d.names[text]
 	q := &request{what: what, op: opOf(ctx), most: d.waits[what]}
 	switch q.what {
-	case "get many", "merge many", "merge free", "create many":
+	case "get many", "merge many", "merge free", "merge late", "create many":
 		q.ids = args[0].([]string)
 		if q.what == "get many" {
 			slices.Sort(q.ids) // which come out of a map
@@ -102,9 +103,9 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			}
 			return err
 		}
-	case "merge many", "merge free", "create many":
+	case "merge many", "merge free", "merge late", "create many":
 		q.commits = true
-		q.run = mergeAll(q, each, args[1].([]string), args[2].([]int64))
+		q.run = mergeAll(q, each, args[1].([]string), args[2].([]int64), args[5].([]int64))
 	case "insert":
 		q.run = func(s *backend) (err error) { *affected, err = s.insert(q.ids[0]); return err }
 	case "open":
@@ -143,7 +144,7 @@ func answer(dest []any, m *image) error {
 	return nil
 }
 
-// An idRow is an id and {row}.
+// An idRow is an id and {row}, where there is one.
 type idRow struct {
 	id string
 	m  *image
@@ -153,5 +154,17 @@ func rowOf(id string, m *image) idRow { return idRow{id, m} }
 
 func (r idRow) Scan(dest ...any) error {
 	*dest[0].(*string) = r.id
+	if r.m == nil {
+		*dest[1].(*[]byte), *dest[2].(*int64) = nil, 0
+		return nil
+	}
 	return answer(dest[1:], r.m)
+}
+
+// A shareRow says how many documents a statement may have done.
+type shareRow int
+
+func (r shareRow) Scan(dest ...any) error {
+	*dest[0].(*string), *dest[1].(*[]byte), *dest[2].(*int64) = "", nil, int64(r)
+	return nil
 }

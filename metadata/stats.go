@@ -15,7 +15,7 @@ type Stats struct {
 	Writes    int64         // writes by Merge, MergeMany, Update, Replace, Delete that succeeded
 	Bytes     int64         // of their patches and documents, as PostgreSQL prints them
 	WriteTime time.Duration // that they took, in sum
-	Failures  int64         // writes that did not
+	Failures  int64         // writes that did not, also those refused before anything was sent
 	Busy      int64         // of them, those that found the document's lock taken to the end
 	Conflicts int64         // of them, those for another version
 	Rejected  int64         // of them, those that the database refused
@@ -30,12 +30,14 @@ type Stats struct {
 // called on the goroutine of a caller, and delay it. They are told ids, but no
 // values.
 type Observer interface {
-	// Wrote tells that a call of Merge, Update, Replace or Delete has ended,
-	// after so long: with the write made, or with err.
+	// Wrote tells that a call of Merge, Update, Replace or Delete, or one of the
+	// patches of a MergeMany, has ended, after so long: with the write made, or with
+	// err. Every call is told once, also one that was refused before anything was
+	// sent (its id is as the caller gave it then), and counts in Stats.
 	Wrote(ctx context.Context, id string, took time.Duration, err error)
 
-	// Committed tells that a transaction has ended, after so long, that
-	// decided on so many writes of a document; err is nil or what all of them
+	// Committed tells that a transaction of the store has ended, after so long, that
+	// decided on so many writes of a document, by whatever operation; err is nil or what all of them
 	// failed of. The context is that of one of the writers. One that decided on
 	// several documents is told for each of them.
 	Committed(ctx context.Context, id string, writes int, took time.Duration, err error)

@@ -12,7 +12,7 @@ func (p *parser) string() *PatchError {
 	body := p.data[start+1:]
 	end := bytes.IndexByte(body, '"')
 	if end < 0 {
-		return fault("unterminated string at byte %d", start)
+		return malformed("unterminated string at byte %d", start)
 	}
 	plain := body[:end]
 	if bytes.IndexByte(plain, '\\') >= 0 {
@@ -27,11 +27,11 @@ func (p *parser) string() *PatchError {
 func checkText(s []byte) *PatchError {
 	for _, c := range s {
 		if c < ' ' {
-			return fault("control character in a string")
+			return malformed("control character in a string")
 		}
 	}
 	if !utf8.Valid(s) {
-		return fault("invalid UTF-8")
+		return malformed("invalid UTF-8")
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func (p *parser) escapedString() *PatchError {
 		rest := p.data[p.pos:]
 		n := bytes.IndexAny(rest, `"\`)
 		if n < 0 {
-			return fault("unterminated string")
+			return malformed("unterminated string")
 		}
 		if err := checkText(rest[:n]); err != nil {
 			return err
@@ -65,7 +65,7 @@ func (p *parser) escapedString() *PatchError {
 // escape reads what follows a backslash.
 func (p *parser) escape() (rune, *PatchError) {
 	if p.pos == len(p.data) {
-		return 0, fault("unterminated string")
+		return 0, malformed("unterminated string")
 	}
 	c := p.data[p.pos]
 	p.pos++
@@ -86,7 +86,7 @@ func (p *parser) escape() (rune, *PatchError) {
 		r, ok := p.hex()
 		switch {
 		case !ok:
-			return 0, fault("bad escape in a string")
+			return 0, malformed("bad escape in a string")
 		case r == 0:
 			return 0, fault(`\u0000 in a string`)
 		case !utf16.IsSurrogate(r):
@@ -101,7 +101,7 @@ func (p *parser) escape() (rune, *PatchError) {
 		}
 		return 0, fault("lone surrogate in a string")
 	}
-	return 0, fault("bad escape in a string")
+	return 0, malformed("bad escape in a string")
 }
 
 // hex reads four hexadecimal digits.

@@ -210,6 +210,7 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 	dr := newDraft(doc, fresh, p.options)
 	for size := 0; decided < len(calls) && (decided == 0 || size < p.options.MaxBatchBytes); decided++ {
 		c := calls[decided]
+		c.begun = true
 		if c.err = c.change(dr); c.err == nil {
 			c.doc, c.changes = dr.document(), dr.changes
 		}

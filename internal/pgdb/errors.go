@@ -51,6 +51,10 @@ func (e *Error) SQLState() string { return e.Code }
 // (PostgreSQL documentation, Appendix A).
 const LockNotAvailable = "55P03"
 
+// OutOfMemory is the SQLSTATE of a statement that found the server's lock table, or its
+// memory, full.
+const OutOfMemory = "53200"
+
 // Code is the SQLSTATE in err's tree, or empty.
 func Code(err error) string {
 	if err == nil {

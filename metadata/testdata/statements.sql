@@ -27,8 +27,22 @@ WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SE
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- .lockstore_metadata: MergeMany
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), done AS (
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
-FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
 WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
@@ -36,16 +50,34 @@ WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_loc
 	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
 		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
-RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+RETURNING t."id"::pg_catalog.text AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+)
+SELECT id, metadata, version, updated_at FROM done
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- .lockstore_metadata: MergeMany, what is free
-WITH doc AS MATERIALIZED (
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
 	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
-	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
+	FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
 	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
@@ -57,15 +89,31 @@ WITH doc AS MATERIALIZED (
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT changed
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- .lockstore_metadata: MergeMany of larger documents, and merges that share a connection
-WITH doc AS MATERIALIZED (
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
 	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
-	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
+	FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
 	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
@@ -77,18 +125,38 @@ WITH doc AS MATERIALIZED (
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT changed
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- .lockstore_metadata: MergeMany, what is missing
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), done AS (
 INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
 SELECT p.id, "lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), 1, pg_catalog.clock_timestamp()
-FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
 		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+RETURNING t."id"::pg_catalog.text AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+)
+SELECT id, metadata, version, updated_at FROM done
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- .lockstore_metadata: write: make the row
 INSERT INTO "lockstore_metadata" ("id", "metadata", "version", "updated_at") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', 0, pg_catalog.clock_timestamp()
@@ -214,8 +282,22 @@ WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND 
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- app.users: MergeMany
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), done AS (
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
-FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
 WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (
@@ -223,16 +305,34 @@ WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=
 	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
 		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL)
-RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+RETURNING t."email"::pg_catalog.text AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+)
+SELECT id, metadata, version, updated_at FROM done
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- app.users: MergeMany, what is free
-WITH doc AS MATERIALIZED (
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
 	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
-	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+	FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
@@ -244,15 +344,31 @@ WITH doc AS MATERIALIZED (
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT changed
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- app.users: MergeMany of larger documents, and merges that share a connection
-WITH doc AS MATERIALIZED (
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
 	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
-	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room) JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+	FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
 ), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM doc
-	WHERE pg_catalog.pg_try_advisory_xact_lock(key) AND (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
 ), made AS MATERIALIZED (
 	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
@@ -264,18 +380,38 @@ WITH doc AS MATERIALIZED (
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM stored
 UNION ALL
 SELECT id::pg_catalog.text, metadata, version, updated_at FROM made WHERE NOT changed
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- app.users: MergeMany, what is missing
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), done AS (
 INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
 SELECT p.id, "app"."lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), $2::pg_catalog.text::pg_catalog.uuid, 1, pg_catalog.clock_timestamp()
-FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+FROM (
+	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
 WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
 		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+RETURNING t."email"::pg_catalog.text AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+)
+SELECT id, metadata, version, updated_at FROM done
+UNION ALL
+SELECT '', NULL, locks, NULL FROM share
 
 -- app.users: write: make the row
 INSERT INTO "app"."users" ("email", "profile", "tenant", "revision", "changed") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', $2::pg_catalog.text::pg_catalog.uuid, 0, pg_catalog.clock_timestamp()
