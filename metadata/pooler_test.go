@@ -54,32 +54,3 @@ func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
 	}
 	require.Empty(t, db.Locks(t), "nothing is stranded")
 }
-
-// testTheRest uses every statement that the conformance suite does not.
-func testTheRest(t *testing.T, d *database) {
-	ctx, store := t.Context(), d.migrated(t, nil)
-	results, err := store.MergeMany(ctx, []metadata.Patch{{"r1", raw(`{"n":1}`)}, {"r2", raw(`{"n":2}`)}})
-	require.NoError(t, err)
-	require.Len(t, results, 2)
-	_, err = store.MergeMany(ctx, []metadata.Patch{{"r1", raw(`{"m":{"a":1}}`)}, {"r2", raw(`{"m":null}`)}})
-	require.NoError(t, err)
-	docs, err := store.GetMany(ctx, "r1", "r2", "r3")
-	require.NoError(t, err)
-	require.Len(t, docs, 2)
-	n := 0
-	for _, err := range store.Find(ctx, raw(`{"n":1}`), &metadata.FindOptions{After: "r0", PageSize: 1}) {
-		require.NoError(t, err)
-		n++
-	}
-	require.Equal(t, 1, n)
-	_, err = store.IfVersion(docs["r1"].Version).Replace(ctx, "r1", raw(`{}`))
-	require.NoError(t, err)
-	held, err := newLocker(t, d).Lock(ctx, store.Key("r1"))
-	require.NoError(t, err)
-	doc, err := store.Merge(held.Context(), "r1", raw(`{"held":1}`))
-	require.NoError(t, err)
-	require.Equal(t, `{"held": 1}`, string(doc.Metadata))
-	require.NoError(t, store.Delete(held.Context(), "r1"))
-	require.NoError(t, held.Unlock())
-	require.NoError(t, store.Delete(ctx, "r2"))
-}

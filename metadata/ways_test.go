@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/lock"
@@ -59,33 +60,42 @@ func TestEveryWayOfMergingAgrees(t *testing.T) {
 			stories[i] = newStory(r)
 			checkMergePatch(t, seed, stories[i])
 		}
-		play := func(way way, part, parts int) {
-			var lines []line
-			for i := part; i < len(stories); i += parts {
-				lines = append(lines, line{fmt.Sprint(way.name, " ", round, "/", i), stories[i]})
-			}
-			for i, answers := range way.merge(lines) {
-				var before metadata.Result
-				for n, s := range lines[i].story {
-					if d := s.difference(before, answers[n]); d != "" {
-						t.Fatalf("seed %d: DIFFERENT: %s: step %d %s\n%s", seed, lines[i].id, n, d, lines[i].story)
-					}
-					if answers[n].Err == nil {
-						before = answers[n]
-					}
-				}
-			}
-			w.checkStored(seed, way.name, lines)
-		}
 		together, apart := w.draw(r)
-		for _, way := range together {
-			play(way, 0, 1)
+		ways := append(together, apart...)
+		lines, answers := make([][]line, len(ways)), make([][][]metadata.Result, len(ways))
+		var group sync.WaitGroup
+		for i, way := range ways {
+			first, step := 0, 1
+			if i >= len(together) {
+				first, step = i-len(together), len(apart)
+			}
+			for n := first; n < len(stories); n += step {
+				lines[i] = append(lines[i], line{fmt.Sprint(way.name, " ", round, "/", n), stories[n]})
+			}
+			group.Go(func() { answers[i] = way.merge(lines[i]) })
 		}
-		for i, way := range apart {
-			play(way, i, len(apart))
+		group.Wait()
+		for i, way := range ways {
+			checkAnswers(t, seed, lines[i], answers[i])
+			w.checkStored(seed, way.name, lines[i])
 		}
 	}
 	w.checkWaysTaken()
+}
+
+func checkAnswers(t *testing.T, seed uint64, lines []line, answers [][]metadata.Result) {
+	for i, l := range lines {
+		var before metadata.Result
+		for n, s := range l.story {
+			answer := answers[i][n]
+			if d := s.difference(before, answer); d != "" {
+				t.Fatalf("seed %d: DIFFERENT: %s: step %d %s\n%s", seed, l.id, n, d, l.story)
+			}
+			if answer.Err == nil {
+				before = answer
+			}
+		}
+	}
 }
 
 // checkMergePatch holds MergePatch, which has no limits and keeps numbers as they are
@@ -189,7 +199,7 @@ func (w *ways) draw(r *rand.Rand) (together, apart []way) {
 		}))},
 		{"IfVersion", w.each(4, func(ctx context.Context, l line) []metadata.Result { return ifVersion(ctx, lone, l) })},
 		{"hold", w.each(4, func(ctx context.Context, l line) (answers []metadata.Result) {
-			require.NoError(w, lock.Do(ctx, w.locker, lone.Key(l.id), func(ctx context.Context) error {
+			assert.NoError(w, lock.Do(ctx, w.locker, lone.Key(l.id), func(ctx context.Context) error {
 				answers = merges(lone.Merge)(ctx, l)
 				return nil
 			}))
@@ -198,11 +208,11 @@ func (w *ways) draw(r *rand.Rand) (together, apart []way) {
 		{"transaction", w.each(4, func(ctx context.Context, l line) []metadata.Result {
 			if pool, ok := pool.(*pgxpool.Pool); ok {
 				tx := must(pool.Begin(ctx))
-				defer func() { require.NoError(w, tx.Commit(ctx)) }()
+				defer func() { assert.NoError(w, tx.Commit(ctx)) }()
 				return merges(hosts.In(tx).Merge)(ctx, l)
 			}
 			tx := must(pool.(*sql.DB).BeginTx(ctx, nil))
-			defer func() { require.NoError(w, tx.Commit()) }()
+			defer func() { assert.NoError(w, tx.Commit()) }()
 			return merges(hosts.In(tx).Merge)(ctx, l)
 		})},
 	}

@@ -1,0 +1,86 @@
+package metadata_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/internal/settings"
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/storetest"
+	"example.com/lockstore/pgtest"
+)
+
+var everyMode = flag.Bool("every-mode", false, "TestPostgresConformsUnderAnySettings has all query modes in each world, not one drawn by chance")
+
+// Under whatever a role or database has set for its sessions, a store does what it does
+// without: see package settings.
+func TestPostgresConformsUnderAnySettings(t *testing.T) {
+	for _, world := range settings.Worlds() {
+		modes := queryModes
+		if !*everyMode {
+			modes = []pgx.QueryExecMode{pick(rand.New(rand.NewPCG(rand.Uint64(), 0)), queryModes)}
+		}
+		t.Run(world.Name, func(t *testing.T) {
+			db := pgtest.New(t)
+			require.NoError(t, must(metadata.NewPostgres(db.Pool(), nil)).Migrate(t.Context()))
+			require.NoError(t, world.Set(t.Context(), db.Pool()))
+			for i, mode := range modes {
+				config := db.Pool().Config()
+				config.ConnConfig.DefaultQueryExecMode = mode
+				open := func(o *metadata.Options) (*metadata.Postgres, error) {
+					if (i+len(world.Name))%2 == 0 {
+						handle := stdlib.OpenDB(*config.ConnConfig)
+						t.Cleanup(func() { handle.Close() })
+						return metadata.NewPostgres(handle, o)
+					}
+					pool := must(pgxpool.NewWithConfig(t.Context(), config))
+					t.Cleanup(pool.Close)
+					return metadata.NewPostgres(pool, o)
+				}
+				t.Run(fmt.Sprint(mode), func(t *testing.T) {
+					store := must(open(&metadata.Options{MaxDocumentBytes: 1 << 20, MergeInGo: i == 4}))
+					defer store.Close()
+					require.NoError(t, store.Migrate(t.Context()))
+					storetest.Run(t, func(t testing.TB) metadata.MetadataStore { return store })
+					testTheRest(t, &database{db, open})
+				})
+			}
+		})
+	}
+}
+
+// testTheRest uses every statement that the conformance suite does not.
+func testTheRest(t *testing.T, d *database) {
+	ctx, store := t.Context(), d.migrated(t, nil)
+	results, err := store.MergeMany(ctx, []metadata.Patch{{"r1", raw(`{"n":1}`)}, {"r2", raw(`{"n":2}`)}})
+	require.NoError(t, err)
+	require.Len(t, results, 2)
+	_, err = store.MergeMany(ctx, []metadata.Patch{{"r1", raw(`{"m":{"a":1}}`)}, {"r2", raw(`{"m":null}`)}})
+	require.NoError(t, err)
+	docs, err := store.GetMany(ctx, "r1", "r2", "r3")
+	require.NoError(t, err)
+	require.Len(t, docs, 2)
+	n := 0
+	for _, err := range store.Find(ctx, raw(`{"n":1}`), &metadata.FindOptions{After: "r0", PageSize: 1}) {
+		require.NoError(t, err)
+		n++
+	}
+	require.Equal(t, 1, n)
+	_, err = store.IfVersion(docs["r1"].Version).Replace(ctx, "r1", raw(`{}`))
+	require.NoError(t, err)
+	held, err := newLocker(t, d).Lock(ctx, store.Key("r1"))
+	require.NoError(t, err)
+	doc, err := store.Merge(held.Context(), "r1", raw(`{"held":1}`))
+	require.NoError(t, err)
+	require.Equal(t, `{"held": 1}`, string(doc.Metadata))
+	require.NoError(t, store.Delete(held.Context(), "r1"))
+	require.NoError(t, held.Unlock())
+	require.NoError(t, store.Delete(ctx, "r2"))
+}
