@@ -62,6 +62,7 @@ type caller struct {
 	held   *lock.Held
 	err    error
 	holds  bool
+	leaves bool // its context has ended
 }
 
 func (c *caller) tries() bool           { return strings.HasPrefix(c.mode, "Try") }
@@ -95,7 +96,7 @@ func (s *story) step() {
 			s.unlock(c, nil)
 		}
 	case n < 90:
-		if c := s.any(func(c *caller) bool { return !c.holds }); c != nil {
+		if c := s.any(func(c *caller) bool { return !c.holds }); c != nil && (s.all() == nil || s.all() == c) {
 			s.leave(c)
 		}
 	case n < 95:
@@ -253,7 +254,7 @@ func (s *story) grant(c *caller) {
 	for _, key := range c.keys {
 		for _, o := range s.callers {
 			switch {
-			case !o.conflicts(c, key):
+			case !o.conflicts(c, key), o.leaves && !o.holds:
 			case o.holds:
 				s.fail("%s and %s hold the same", c.name, o.name)
 			case c.mode != "LockAll" && o.mode != "LockAll" && o.locker == c.locker && slices.Contains(s.callers, c) && slices.Index(s.callers, o) < slices.Index(s.callers, c):
@@ -279,6 +280,7 @@ func (s *story) forget(c *caller) {
 // leave ends the context of who waits.
 func (s *story) leave(c *caller) {
 	s.tell("%s: its context ends", c.name)
+	c.leaves = true
 	c.cancel()
 	for slices.Contains(s.callers, c) && !c.holds {
 		s.next(c.name + " to leave")
@@ -292,11 +294,23 @@ func (s *story) leave(c *caller) {
 	}
 }
 
-// rests reports whether nothing is left at the server of those who have left a Locker.
+// rests reports whether nothing is left of those who have left a Locker, in it or at
+// the server.
 func (s *story) rests(locker int, key lock.Key) bool {
 	l, can := s.lockers[locker].(statuser)
 	if !can {
 		return true
+	}
+	here := map[lock.Key]bool{}
+	for _, c := range s.callers {
+		for _, k := range c.keys {
+			if c.locker == locker {
+				here[k] = true
+			}
+		}
+	}
+	if l.Stats().Keys > len(here) {
+		return false
 	}
 	status, err := l.Status(s.ctx, key)
 	if err != nil {
@@ -309,6 +323,7 @@ func (s *story) rests(locker int, key lock.Key) bool {
 
 type statuser interface {
 	Status(context.Context, lock.Key) (lock.Status, error)
+	Stats() lock.Stats
 }
 
 // through has a Locker take a key and give it back.
