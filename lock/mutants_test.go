@@ -46,11 +46,6 @@ var mutants = []simulate.Mutant{
 		New:  "return true })",
 		Rule: "BUSY",
 	}, {
-		Name: "a try fails as others of its kind were refused", File: "sharing.go",
-		Old:  "func(c *claim) bool { return c.asked })",
-		New:  "func(c *claim) bool { return true })",
-		Rule: "BUSY", Schedules: 100000,
-	}, {
 		Name: "sharers do not ask others once the turn is over", File: "sharing.go",
 		Old:  "now.Sub(e.turn) < q.budget {",
 		New:  "now.Sub(e.turn) < 100*q.budget {",

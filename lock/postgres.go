@@ -102,8 +102,8 @@ func (p *Postgres) Lock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, alone, false)
 }
 
-// TryLock is [Locker].TryLock. It takes one round trip, and none if the key is
-// held or wanted in this process. Without a connection its error matches
+// TryLock is [Locker].TryLock. It takes a round trip, and none if the key is
+// held or waited for in this process. Without a connection its error matches
 // [ErrUnavailable].
 func (p *Postgres) TryLock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, alone, true)
