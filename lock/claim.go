@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"example.com/lockstore/backoff"
 )
 
 // A claim is one caller's way to one key and back. It waits, then it holds,
@@ -34,14 +32,10 @@ type claim struct {
 	slot  int       // in entry.holders, while holding
 	began time.Time // to hold
 	patience
-	unlock reply // of the server, where that was asked to unlock the key; else without done
-}
-
-// patience is how long one caller waits, by its own policy and from its own call
-// on, whoever stood before it.
-type patience struct {
-	polls    backoff.Sequence
-	attempts int // how often the server was asked on its behalf
+	asked  bool          // the server, on its behalf; its answer is on the way
+	wait   time.Duration // for the next attempt, as the policy said last
+	due    time.Time     // the next attempt; zero: there was none
+	unlock reply         // of the server, where that was asked to unlock the key; else without done
 }
 
 type claimState uint8
@@ -55,25 +49,6 @@ const (
 func newClaim(key Key, m mode, try bool, since time.Time, p patience, t *tenure) claim {
 	return claim{key: key, mode: m, try: try, since: since, patience: p, tenure: t, signal: make(chan struct{}, 1)}
 }
-
-// poll is how long to wait before the server is asked again for the claim, now
-// that it has denied the key; ok=false: the policy gives up. The policy is foreign
-// code: should it panic, the claim ends, and its caller gets to know of what.
-func (c *claim) poll() (wait time.Duration, ok bool, gaveUp error) {
-	defer func() {
-		if p := recover(); p != nil {
-			wait, ok, gaveUp = 0, false, &policyPanic{p}
-		}
-	}()
-	wait, ok = c.polls.Next()
-	return wait, ok, backoff.ErrExhausted
-}
-
-// policyPanic is the end of a claim whose policy has panicked on another goroutine
-// than its caller's.
-type policyPanic struct{ value any }
-
-func (p *policyPanic) Error() string { return fmt.Sprint("policy panicked: ", p.value) }
 
 // raise panics where a caller would have, had it asked its policy itself. Nothing is
 // held by then.
@@ -240,9 +215,6 @@ func (q *queue) dismiss(claims []*claim) {
 	}
 	_ = q.release(claims) // what could be said has been said to the holder of the rest
 }
-
-// patience is that of a call that begins now.
-func (q *queue) patience() patience { return patience{polls: backoff.Start(q.policy)} }
 
 func admissible(ctx context.Context, keys ...Key) error {
 	if len(keys) == 0 {

@@ -54,7 +54,7 @@ var (
 type BusyError struct {
 	Key      Key
 	Waited   time.Duration // from the call to its end
-	Attempts int           // how often the server was asked on this caller's behalf
+	Attempts int           // how often it was looked whether this caller can have the key
 	Cause    error         // why the wait ended; nil where there was none
 	Status   *Status       // who holds the key, where the options ask for it
 }

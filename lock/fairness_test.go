@@ -63,6 +63,62 @@ func TestBusyProcessesTakeTurns(t *testing.T) {
 	group.Wait()
 }
 
+// Sharers of one process that overlap do not keep the key for ever from one who wants it
+// alone in another, and share it again when that one has left.
+func TestSharersDoNotStarveAnotherProcess(t *testing.T) {
+	db := pgtest.New(t)
+	sharing, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
+	key := lock.Name("k")
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				held, err := sharing.RLock(ctx, key)
+				if err != nil {
+					assert.ErrorIs(t, err, context.Canceled)
+					return
+				}
+				time.Sleep(2 * time.Millisecond)
+				assert.NoError(t, held.Unlock())
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return sharing.Stats().Acquired > 50 }, patience, time.Millisecond)
+	assert.NoError(t, take(t, other, key).Unlock())
+	before := sharing.Stats().Acquired
+	require.Eventually(t, func() bool { return sharing.Stats().Acquired > before+50 }, patience, time.Millisecond)
+	stop()
+	group.Wait()
+
+	a, err := sharing.RLock(t.Context(), key)
+	require.NoError(t, err)
+	time.Sleep(60 * time.Millisecond) // more than a turn
+	brief, cancel := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		_, err := other.Lock(brief, key)
+		assert.ErrorIs(t, err, lock.ErrBusy)
+	}()
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+	_, err = sharing.TryRLock(t.Context(), key)
+	assert.ErrorIs(t, err, lock.ErrBusy)
+	shared := make(chan struct{})
+	go func() {
+		defer close(shared)
+		b, err := sharing.RLock(t.Context(), key)
+		if assert.NoError(t, err) {
+			assert.NoError(t, b.Unlock())
+		}
+	}()
+	require.Eventually(t, func() bool { return sharing.Stats().Waiters == 1 }, patience, time.Millisecond)
+	cancel()
+	await(t, left, "who wanted it alone")
+	await(t, shared, "the sharer, for whom a may be waiting")
+	assert.NoError(t, a.Unlock())
+}
+
 // A line of waiters in one process does not have the key one after the other
 // while somebody waits in another process.
 func TestATurnIsShortWhereOthersWait(t *testing.T) {

@@ -41,8 +41,8 @@ func (q *queue) endTenure(c *claim, why error) {
 	c.become(ended, why)
 }
 
-// vacated gives on a key whose last holder here has left, as pass does. Where a
-// write of a tenure that has ended may be under way, the key goes by the server,
+// vacated gives on a key whose last holder here has left, to whom it is due here, or
+// else to the server, which answers to r. It reports whether it will. Where a write of a tenure that has ended may be under way, the key goes by the server,
 // which does not give it to anybody before that write's transaction has ended.
 func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	if e.line.n == 0 {
@@ -52,13 +52,14 @@ func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	}
 	now := time.Now()
 	over := now.Sub(e.turn) >= q.budget
-	if !over && !e.writing && e.passed < q.passes.of(e) && !q.server.withheld(e) {
+	if !over && !e.writing && e.mode == e.first().mode && e.passed < q.passes.of(e) && !q.server.withheld(e) {
 		e.passed++
 		q.counts.HandedOn++
-		return q.pass(e, r, now)
+		q.admit(e, now)
+		return false
 	}
 	q.giveBack(e, r)
-	if over {
+	if over && e.line.tries == 0 {
 		// Who is parked at the server has the key by now. The pause is for
 		// processes that only poll.
 		e.turn = time.Time{}
@@ -87,26 +88,27 @@ func (p passes) of(e *entry) int {
 	return p.alone
 }
 
-// pass gives a key that the process holds, and that has no holder here, to
-// whom it is due, or else to the server, which answers to r. It reports whether
-// it will.
-func (q *queue) pass(e *entry, r *reply, now time.Time) (released bool) {
-	first := e.first()
-	if first != nil && (e.mode == alone || first.mode == shared) {
+// pass gives a key that the server has granted to whom it is due, or back. A key is
+// held as those here hold it: what sharers share here, other processes can share.
+func (q *queue) pass(e *entry, now time.Time) {
+	if first := e.first(); first != nil && first.mode == e.mode {
 		q.admit(e, now)
-		return false
+		return
 	}
-	q.giveBack(e, r)
+	q.giveBack(e, nil)
 	q.next(e)
-	return true
 }
 
 // admit makes the first waiter a holder, and with a sharer all sharers that
-// follow it directly.
+// follow it directly, or have only tries before them, which have failed.
 func (q *queue) admit(e *entry, now time.Time) {
 	for first := e.first(); first != nil; first = e.first() {
 		if len(e.holders) > 0 && (first.mode == alone || e.holders[0].mode == alone) {
-			return
+			if !first.try {
+				return
+			}
+			q.end(first, first.busy(nil))
+			continue
 		}
 		q.leaveLine(first)
 		first.slot, e.holders = len(e.holders), append(e.holders, first)

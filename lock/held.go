@@ -147,14 +147,28 @@ func (h *Held) Backend(key Key) (b Backend, ok bool) { return h.tenure.Backend(k
 
 // FromContext returns the tenure of key that ctx carries, innermost first, or
 // nil. The tenure may have been lost or unlocked since: see [Held.Context].
-func FromContext(ctx context.Context, key Key) *Held {
-	h, _ := ctx.Value(tenureKey(key.id)).(*Held)
+func FromContext(ctx context.Context, key Key) *Held { return FromContextOf(ctx, nil, key) }
+
+// FromContextOf is [FromContext] for what l has granted alone. Of a [Locker] that is
+// neither a [Memory] nor a [Postgres], and of nil, that is every Held.
+func FromContextOf(ctx context.Context, l Locker, key Key) *Held {
+	of := tenureKey{id: key.id}
+	switch l := l.(type) {
+	case *Memory:
+		of.queue = &l.queue
+	case *Postgres:
+		of.queue = &l.queue
+	}
+	h, _ := ctx.Value(of).(*Held)
 	return h
 }
 
 // tenureKey is the context key of a tenure: the context chain itself is the
 // list of the locks that its bearer holds.
-type tenureKey int64
+type tenureKey struct {
+	id    int64
+	queue *queue // that has granted it; nil: any
+}
 
 type tenureContext struct {
 	context.Context
@@ -162,9 +176,9 @@ type tenureContext struct {
 }
 
 func (c *tenureContext) Value(key any) any {
-	if id, ok := key.(tenureKey); ok {
-		_, found := slices.BinarySearchFunc(c.held.keys, int64(id), func(k Key, id int64) int { return cmp.Compare(k.id, id) })
-		if found {
+	if of, ok := key.(tenureKey); ok {
+		_, found := slices.BinarySearchFunc(c.held.keys, of.id, func(k Key, id int64) int { return cmp.Compare(k.id, id) })
+		if t, _ := c.held.tenure.(*tenure); found && (of.queue == nil || t != nil && t.queue == of.queue) {
 			return c.held
 		}
 	}

@@ -5,7 +5,7 @@ package lock
 // at once.
 type line struct {
 	first, last *claim
-	n           int
+	n, tries    int
 }
 
 func (l *line) push(c *claim) {
@@ -16,6 +16,9 @@ func (l *line) push(c *claim) {
 	}
 	l.last = c
 	l.n++
+	if c.try {
+		l.tries++
+	}
 }
 
 func (l *line) remove(c *claim) {
@@ -31,4 +34,7 @@ func (l *line) remove(c *claim) {
 	}
 	c.prev, c.next = nil, nil
 	l.n--
+	if c.try {
+		l.tries--
+	}
 }

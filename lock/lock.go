@@ -20,7 +20,8 @@ type Locker interface {
 	Lock(ctx context.Context, key Key) (*Held, error)
 
 	// TryLock takes key if nobody has it and nobody waits for it, and
-	// otherwise returns a [*BusyError]. It does not wait for other holders.
+	// otherwise returns a [*BusyError]. It does not wait for other holders. Of
+	// several that try at once one gets a key that is free.
 	TryLock(ctx context.Context, key Key) (*Held, error)
 
 	// RLock is Lock for a shared lock: any number of holders may share the
@@ -28,7 +29,8 @@ type Locker interface {
 	// starve a waiter for Lock.
 	RLock(ctx context.Context, key Key) (*Held, error)
 
-	// TryRLock is TryLock for a shared lock.
+	// TryRLock is TryLock for a shared lock: those who share the key, or wait
+	// to, are no reason to refuse it.
 	TryRLock(ctx context.Context, key Key) (*Held, error)
 }
 

@@ -59,6 +59,7 @@ func (m *Memory) Stats() Stats { return m.queue.stats() }
 
 func (m *Memory) ask(e *entry)               { m.queue.answered(e, true, nil, nil, time.Now()) }
 func (m *Memory) park(*entry) bool           { return false }
+func (m *Memory) inquire(e *entry)           { m.queue.inquired(e, false, nil) }
 func (m *Memory) abandon(*entry)             {}
 func (m *Memory) unpark(*entry)              {}
 func (m *Memory) withheld(*entry) bool       { return false }

@@ -17,8 +17,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LINE",
 	}, {
 		Name: "a key that is denied is not asked for again", File: "queue.go",
-		Old:  "\te.state = pausing\n\tq.after(e, wait)\n",
-		New:  "\te.state = pausing\n",
+		Old:  "\t\te.state = pausing\n\t\tq.schedule(e)\n",
+		New:  "\t\te.state = pausing\n",
 		Rule: "LOST WAKE-UP",
 	}, {
 		Name: "the next in line is not asked for", File: "queue.go",
@@ -36,19 +36,39 @@ var mutants = []simulate.Mutant{
 		New:  "first.mode == alone {",
 		Rule: "EXCLUSION",
 	}, {
-		Name: "sharers join who has it alone", File: "queue.go",
-		Old:  "return e.state == held && e.mode == shared && c.mode == shared &&",
-		New:  "return e.state == held && c.mode == shared &&",
-		Rule: "EXCLUSION, LINE",
+		Name: "a try waits for those who came before", File: "queue.go",
+		Old:  "if !w.try && (w.mode == alone || c.mode == alone) {",
+		New:  "if !w.try && w.mode != w.mode {",
+		Rule: "LINE, LEFT WAITING, LIVENESS",
 	}, {
-		Name: "sharers overtake", File: "queue.go",
-		Old:  "\t\te.line.n == 0 && time.Since(e.turn) < q.budget &&",
-		New:  "\t\ttime.Since(e.turn) < q.budget &&",
-		Rule: "OVERTAKEN, LINE",
+		Name: "a try fails as the key was busy before it came", File: "queue.go",
+		Old:  "return c.asked || err != nil })",
+		New:  "return true })",
+		Rule: "BUSY",
+	}, {
+		Name: "sharers do not ask others once the turn is over", File: "sharing.go",
+		Old:  "now.Sub(e.turn) < q.budget {",
+		New:  "now.Sub(e.turn) < 100*q.budget {",
+		Rule: "TURN",
+	}, {
+		Name: "who shares beyond the turn is left waiting", File: "sharing.go",
+		Old:  "\t\tq.admit(e, now)\n\t\treturn\n\t}\n\tq.inquire(e)\n",
+		New:  "\t\tq.admit(e, now)\n\t\treturn\n\t}\n",
+		Rule: "LEFT WAITING, LINE",
+	}, {
+		Name: "who shares what is wanted does not ask again", File: "sharing.go",
+		Old:  "\t\tq.schedule(e)\n",
+		New:  "",
+		Rule: "LEFT WAITING, LINE, LIVENESS",
+	}, {
+		Name: "sharers have alone what was handed to them", File: "handoff.go",
+		Old:  "e.mode == e.first().mode && e.passed",
+		New:  "(e.mode == alone || e.first().mode == shared) && e.passed",
+		Rule: "SHARING",
 	}, {
 		Name: "who is alone gets a shared lock", File: "handoff.go",
-		Old:  "if first != nil && (e.mode == alone || first.mode == shared) {",
-		New:  "if first != nil {",
+		Old:  "if first := e.first(); first != nil && first.mode == e.mode {",
+		New:  "if first := e.first(); first != nil {",
 		Rule: "EXCLUSION",
 	}, {
 		Name: "who ends does not know", File: "handoff.go",
@@ -77,8 +97,8 @@ var mutants = []simulate.Mutant{
 		Rule: "STATS",
 	}, {
 		Name: "a key goes on here despite a write under way", File: "handoff.go",
-		Old:  "if !over && !e.writing && e.passed",
-		New:  "if !over && e.passed",
+		Old:  "if !over && !e.writing && e.mode",
+		New:  "if !over && e.mode",
 		Rule: "LATE WRITE",
 	}, {
 		Name: "what was said of a write is forgotten", File: "handoff.go",
@@ -97,7 +117,7 @@ var mutants = []simulate.Mutant{
 		Rule: "LIVENESS, ENTRY, STATS, ERROR, LEAK",
 	}, {
 		Name: "sharers behind one who left wait on", File: "queue.go",
-		Old:  "\t\tq.admit(e, time.Now()) // sharers that stood behind it\n",
+		Old:  "\t\tq.share(e) // with sharers that stood behind it\n",
 		New:  "",
 		Rule: "LEFT WAITING",
 	}, {
@@ -171,7 +191,7 @@ var mutants = []simulate.Mutant{
 		New:  "\tleft := 2*s.silence - quiet\n",
 		Rule: "TOLD LATE",
 	}, {
-		Name: "patience is inherited", File: "claim.go",
+		Name: "patience is inherited", File: "patience.go",
 		Old:  "func (q *queue) patience() patience { return patience{polls: backoff.Start(q.policy)} }",
 		New:  "var inherited backoff.Sequence\n\nfunc (q *queue) patience() patience {\n\tif inherited.Next(); q.holding%2 == 0 {\n\t\tinherited = backoff.Start(q.policy)\n\t}\n\treturn patience{polls: inherited}\n}",
 		Rule: "PATIENCE, PANIC",
@@ -186,9 +206,9 @@ var mutants = []simulate.Mutant{
 		New:  "e.passed < q.passes.of(e) {",
 		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
-		Name: "sharers join what others have requested", File: "queue.go",
-		Old:  "time.Since(e.turn) < q.budget && !q.server.withheld(e)\n",
-		New:  "time.Since(e.turn) < q.budget\n",
+		Name: "sharers join what others have requested", File: "sharing.go",
+		Old:  "e.mode == alone || q.server.withheld(e) {",
+		New:  "e.mode == alone {",
 		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
 		Name: "who came after the request is not spared", File: "requests.go",

@@ -17,14 +17,18 @@ type PostgresOptions struct {
 
 	// HandOff is how long a key is handed from holder to holder within this
 	// process before other processes get their turn. Where one is known to
-	// want the key, it is handed on 20 times at most. Default: 50 ms.
+	// want the key, it is handed on 20 times at most. Sharers that come later
+	// than that to others of this process share the key if nobody in another
+	// one wants it alone, which the server is asked. Default: 50 ms.
 	HandOff time.Duration
 
 	// Parking bounds the additional connections on which a key that another
 	// process keeps busy is waited for in the server's own queue, so that busy
 	// processes take turns. They are opened when needed, and closed after
 	// half a minute without use. Where the role cannot use PL/pgSQL, by which
-	// the server's log is kept silent, there are none. Negative: none. Default: 2.
+	// the server's log is kept silent, there are none. Without any, sharers in
+	// another process that overlap without end can keep a key from who wants it
+	// alone. Negative: none. Default: 2.
 	Parking int
 
 	// MaxKeys bounds the keys that are held or wanted here at a time, since a

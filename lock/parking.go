@@ -43,7 +43,7 @@ const parkingIdle = 30 * time.Second
 // park implements server: a spare session waits for the key of e, if one is
 // idle; there may be one when it is asked next.
 func (p *Postgres) park(e *entry) bool {
-	if !e.rival || e.first().try || p.opts.Parking < 0 || p.withheld(e) {
+	if !e.rival || e.line.tries > 0 || p.opts.Parking < 0 || p.withheld(e) {
 		return false
 	}
 	if len(p.parking.idle) == 0 {
@@ -92,7 +92,7 @@ func (p *Postgres) abandon(e *entry) {
 }
 
 // waited takes the answer to a wait. One slice follows another until the key is
-// granted, or nobody waits any more; see [queue.due] for the waiters' patience.
+// granted, or nobody waits any more; see [queue.attend] for the waiters' patience.
 func (p *Postgres) waited(s *session, o op, at time.Time) {
 	if o.err == nil && o.value == waitOver || pgdb.Code(o.err) == queryCanceled {
 		o.err = nil
@@ -110,10 +110,10 @@ func (p *Postgres) waited(s *session, o op, at time.Time) {
 }
 
 // waitsOn reports whether e is to be waited for as it was. If others look for
-// a spare session, they get this one, and e polls.
+// a spare session, they get this one, and e polls; tries are not kept waiting.
 func (p *Postgres) waitsOn(e *entry) bool {
 	first := e.first()
-	return first != nil && first.mode == e.mode && len(p.parking.wanted) == 0
+	return first != nil && first.mode == e.mode && e.line.tries == 0 && len(p.parking.wanted) == 0
 }
 
 // vacate makes a spare session idle, or gives it to the first who wanted one.

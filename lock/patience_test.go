@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,4 +116,43 @@ func TestAttemptsAreThoseOfTheCaller(t *testing.T) {
 	require.Eventually(t, operations(5), patience, time.Millisecond)
 	cancelToo()
 	assert.LessOrEqual(t, int64(attempts(<-second)), locker.Stats().Operations-before+1)
+}
+
+// Those who stand behind others give up when their own policy does, too, by whatever
+// operation they wait.
+func TestEveryoneInLineGivesUpWhenItsPolicyDoes(t *testing.T) {
+	const attempts, pause = 5, 20 * time.Millisecond
+	policy := backoff.Limit(backoff.Constant{Base: pause, Jitter: backoff.NoJitter}, attempts)
+	for name, parking := range map[string]int{"polling": -1, "parked": 1} {
+		t.Run(name, func(t *testing.T) {
+			db := pgtest.New(t)
+			key := lock.Name("k")
+			held := take(t, newPostgres(t, db.Pool(), nil), key)
+			defer held.Unlock()
+			locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Backoff: policy, Parking: parking})
+			var group sync.WaitGroup
+			for range 8 {
+				for _, wait := range []func(context.Context) error{
+					func(ctx context.Context) error { _, err := locker.Lock(ctx, key); return err },
+					func(ctx context.Context) error { _, err := locker.RLock(ctx, key); return err },
+					func(ctx context.Context) error { _, err := locker.LockAll(ctx, lock.Name("a"), key); return err },
+					func(ctx context.Context) error {
+						return lock.Do(ctx, locker, key, func(context.Context) error { return nil })
+					},
+				} {
+					group.Go(func() {
+						begun := time.Now()
+						var busy *lock.BusyError
+						if err := wait(t.Context()); assert.ErrorAs(t, err, &busy) {
+							assert.ErrorIs(t, err, backoff.ErrExhausted)
+							assert.GreaterOrEqual(t, busy.Attempts, attempts)
+							assert.LessOrEqual(t, busy.Attempts, attempts+1)
+							assert.Less(t, time.Since(begun), time.Second, "five attempts, 20 ms apart")
+						}
+					})
+				}
+			}
+			group.Wait()
+		})
+	}
 }

@@ -102,8 +102,8 @@ func (p *Postgres) Lock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, alone, false)
 }
 
-// TryLock is [Locker].TryLock. It takes one round trip, and none if the key is
-// held or wanted in this process. Without a connection its error matches
+// TryLock is [Locker].TryLock. It takes a round trip, and none if the key is
+// held or waited for in this process. Without a connection its error matches
 // [ErrUnavailable].
 func (p *Postgres) TryLock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, alone, true)
@@ -210,6 +210,17 @@ func (p *Postgres) ask(e *entry) {
 	p.backlog = append(p.backlog, try)
 }
 
+// inquire implements server.
+func (p *Postgres) inquire(e *entry) {
+	s := e.session // while held
+	if s == nil {
+		s = p.session
+	}
+	if s == nil || !p.queue.request(s, op{code: opWanted, key: e.key.id, entry: e}) {
+		p.queue.inquired(e, false, ErrUnavailable)
+	}
+}
+
 // sessions are all there are.
 func (p *Postgres) sessions() []*session {
 	sessions := slices.Clone(p.parking.all)
@@ -257,6 +268,8 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 			p.queue.answered(o.entry, o.value == 1 && !p.refuses(s, o), s, o.err, at)
 		case opWait, opWaitShared:
 			p.waited(s, o, at)
+		case opWanted:
+			p.queue.inquired(o.entry, o.value == 1, o.err)
 		case opFence:
 			o.reply.settle(o.value, o.err)
 		case opFlagged:
@@ -316,6 +329,8 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 func (p *Postgres) settle(ops []op, why error) {
 	for _, o := range ops {
 		switch {
+		case o.code == opWanted:
+			p.queue.inquired(o.entry, false, unavailable(why))
 		case o.entry != nil:
 			p.queue.answered(o.entry, false, nil, unavailable(why), time.Time{})
 		default:

@@ -22,19 +22,23 @@ import (
 //
 //	asking   the server has been asked for the key; its answer is on the way
 //	pausing  the server said no; the timer will ask again
-//	held     the key is this process's, and has at least one holder here
+//	held     the key is this process's, and has at least one holder here; sharers
+//	         that wait for it wait to be told whether others want it: see share
 //
 //	absent  --lock-----------> asking
-//	asking  --yes------------> held      the first waiter holds, and sharers behind a sharer
+//	asking  --yes------------> held      the first waiter holds, and sharers behind a sharer;
+//	                                     tries that are left have failed
 //	        --yes, none waits> absent    and the key is unlocked
-//	        --no-------------> asking    parked, or the policy giving up, for the next waiter
+//	        --no-------------> asking    parked, or for the next waiter, if the policy gives up,
+//	                                     or for a try that came after the server was asked
 //	                           pausing   otherwise
 //	pausing --timer----------> asking
 //	        --last one leaves> absent
 //	held    --unlock---------> held      handed to the next, within the turn of this process
 //	                           pausing   unlocked, as the turn is over
 //	                           asking    unlocked, to see who else waits at the server,
-//	                                     or as the next is alone where sharers were
+//	                                     or as the next is alone where sharers were, or
+//	                                     the other way round
 //	                           absent    unlocked, as nobody waits
 //	        --session lost---> asking    or absent: every holder is told
 //
@@ -79,6 +83,9 @@ type server interface {
 	// abandon says that nobody waits any more for what ask requested. The
 	// answer still comes.
 	abandon(e *entry)
+	// inquire asks whether somebody else has the key alone, or waits to. The answer
+	// comes by queue.inquired, from within the call or later, exactly once.
+	inquire(e *entry)
 	// unpark says that e need not be waited for in the server, should that
 	// become possible.
 	unpark(e *entry)
@@ -109,23 +116,23 @@ const (
 
 // An entry is one key that this process holds or wants.
 type entry struct {
-	key     Key // as the first to come here named it
-	state   state
-	mode    mode          // asked for or held with
-	line    line          // those who wait
-	holders []*claim      // while held
-	one     [1]*claim     // the memory of holders, most of the time
-	session *session      // that holds the key, while held; nil in a Memory
-	since   time.Time     // when the server gave the key
-	turn    time.Time     // when this process began to have it to itself
-	passed  int           // how often it was handed on since it was given
-	rival   bool          // another process had it when the server was last asked
-	wanted  bool          // is in parking.wanted
-	writing bool          // a write under a tenure that has ended may still be under way
-	trouble error         // why the server did not answer last time
-	parked  *session      // on which the server is asked, if it is a spare one
-	timer   *time.Timer   // for the first waiter's policy, while pausing or parked
-	wait    time.Duration // that it was set to
+	key       Key // as the first to come here named it
+	state     state
+	mode      mode        // asked for or held with
+	line      line        // those who wait
+	holders   []*claim    // while held
+	one       [1]*claim   // the memory of holders, most of the time
+	session   *session    // that holds the key, while held; nil in a Memory
+	since     time.Time   // when the server gave the key
+	turn      time.Time   // when this process began to have it to itself
+	passed    int         // how often it was handed on since it was given
+	rival     bool        // another process had it when the server was last asked
+	wanted    bool        // is in parking.wanted
+	inquiring bool        // server.inquire has not been answered
+	writing   bool        // a write under a tenure that has ended may still be under way
+	trouble   error       // why the server did not answer last time
+	parked    *session    // on which the server is asked, if it is a spare one
+	timer     *time.Timer // for the waiters' policies, while they wait for others
 }
 
 // first is the waiter on whose behalf the server is asked.
@@ -172,28 +179,27 @@ func (q *queue) enterOne(c *claim) {
 		e = q.newEntry(c.key)
 		q.line(e, c)
 		q.ask(e)
-	case e.state == asking && e.line.n == 0 && (e.parked == nil || !c.try): // for somebody who has gone
-		q.line(e, c)
-		c.attempts++
-		if e.parked != nil {
-			q.after(e, e.wait)
-		}
-	case q.joins(e, c):
-		q.line(e, c)
-		q.admit(e, time.Now())
-	case c.try:
+	case c.try && q.refuses(e, c):
 		q.end(c, c.busy(nil))
 	default:
 		q.line(e, c)
+		q.arrived(e, c)
 	}
 }
 
-// joins reports whether c may share a key that sharers hold already. It may
-// not overtake a waiter, nor hold on beyond the budget what other processes
-// may wait for.
-func (q *queue) joins(e *entry, c *claim) bool {
-	return e.state == held && e.mode == shared && c.mode == shared &&
-		e.line.n == 0 && time.Since(e.turn) < q.budget && !q.server.withheld(e)
+// refuses reports whether a try would have to wait for others here: for one that has
+// the key, or for one that waits for it and does not share it. A try that is under
+// way is not one of them, as it may fail.
+func (q *queue) refuses(e *entry, c *claim) bool {
+	if e.state == held && (c.mode == alone || e.mode == alone || q.server.withheld(e)) {
+		return true
+	}
+	for w := e.first(); w != nil; w = w.next {
+		if !w.try && (w.mode == alone || c.mode == alone) {
+			return true
+		}
+	}
+	return false
 }
 
 func (q *queue) line(e *entry, c *claim) {
@@ -202,63 +208,107 @@ func (q *queue) line(e *entry, c *claim) {
 	q.waiting++
 }
 
-// ask requests the key from the server for the first waiter.
+// arrived has what is under way for e be for c, too, which has come last, or asks for
+// what c needs.
+func (q *queue) arrived(e *entry, c *claim) {
+	switch {
+	case e.state == held:
+		if c.mode == shared {
+			q.share(e)
+		}
+	case e.state == pausing && c.try:
+		q.ask(e)
+	case e.state == pausing:
+		q.attend(e)
+	case e.line.n == 1 && !c.try: // the answer was to be for somebody who has gone
+		c.count()
+		if e.parked != nil {
+			q.parked(e)
+		}
+	case e.parked != nil && c.try:
+		q.reconsider(e)
+	case e.parked != nil:
+		q.attend(e)
+	}
+}
+
+// ask requests the key from the server for the first waiter, and for those behind it
+// that try for the same.
 func (q *queue) ask(e *entry) {
-	first := e.first()
-	first.attempts++
+	first, now := e.first(), time.Now()
 	e.state, e.mode = asking, first.mode
+	e.stopTimer()
+	for c := first; c != nil && c.mode == first.mode; c = c.next {
+		if c.try || c == first && !c.due.After(now) {
+			c.count()
+		}
+	}
 	q.server.ask(e)
 	if e.parked != nil {
-		q.after(e, e.wait)
+		q.parked(e)
 	}
 }
 
 // answered takes the server's answer to ask, which came at a time: the key is now
 // held by session, or it is busy, or asking failed.
 func (q *queue) answered(e *entry, granted bool, s *session, err error, at time.Time) {
+	parked := e.parked != nil
 	e.parked = nil
 	e.stopTimer()
-	first := e.first()
-	switch {
-	case granted:
+	if granted {
 		q.server.unpark(e)
 		e.state, e.session, e.since, e.passed, e.trouble = held, s, at, 0, nil
 		if e.turn.IsZero() {
 			e.turn = e.since
 		}
-		q.pass(e, nil, at)
-	case first == nil:
-		q.forget(e)
-	case err != nil && (first.try || !errors.Is(err, ErrUnavailable)):
-		q.end(first, err)
-		q.next(e)
-	case first.try:
-		q.end(first, first.busy(nil))
-		q.next(e)
-	default:
-		e.trouble = err
-		wait, ok := q.poll(first)
-		if !ok {
-			q.next(e)
-			return
+		q.pass(e, at)
+		if e.state == held && e.mode == alone {
+			q.endTries(e, nil, func(*claim) bool { return true })
 		}
+		return
+	}
+	first := e.first()
+	if err == nil || errors.Is(err, ErrUnavailable) {
+		e.trouble = err
+	}
+	if !parked { // a wait is not for tries
+		q.endTries(e, err, func(c *claim) bool { return c.asked || err != nil })
+	}
+	if first != nil && !first.try && err != nil && !errors.Is(err, ErrUnavailable) {
+		q.end(first, err)
+	}
+	q.denied(e)
+	switch {
+	case e.line.n == 0:
+		q.forget(e)
+	case e.first() != first || e.line.tries > 0:
+		q.ask(e)
+	default:
 		e.mode = first.mode
 		if err == nil && q.server.park(e) {
-			first.attempts++
-			q.after(e, wait)
+			first.count()
+			q.parked(e)
 			return
 		}
-		q.pause(e, wait)
+		e.state = pausing
+		q.schedule(e)
 	}
 }
 
-// poll asks a waiter's policy when to look again, and ends the waiter if that gives up.
-func (q *queue) poll(c *claim) (wait time.Duration, ok bool) {
-	wait, ok, gaveUp := c.poll()
-	if !ok {
-		q.end(c, c.busy(gaveUp))
+// endTries ends the tries in line that are meant, because of err or since the key is
+// busy.
+func (q *queue) endTries(e *entry, err error, meant func(*claim) bool) {
+	for c := e.first(); c != nil && e.line.tries > 0; {
+		behind := c.next
+		if c.try && meant(c) {
+			if err == nil {
+				q.end(c, c.busy(nil))
+			} else {
+				q.end(c, err)
+			}
+		}
+		c = behind
 	}
-	return wait, ok
 }
 
 // next asks for the waiter that has become the first, if there is one.
@@ -268,65 +318,6 @@ func (q *queue) next(e *entry) {
 		return
 	}
 	q.ask(e)
-}
-
-func (q *queue) pause(e *entry, wait time.Duration) {
-	e.state = pausing
-	q.after(e, wait)
-}
-
-// after has e looked at in a while.
-func (q *queue) after(e *entry, wait time.Duration) {
-	e.wait = wait
-	var timer *time.Timer
-	timer = time.AfterFunc(wait, func() {
-		q.mu.Lock()
-		defer q.unlock()
-		if e.timer == timer { // and has not been stopped too late
-			e.timer = nil
-			q.due(e)
-		}
-	})
-	e.timer = timer
-}
-
-// due asks again for an entry that pauses. One that is parked goes on waiting, if
-// its first waiter does.
-func (q *queue) due(e *entry) {
-	if e.state == pausing {
-		q.ask(e)
-		return
-	}
-	first := e.first()
-	if first == nil {
-		return // abandoned
-	}
-	wait, ok := q.poll(first)
-	switch {
-	case ok:
-		first.attempts++
-		q.after(e, max(wait, time.Millisecond)) // which asks nobody, and must not spin
-	case e.line.n == 0:
-		q.server.abandon(e)
-	default: // the next one's wait begins
-		e.first().attempts++
-		q.after(e, e.wait)
-	}
-}
-
-// rouse asks at once for an entry that pauses.
-func (q *queue) rouse(e *entry) {
-	if e.state == pausing && e.timer != nil {
-		e.stopTimer()
-		q.ask(e)
-	}
-}
-
-func (e *entry) stopTimer() {
-	if e.timer != nil {
-		e.timer.Stop()
-		e.timer = nil
-	}
 }
 
 // newEntry makes an entry, out of one that was forgotten if there is one.
@@ -345,7 +336,7 @@ func (q *queue) forget(e *entry) {
 	e.stopTimer()
 	q.server.unpark(e)
 	delete(q.entries, e.key.id)
-	if e.state == held { // otherwise an answer may still be on its way
+	if e.state == held && !e.inquiring { // otherwise an answer may still be on its way
 		q.forgotten.Put(e)
 	}
 }
@@ -379,12 +370,13 @@ func (q *queue) withdraw(c *claim, why error) bool {
 	switch {
 	case e.state == pausing && e.line.n == 0:
 		q.forget(e)
-	case e.state == asking && e.line.n == 0:
-		q.server.abandon(e)
-	case e.state == asking && wasFirst: // the server's answer is the next one's
-		e.first().attempts++
-	case e.state == held && wasFirst && e.mode == shared && !q.server.withheld(e):
-		q.admit(e, time.Now()) // sharers that stood behind it
+	case e.state == asking && wasFirst:
+		if e.line.n > 0 && !e.first().try { // the server's answer is the next one's
+			e.first().count()
+		}
+		q.reconsider(e)
+	case e.state == held && wasFirst:
+		q.share(e) // with sharers that stood behind it
 	}
 	return true
 }

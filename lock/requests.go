@@ -47,8 +47,8 @@ func (p *Postgres) lookLater() {
 	}
 }
 
-// lookNow has every session look that holds a key, or that something is requested of.
-// The next time comes with an answer.
+// lookNow has every session look that holds a key, or is about to, or that something is
+// requested of. The next time comes with an answer.
 func (p *Postgres) lookNow() {
 	p.queue.mu.Lock()
 	defer p.queue.unlock()
@@ -60,6 +60,8 @@ func (p *Postgres) lookNow() {
 	for _, e := range p.queue.entries {
 		if e.state == held {
 			looks[e.session] = true
+		} else if p.session != nil { // on which a busy key may be all the time but now
+			looks[p.session] = true
 		}
 	}
 	for _, s := range p.sessions() {
@@ -141,7 +143,7 @@ func (p *Postgres) dropRequests(gone func(*request) bool) {
 		switch {
 		case e == nil || !gone(r) || p.withheld(e):
 		case e.state == held:
-			p.queue.admit(e, time.Now()) // sharers
+			p.queue.share(e)
 		default:
 			p.queue.rouse(e)
 		}

@@ -236,6 +236,8 @@ func (b *backend) execute(code opcode, key int64) {
 		srv.w.Tell("%s waits for %d", b, key)
 		b.wait = wait{on: l, mode: modeOf(code), until: time.Now().Add(parkingTime(&srv.w.options))}
 		l.queue = append(l.queue, b)
+	case opWanted:
+		b.row(l.wanted())
 	case opFlagged:
 		b.row(!b.tryInTx(key, alone))
 	case opRequests:

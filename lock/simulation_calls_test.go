@@ -141,10 +141,6 @@ func (c *call) judge(held *Held, err error) {
 		return
 	}
 	w.mu.Lock()
-	free := w.Step()
-	if c.tries() {
-		free = w.busy[c.keys[0].id]
-	}
 	closing, calm := c.process.closing, w.IsCalm()
 	w.mu.Unlock()
 	ended := c.ctx.Err() != nil
@@ -165,8 +161,8 @@ func (c *call) judge(held *Held, err error) {
 		errors.As(err, &told)
 		c.judgePatience(told, err)
 	case c.tries() && errors.As(err, &told):
-		if free < c.step-1 && !calm && !ended {
-			w.Problem("BUSY", "%s: %v, but nobody has had the key since step %d", c, err, free)
+		if !calm && !ended {
+			w.model(func() { w.refused = append(w.refused, c) })
 		}
 	case ended:
 		if !errors.Is(err, c.ctx.Err()) && !errors.Is(err, ErrUnavailable) && !isSimulated(err) {

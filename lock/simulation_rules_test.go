@@ -25,26 +25,55 @@ func (w *world) check() {
 		}
 	}
 	w.noteBusy()
+	w.checkRefused()
 	w.checkHolders()
 }
 
-// noteBusy notes which keys somebody has or wants.
+// noteBusy notes which keys somebody has or wants; for sharers, alone.
 func (w *world) noteBusy() {
+	note := func(key int64, forSharers bool) {
+		w.busy[alone][key] = w.Step()
+		if forSharers {
+			w.busy[shared][key] = w.Step()
+		}
+	}
 	for _, l := range w.server.table {
-		if len(l.holders)+len(l.queue) > 0 {
-			w.busy[l.key], w.busy[guardedBy(l.key)] = w.Step(), w.Step()
+		for _, g := range l.holders {
+			note(l.key, g.n[alone] > 0)
+			note(guardedBy(l.key), g.n[alone] > 0)
+		}
+		for _, b := range l.queue {
+			note(l.key, b.wait.mode == alone)
 		}
 	}
 	for _, p := range w.processes {
-		for id := range p.queue.entries {
-			w.busy[id] = w.Step()
+		for id, e := range p.queue.entries {
+			note(id, e.mode == alone)
+			for c := e.line.first; c != nil; c = c.next {
+				note(id, c.mode == alone)
+			}
 		}
 		if p.postgres != nil {
 			for _, r := range p.postgres.requests {
-				w.busy[r.key] = w.Step()
+				note(r.key, true)
 			}
 		}
 	}
+}
+
+// checkRefused checks that tries are refused only for those who had the key or wanted it
+// meanwhile: sharers, for those who want it alone.
+func (w *world) checkRefused() {
+	for _, c := range w.refused {
+		m := alone
+		if c.method == "TryRLock" {
+			m = shared
+		}
+		if last := w.busy[m][c.keys[0].id]; last < c.step-1 {
+			w.Problem("BUSY", "%s was refused, but nobody has kept the key from it since step %d", c, last)
+		}
+	}
+	w.refused = w.refused[:0]
 }
 
 func (p *process) checkEntries(stalled bool) {
@@ -72,7 +101,10 @@ func (p *process) checkEntries(stalled bool) {
 				p.w.Problem("PATIENCE", "%s: %s is parked, and its waiter's policy is not asked", p, e.key)
 			}
 		}
-		if e.state != held && len(e.holders) > 0 || e.state != pausing && e.parked == nil && e.timer != nil {
+		if asked != nil && e.inquiring != (asked[inquiry{e}] == 1) {
+			p.w.Problem("LOST WAKE-UP", "%s: it is inquired %d times about %s", p, asked[inquiry{e}], e.key)
+		}
+		if e.state != held && len(e.holders) > 0 || e.state == asking && e.parked == nil && e.timer != nil {
 			p.w.Problem("ENTRY", "%s: %s has %d holders, with timer: %t, in state %d", p, e.key, len(e.holders), e.timer != nil, e.state)
 		}
 	}
@@ -84,26 +116,36 @@ func (p *process) checkEntries(stalled bool) {
 	}
 }
 
-// asked counts the requests under way for each entry. It is nil where some are with
-// a goroutine that has been stopped.
-func (p *process) asked(stalled bool) map[*entry]int {
+// inquiry is what is counted for an entry beside what it is asked for.
+type inquiry struct{ *entry }
+
+// asked counts the requests under way for each entry, and inquiries. It is nil where
+// some are with a goroutine that has been stopped.
+func (p *process) asked(stalled bool) map[any]int {
 	if stalled || p.postgres == nil {
 		return nil
 	}
-	asked := make(map[*entry]int, len(p.queue.entries))
+	asked := make(map[any]int, len(p.queue.entries))
+	count := func(o op) {
+		if o.code == opWanted {
+			asked[inquiry{o.entry}]++
+		} else {
+			asked[o.entry]++
+		}
+	}
 	for _, o := range p.postgres.backlog {
-		asked[o.entry]++
+		count(o)
 	}
 	for _, s := range p.sessions {
 		s.mu.Lock()
 		for _, ops := range s.pending {
 			for _, o := range ops {
-				asked[o.entry]++
+				count(o)
 			}
 		}
 		for _, batch := range s.sent {
 			for _, o := range batch.ops {
-				asked[o.entry]++
+				count(o)
 			}
 		}
 		s.mu.Unlock()
@@ -123,7 +165,7 @@ func (p *process) checkLine(e *entry) int {
 	}
 	line := before[:0]
 	for c := e.line.first; c != nil; c = c.next {
-		if c.entry != e || c.state != waiting || c.key.id != e.key.id || c.try && e.state == held {
+		if c.entry != e || c.state != waiting || c.key.id != e.key.id || c.try && e.state == held && !(c.mode == shared && e.inquiring) {
 			p.w.Problem("LINE", "%s: who waits for %s is none", p, e.key)
 		}
 		line = append(line, c)
@@ -143,12 +185,18 @@ const slack = 5 * time.Millisecond
 // checkHeld checks that the server would not give the key to another, and that
 // holders are told of a loss within the time that is promised.
 func (p *process) checkHeld(e *entry) {
-	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && first.since.Sub(e.turn) < p.queue.budget && p.w.YieldPercent == 0 && !p.queue.server.withheld(e) {
+	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && !e.inquiring && e.timer == nil && !p.queue.server.withheld(e) {
 		p.w.Problem("LEFT WAITING", "%s: a sharer waits for %s, which others share", p, e.key)
 	}
 	for i, c := range e.holders {
 		if c.entry != e || c.state != holding || c.slot != i || c.key.id != e.key.id {
 			p.w.Problem("ENTRY", "%s: holder %d of %s is none", p, i, e.key)
+		}
+		if c.mode != e.mode {
+			p.w.Problem("SHARING", "%s: %s is held in mode %d, and by one here in mode %d", p, e.key, e.mode, c.mode)
+		}
+		if turn := later(e.turn, e.since); c.mode == shared && c.began.Sub(turn) > p.queue.budget {
+			p.w.Problem("TURN", "%s: a sharer has come to %s %s after the turn began", p, e.key, c.began.Sub(turn))
 		}
 		if c.mode == alone && (len(e.holders) > 1 || e.mode != alone) {
 			p.w.Problem("EXCLUSION", "%s: %d hold %s, one of them alone", p, len(e.holders), e.key)
@@ -258,4 +306,11 @@ func (w *world) holds(c *call, k Key) bool {
 		}
 	}
 	return false
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

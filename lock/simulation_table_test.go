@@ -60,6 +60,12 @@ func (l *tableLock) isFree(b *backend, m mode, ahead int) bool {
 	return true
 }
 
+// wanted reports whether somebody has the lock alone, or waits to.
+func (l *tableLock) wanted() bool {
+	return slices.ContainsFunc(l.holders, func(g grant) bool { return g.n[alone] > 0 }) ||
+		slices.ContainsFunc(l.queue, func(b *backend) bool { return b.wait.mode == alone })
+}
+
 func (l *tableLock) grant(b *backend, m mode) {
 	i := slices.IndexFunc(l.holders, func(g grant) bool { return g.backend == b })
 	if i < 0 {

@@ -27,6 +27,7 @@ type world struct {
 	dials     []*dial
 	calls     []*call // that are not over
 	numbered  int     // calls
+	refused   []*call // in this step, as busy
 	fences    fences
 	evictions []*simEviction
 	evicted   []Key               // by them, and by those that are over
@@ -37,7 +38,7 @@ type world struct {
 	working   sync.WaitGroup // evictions, and calls of Close
 
 	actions []simulate.Action // memory
-	busy    map[int64]int     // the last step at which a key was not free
+	busy    [2]map[int64]int  // the last step at which a mode could not have had a key
 	stalled time.Time         // when a goroutine was stopped last
 	blocked atomic.Int32      // calls of Write
 }
@@ -94,7 +95,7 @@ func draw(s *simulate.Schedule) (c config) {
 }
 
 func newWorld(s *simulate.Schedule, c config) *world {
-	w := &world{Schedule: s, config: c, busy: make(map[int64]int), ended: make(map[evictedHold]int)}
+	w := &world{Schedule: s, config: c, busy: [2]map[int64]int{{}, {}}, ended: make(map[evictedHold]int)}
 	w.server = &simServer{w: w, lastPID: 100, xid: 700, durable: 700}
 	w.options.Backoff = delays{w, true}
 	switch {

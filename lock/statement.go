@@ -21,6 +21,7 @@ const (
 	opFence
 	opTry
 	opTryShared
+	opWanted   // asks whether somebody has the key alone, or waits to
 	opFlagged  // asks whether there are requests; key is the flag
 	opRequests // reads them
 	opCancel   // key is the process id of a session that waits
@@ -52,6 +53,7 @@ var operations = [opcodes]struct{ many, one, sql, queue string }{
 	opFence:        {"lockstore_fences", "lockstore_fence", durableXact, ""},
 	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded, ""},
 	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared, ""},
+	opWanted:       {"lockstore_wanteds", "lockstore_wanted", wanted, ""},
 	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock(key)", ""},
 	opRequests:     {"lockstore_requests", "lockstore_request", requestsSQL, ""},
 	opCancel:       {"lockstore_cancels", "lockstore_cancel", cancelWait, ""},
@@ -74,6 +76,12 @@ const (
 
 // cancelWait cancels nothing but a wait for a lock.
 const cancelWait = "EXISTS (SELECT FROM pg_stat_get_activity(key::int) AS a WHERE a.wait_event_type = 'Lock' AND pg_cancel_backend(a.pid))"
+
+// wanted looks at the server's lock table (51.12 pg_locks), which tells what a session
+// that shares the key can not find out by trying.
+const wanted = `key IN (SELECT l.classid::bigint << 32 | l.objid::bigint FROM pg_locks AS l
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ExclusiveLock'
+	AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))`
 
 // durableXact is the transaction's id, and makes it outlive a crash: an id whose
 // transaction has left nothing in the WAL is given out again after recovery.

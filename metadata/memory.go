@@ -18,7 +18,8 @@ type Memory struct{ documents }
 var _ MetadataStore = (*Memory)(nil)
 
 // NewMemory returns a Memory without documents. Its writers take the
-// documents' locks from locker, so that who holds one there keeps them out;
+// documents' locks from locker, so that who holds one there keeps them out, and no hold
+// of another Locker counts;
 // nil is a [lock.Memory] that nobody else has. Of the options it heeds those
 // that are not about the server.
 func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
@@ -84,7 +85,7 @@ func (m *memory) load(id string) (Document, bool) {
 
 func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, err error) {
 	key := m.options.key(id)
-	held := lock.FromContext(ctx, key)
+	held := lock.FromContextOf(ctx, m.locker, key) // another's keeps nobody out here
 	switch {
 	case held == nil:
 		if held, err = m.locker.Lock(ctx, key); err != nil {

@@ -317,6 +317,27 @@ func TestTenureOfAMemoryLockerIsNoTenure(t *testing.T) {
 	})
 }
 
+func TestMemoryHeedsTheHoldsOfItsOwnLocker(t *testing.T) {
+	own := lock.NewMemory()
+	store, err := metadata.NewMemory(own, nil)
+	require.NoError(t, err)
+	held, err := own.Lock(t.Context(), store.Key("a"))
+	require.NoError(t, err)
+	other, err := lock.NewMemory().Lock(t.Context(), store.Key("a"))
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithTimeout(other.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = store.Merge(ctx, "a", raw(`{"n":1}`))
+	assert.ErrorIs(t, err, lock.ErrBusy, "another has the document's lock")
+
+	within, stop := other.Bind(held.Context())
+	defer stop()
+	_, err = store.Merge(within, "a", raw(`{"n":1}`))
+	assert.NoError(t, err, "the hold that counts is further out in the context")
+	require.NoError(t, held.Unlock())
+}
+
 func TestWriteAfterTheSessionEndedIsRefused(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store, locker := d.migrated(t, nil), newLocker(t, d)

@@ -36,6 +36,9 @@ func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 		{"OneAtATime", (*suite).oneAtATime},
 		{"WaitersAreServedInOrder", (*suite).waitersAreServedInOrder},
 		{"SharersShare", (*suite).sharersShare},
+		{"SharersShareAtAnyTime", (*suite).sharersShareAtAnyTime},
+		{"TriesTogetherOfSharers", (*suite).triesTogetherOfSharers},
+		{"TriesTogetherOfOneAlone", (*suite).triesTogetherOfOneAlone},
 		{"SharersDoNotStarveAWaiter", (*suite).sharersDoNotStarveAWaiter},
 		{"CancelledWaiterLeaves", (*suite).cancelledWaiterLeaves},
 		{"CancelAtTheGrantLeaksNothing", (*suite).cancelAtTheGrantLeaksNothing},
@@ -244,6 +247,106 @@ func (s *suite) sharersShare() {
 	_, err = s.locker.TryLock(s.ctx, key)
 	s.is(err, lock.ErrBusy)
 	s.ok(b.Unlock())
+	s.free(key)
+}
+
+// long is more than the budgets of time that a Locker has by default.
+const long = 100 * time.Millisecond
+
+// sharersShareAtAnyTime has sharers come to others long after these have the key, be it
+// from the server or from one who had it alone.
+func (s *suite) sharersShareAtAnyTime() {
+	key := s.key("k")
+	alone := s.lock(key)
+	waiter := Arriving(s.ctx)
+	var a *lock.Held
+	got := s.start(func() {
+		var err error
+		if a, err = s.locker.RLock(waiter, key); err != nil {
+			s.Errorf("sharer: %v", err)
+		}
+	})
+	s.await(waiter.Arrived(), "sharer")
+	s.ok(alone.Unlock())
+	s.await(got, "sharer")
+	for range 3 {
+		b, err := s.locker.TryRLock(s.ctx, key)
+		s.ok(err)
+		c, err := s.locker.RLock(s.ctx, key) // which a may be waiting for
+		s.ok(err)
+		s.ok(b.Unlock())
+		time.Sleep(long)
+		s.ok(a.Unlock())
+		a = c
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	waiter = Arriving(ctx)
+	left := s.start(func() { s.locker.Lock(waiter, key) })
+	s.await(waiter.Arrived(), "waiter")
+	_, err := s.locker.TryRLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	waiter = Arriving(s.ctx)
+	shared := s.start(func() {
+		if held, err := s.locker.RLock(waiter, key); err != nil || held.Unlock() != nil {
+			s.Errorf("sharer: %v", err)
+		}
+	})
+	s.await(waiter.Arrived(), "sharer")
+	cancel()
+	s.await(left, "cancelled waiter")
+	s.await(shared, "sharer")
+	s.ok(a.Unlock())
+	s.free(key)
+}
+
+// together has n goroutines call take at the same time, and unlock when all have done
+// so. It returns how many have got the key.
+func (s *suite) together(n int, key lock.Key, take func(context.Context, lock.Key) (*lock.Held, error)) int {
+	var start, all, done sync.WaitGroup
+	var granted atomic.Int64
+	start.Add(1)
+	all.Add(n)
+	for range n {
+		done.Go(func() {
+			start.Wait()
+			held, err := take(s.ctx, key)
+			all.Done()
+			if errors.Is(err, lock.ErrBusy) {
+				return
+			}
+			if err != nil {
+				s.Errorf("try: %v", err)
+				return
+			}
+			granted.Add(1)
+			all.Wait()
+			if err := held.Unlock(); err != nil {
+				s.Errorf("unlock: %v", err)
+			}
+		})
+	}
+	start.Done()
+	done.Wait()
+	return int(granted.Load())
+}
+
+func (s *suite) triesTogetherOfSharers() {
+	key := s.key("k")
+	for round := range 50 {
+		if n := s.together(8, key, s.locker.TryRLock); n != 8 {
+			s.Fatalf("round %d: %d of 8 sharers have a key that nobody wants alone", round, n)
+		}
+	}
+	s.free(key)
+}
+
+func (s *suite) triesTogetherOfOneAlone() {
+	key := s.key("k")
+	for round := range 50 {
+		if n := s.together(8, key, s.locker.TryLock); n != 1 {
+			s.Fatalf("round %d: %d have a key alone", round, n)
+		}
+	}
 	s.free(key)
 }
 

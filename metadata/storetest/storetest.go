@@ -17,6 +17,7 @@ import (
 	"sync"
 	"testing"
 
+	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 )
 
@@ -45,6 +46,7 @@ func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 		{"UpdatePanicChangesNothing", (*suite).updatePanic},
 		{"ConcurrentMergesAreAllKept", (*suite).concurrentMerges},
 		{"ConcurrentUpdatesAreAllKept", (*suite).concurrentUpdates},
+		{"HoldOfAnotherLockerIsNone", (*suite).holdOfAnotherLocker},
 		{"EndedContextChangesNothing", (*suite).endedContext},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(&suite{t, t.Context(), open(t)}) })
@@ -414,4 +416,25 @@ func (s *suite) endedContext() {
 	s.wantError(err, why)
 	_, err = s.store.Get(s.ctx, s.id())
 	s.wantError(err, metadata.ErrNotFound)
+}
+
+// holdOfAnotherLocker has a document's key held by a Locker that the store does not know:
+// it keeps nobody out, so it lets nobody in, and a shared one is no reason to refuse.
+func (s *suite) holdOfAnotherLocker() {
+	store, ok := s.store.(interface{ Key(id string) lock.Key })
+	if !ok {
+		return
+	}
+	key := store.Key(s.id())
+	for _, take := range []func(context.Context, lock.Key) (*lock.Held, error){lock.NewMemory().Lock, lock.NewMemory().RLock} {
+		held, err := take(s.ctx, key)
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.must(s.store.Merge(held.Context(), s.id(), json.RawMessage(`{"a":1}`)))
+		s.must(s.store.Merge(s.ctx, s.id(), json.RawMessage(`{"a":2}`)))
+		if err := held.Unlock(); err != nil {
+			s.Fatal(err)
+		}
+	}
 }
