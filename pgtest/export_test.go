@@ -69,11 +69,11 @@ func SweepDir(path string) {
 	sweepDir(path, as, true)
 }
 
-// SetBusyWait changes how long a server may take to let us in.
-func SetBusyWait(t *testing.T, d time.Duration) {
-	was := busyWait
-	busyWait = d
-	t.Cleanup(func() { busyWait = was })
+// SetJoinWait changes how long a server that is named may take to let us in.
+func SetJoinWait(t *testing.T, d time.Duration) {
+	was := joinWait
+	joinWait = d
+	t.Cleanup(func() { joinWait = was })
 }
 
 // SetRunRoots changes where the directories of servers are made.

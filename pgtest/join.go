@@ -63,6 +63,9 @@ func join(ctx context.Context, o options) (*Server, error) {
 	return s, nil
 }
 
+// joinWait bounds the wait for a server that is named, and may be standing still.
+var joinWait = busyWait
+
 // rejoin takes a lease on the server that the state file names.
 func rejoin(ctx context.Context, state string, as *account, linger time.Duration) (*Server, error) {
 	if !shares {
@@ -72,6 +75,8 @@ func rejoin(ctx context.Context, state string, as *account, linger time.Duration
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, joinWait)
+	defer cancel()
 	s, err := attach(ctx, in, linger)
 	if err != nil {
 		in.dir.root.Close()

@@ -69,7 +69,7 @@ func (s *Server) put(conn *pgx.Conn) {
 }
 
 // busyWait bounds the wait for a server that says it cannot take a connection just now.
-var busyWait = 15 * time.Second
+const busyWait = 15 * time.Second
 
 // dial opens a lease and, on a server of ours, starts a watchdog where there is none.
 func (s *Server) dial(ctx context.Context) (*pgx.Conn, error) {

@@ -184,7 +184,7 @@ func TestServerThatStandsStillIsReplaced(t *testing.T) {
 		assert.NoError(t, syscall.Kill(pid, syscall.SIGCONT))
 		assert.NoError(t, still.Close())
 	}()
-	pgtest.SetBusyWait(t, time.Second)
+	pgtest.SetJoinWait(t, time.Second)
 	s, err := pgtest.Start(t.Context())
 	require.NoError(t, err)
 	assert.NotEqual(t, still.Dir(), s.Dir())
