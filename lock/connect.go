@@ -115,6 +115,7 @@ const beginSQL = "SET search_path = pg_catalog, pg_temp; UNLISTEN *"
 // 20.5.1 Write Ahead Log Settings, 20.11.1 Statement Behavior.)
 const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('statement_timeout', '0', false),
+	set_config('exit_on_error', 'off', false),
 	set_config('lock_timeout', $2, false),
 	set_config('plan_cache_mode', 'force_generic_plan', false),
 	set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),

@@ -87,7 +87,7 @@ func Uncertain(err error) bool {
 	case err == nil:
 		return false
 	case errors.As(err, &e):
-		return e.Fatal && e.Code != idleInTransaction // it may have ended the session after the commit
+		return e.Fatal && e.Code != idleInTransaction && !isStatements(e.Code) // it may have ended the session after the commit
 	case errors.Is(err, ErrNoRows), errors.Is(err, pgx.ErrTxCommitRollback):
 		return false
 	case errors.Is(err, pgconn.ErrConnClosed):
@@ -96,6 +96,17 @@ func Uncertain(err error) bool {
 		return false // database/sql says these of what it did not send
 	}
 	return !pgconn.SafeToRetry(err)
+}
+
+// isStatements reports whether an error is of a class that only fails a statement or a
+// commit, also where it ends the session, as the host has set exit_on_error: of data,
+// constraints, conflicts, names and rights, or what is in use.
+func isStatements(code string) bool {
+	switch code[:min(2, len(code))] {
+	case "22", "23", "40", "42", "44", "55", "P0":
+		return true
+	}
+	return false
 }
 
 // Clean makes an error fit to be returned and logged: what the server said

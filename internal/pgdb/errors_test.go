@@ -82,6 +82,8 @@ func TestUncertainTellsWhatMayHaveRun(t *testing.T) {
 		assert.False(t, pgdb.Uncertain(err), "%v", err)
 	})
 	assert.False(t, pgdb.Uncertain(&pgdb.Error{Code: "25P03", Fatal: true}), "the server was waiting for a statement")
+	assert.False(t, pgdb.Uncertain(&pgdb.Error{Code: "55P03", Fatal: true}), "the host has set exit_on_error")
+	assert.True(t, pgdb.Uncertain(&pgdb.Error{Code: "57P01", Fatal: true}))
 	assert.False(t, pgdb.Uncertain(nil))
 	assert.True(t, pgdb.Uncertain(errors.New("unknown")))
 }
