@@ -48,7 +48,7 @@ var mutants = []simulate.Mutant{
 	}, {
 		Name: "sharers do not ask others once the turn is over", File: "sharing.go",
 		Old:  "now.Sub(e.turn) < q.budget {",
-		New:  "now.Sub(e.turn) < 100*q.budget {",
+		New:  "now.Sub(e.turn)/100 < q.budget {",
 		Rule: "TURN",
 	}, {
 		Name: "who shares beyond the turn is left waiting", File: "sharing.go",
