@@ -48,7 +48,7 @@ var mutants = []simulate.Mutant{
 	}, {
 		Name: "sharers do not ask others once the turn is over", File: "sharing.go",
 		Old:  "now.Sub(e.turn) < q.budget {",
-		New:  "now.Sub(e.turn) < 100*q.budget {",
+		New:  "now.Sub(e.turn)/100 < q.budget {",
 		Rule: "TURN",
 	}, {
 		Name: "who shares beyond the turn is left waiting", File: "sharing.go",
@@ -69,7 +69,7 @@ var mutants = []simulate.Mutant{
 		Name: "who is alone gets a shared lock", File: "handoff.go",
 		Old:  "if first := e.first(); first != nil && first.mode == e.mode {",
 		New:  "if first := e.first(); first != nil {",
-		Rule: "EXCLUSION",
+		Rule: "EXCLUSION, SHARING",
 	}, {
 		Name: "who ends does not know", File: "handoff.go",
 		Old:  "\tif why != nil && c.tenure.cancel != nil {",

@@ -192,14 +192,14 @@ func (p *process) checkHeld(e *entry) {
 		if c.entry != e || c.state != holding || c.slot != i || c.key.id != e.key.id {
 			p.w.Problem("ENTRY", "%s: holder %d of %s is none", p, i, e.key)
 		}
-		if c.mode != e.mode {
-			p.w.Problem("SHARING", "%s: %s is held in mode %d, and by one here in mode %d", p, e.key, e.mode, c.mode)
-		}
 		if turn := later(e.turn, e.since); c.mode == shared && c.began.Sub(turn) > p.queue.budget {
 			p.w.Problem("TURN", "%s: a sharer has come to %s %s after the turn began", p, e.key, c.began.Sub(turn))
 		}
 		if c.mode == alone && (len(e.holders) > 1 || e.mode != alone) {
 			p.w.Problem("EXCLUSION", "%s: %d hold %s, one of them alone", p, len(e.holders), e.key)
+		}
+		if c.mode == shared && e.mode == alone {
+			p.w.Problem("SHARING", "%s: sharers have %s alone", p, e.key)
 		}
 	}
 	if len(e.holders) == 0 {

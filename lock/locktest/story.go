@@ -65,7 +65,6 @@ type caller struct {
 	leaves bool // its context has ended
 }
 
-func (c *caller) tries() bool           { return strings.HasPrefix(c.mode, "Try") }
 func (c *caller) shares() bool          { return strings.HasSuffix(c.mode, "RLock") }
 func (c *caller) wants(k lock.Key) bool { return slices.Contains(c.keys, k) }
 
