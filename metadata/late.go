@@ -54,7 +54,11 @@ func (c *bulk) pause(ctx context.Context) error {
 
 // giveUp ends a job whose document was not free.
 func (c *bulk) giveUp(ctx context.Context, j *job, cause error) {
-	if cause != ErrClosed {
+	switch {
+	case cause == ErrClosed:
+	case c.why != nil && !errors.Is(c.why, errTaken):
+		cause = errors.Join(c.why, cause)
+	default:
 		cause = &lock.BusyError{Key: j.key, Waited: time.Since(c.since), Attempts: c.looks, Cause: cause}
 	}
 	j.sent = time.Time{}

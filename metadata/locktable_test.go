@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -101,6 +103,12 @@ func TestFullLockTable(t *testing.T) {
 			defer stranger.Release()
 			_, err = stranger.Exec(t.Context(), "SELECT pg_advisory_lock(n) FROM generate_series(1, 100000) AS n") // keeps those it got
 			require.ErrorContains(t, err, "53200")
+			hasty, err := metadata.NewPostgres(db.Pool(), &metadata.Options{Backoff: backoff.Limit(nil, 2)})
+			require.NoError(t, err)
+			_, err = hasty.MergeMany(t.Context(), patches)
+			require.ErrorIs(t, err, backoff.ErrExhausted)
+			assert.ErrorContains(t, err, "53200")
+			assert.NotErrorIs(t, err, lock.ErrBusy, "nobody has the document")
 			before := store.Stats().Waits
 			written := make(chan error, 1)
 			go func() { written <- write(t.Context()) }()

@@ -183,6 +183,7 @@ type bulk struct {
 	polls backoff.Sequence // of all that is waited for
 	waits bool             // for some
 	looks int              // at them
+	why   error            // what the last statement failed of, where it may be sent again
 }
 
 // A job is one merge of many.
@@ -309,6 +310,7 @@ func (c *bulk) merge(ctx context.Context, jobs []*job) (left []*job) {
 func (c *bulk) settle(ctx context.Context, jobs []*job, err error, again func(context.Context, []*job) []*job) (left []*job) {
 	switch {
 	case err == nil || isRepeatable(err):
+		c.why = err
 		return jobs
 	case errors.Is(err, ErrRejected) && len(jobs) > 1:
 		half := len(jobs) / 2
