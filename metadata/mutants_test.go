@@ -207,14 +207,9 @@ var mutants = []simulate.Mutant{
 	},
 
 	{
-		Name: "what the lock table has no room for counts as tried", File: "many.go",
-		Old: "for i, j := range jobs[:tried] {", New: "tried = len(jobs)\n\tfor i, j := range jobs[:tried] {",
-		Rule: "PATIENCE",
-	},
-	{
-		Name: "many wait without end", File: "late.go",
-		Old: "\tif !ok {\n\t\treturn backoff.ErrExhausted\n\t}\n", New: "\tif !ok {\n\t\twait = time.Second\n\t}\n",
-		Rule: "LATE ANSWER, LIVENESS",
+		Name: "what many must do apart is not done", File: "many.go",
+		Old: "j.sent, j.free = time.Time{}, docs[i].ID != \"\"", New: "j.sent = time.Time{}",
+		Rule: "LIVENESS, PATIENCE",
 	},
 
 	// Locks, and writes under a hold.
