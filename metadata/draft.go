@@ -12,7 +12,7 @@ type draft struct {
 	max       int      // how many bytes of it may be printed
 	changes   int64    // since the draft was made
 	versioned bool     // changes count as versions
-	fresh     bool     // the document has just been created, empty
+	fresh     bool     // there is no such document yet, and no change of it
 	removed   bool
 
 	given bool // doc.Metadata is in somebody's hands
@@ -32,6 +32,9 @@ func (d *draft) document() Document {
 	d.given = true
 	return doc
 }
+
+// stored is what insertSQL and saveSQL take of it.
+func (d *draft) stored() []any { return []any{d.changes, string(d.doc.Metadata)} }
 
 // merge applies a patch, which is as jsonb prints it.
 func (d *draft) merge(patch []byte) error {

@@ -112,15 +112,18 @@ UNION ALL
 SELECT p.id::{text}, NULL, 0, NULL FROM ` + patchesSQL + `
 WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})`
 
-// createManySQL makes documents of patches that the others found missing. It waits
-// for another transaction that makes one of them no longer than mergeManySQL does.
+// createManySQL makes documents of patches that the others found missing, or have
+// passed over: what there is already it leaves alone, also where nothing but the table's
+// partitions tell two rows apart. It waits for another transaction that makes one of
+// them no longer than mergeManySQL does. A row that a trigger gives another id fails it.
 var createManySQL = doneSQL(`
 INSERT INTO {table} AS t ({id}, {column}{columns})
 SELECT p.id, {merge}('{}'::{jsonb}, p.patch::{jsonb}){firsts}
 FROM ` + patchesSQL + `
-WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room {>=} 0 AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
+WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})
+	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room {>=} 0 AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t.{id}::{text} AS id, {row}`)
+RETURNING CASE WHEN t.{id}::{text} {=} ANY ($1::{text}[]) THEN t.{id}::{text} ELSE (t.{id}::{text} {||} ' is not what was inserted')::bigint::{text} END AS id, {row}`)
 
 // Bounds of one statement of MergeMany.
 const (

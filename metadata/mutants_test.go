@@ -271,9 +271,19 @@ var mutants = []simulate.Mutant{
 		Rule: "REFUSED, LOST WRITE",
 	},
 	{
-		Name: "a row that nobody wanted stays", File: "write.go",
-		Old: "case dr.fresh: // nobody wanted it after all", New: "case false:",
-		Rule: "CREATED",
+		Name: "what is missing is not looked for again under its lock", File: "write.go",
+		Old: "if err == nil && create && !found && free {", New: "if false {",
+		Rule: "UNFOUNDED",
+	},
+	{
+		Name: "a missing document needs no lock", File: "write.go",
+		Old: "	case !free:\n", New: "	case !free && found:\n",
+		Rule: "UNLOCKED",
+	},
+	{
+		Name: "a row that was in the way has the write refused", File: "write.go",
+		Old: "	case found:\n\t\treturn &unsettled", New: "\tcase found && false:\n\t\treturn &unsettled",
+		Rule: "UNFOUNDED",
 	},
 	{
 		Name: "a host's savepoint is not gone back to", File: "tx.go",

@@ -91,8 +91,7 @@ type statements struct {
 	get, getMany, findFirst, findAfter statement
 	merge                              statement
 	mergeMany, mergeManyFree           statement // of small documents
-	mergeFree, mergeLate               statement
-	createMany, insert                 statement
+	mergeFree, mergeLate, createMany   statement
 	taking, under                      gates
 }
 
@@ -114,7 +113,6 @@ func newStatements(o *Options) statements {
 		mergeLate: expand(merging(mergeFreeSQL+lateSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		createMany: expand(createManySQL),
-		insert:     expand(insertSQL),
 		taking:     newGates(expand, tryLockSQL, "true"),
 		under:      newGates(expand, tryLockSQL, stillHeldSQL),
 	}
@@ -148,12 +146,12 @@ func (p *postgres) failure(err error, sent bool) error {
 	switch code, class := pgdb.Code(err), pgdb.Class(err); {
 	case err == nil:
 		return nil
+	case isOurs(err):
+		return err
 	case sent && pgdb.Uncertain(err):
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	case errors.Is(err, pgdb.ErrSession):
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
-	case isOurs(err):
-		return err
 	case pgdb.Unavailable(err):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case code == "":

@@ -92,7 +92,7 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys, roo
 			var err error
 			id, late := q.ids[i], q.what == "merge late"
 			if q.what == "create many" {
-				m, err = s.create(q, id, patches[i], keys[i])
+				m, err = s.createOne(q, id, patches[i], keys[i])
 			} else if room[i] >= 0 {
 				m, err = s.merge(q, id, patches[i], keys[i], q.what != "merge many")
 			}
@@ -123,59 +123,68 @@ func (s *backend) isFree(id string, key int64) bool {
 	return s.visible(id) == nil || (r.holder == nil || r.holder == s) && (lock == nil || lock == s)
 }
 
-func (s *backend) create(q *request, id, patch string, key int64) (*image, error) {
-	if !s.try(key) {
+// createOne is a row's part in createManySQL.
+func (s *backend) createOne(q *request, id, patch string, key int64) (*image, error) {
+	if !s.try(key) || s.visible(id) != nil {
 		return nil, nil
 	}
-	n, err := s.insert(id)
-	if err != nil || n == 0 {
-		return nil, err
-	}
-	r := s.server.rows[id]
-	m, _, err := s.write(q, r, patched([]byte("{}"), patch), 1)
-	if m == nil {
-		s.set(r, nil, nil)
-	}
+	m, _, err := s.insert(q, id, patched([]byte("{}"), patch), 1)
 	return m, err
 }
 
-// insert is insertSQL.
-func (s *backend) insert(id string) (int64, error) {
+// create is insertSQL.
+func (s *backend) create(q *request, changes int64, text string, open bool, dest []any) error {
+	*dest[0].(*bool) = open
+	if !open {
+		return nil
+	}
+	m, altered, err := s.insert(q, q.ids[0], []byte(text), changes)
+	switch {
+	case err != nil:
+	case m != nil:
+		stored(m, altered, dest)
+	case s.visible(q.ids[0]) != nil: // an outsider's
+		q.op.lost()
+	}
+	return err
+}
+
+// insert makes a row, if there is none.
+func (s *backend) insert(q *request, id string, text []byte, changes int64) (m *image, altered bool, err error) {
 	r := s.server.rows[id]
 	if r == nil {
 		r = &row{id: id}
 		s.server.rows[id] = r
 	}
 	if s.visible(id) != nil && r.current != nil {
-		return 0, nil
+		return nil, false, nil
 	}
 	if err := s.lockRow(r); err != nil {
-		return 0, err
+		return nil, false, err
 	}
 	if r.current != nil {
 		s.yieldRow(r)
-		return 0, nil
+		return nil, false, nil
 	}
 	s.set(r, newImage([]byte("{}"), 0), nil)
-	return 1, nil
+	if m, altered, err = s.write(q, r, text, changes); m == nil {
+		s.set(r, nil, nil)
+	}
+	return m, altered, err
 }
 
-// open is openSQL: {row}, whether there is one, whether its lock is free, and what
-// lock_timeout was and is.
+// open is openSQL: {row}, whether there is one, and whether its lock is free.
 func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any) error {
-	*dest[3].(*bool), *dest[4].(*bool) = false, false
-	*dest[5].(*string), *dest[6].(*bool) = "0", true
-	id := q.ids[0]
-	if s.visible(id) == nil {
-		return nil
-	}
-	r := s.server.rows[id]
-	if err := s.lockRow(r); err != nil {
-		return err
-	}
-	if r.current == nil {
-		s.yieldRow(r)
-		return nil
+	*dest[3].(*bool), *dest[4].(*bool), *dest[5].(*bool) = false, false, true
+	r := s.server.rows[q.ids[0]]
+	found := s.visible(q.ids[0]) != nil
+	if found {
+		if err := s.lockRow(r); err != nil {
+			return err
+		}
+		if found = r.current != nil; !found {
+			s.yieldRow(r)
+		}
 	}
 	if text, ours := idle.(string); ours && s.idle == nil {
 		limit, err := time.ParseDuration(text)
@@ -186,11 +195,17 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 		s.idle.Stop()
 		s.limit = limit
 	}
+	if !found && s.server.w.table.Name != "" { // whose rows are the host's
+		return nil
+	}
 	free := !asked || s.try(lock)
 	if !free {
 		q.op.lost()
 	}
-	*dest[3].(*bool), *dest[4].(*bool) = true, free
+	*dest[3].(*bool), *dest[4].(*bool) = found, free
+	if !found {
+		return nil
+	}
 	return answer(dest, r.current)
 }
 
@@ -211,28 +226,28 @@ func (s *backend) save(q *request, changes int64, text string, open bool, dest [
 	if err != nil || m == nil {
 		return err
 	}
+	stored(m, altered, dest)
+	return nil
+}
+
+// stored is what insertSQL and saveSQL return of what they have stored.
+func stored(m *image, altered bool, dest []any) {
 	*dest[1].(*bool), *dest[2].(*int64) = true, m.version
 	at := m.updated
 	*dest[3].(**int64) = &at
 	if altered {
 		*dest[4].(*[]byte) = slices.Clone(m.text)
 	}
-	return nil
 }
 
 // remove is removeSQL.
 func (s *backend) remove(q *request, open bool, dest []any) error {
 	r := s.server.rows[q.ids[0]]
 	done := open && r != nil && r.holder == s && r.current != nil
-	if dest != nil {
-		*dest[0].(*bool), *dest[1].(*bool) = open, done
-	}
+	*dest[0].(*bool), *dest[1].(*bool) = open, done
 	if done {
-		var c *change
-		if r.current.version > 0 || r.current == r.committed { // else it was made for nothing
-			c = &change{id: r.id, before: r.current, op: q.op, what: q.what}
-			s.server.w.stored(s, c)
-		}
+		c := &change{id: r.id, before: r.current, op: q.op, what: q.what}
+		s.server.w.stored(s, c)
 		s.set(r, nil, c)
 	}
 	return nil

@@ -230,6 +230,8 @@ func (w *world) judgeFailure(o *op) {
 		founded = t != nil && (t.ended || t.session.ended)
 	case errors.Is(err, backoff.ErrExhausted):
 		w.judgePatience(o)
+	case errors.Is(err, errTaken) && o.decided > 0: // whose document somebody inserts meanwhile
+		founded = w.inserted || w.strange.Load()
 	case o.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 	default:
 		founded = w.strange.Load()

@@ -41,9 +41,9 @@ func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
 	for name, s := range map[string]statement{
 		"get": sql.get, "get many": sql.getMany, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
-		"create many": sql.createMany, "insert": sql.insert,
-		"open": sql.taking.open, "save": sql.taking.save, "remove": sql.taking.remove,
-		"open under": sql.under.open, "save under": sql.under.save, "remove under": sql.under.remove,
+		"create many": sql.createMany,
+		"open":        sql.taking.open, "insert": sql.taking.insert, "save": sql.taking.save, "remove": sql.taking.remove,
+		"open under": sql.under.open, "insert under": sql.under.insert, "save under": sql.under.save, "remove under": sql.under.remove,
 	} {
 		d.names[s.text] = name
 		if strings.Contains(s.text, "lock_timeout") {
@@ -107,12 +107,16 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		q.commits = true
 		q.run = mergeAll(q, each, args[1].([]string), args[2].([]int64), args[5].([]int64))
 	case "insert":
-		q.run = func(s *backend) (err error) { *affected, err = s.insert(q.ids[0]); return err }
+		q.run = func(s *backend) error { return s.create(q, args[1].(int64), args[2].(string), true, dest) }
+	case "insert under":
+		q.run = func(s *backend) error {
+			return s.create(q, args[1].(int64), args[2].(string), !d.checked || s.held(args[3:]), dest)
+		}
 	case "open":
-		q.run = func(s *backend) error { return s.open(q, args[1], args[3].(int64), d.locked, dest) }
+		q.run = func(s *backend) error { return s.open(q, args[1], args[2].(int64), d.locked, dest) }
 	case "open under":
 		q.run = func(s *backend) error {
-			return s.open(q, args[1], args[3].(int64), d.guarded, dest)
+			return s.open(q, args[1], args[2].(int64), d.guarded, dest)
 		}
 	case "save":
 		q.run = func(s *backend) error { return s.save(q, args[1].(int64), args[2].(string), true, dest) }

@@ -70,22 +70,28 @@ func (w *world) endTenure() {
 }
 
 // outsider is somebody who knows nothing of the store, and has a row, a lock or a
-// guard for a while.
+// guard for a while, or inserts a row.
 func (w *world) outsider() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	v := w.server
 	if w.stranger != nil && !w.stranger.ended {
 		w.Tell("the outsider leaves")
+		w.stranger.commit() // what it has inserted, if anything
 		w.stranger.end(nil)
 		return
 	}
 	w.stranger = v.connect()
 	id := w.doc()
-	what := simulate.One(w.Schedule, "row", "row", "key", "guard")
+	what := simulate.One(w.Schedule, "row", "row", "key", "guard", "insert")
 	w.Tell("an outsider wants %s's %s", id, what)
 	w.stranger.inTx = true
 	switch r := v.rows[id]; {
+	case what == "insert" && r == nil && w.table.Name == "":
+		r = &row{id: id}
+		v.rows[id], w.inserted = r, true
+		w.stranger.gain(r)
+		w.stranger.set(r, newImage([]byte("{}"), 1), nil)
 	case what == "key":
 		w.stranger.try(w.key(id).Int64())
 	case what == "guard":

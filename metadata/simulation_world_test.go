@@ -35,6 +35,7 @@ type world struct {
 	moment   int // see op.made
 	offered  []simulate.Action
 	stranger *backend
+	inserted bool // it has inserted a row, without the lock
 }
 
 // A process has a store, a pool and a locker.

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -67,7 +68,7 @@ func (t *Table) expand(text string) statement {
 		version = fmt.Sprintf("coalesce(t.%s, 0)::bigint", name)
 		bump = fmt.Sprintf(", %s = coalesce(t.%s, 0) %s ", name, name, plus)
 		columns.WriteString(", " + name)
-		values.WriteString(", 0")
+		values.WriteString(", gate.changes")
 		firsts.WriteString(", 1")
 	}
 	if t.UpdatedAt != "" {
@@ -96,8 +97,10 @@ func (t *Table) expand(text string) statement {
 		"{bump}", counted("1") + stamp,
 		"{bumps}", counted("gate.changes") + stamp,
 		"{columns}", columns.String(),
-		"{values}", values.String(), // of an empty document
-		"{firsts}", firsts.String(), // of one with a patch
+		"{values}", values.String(), // of a new document
+		"{firsts}", firsts.String(), // of one with one patch
+		"{restored}", "pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL",
+		"{creates}", strconv.FormatBool(t.Create),
 		"{version}", version,
 		"{updated}", updated,
 	}

@@ -29,9 +29,10 @@ func TestStatementsAsTheServerGetsThem(t *testing.T) {
 			{"Get", sql.get}, {"GetMany", sql.getMany}, {"Find, first page", sql.findFirst}, {"Find, next page", sql.findAfter},
 			{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
 			{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
-			{"MergeMany, what is missing", sql.createMany}, {"write: make the row", sql.insert},
-			{"write: lock", sql.taking.open}, {"write: store", sql.taking.save}, {"Delete", sql.taking.remove},
-			{"write under a hold: lock", sql.under.open}, {"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
+			{"MergeMany, what is missing", sql.createMany},
+			{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert}, {"write: store", sql.taking.save}, {"Delete", sql.taking.remove},
+			{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert},
+			{"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
 		} {
 			fmt.Fprintf(&got, "-- %s.%s: %s\n%s\n\n", o.Table.Schema, o.Table.Name, s.name, strings.TrimSpace(s.text))
 			assert.NotContains(t, strings.ReplaceAll(s.text, "'{}'", ""), "{", "%s: nothing is left to be filled in", s.name)

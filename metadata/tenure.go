@@ -14,10 +14,11 @@ import (
 // A gate is how a write makes sure of the document's lock: it takes it, for
 // its own transaction, or it writes under the tenure that its context carries.
 type gate struct {
-	open   func(idle, restore any) query // openSQL
-	save   func(d *draft) query          // saveSQL
-	remove query                         // removeSQL
-	held   *lock.Held                    // the tenure, if there is one
+	open   func(idle any) query // openSQL
+	insert func(d *draft) query // insertSQL
+	save   func(d *draft) query // saveSQL
+	remove query                // removeSQL
+	held   *lock.Held           // the tenure, if there is one
 }
 
 // check tells of a tenure whose end is known here: by Evict, say, after which
@@ -36,7 +37,7 @@ type query struct {
 }
 
 // gates are the statements of both kinds.
-type gates struct{ open, save, remove statement }
+type gates struct{ open, insert, save, remove statement }
 
 func newGates(expand func(string) statement, try, held string) gates {
 	fill := func(text string, first int) statement {
@@ -50,18 +51,19 @@ func newGates(expand func(string) statement, try, held string) gates {
 		}
 		return expand(strings.NewReplacer("{gate}", try, "{held}", held).Replace(text))
 	}
-	return gates{fill(openSQL, 1), fill(saveSQL, 3), fill(removeSQL, 1)}
+	return gates{fill(openSQL, 1), fill(insertSQL, 3), fill(saveSQL, 3), fill(removeSQL, 1)}
 }
 
 // A write without a tenure takes the document's lock, and one under a tenure the
 // guard of that (see stillHeldSQL), which its transaction then holds to its end.
-const tryLockSQL = `pg_catalog.pg_try_advisory_xact_lock({3}::bigint)`
+const tryLockSQL = `pg_catalog.pg_try_advisory_xact_lock({2}::bigint)`
 
 func (p *postgres) taking(id string, key lock.Key) gate {
 	g := p.sql.taking
 	return gate{
-		open:   func(idle, restore any) query { return query{g.open, g.open.args(id, idle, restore, key.Int64())} },
-		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.changes, string(d.doc.Metadata))} },
+		open:   func(idle any) query { return query{g.open, g.open.args(id, idle, key.Int64())} },
+		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, d.stored()...)} },
+		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.stored()...)} },
 		remove: query{g.remove, g.remove.args(id)},
 	}
 }
@@ -98,12 +100,9 @@ func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
 	}
 	session := []any{int64(high), int64(low), int32(b.PID), start}
 	return gate{
-		open: func(idle, restore any) query {
-			return query{g.open, g.open.args(id, idle, restore, key.Guard())}
-		},
-		save: func(d *draft) query {
-			return query{g.save, g.save.args(id, append([]any{d.changes, string(d.doc.Metadata)}, session...)...)}
-		},
+		open:   func(idle any) query { return query{g.open, g.open.args(id, idle, key.Guard())} },
+		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, append(d.stored(), session...)...)} },
+		save:   func(d *draft) query { return query{g.save, g.save.args(id, append(d.stored(), session...)...)} },
 		remove: query{g.remove, g.remove.args(id, session...)},
 		held:   held,
 	}

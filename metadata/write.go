@@ -2,7 +2,9 @@ package metadata
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -73,7 +75,8 @@ func merging(text, most, target, patch, flat, sets, room string) string {
 // openSQL locks the row first and then tries the document's lock. Writers of
 // one document thereby queue for its row, in the server and for as long as a
 // commit takes; that the lock is taken nevertheless means that somebody holds
-// it on purpose, perhaps for long, and he is not waited for in the server.
+// it on purpose, perhaps for long, and is not waited for in the server. The lock
+// of a missing document is taken, too, where writes create.
 //
 // The lock is tried outside the subquery because a select list is evaluated
 // before FOR UPDATE has locked the row.
@@ -83,19 +86,21 @@ func merging(text, most, target, patch, flat, sets, room string) string {
 // process that is stopped or cut off must not keep the document for good. Its
 // statements do not wait for a row or a lock for longer than {patience}. In the
 // host's own transaction {1} is NULL, and this statement alone has that limit: then
-// lock_timeout is what it was, or {2} if that is not NULL (PostgreSQL documentation,
-// 20.11.1 Statement Behavior).
+// lock_timeout is what it was (PostgreSQL documentation, 20.11.1 Statement Behavior).
 var openSQL = `
-WITH wait AS MATERIALIZED (
-	SELECT old AS host, ` + atMost("lock_timeout", "'{patience}'") + ` AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
-), doc AS MATERIALIZED (
+WITH ` + waitSQL + `, doc AS MATERIALIZED (
 	SELECT {row} FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN {gate} ELSE false END,
-	wait.host, CASE WHEN {1}::{text} IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce({2}::{text}, wait.host), true) IS NOT NULL
-		ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
+	doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {gate} ELSE false END,
+	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
 FROM wait LEFT JOIN doc ON true`
+
+// waitSQL limits how long a statement waits for others. What it was before,
+// {restored} makes it again, in the select list of the same statement.
+var waitSQL = `wait AS MATERIALIZED (
+	SELECT old AS host, ` + atMost("lock_timeout", "'{patience}'") + ` AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+)`
 
 // atMost is SQL that lowers one of the server's timeouts to value until the
 // transaction ends, unless it is lower. 0 is none. lock_timeout is also lowered to a
@@ -113,10 +118,21 @@ func atMost(timeout, value string) string {
 ), true) IS NOT NULL`)
 }
 
+// insertSQL stores a document that openSQL, having its lock, has not found. It
+// returns what saveSQL does; nothing is stored where another row is in the way, whose
+// transaction it waits for no longer than openSQL does.
 var insertSQL = `
-INSERT INTO {table} ({id}, {column}{columns}) SELECT $1::{text}::{idtype}, '{}'{values}
-WHERE (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
-ON CONFLICT DO NOTHING`
+WITH ` + waitSQL + `, gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes FROM wait WHERE limited),
+new AS MATERIALIZED (SELECT {2}::{text}::{jsonb} AS doc),
+stored AS (
+	INSERT INTO {table} AS t ({id}, {column}{columns})
+	SELECT $1::{text}::{idtype}, new.doc{values} FROM gate, new WHERE gate.open
+	ON CONFLICT DO NOTHING
+	RETURNING t.{id}::{text} {=} $1::{text} AS done, {version} AS version, {updated} AS updated_at,
+		CASE WHEN t.{column} {=} (SELECT doc FROM new) THEN NULL ELSE t.{column} END AS altered
+)
+SELECT gate.open AND {restored}, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
 
 // saveSQL stores a document whose row openSQL has locked. It returns the
 // document only if a trigger has made it another.
@@ -141,9 +157,11 @@ FROM gate`
 // errTaken says that somebody else holds the document's lock.
 var errTaken = errors.New("lock is taken")
 
-// errSuppressed says that the row was there, and that neither an error nor
-// the row came back.
-var errSuppressed = errors.New("a trigger or policy suppressed the write")
+// Why a write is not stored though the server has reported no error.
+var (
+	errSuppressed  = errors.New("a trigger or policy suppressed the write")
+	errNotInserted = errors.New("a trigger suppressed the new row or changed its id, or a row that is not this document is in its way")
+)
 
 // A session is where the statements of one transaction go.
 type session struct {
@@ -152,7 +170,7 @@ type session struct {
 	bound func(context.Context) (context.Context, context.CancelFunc)          // the time of one statement
 	idle  any                                                                  // the time between two, as text; nil: as the host has it
 
-	commit func(context.Context) error // where last would commit a row that was made in vain, too
+	commit func(context.Context) error // for a new row, which is looked at before; nil: the host does
 }
 
 // mergeOne sends a merge as one statement, and reports ErrNotFound where only
@@ -221,74 +239,75 @@ func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, c
 	}
 	switch {
 	case dr.removed:
-		return decided, p.finish(ctx, s, g.remove, dr, fresh, calls[:decided])
-	case dr.changes > 0:
-		return decided, p.finish(ctx, s, g.save(dr), dr, fresh, calls[:decided])
-	case dr.fresh: // nobody wanted it after all
-		ctx, cancel := s.bound(ctx)
-		defer cancel()
-		var open, removed bool
-		var version int64
-		var updated nullTime
-		var altered []byte
-		err = s.q.QueryRow(ctx, []any{&open, &removed, &version, &updated.at, &altered}, g.remove.text, g.remove.args...)
-		if err == nil && !open {
-			err = errLost
-		}
+		err = p.finish(ctx, s, g.remove, dr, calls[:decided])
+	case dr.changes == 0:
+	case fresh:
+		err = p.create(ctx, s, id, g, dr, calls[:decided])
+	default:
+		err = p.finish(ctx, s, g.save(dr), dr, calls[:decided])
 	}
 	return decided, err
 }
 
-// open locks the document, which it creates if it may, and reads it.
+// open locks the document and reads it. One that is missing, and that the write
+// makes, is fresh: it is looked for again once its lock is there, as another writer
+// may have made it before.
 func (p *postgres) open(ctx context.Context, s session, id string, g gate, create bool) (doc Document, fresh bool, err error) {
-	doc, found, free, host, err := p.lockRow(ctx, s, id, g, nil)
-	for range maxInserts { // others may remove it again
-		if err != nil || found || !create || !p.options.Table.Create {
-			break
-		}
-		if fresh, err = p.insert(ctx, s, id); err == nil {
-			doc, found, free, _, err = p.lockRow(ctx, s, id, g, host)
-		}
+	create = create && p.options.Table.Create
+	doc, found, free, err := p.lockRow(ctx, s, id, g)
+	if err == nil && create && !found && free {
+		doc, found, free, err = p.lockRow(ctx, s, id, g)
 	}
 	switch {
 	case err != nil:
-	case !found && create && p.options.Table.Create:
-		err = errTaken
-	case !found:
+	case !found && !create:
 		err = ErrNotFound
 	case !free:
 		err = errTaken
+	case !found:
+		doc = Document{ID: id, Metadata: json.RawMessage(`{}`)}
 	}
-	return doc, fresh, err
+	return doc, !found, err
 }
 
-// maxInserts is how often a write makes a document that others remove before it has
-// locked it.
-const maxInserts = 10
-
-// lockRow runs openSQL. It reports whether the document was found, and its lock
-// free, and which lock_timeout the host has; restore is the one to leave behind, if
-// not that.
-func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate, restore any) (doc Document, found, free bool, host any, err error) {
+// lockRow runs openSQL. It reports whether the document was found, and its lock free.
+func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (doc Document, found, free bool, err error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var timeout string
 	var set bool
-	q := g.open(s.idle, restore)
-	doc, err = p.read(ctx, s.q, q.statement, q.args, id, &found, &free, &timeout, &set)
-	return doc, found, free, timeout, err
+	q := g.open(s.idle)
+	doc, err = p.read(ctx, s.q, q.statement, q.args, id, &found, &free, &set)
+	return doc, found, free, err
 }
 
-// insert makes an empty document, and reports whether there was none.
-func (p *postgres) insert(ctx context.Context, s session, id string) (fresh bool, err error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	n, err := s.q.Exec(ctx, p.sql.insert.text, p.sql.insert.args(id)...)
-	return n > 0, err
+// create stores a fresh document. What is in its way is the document, if somebody has
+// inserted that without asking for the lock, and the write can be made again.
+func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr *draft, calls []*call) error {
+	s.last = s.insert
+	err := p.finish(ctx, s, g.insert(dr), dr, calls)
+	if !errors.Is(err, errSuppressed) {
+		return err
+	}
+	switch _, found, _, err := p.lockRow(ctx, s, id, g); {
+	case err != nil:
+		return err
+	case found:
+		return &unsettled{fmt.Errorf("somebody else has inserted it: %w", errTaken)}
+	}
+	return &RejectedError{Table: p.options.Table.Name, Cause: errNotInserted}
+}
+
+// insert runs insertSQL, and commits if that has stored the document.
+func (s session) insert(ctx context.Context, dest []any, sql string, args ...any) error {
+	err := s.q.QueryRow(ctx, dest, sql, args...)
+	if stored := *dest[0].(*bool) && *dest[1].(*bool); err == nil && stored && s.commit != nil {
+		err = s.commit(ctx)
+	}
+	return err
 }
 
 // finish sends the statement that makes the changes last.
-func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, fresh bool, calls []*call) error {
+func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls []*call) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var open, done bool
@@ -296,15 +315,7 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, fr
 	var updated nullTime
 	var altered []byte
 	became(calls, sent)
-	last := s.last
-	apart := fresh && s.commit != nil
-	if apart { // lest the empty row is committed where nothing is stored in it
-		last = s.q.QueryRow
-	}
-	err := last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
-	if apart && err == nil && open && done {
-		err = s.commit(ctx)
-	}
+	err := s.last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
 	if !pgdb.Uncertain(err) {
 		became(calls, undecided)
 	}

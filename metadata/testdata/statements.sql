@@ -146,26 +146,18 @@ FROM (
 	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p
-WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
+WHERE NOT EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) p.id)
+	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
 		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t."id"::pg_catalog.text AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+RETURNING CASE WHEN t."id"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."id"::pg_catalog.text ELSE (t."id"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id, metadata, version, updated_at FROM done
 UNION ALL
 SELECT '', NULL, locks, NULL FROM share
-
--- .lockstore_metadata: write: make the row
-INSERT INTO "lockstore_metadata" ("id", "metadata", "version", "updated_at") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', 0, pg_catalog.clock_timestamp()
-WHERE (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL)
-ON CONFLICT DO NOTHING
 
 -- .lockstore_metadata: write: lock
 WITH wait AS MATERIALIZED (
@@ -178,13 +170,31 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
-	wait.host, CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($3::pg_catalog.text, wait.host), true) IS NOT NULL
-		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
+	doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
+	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
+
+-- .lockstore_metadata: write: create
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
+), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), gate AS MATERIALIZED (SELECT true AS open, $2::bigint AS changes FROM wait WHERE limited),
+new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
+stored AS (
+	INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
+	SELECT $1::pg_catalog.text::pg_catalog.text, new.doc, gate.changes, pg_catalog.clock_timestamp() FROM gate, new WHERE gate.open
+	ON CONFLICT DO NOTHING
+	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."metadata" END AS altered
+)
+SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM wait CROSS JOIN gate LEFT JOIN stored ON true
 
 -- .lockstore_metadata: write: store
 WITH gate AS MATERIALIZED (SELECT true AS open, $2::bigint AS changes),
@@ -215,13 +225,37 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
-	wait.host, CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($3::pg_catalog.text, wait.host), true) IS NOT NULL
-		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
+	doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
+	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
+
+-- .lockstore_metadata: write under a hold: create
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
+), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), gate AS MATERIALIZED (SELECT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($6::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) $4::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) $6::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) $7::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AS open, $2::bigint AS changes FROM wait WHERE limited),
+new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
+stored AS (
+	INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
+	SELECT $1::pg_catalog.text::pg_catalog.text, new.doc, gate.changes, pg_catalog.clock_timestamp() FROM gate, new WHERE gate.open
+	ON CONFLICT DO NOTHING
+	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."metadata" END AS altered
+)
+SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM wait CROSS JOIN gate LEFT JOIN stored ON true
 
 -- .lockstore_metadata: write under a hold: store
 WITH gate AS MATERIALIZED (SELECT EXISTS (
@@ -401,26 +435,18 @@ FROM (
 	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p
-WHERE pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
+WHERE NOT EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid)
+	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
 		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING t."email"::pg_catalog.text AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+RETURNING CASE WHEN t."email"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."email"::pg_catalog.text ELSE (t."email"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id, metadata, version, updated_at FROM done
 UNION ALL
 SELECT '', NULL, locks, NULL FROM share
-
--- app.users: write: make the row
-INSERT INTO "app"."users" ("email", "profile", "tenant", "revision", "changed") SELECT $1::pg_catalog.text::pg_catalog.text, '{}', $2::pg_catalog.text::pg_catalog.uuid, 0, pg_catalog.clock_timestamp()
-WHERE (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL)
-ON CONFLICT DO NOTHING
 
 -- app.users: write: lock
 WITH wait AS MATERIALIZED (
@@ -433,13 +459,31 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::bigint) ELSE false END,
-	wait.host, CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($4::pg_catalog.text, wait.host), true) IS NOT NULL
-		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
+	doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
+	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
+
+-- app.users: write: create
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
+), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), gate AS MATERIALIZED (SELECT true AS open, $3::bigint AS changes FROM wait WHERE limited),
+new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
+stored AS (
+	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
+	SELECT $1::pg_catalog.text::pg_catalog.text, new.doc, $2::pg_catalog.text::pg_catalog.uuid, gate.changes, pg_catalog.clock_timestamp() FROM gate, new WHERE gate.open
+	ON CONFLICT DO NOTHING
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."profile" END AS altered
+)
+SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM wait CROSS JOIN gate LEFT JOIN stored ON true
 
 -- app.users: write: store
 WITH gate AS MATERIALIZED (SELECT true AS open, $3::bigint AS changes),
@@ -470,13 +514,37 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($5::bigint) ELSE false END,
-	wait.host, CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', coalesce($4::pg_catalog.text, wait.host), true) IS NOT NULL
-		ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
+	doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
+	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
 	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
 	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
 ), true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
+
+-- app.users: write under a hold: create
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
+	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
+	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
+		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
+), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), gate AS MATERIALIZED (SELECT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($7::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $6::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) $7::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) $8::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AS open, $3::bigint AS changes FROM wait WHERE limited),
+new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
+stored AS (
+	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
+	SELECT $1::pg_catalog.text::pg_catalog.text, new.doc, $2::pg_catalog.text::pg_catalog.uuid, gate.changes, pg_catalog.clock_timestamp() FROM gate, new WHERE gate.open
+	ON CONFLICT DO NOTHING
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."profile" END AS altered
+)
+SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM wait CROSS JOIN gate LEFT JOIN stored ON true
 
 -- app.users: write under a hold: store
 WITH gate AS MATERIALIZED (SELECT EXISTS (
