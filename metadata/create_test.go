@@ -56,11 +56,11 @@ func creations(t *testing.T, d *database, store *metadata.Postgres) map[string]f
 			return results[0].Document, results[0].Err
 		},
 		"In": func(ctx context.Context, id, patch string) (doc metadata.Document, err error) {
-			tx, commit := d.hostTx(t)
-			if doc, err = update(ctx, store.In(tx), id, patch); err != nil {
-				return doc, err
-			}
-			return doc, commit()
+			err = d.inTx(ctx, func(tx any) error {
+				doc, err = update(ctx, store.In(tx), id, patch)
+				return err
+			})
+			return doc, err
 		},
 		"under a hold": func(ctx context.Context, id, patch string) (doc metadata.Document, err error) {
 			err = lock.Do(ctx, locker, store.Key(id), func(ctx context.Context) error {
@@ -77,9 +77,9 @@ func TestDocumentIsCreatedAsWhatItIs(t *testing.T) {
 		d.exec(t, things)
 		for _, inGo := range []bool{false, true} {
 			ctx, store := t.Context(), d.migrated(t, thingsOptions(inGo))
-			for name, make := range creations(t, d, store) {
+			for name, write := range creations(t, d, store) {
 				id := fmt.Sprint(name, inGo)
-				doc, err := make(ctx, id, `{"kind":"x","stamp":1}`)
+				doc, err := write(ctx, id, `{"kind":"x","stamp":1}`)
 				require.NoError(t, err, name)
 				assert.Equal(t, `{"kind": "x", "stamp": 1, "stamped": true}`, string(doc.Metadata), "%s: with what a trigger adds", name)
 				assert.Equal(t, int64(1), doc.Version, name)
@@ -101,7 +101,7 @@ func TestDocumentThatCannotBeCreatedIsRejected(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		d.exec(t, things+`INSERT INTO things VALUES ('taken', '{"kind":1,"same":1}', 1, 'none')`)
 		ctx, store := t.Context(), d.migrated(t, thingsOptions(false))
-		for name, make := range creations(t, d, store) {
+		for name, write := range creations(t, d, store) {
 			for patch, why := range map[string]string{
 				`{"colour":1}`:            "a constraint",
 				`{"kind":1,"vanish":1}`:   "a trigger that suppresses it",
@@ -109,7 +109,7 @@ func TestDocumentThatCannotBeCreatedIsRejected(t *testing.T) {
 				`{"kind":1,"same":"one"}`: "another unique index",
 			} {
 				id := "NEW " + name
-				_, err := make(ctx, id, patch)
+				_, err := write(ctx, id, patch)
 				assert.ErrorIs(t, err, metadata.ErrRejected, "%s: %s", name, why)
 				found, err := store.GetMany(ctx, id, "new "+name)
 				require.NoError(t, err)
@@ -123,7 +123,7 @@ func TestDocumentThatCannotBeCreatedIsRejected(t *testing.T) {
 func TestDocumentThatAHostIsInsertingIsWaitedFor(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 400 * time.Millisecond})
-		for name, make := range creations(t, d, store) {
+		for name, write := range creations(t, d, store) {
 			if name == "In" || name == "Update" { // see below
 				continue
 			}
@@ -131,11 +131,11 @@ func TestDocumentThatAHostIsInsertingIsWaitedFor(t *testing.T) {
 			require.NoError(t, err)
 			_, err = host.Exec(ctx, "INSERT INTO lockstore_metadata (id, metadata, version) VALUES ($1, '{\"host\": 1}', 1)", name)
 			require.NoError(t, err)
-			write := begin(func() (metadata.Document, error) { return make(ctx, name, `{"n":1}`) })
-			_, early := write.within(time.Second)
+			writing := begin(func() (metadata.Document, error) { return write(ctx, name, `{"n":1}`) })
+			_, early := writing.within(time.Second)
 			assert.False(t, early, "%s: longer than a statement may take", name)
 			require.NoError(t, host.Commit(ctx))
-			got := write.wait(t, name)
+			got := writing.wait(t, name)
 			require.NoError(t, got.err, name)
 			assert.Equal(t, int64(2), got.doc.Version, name)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 
 	"example.com/lockstore/internal/pgdb"
 )
@@ -29,8 +30,18 @@ const MaxFindElements = 32
 // findSQL is one page, by keyset: it costs the same wherever it is.
 const findSQL = `
 SELECT t.{id}::{text}, {row} FROM {table} AS t
-WHERE t.{column} {@>} {1}::{text}::{jsonb} AND {after}{within}
+WHERE {target} {@>} {1}::{text}::{jsonb} AND {after}{within}
 ORDER BY t.{id} LIMIT {2}::bigint`
+
+// pages are the statements for the first page and for the next ones.
+type pages struct{ first, next statement }
+
+func newPages(expand func(string) statement, target string) pages {
+	page := func(after string) statement {
+		return expand(strings.NewReplacer("{target}", target, "{after}", after).Replace(findSQL))
+	}
+	return pages{page(fromFirstSQL), page(afterSQL)}
+}
 
 // Where a page begins.
 const (
@@ -42,7 +53,8 @@ const (
 // operator @> (PostgreSQL documentation, section 8.14.3), in the order of
 // their ids. It fetches them page by page as the loop goes on, and holds
 // nothing between pages: it may miss or see what changes meanwhile. An error
-// is yielded last. nil stands for {}, which every document contains.
+// is yielded last. nil stands for {}, which every object contains, and so the empty
+// document that NULL is.
 //
 // It may have up to [MaxFindElements] elements in arrays, and otherwise what a patch
 // may: for each of them the server goes through whole arrays of every document that
@@ -65,14 +77,18 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			yield(Document{}, err)
 			return
 		}
-		after, s := "", p.pg.sql.findFirst
+		find := &p.pg.sql.find
+		if printed, _, _ := p.options.parse(contained); string(printed) == "{}" {
+			find = &p.pg.sql.findAll
+		}
+		after, s := "", find.first
 		if o.After != "" {
 			var err error
 			if after, err = p.checkID(o.After); err != nil {
 				yield(Document{}, err)
 				return
 			}
-			s = p.pg.sql.findAfter
+			s = find.next
 		}
 		for {
 			page, err := p.pg.page(ctx, s, s.args(after, string(contained), int64(size)))
@@ -88,7 +104,7 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			if len(page) < size {
 				return
 			}
-			after, s = page[len(page)-1].ID, p.pg.sql.findAfter
+			after, s = page[len(page)-1].ID, find.next
 		}
 	}
 }
@@ -109,6 +125,9 @@ func (o *Options) checkFilter(filter json.RawMessage) error {
 func (p *postgres) page(ctx context.Context, s statement, args []any) (page []Document, err error) {
 	if p.queue.isClosed() {
 		return nil, ErrClosed
+	}
+	if err := p.fit(ctx, p.db); err != nil {
+		return nil, err
 	}
 	err = p.db.Query(ctx, func(row pgdb.Row) error {
 		doc, err := scanDocument(row)

@@ -26,6 +26,9 @@ func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Docum
 	if p.pg.queue.isClosed() {
 		return nil, ErrClosed
 	}
+	if err := p.pg.fit(ctx, p.pg.db); err != nil {
+		return nil, err
+	}
 	asked := make(map[string][]string, len(ids)) // by canonical id
 	for _, id := range ids {
 		canonical, err := p.checkID(id)
@@ -40,6 +43,7 @@ func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Docum
 		doc, err := scanDocument(row)
 		for _, id := range asked[doc.ID] {
 			found[id] = doc
+			doc.Metadata = slices.Clone(doc.Metadata)
 		}
 		return err
 	}, s.text, s.args(slices.Collect(maps.Keys(asked)))...)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jmoiron/sqlx"
@@ -50,6 +51,7 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	pg := &postgres{db: db, options: &o, sql: newStatements(&o), counts: new(counts)}
 	pg.defaultTable = opts == nil || opts.Table.Name == ""
 	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
+	pg.fits.Store(pg.defaultTable)
 	pg.queue.closing = make(chan struct{})
 	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil
 }
@@ -83,16 +85,18 @@ type postgres struct {
 	queue   queue
 	counts  *counts
 
-	defaultTable bool // which Migrate creates
+	defaultTable bool        // which Migrate creates
+	fits         atomic.Bool // the table, as is known for good
 }
 
 // statements are the SQL of one table.
 type statements struct {
-	get, getMany, findFirst, findAfter statement
-	merge                              statement
-	mergeMany, mergeManyFree           statement // of small documents
-	mergeFree, mergeLate, createMany   statement
-	taking, under                      gates
+	get, getMany, merge      statement
+	find, findAll            pages     // findAll finds rows without a document, too
+	mergeMany, mergeManyFree statement // of small documents
+	mergeFree, mergeLate     statement
+	createMany               statement
+	taking, under            gates
 }
 
 func newStatements(o *Options) statements {
@@ -102,8 +106,8 @@ func newStatements(o *Options) statements {
 	return statements{
 		get:       expand(getSQL),
 		getMany:   expand(getManySQL),
-		findFirst: expand(strings.Replace(findSQL, "{after}", fromFirstSQL, 1)),
-		findAfter: expand(strings.Replace(findSQL, "{after}", afterSQL, 1)),
+		find:      newPages(expand, "t.{column}"),
+		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
 		merge:     expand(merging(mergeSQL, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
 
@@ -123,6 +127,9 @@ const getSQL = `SELECT {row} FROM {table} AS t WHERE {match}`
 func (p *postgres) get(ctx context.Context, id string) (Document, error) {
 	if p.queue.isClosed() {
 		return Document{}, ErrClosed
+	}
+	if err := p.fit(ctx, p.db); err != nil {
+		return Document{}, err
 	}
 	doc, err := p.read(ctx, p.db, p.sql.get, p.sql.get.args(id), id)
 	return doc, p.failure(because(ctx, err), false)

@@ -78,6 +78,7 @@ func (p *process) open(o *Options) {
 	pg := &postgres{db: p.pool, options: &full, sql: d.sql, counts: new(counts)}
 	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
 	pg.queue.closing = make(chan struct{})
+	pg.fits.Store(true)
 	p.store, p.dialect = &Postgres{documents{engine: pg, options: &full, counts: pg.counts}, pg}, d
 	pg.queue.mu.Simulate(func() {
 		p.yielding.Add(1)

@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/internal/simulate"
+	"example.com/lockstore/pgtest"
 )
 
 // testdata/statements.sql has what the server is sent, to be read whole, for the
@@ -26,7 +28,8 @@ func TestStatementsAsTheServerGetsThem(t *testing.T) {
 			name string
 			statement
 		}{
-			{"Get", sql.get}, {"GetMany", sql.getMany}, {"Find, first page", sql.findFirst}, {"Find, next page", sql.findAfter},
+			{"Get", sql.get}, {"GetMany", sql.getMany}, {"Find, first page", sql.find.first}, {"Find, next page", sql.find.next},
+			{"Find, all of them", sql.findAll.first},
 			{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
 			{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
 			{"MergeMany, what is missing", sql.createMany},
@@ -39,4 +42,47 @@ func TestStatementsAsTheServerGetsThem(t *testing.T) {
 		}
 	}
 	simulate.Golden(t, "testdata/statements.sql", got.String())
+}
+
+// A document is found by the index on its id, whatever the protocol.
+func TestStatementsUseTheIndex(t *testing.T) {
+	db := pgtest.New(t)
+	function, _, err := Table{Name: "t"}.DDL()
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		sql, id string
+		as      Type
+	}{
+		"text": {"text", "7", Text}, "varchar": {"varchar(80)", "7", Text}, "domain": {"label", "7", Text},
+		"uuid": {"uuid", "00000000-0000-4000-8000-000000000007", UUID}, "bigint": {"bigint", "7", BigInt}, "integer": {"integer", "7", BigInt},
+	} {
+		o, err := (&Options{Table: Table{Name: "t", IDType: c.as}}).withDefaults()
+		require.NoError(t, err)
+		id := "n"
+		if c.as == UUID {
+			id = "'00000000-0000-4000-8000-' || lpad(n::text, 12, '0')"
+		}
+		_, err = db.Pool().Exec(t.Context(), `DROP TABLE IF EXISTS t; DROP DOMAIN IF EXISTS label; CREATE DOMAIN label AS text; CREATE TABLE t (id `+c.sql+` PRIMARY KEY, metadata jsonb);
+			INSERT INTO t SELECT (`+id+`)::`+c.sql+`, '{}' FROM generate_series(1, 5000) AS n; ANALYZE t; `+function)
+		require.NoError(t, err)
+		sql := newStatements(&o)
+		for _, s := range []struct {
+			name string
+			query
+		}{
+			{"get", query{sql.get, sql.get.args(c.id)}},
+			{"get many", query{sql.getMany, sql.getMany.args([]string{c.id})}},
+			{"merge", query{sql.merge, sql.merge.args(c.id, "{}", int64(1), true, true, int64(1))}},
+			{"open", query{sql.taking.open, sql.taking.open.args(c.id, nil, int64(1))}},
+			{"save", query{sql.taking.save, sql.taking.save.args(c.id, int64(1), "{}")}},
+		} {
+			for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+				rows, err := db.Pool().Query(t.Context(), "EXPLAIN "+s.text, append([]any{mode}, s.args...)...)
+				require.NoError(t, err)
+				plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+				require.NoError(t, err, "%s by %s", s.name, name)
+				assert.Contains(t, strings.Join(plan, "\n"), "t_pkey", "%s by %s, %s", s.name, name, mode)
+			}
+		}
+	}
 }

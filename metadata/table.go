@@ -15,9 +15,19 @@ import (
 //
 // A host's own table needs a unique id and a jsonb column; NULL in it counts
 // as an empty document. Triggers, constraints, row-level security and
-// partitions work as for any other UPDATE.
+// partitions work as for any other INSERT or UPDATE, and so do views that the server
+// updates by itself. A trigger must not change the id; the version that it gives a row
+// is the one returned.
+//
+// Two ids are the same only if their bytes are. The first operation asks the server
+// about the table, and every operation fails with a [*TableError] where the column of
+// the id, or of a Scope, takes for equal what is written otherwise (citext, char(n), a
+// collation that is not deterministic), or where INSTEAD OF triggers or rules would
+// lose merges.
 type Table struct {
-	Schema string // empty: found by the search path
+	// Schema is where the table is. Empty: where the search path finds it. It is part of
+	// the lock's key: all stores of a table must name it, or none.
+	Schema string
 	Name   string
 
 	// Owner is a role whose objects [Postgres.Migrate] trusts besides those that it
@@ -31,8 +41,8 @@ type Table struct {
 	Version   string // a bigint column that counts changes; empty: there is none
 	UpdatedAt string // a timestamptz column; empty: there is none
 
-	// Create makes writes insert the rows they miss, and allows Delete, which
-	// removes rows. Without it the rows are the host's: writes of a missing
+	// Create makes writes insert the rows they miss, each once and as what the document
+	// is, and allows Delete, which removes rows. Without it the rows are the host's: writes of a missing
 	// one fail with [ErrNotFound].
 	Create bool
 

@@ -53,6 +53,9 @@ func (h *hosted) get(ctx context.Context, id string) (Document, error) {
 	if err := h.usable(); err != nil {
 		return Document{}, err
 	}
+	if err := h.fit(ctx, h.q); err != nil {
+		return Document{}, err
+	}
 	doc, err := h.read(ctx, h.q, h.sql.get, h.sql.get.args(id), id)
 	return doc, h.failure(because(ctx, err), false)
 }
@@ -114,6 +117,9 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 			err = failed
 		}
 	}()
+	if err := h.fit(ctx, h.q); err != nil {
+		return err
+	}
 	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil}, l.key.id, h.gateOf(l), []*call{c}); err != nil {
 		return err
 	}

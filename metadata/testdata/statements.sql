@@ -15,6 +15,11 @@ SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coales
 WHERE t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb AND t."id" OPERATOR(pg_catalog.>) $1::pg_catalog.text::pg_catalog.text
 ORDER BY t."id" LIMIT $3::bigint
 
+-- .lockstore_metadata: Find, all of them
+SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
+WHERE coalesce(t."metadata", '{}') OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb AND $1::pg_catalog.text IS NOT NULL
+ORDER BY t."id" LIMIT $3::bigint
+
 -- .lockstore_metadata: Merge, alone
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (
@@ -302,6 +307,11 @@ ORDER BY t."email" LIMIT $4::bigint
 -- app.users: Find, next page
 SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
 WHERE t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb AND t."email" OPERATOR(pg_catalog.>) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+ORDER BY t."email" LIMIT $4::bigint
+
+-- app.users: Find, all of them
+SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
+WHERE coalesce(t."profile", '{}') OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb AND $1::pg_catalog.text IS NOT NULL AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 ORDER BY t."email" LIMIT $4::bigint
 
 -- app.users: Merge, alone

@@ -1,0 +1,115 @@
+package metadata
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// TableError says that a host's table cannot keep documents, and why. It matches
+// [ErrSchema].
+type TableError struct {
+	Table, Column string // Column is empty where the table itself is the matter
+	Reason        string
+}
+
+// Error implements error.
+func (e *TableError) Error() string {
+	what := fmt.Sprintf("table %q", e.Table)
+	if e.Column != "" {
+		what += fmt.Sprintf(", column %q", e.Column)
+	}
+	return fmt.Sprintf("%s: %s: %s", ErrSchema, what, e.Reason)
+}
+
+// Unwrap gives [ErrSchema].
+func (e *TableError) Unwrap() error { return ErrSchema }
+
+// fitSQL asks the catalog about a table: whether the server makes something else of
+// writes of it, or of what is below it where it is a view; and what its columns that
+// identify rows are, below their domains (PostgreSQL documentation, chapter 53).
+var fitSQL = catalog.Replace(`
+WITH RECURSIVE below AS (
+	SELECT pg_catalog.to_regclass($1::{text})::{oid} AS oid
+	UNION
+	SELECT d.refobjid FROM below
+	JOIN pg_catalog.pg_rewrite AS r ON r.ev_class {=} below.oid
+	JOIN pg_catalog.pg_depend AS d ON d.objid {=} r.oid AND d.classid {=} 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+		AND d.refclassid {=} 'pg_catalog.pg_class'::pg_catalog.regclass
+), ids AS (
+	SELECT a.attname, a.atttypid AS type, a.attcollation FROM pg_catalog.pg_attribute AS a
+	WHERE a.attrelid {=} pg_catalog.to_regclass($1::{text})::{oid} AND a.attname {=} ANY ($2::{text}[]) AND NOT a.attisdropped
+	UNION ALL
+	SELECT ids.attname, t.typbasetype, ids.attcollation FROM ids JOIN pg_catalog.pg_type AS t ON t.oid {=} ids.type WHERE t.typtype {=} 'd'
+)
+SELECT '', 0::bigint, '', EXISTS (SELECT FROM below JOIN pg_catalog.pg_rewrite AS r ON r.ev_class {=} below.oid WHERE r.ev_type {<>} '1')
+	OR EXISTS (SELECT FROM below JOIN pg_catalog.pg_trigger AS g ON g.tgrelid {=} below.oid WHERE g.tgtype OPERATOR(pg_catalog.&) 64::smallint {<>} 0::smallint)
+FROM below WHERE below.oid {=} pg_catalog.to_regclass($1::{text})::{oid}
+UNION ALL
+SELECT ids.attname::{text}, ids.type::bigint, pg_catalog.format_type(ids.type, NULL),
+	EXISTS (SELECT FROM pg_catalog.pg_collation AS c WHERE c.oid {=} ids.attcollation AND NOT c.collisdeterministic)
+FROM ids JOIN pg_catalog.pg_type AS t ON t.oid {=} ids.type WHERE t.typtype {<>} 'd'`)
+
+// oids are the types of columns of this type, all of which take two values for equal
+// only if they are written the same.
+func (t Type) oids() []int64 {
+	switch t {
+	case UUID:
+		return []int64{2950}
+	case BigInt:
+		return []int64{20, 21, 23} // bigint, smallint, integer
+	}
+	return []int64{25, 1043} // text, varchar
+}
+
+// fit refuses a host's table in which one row could have several ids, and so several
+// locks, or whose rows cannot be locked. It asks once; a table that is missing is no
+// concern of its.
+func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
+	if p.fits.Load() {
+		return nil
+	}
+	if p.queue.isClosed() {
+		return ErrClosed
+	}
+	table, types := &p.options.Table, map[string]Type{p.options.Table.ID: p.options.Table.IDType}
+	names := []string{table.ID}
+	for _, s := range table.Scope {
+		types[s.Column] = s.Type
+		names = append(names, s.Column)
+	}
+	found := false
+	var unfit *TableError
+	err := q.Query(ctx, func(row pgdb.Row) error {
+		found = true
+		var column, typeName string
+		var oid int64
+		var bad bool
+		err := row.Scan(&column, &oid, &typeName, &bad)
+		e := &TableError{Table: table.Name, Column: column}
+		switch {
+		case err != nil || unfit != nil:
+			return err
+		case column == "" && bad:
+			e.Reason = "has rules, or INSTEAD OF triggers, so that its rows cannot be locked"
+		case column != "" && !slices.Contains(types[column].oids(), oid):
+			e.Reason = "is of type " + typeName + ", whose values may be equal though they are written otherwise"
+		case column != "" && bad:
+			e.Reason = "has a collation in which values are equal though they are written otherwise"
+		default:
+			return nil
+		}
+		unfit = e
+		return nil
+	}, fitSQL, table.qualify(table.Name), names)
+	switch {
+	case err != nil:
+		return p.failure(because(ctx, err), false)
+	case unfit != nil:
+		return unfit
+	}
+	p.fits.Store(found)
+	return nil
+}

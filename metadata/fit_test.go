@@ -1,0 +1,146 @@
+package metadata_test
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+// operations are all that a store does with the document a.
+func operations(t *testing.T, d *database, store *metadata.Postgres) map[string]func(context.Context) error {
+	patch := raw(`{"n":1}`)
+	merge := func(ctx context.Context) error { _, err := store.Merge(ctx, "a", patch); return err }
+	in := func(do func(*metadata.Tx, context.Context) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			return d.inTx(ctx, func(tx any) error { return do(store.In(tx), ctx) })
+		}
+	}
+	locker := newLocker(t, d)
+	return map[string]func(context.Context) error{
+		"Merge":   merge,
+		"Get":     func(ctx context.Context) error { _, err := store.Get(ctx, "a"); return err },
+		"GetMany": func(ctx context.Context) error { _, err := store.GetMany(ctx, "a"); return err },
+		"Replace": func(ctx context.Context) error { _, err := store.Replace(ctx, "a", patch); return err },
+		"MergeMany": func(ctx context.Context) error {
+			_, err := store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: patch}})
+			return err
+		},
+		"Update": func(ctx context.Context) error {
+			_, err := store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return patch, nil })
+			return err
+		},
+		"Find": func(ctx context.Context) (err error) {
+			for _, err = range store.Find(ctx, raw(`{}`), nil) {
+			}
+			return err
+		},
+		"In, Merge": in(func(tx *metadata.Tx, ctx context.Context) error { _, err := tx.Merge(ctx, "a", patch); return err }),
+		"In, Get":   in(func(tx *metadata.Tx, ctx context.Context) error { _, err := tx.Get(ctx, "a"); return err }),
+		"under a hold": func(ctx context.Context) error {
+			return lock.Do(ctx, locker, store.Key("a"), merge)
+		},
+	}
+}
+
+// inTx runs do in a transaction of the host's, and commits if it returns nil.
+func (d *database) inTx(ctx context.Context, do func(tx any) error) error {
+	return pgx.BeginFunc(ctx, d.Pool(), func(tx pgx.Tx) error { return do(tx) })
+}
+
+// A table in which one row answers to several ids would give it several locks, and one
+// whose rows cannot be locked loses merges: every operation refuses it, and says why.
+func TestTableThatCannotKeepDocumentsIsRefused(t *testing.T) {
+	const base = `CREATE TABLE t (id text PRIMARY KEY, metadata jsonb); INSERT INTO t VALUES ('a', '{}');`
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.exec(t, `CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+			CREATE DOMAIN padded AS char(8); CREATE DOMAIN twice AS padded;
+			CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				UPDATE t SET metadata = NEW.metadata WHERE id = OLD.id; RETURN NEW; END $$`)
+		for name, c := range map[string]struct{ ddl, table, column string }{
+			"nondeterministic collation": {`CREATE TABLE t (id text COLLATE ci PRIMARY KEY, metadata jsonb)`, "t", "id"},
+			"char(n)":                    {`CREATE TABLE t (id char(8) PRIMARY KEY, metadata jsonb)`, "t", "id"},
+			"domains over char(n)":       {`CREATE TABLE t (id twice PRIMARY KEY, metadata jsonb)`, "t", "id"},
+			"citext":                     {`CREATE EXTENSION citext; CREATE TABLE t (id citext PRIMARY KEY, metadata jsonb)`, "t", "id"},
+			"name":                       {`CREATE TABLE t (id name PRIMARY KEY, metadata jsonb)`, "t", "id"},
+			"scope":                      {`CREATE TABLE t (id text, tenant text COLLATE ci, metadata jsonb, PRIMARY KEY (tenant, id))`, "t", "tenant"},
+			"INSTEAD OF trigger":         {base + `CREATE VIEW v AS SELECT * FROM t; CREATE TRIGGER instead INSTEAD OF UPDATE ON v FOR EACH ROW EXECUTE FUNCTION instead()`, "v", ""},
+			"view of such a view":        {base + `CREATE VIEW v AS SELECT * FROM t; CREATE TRIGGER instead INSTEAD OF UPDATE ON v FOR EACH ROW EXECUTE FUNCTION instead(); CREATE VIEW w AS SELECT * FROM v`, "w", ""},
+			"DO INSTEAD rule":            {base + `CREATE RULE nothing AS ON UPDATE TO t DO INSTEAD NOTHING`, "t", ""},
+			"DO ALSO rule":               {base + `CREATE RULE notice AS ON UPDATE TO t DO ALSO NOTIFY t`, "t", ""},
+		} {
+			var installable bool
+			require.NoError(t, d.Pool().QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'citext')").Scan(&installable))
+			if name == "citext" && !installable {
+				continue
+			}
+			d.exec(t, c.ddl)
+			table := metadata.Table{Name: c.table, Create: true}
+			if c.column == "tenant" {
+				table.Scope = []metadata.Scope{{Column: "tenant", Value: "one"}}
+			}
+			store := d.migrated(t, &metadata.Options{Table: table})
+			for operation, do := range operations(t, d, store) {
+				err := do(t.Context())
+				var unfit *metadata.TableError
+				if assert.ErrorAs(t, err, &unfit, "%s, %s", name, operation) {
+					assert.ErrorIs(t, err, metadata.ErrSchema)
+					assert.Equal(t, [2]string{c.table, c.column}, [2]string{unfit.Table, unfit.Column}, name)
+					assert.NotEmpty(t, unfit.Reason)
+				}
+			}
+			d.exec(t, `DROP TABLE t CASCADE; DROP EXTENSION IF EXISTS citext`)
+		}
+	})
+}
+
+func TestTablesThatKeepDocuments(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.exec(t, `CREATE COLLATION und (provider = icu, locale = 'und'); CREATE DOMAIN email AS varchar(80) CHECK (VALUE <> '')`)
+		for table, ddl := range map[string]string{
+			"texts":       `CREATE TABLE texts (id text PRIMARY KEY, metadata jsonb)`,
+			"varchars":    `CREATE TABLE varchars (id varchar(80) PRIMARY KEY, metadata jsonb)`,
+			"domains":     `CREATE TABLE domains (id email PRIMARY KEY, metadata jsonb)`,
+			"collations":  `CREATE TABLE collations (id text COLLATE und PRIMARY KEY, metadata jsonb)`,
+			"partitioned": `CREATE TABLE partitioned (id text PRIMARY KEY, metadata jsonb) PARTITION BY HASH (id); CREATE TABLE part PARTITION OF partitioned FOR VALUES WITH (MODULUS 1, REMAINDER 0)`,
+			"views":       `CREATE TABLE base (id text PRIMARY KEY, metadata jsonb); CREATE VIEW views AS SELECT * FROM base WHERE id <> 'hidden'`,
+		} {
+			d.exec(t, ddl)
+			store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: table, Create: true}})
+			_, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
+			require.NoError(t, err)
+			for operation, do := range operations(t, d, store) {
+				assert.NoError(t, do(t.Context()), "%s, %s", table, operation)
+			}
+		}
+	})
+}
+
+// What a host's own table costs over the default one is one question.
+func TestTableIsLookedAtOnce(t *testing.T) {
+	eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
+		d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb); INSERT INTO docs VALUES ('a', '{}')`)
+		asked := 0
+		require.NoError(t, d.store(t, nil).Migrate(t.Context()))
+		for _, c := range []struct {
+			name string
+			want int
+		}{{"", 0}, {"docs", 1}} {
+			store := d.store(t, &metadata.Options{Table: metadata.Table{Name: c.name}})
+			asked = 0
+			for range 3 {
+				tr.once(sending, "pg_rewrite", func() { asked++ })
+				for _, do := range operations(t, d, store) {
+					require.NoError(t, do(t.Context()))
+				}
+			}
+			assert.Equal(t, c.want, asked, c.name)
+		}
+	})
+}
