@@ -43,7 +43,8 @@ type write struct {
 
 // Key is the key of a document's lock: whoever holds it through a
 // [lock.Locker] on the same database keeps writers out, and writes by itself
-// with the context of [lock.Held]. The key of an invalid id is invalid.
+// with the context of [lock.Held]. The key of an invalid id is invalid. Two spellings
+// of a UUID or number have the same key.
 func (d *documents) Key(id string) lock.Key {
 	canonical, problem := d.options.Table.IDType.canonical(id)
 	if problem != "" {

@@ -77,18 +77,18 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			yield(Document{}, err)
 			return
 		}
-		find := &p.pg.sql.find
+		pages := &p.pg.sql.find
 		if printed, _, _ := p.options.parse(contained); string(printed) == "{}" {
-			find = &p.pg.sql.findAll
+			pages = &p.pg.sql.findAll
 		}
-		after, s := "", find.first
+		after, s := "", pages.first
 		if o.After != "" {
 			var err error
 			if after, err = p.checkID(o.After); err != nil {
 				yield(Document{}, err)
 				return
 			}
-			s = find.next
+			s = pages.next
 		}
 		for {
 			page, err := p.pg.page(ctx, s, s.args(after, string(contained), int64(size)))
@@ -104,7 +104,7 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			if len(page) < size {
 				return
 			}
-			after, s = page[len(page)-1].ID, find.next
+			after, s = page[len(page)-1].ID, pages.next
 		}
 	}
 }

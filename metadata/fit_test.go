@@ -3,6 +3,8 @@ package metadata_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -13,8 +15,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// operations are all that a store does with the document a.
-func operations(t *testing.T, d *database, store *metadata.Postgres) map[string]func(context.Context) error {
+// allOf are all that a store does with the document a.
+func allOf(t *testing.T, d *database, store *metadata.Postgres) map[string]func(context.Context) error {
 	patch := raw(`{"n":1}`)
 	merge := func(ctx context.Context) error { _, err := store.Merge(ctx, "a", patch); return err }
 	in := func(do func(*metadata.Tx, context.Context) error) func(context.Context) error {
@@ -86,7 +88,7 @@ func TestTableThatCannotKeepDocumentsIsRefused(t *testing.T) {
 				table.Scope = []metadata.Scope{{Column: "tenant", Value: "one"}}
 			}
 			store := d.migrated(t, &metadata.Options{Table: table})
-			for operation, do := range operations(t, d, store) {
+			for operation, do := range allOf(t, d, store) {
 				err := do(t.Context())
 				var unfit *metadata.TableError
 				if assert.ErrorAs(t, err, &unfit, "%s, %s", name, operation) {
@@ -115,7 +117,7 @@ func TestTablesThatKeepDocuments(t *testing.T) {
 			store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: table, Create: true}})
 			_, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
 			require.NoError(t, err)
-			for operation, do := range operations(t, d, store) {
+			for operation, do := range allOf(t, d, store) {
 				assert.NoError(t, do(t.Context()), "%s, %s", table, operation)
 			}
 		}
@@ -136,11 +138,71 @@ func TestTableIsLookedAtOnce(t *testing.T) {
 			asked = 0
 			for range 3 {
 				tr.once(sending, "pg_rewrite", func() { asked++ })
-				for _, do := range operations(t, d, store) {
+				for _, do := range allOf(t, d, store) {
 					require.NoError(t, do(t.Context()))
 				}
 			}
 			assert.Equal(t, c.want, asked, c.name)
 		}
 	})
+}
+
+// A column that is NULL is an empty document, for every reader.
+func TestRowsWithoutADocumentAreFound(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.exec(t, `CREATE TABLE rows (id text PRIMARY KEY, metadata jsonb); INSERT INTO rows VALUES ('a', NULL), ('b', '{"n": 1}'), ('c', '[]'), ('d', NULL)`)
+		store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "rows"}})
+		for contained, want := range map[string][]string{
+			`{ }`: {"a {}", `b {"n": 1}`, "d {}"}, `{"n":1}`: {`b {"n": 1}`}, `[]`: {"c []"}, `null`: nil,
+		} {
+			var got []string
+			for doc, err := range store.Find(t.Context(), raw("%s", contained), &metadata.FindOptions{PageSize: 1}) {
+				require.NoError(t, err)
+				got = append(got, doc.ID+" "+string(doc.Metadata))
+			}
+			assert.Equal(t, want, got, contained)
+		}
+	})
+}
+
+func TestSpellingsOfAnIDShareNothing(t *testing.T) {
+	const lower, upper = "7f3f9a3e-0000-4000-8000-00000000000a", "7F3F9A3E-0000-4000-8000-00000000000A"
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		d.exec(t, `CREATE TABLE docs (id uuid PRIMARY KEY, metadata jsonb)`)
+		opts := &metadata.Options{Table: metadata.Table{Name: "docs", IDType: metadata.UUID, Create: true}}
+		store, memory := d.migrated(t, opts), must(metadata.NewMemory(nil, opts))
+		results, err := store.MergeMany(ctx, []metadata.Patch{{ID: lower, Patch: raw(`{"n":1}`)}, {ID: upper, Patch: raw(`{"m":1}`)}})
+		require.NoError(t, err)
+		assert.Equal(t, metadata.Document{ID: lower, Metadata: raw(`{"m": 1, "n": 1}`)}, results[1].Document)
+		_, err = memory.Merge(ctx, upper, raw(`{"m":1}`))
+		require.NoError(t, err)
+		doc, err := memory.Merge(ctx, lower, raw(`{"n":1}`))
+		require.NoError(t, err)
+		assert.Equal(t, results[1].Document, doc)
+		assert.Equal(t, store.Key(lower), store.Key(upper))
+
+		found, err := store.GetMany(ctx, lower, upper)
+		require.NoError(t, err)
+		require.Len(t, found, 2)
+		found[lower].Metadata[0] = 'x'
+		assert.Equal(t, `{"m": 1, "n": 1}`, string(found[upper].Metadata))
+	})
+}
+
+func TestScopesThatLeaveNoRoomForIDsAreRefused(t *testing.T) {
+	var scopes []metadata.Scope
+	for i := range 6 {
+		scopes = append(scopes, metadata.Scope{Column: fmt.Sprint(strings.Repeat("c", 60), i), Value: "v"})
+	}
+	for n := range scopes {
+		table := metadata.Table{Name: strings.Repeat("t", 63), Schema: strings.Repeat("s", 63), ID: "id", Scope: scopes[:n+1]}
+		store, err := metadata.NewMemory(nil, &metadata.Options{Table: table})
+		if err == nil {
+			assert.NoError(t, store.Key(strings.Repeat("x", metadata.MaxIDLen)).Err())
+		} else {
+			assert.ErrorIs(t, err, metadata.ErrInvalidOptions)
+		}
+		assert.Equal(t, n == 5, err != nil, "%d scopes: %v", n+1, err)
+	}
 }

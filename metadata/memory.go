@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,7 +13,7 @@ import (
 
 // Memory is a [MetadataStore] without a server, for hosts' unit tests and for
 // programs that are alone. It answers as a [Postgres] on the default table
-// does, to the byte. Its documents end with it.
+// does, or on the Table in its options, to the byte. Its documents end with it.
 type Memory struct{ documents }
 
 var _ MetadataStore = (*Memory)(nil)
@@ -48,6 +49,32 @@ func (m *Memory) IfVersion(version int64) *Memory {
 	view := *m
 	view.version = &version
 	return &view
+}
+
+// Put stores doc as the host's own INSERT or UPDATE of a row would: with its version
+// and time, without asking for the document's lock, whatever the options allow. It is
+// how a Memory of a [Table] whose rows are the host's comes by them. Metadata is any
+// JSON; none counts as an empty document. The error matches [ErrInvalidID] or
+// [ErrInvalidDocument].
+func (m *Memory) Put(doc Document) error {
+	id, err := m.checkID(doc.ID)
+	if err != nil {
+		return err
+	}
+	text := json.RawMessage(`{}`)
+	if len(doc.Metadata) > 0 {
+		printed, _, err := parse(doc.Metadata, noLimits)
+		if err != nil {
+			return named(id, err.of(ErrInvalidDocument))
+		}
+		text = printed
+	}
+	doc.ID, doc.Metadata = id, text
+	engine := m.engine.(*memory)
+	engine.mu.Lock()
+	defer engine.mu.Unlock()
+	engine.stored[id] = doc
+	return nil
 }
 
 // memory is the engine behind a [Memory] and its views.

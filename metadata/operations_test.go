@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -83,6 +84,52 @@ func TestReplaceAndDelete(t *testing.T) {
 		assert.Equal(t, int64(1), doc.Version, "a new document")
 		assert.Equal(t, `{}`, string(doc.Metadata))
 	})
+}
+
+// What a write that changes nothing returns is what there was.
+func TestWritesWithoutChange(t *testing.T) {
+	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
+		ctx, store := t.Context(), view(false)
+		nothing := func(seen *metadata.Document) func(metadata.Document) (json.RawMessage, error) {
+			return func(doc metadata.Document) (json.RawMessage, error) { *seen = doc; return nil, nil }
+		}
+		var seen metadata.Document
+		doc, err := store.Update(ctx, "a", nothing(&seen))
+		require.NoError(t, err)
+		assert.Equal(t, metadata.Document{ID: "a", Metadata: raw(`{}`)}, doc)
+		assert.Equal(t, doc, seen)
+		_, err = store.Get(ctx, "a")
+		assert.ErrorIs(t, err, metadata.ErrNotFound)
+		made, err := store.Merge(ctx, "a", raw(`{"n":1}`))
+		require.NoError(t, err)
+		doc, err = store.Update(ctx, "a", nothing(&seen))
+		require.NoError(t, err)
+		assert.Equal(t, made, doc)
+		assert.Equal(t, doc, seen)
+	})
+}
+
+// A Memory of a table whose rows are the host's has those that the host puts there.
+func TestMemoryOfAHostsTable(t *testing.T) {
+	ctx := t.Context()
+	memory := must(metadata.NewMemory(nil, &metadata.Options{Table: metadata.Table{Name: "users", IDType: metadata.BigInt, Version: "revision"}}))
+	_, err := memory.Merge(ctx, "7", raw(`{"n":1}`))
+	assert.ErrorIs(t, err, metadata.ErrNotFound)
+	require.NoError(t, memory.Put(metadata.Document{ID: "007"}))
+	doc, err := memory.Merge(ctx, "7", raw(`{"n":1}`))
+	require.NoError(t, err)
+	assert.Equal(t, metadata.Document{ID: "7", Metadata: raw(`{"n": 1}`), Version: 1}, doc)
+	given := metadata.Document{ID: "8", Metadata: raw(`{"b":1,"a":[]}`), Version: 41, UpdatedAt: time.Unix(1, 0)}
+	require.NoError(t, memory.Put(given))
+	given.Metadata[0] = 'x'
+	doc, err = memory.Get(ctx, "8")
+	require.NoError(t, err)
+	assert.Equal(t, metadata.Document{ID: "8", Metadata: raw(`{"a": [], "b": 1}`), Version: 41, UpdatedAt: time.Unix(1, 0)}, doc)
+	assert.ErrorIs(t, memory.Delete(ctx, "8"), metadata.ErrUnsupported)
+	assert.ErrorIs(t, memory.Put(metadata.Document{ID: "x"}), metadata.ErrInvalidID)
+	err = memory.Put(metadata.Document{ID: "9", Metadata: raw(`{"a":`)})
+	assert.ErrorIs(t, err, metadata.ErrInvalidDocument)
+	assert.NotErrorIs(t, err, metadata.ErrInvalidPatch)
 }
 
 func TestIfVersion(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/lockstore/backoff"
@@ -123,6 +124,9 @@ func (o *Options) withDefaults() (Options, error) {
 	var err error
 	full.Table, err = full.Table.withDefaults()
 	full.keyParts = full.Table.keyParts()
+	if err == nil && full.key(strings.Repeat("9", full.Table.IDType.maxLen())).Err() != nil {
+		err = fmt.Errorf("%w: the names of the table and its scopes leave no room for ids in a lock's key", ErrInvalidOptions)
+	}
 	return full, err
 }
 

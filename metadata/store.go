@@ -37,13 +37,14 @@ type MetadataStore interface {
 	// decide runs at most once, on the caller's goroutine, while others wait
 	// and a connection is taken: it should be quick (a [Postgres] ends what
 	// takes longer than half of [Options].Timeout), do without the same pool,
-	// and must not write the same document by itself.
+	// and must not write the same document by itself. Where others insert that
+	// without the lock meanwhile, Update fails with [lock.ErrBusy].
 	Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error)
 }
 
 // Document is one document as it was at one moment.
 type Document struct {
-	ID       string
+	ID       string          // as the column prints it: a UUID in lower case, say
 	Metadata json.RawMessage // as PostgreSQL prints a jsonb; the caller owns it
 
 	// Version counts the changes since the document was created: the patch

@@ -176,6 +176,17 @@ func (t Type) sql() string {
 	return ""
 }
 
+// maxLen is how long a canonical value can be, in bytes.
+func (t Type) maxLen() int {
+	switch t {
+	case UUID:
+		return len("00000000-0000-0000-0000-000000000000")
+	case BigInt:
+		return len("-9223372036854775808")
+	}
+	return MaxIDLen
+}
+
 // canonical returns the one way in which a value of this type is written, or
 // else what is wrong with it: two ways to write an id would be two lock keys.
 func (t Type) canonical(s string) (value, problem string) {

@@ -15,7 +15,8 @@ import (
 // The first write of a document takes its lock, which is released with the
 // transaction; until then other writers of the document wait. A write that
 // fails leaves the transaction as it was before (it is done behind a
-// savepoint), so that the host can go on; only a lost connection does not.
+// savepoint), so that the host can go on; only a lost connection does not. What
+// Update's decide writes in the same transaction is undone with the Update.
 type Tx struct{ documents }
 
 var _ MetadataStore = (*Tx)(nil)

@@ -120,6 +120,7 @@ func Clean(err error) error {
 	var cleaned *Error
 	var refused *pgconn.ConnectError
 	var network net.Error
+	var foreign interface{ SQLState() string } // an error of another driver's, such as lib/pq, in a host's transaction
 	switch {
 	case errors.As(err, &cleaned), errors.Is(err, ErrSession):
 		return err
@@ -127,6 +128,8 @@ func Clean(err error) error {
 		e := fromServer(server)
 		e.Fatal = e.Fatal && !errors.As(err, &refused) // else there was no session yet
 		return e
+	case errors.As(err, &foreign):
+		return &Error{Code: foreign.SQLState()}
 	case errors.Is(err, ErrNoRows), errors.Is(err, sql.ErrNoRows):
 		return ErrNoRows
 	case isEncoding(err):

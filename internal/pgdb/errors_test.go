@@ -102,3 +102,16 @@ func TestConnectErrorsAreClean(t *testing.T) {
 	assert.NotErrorAs(t, err, new(*pgconn.PgError))
 	assert.False(t, pgdb.Uncertain(err))
 }
+
+// foreignError is an error of the server's as another driver has it.
+type foreignError struct{}
+
+func (foreignError) Error() string    { return "pq: violates " + canary }
+func (foreignError) SQLState() string { return "23514" }
+
+func TestErrorsOfOtherDriversKeepTheirSQLState(t *testing.T) {
+	err := pgdb.Clean(fmt.Errorf("wrapped: %w", foreignError{}))
+	assert.Equal(t, "23514", pgdb.Code(err))
+	assert.NotContains(t, err.Error(), canary)
+	assert.False(t, pgdb.Uncertain(err))
+}
