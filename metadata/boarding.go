@@ -79,7 +79,7 @@ func (p *postgres) connect(ctx context.Context, l *line, c *call) (conn pgdb.Con
 // acquire gets l's leader, c, a connection for itself.
 func (p *postgres) acquire(ctx context.Context, l *line, c *call) (pgdb.Conn, error) {
 	defer p.whenLate(lateLeader, func() { p.queue.split(l, c) }).Stop()
-	return p.db.Acquire(ctx)
+	return p.connection(ctx)
 }
 
 // whenLate has others go on when so much time has passed, unless the pool is full.

@@ -52,16 +52,27 @@ SELECT ids.attname::{text}, ids.type::bigint, pg_catalog.format_type(ids.type, N
 	EXISTS (SELECT FROM pg_catalog.pg_collation AS c WHERE c.oid {=} ids.attcollation AND NOT c.collisdeterministic)
 FROM ids JOIN pg_catalog.pg_type AS t ON t.oid {=} ids.type WHERE t.typtype {<>} 'd'`)
 
-// oids are the types of columns of this type, all of which take two values for equal
-// only if they are written the same.
-func (t Type) oids() []int64 {
-	switch t {
-	case UUID:
-		return []int64{2950}
-	case BigInt:
-		return []int64{20, 21, 23} // bigint, smallint, integer
+// exact are the types whose values are equal only if they are written the same: text,
+// varchar, uuid, bigint, smallint, integer. That one of these is not what [Table] says
+// the server tells by itself.
+var exact = []int64{25, 1043, 2950, 20, 21, 23}
+
+// connection takes a connection for a write of a table that is fit for it. Nothing of the
+// write has been sent when it fails.
+func (p *postgres) connection(ctx context.Context) (conn pgdb.Conn, err error) {
+	got, err := p.db.Acquire(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return []int64{25, 1043} // text, varchar
+	defer func() { // a host's tracer may panic
+		if conn == nil {
+			got.Release()
+		}
+	}()
+	if err := p.fit(ctx, got); err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // fit refuses a host's table in which one row could have several ids, and so several
@@ -71,42 +82,38 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	if p.fits.Load() {
 		return nil
 	}
-	if p.queue.isClosed() {
-		return ErrClosed
-	}
-	table, types := &p.options.Table, map[string]Type{p.options.Table.ID: p.options.Table.IDType}
+	ctx, cancel := p.bounded(ctx)
+	defer cancel()
+	table := &p.options.Table
 	names := []string{table.ID}
 	for _, s := range table.Scope {
-		types[s.Column] = s.Type
 		names = append(names, s.Column)
 	}
 	found := false
 	var unfit *TableError
 	err := q.Query(ctx, func(row pgdb.Row) error {
-		found = true
 		var column, typeName string
 		var oid int64
 		var bad bool
 		err := row.Scan(&column, &oid, &typeName, &bad)
-		e := &TableError{Table: table.Name, Column: column}
+		found = true
+		reason := ""
 		switch {
-		case err != nil || unfit != nil:
-			return err
 		case column == "" && bad:
-			e.Reason = "has rules, or INSTEAD OF triggers, so that its rows cannot be locked"
-		case column != "" && !slices.Contains(types[column].oids(), oid):
-			e.Reason = "is of type " + typeName + ", whose values may be equal though they are written otherwise"
+			reason = "has rules, or INSTEAD OF triggers, so that its rows cannot be locked"
+		case column != "" && !slices.Contains(exact, oid):
+			reason = "is of type " + typeName + ", in which values may be equal that are written otherwise"
 		case column != "" && bad:
-			e.Reason = "has a collation in which values are equal though they are written otherwise"
-		default:
-			return nil
+			reason = "has a collation in which values may be equal that are written otherwise"
 		}
-		unfit = e
-		return nil
+		if reason != "" && unfit == nil {
+			unfit = &TableError{Table: table.Name, Column: column, Reason: reason}
+		}
+		return err
 	}, fitSQL, table.qualify(table.Name), names)
 	switch {
 	case err != nil:
-		return p.failure(because(ctx, err), false)
+		return p.failure(err, false)
 	case unfit != nil:
 		return unfit
 	}

@@ -379,7 +379,7 @@ func (c *bulk) send(ctx context.Context, s statement, jobs []*job) (left []*job,
 			targets[i].patch = &patch{text: []byte(`{}`), room: -1}
 		}
 	}
-	conn, err := c.pg.db.Acquire(ctx)
+	conn, err := c.pg.connection(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil && c.waits:
 		return nil, 0, errTaken // before, and so it ends
