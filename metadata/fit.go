@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -40,7 +41,7 @@ WITH RECURSIVE below AS (
 		AND d.refclassid {=} 'pg_catalog.pg_class'::pg_catalog.regclass
 ), ids AS (
 	SELECT a.attname, a.atttypid AS type, a.attcollation FROM pg_catalog.pg_attribute AS a
-	WHERE a.attrelid {=} pg_catalog.to_regclass($1::{text})::{oid} AND a.attname {=} ANY ($2::{text}[]) AND NOT a.attisdropped
+	WHERE a.attrelid {=} pg_catalog.to_regclass($1::{text})::{oid} AND $2::{text}::{jsonb} {@>} pg_catalog.to_jsonb(a.attname::{text}) AND NOT a.attisdropped
 	UNION ALL
 	SELECT ids.attname, t.typbasetype, ids.attcollation FROM ids JOIN pg_catalog.pg_type AS t ON t.oid {=} ids.type WHERE t.typtype {=} 'd'
 )
@@ -89,9 +90,13 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	for _, s := range table.Scope {
 		names = append(names, s.Column)
 	}
+	asked, err := json.Marshal(names) // as other drivers take no []string
+	if err != nil {
+		return err
+	}
 	found := false
 	var unfit *TableError
-	err := q.Query(ctx, func(row pgdb.Row) error {
+	err = q.Query(ctx, func(row pgdb.Row) error {
 		var column, typeName string
 		var oid int64
 		var bad bool
@@ -110,7 +115,7 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 			unfit = &TableError{Table: table.Name, Column: column, Reason: reason}
 		}
 		return err
-	}, fitSQL, table.qualify(table.Name), names)
+	}, fitSQL, table.qualify(table.Name), string(asked))
 	switch {
 	case err != nil:
 		return p.failure(err, false)

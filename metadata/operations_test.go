@@ -86,29 +86,6 @@ func TestReplaceAndDelete(t *testing.T) {
 	})
 }
 
-// What a write that changes nothing returns is what there was.
-func TestWritesWithoutChange(t *testing.T) {
-	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
-		ctx, store := t.Context(), view(false)
-		nothing := func(seen *metadata.Document) func(metadata.Document) (json.RawMessage, error) {
-			return func(doc metadata.Document) (json.RawMessage, error) { *seen = doc; return nil, nil }
-		}
-		var seen metadata.Document
-		doc, err := store.Update(ctx, "a", nothing(&seen))
-		require.NoError(t, err)
-		assert.Equal(t, metadata.Document{ID: "a", Metadata: raw(`{}`)}, doc)
-		assert.Equal(t, doc, seen)
-		_, err = store.Get(ctx, "a")
-		assert.ErrorIs(t, err, metadata.ErrNotFound)
-		made, err := store.Merge(ctx, "a", raw(`{"n":1}`))
-		require.NoError(t, err)
-		doc, err = store.Update(ctx, "a", nothing(&seen))
-		require.NoError(t, err)
-		assert.Equal(t, made, doc)
-		assert.Equal(t, doc, seen)
-	})
-}
-
 // A Memory of a table whose rows are the host's has those that the host puts there.
 func TestMemoryOfAHostsTable(t *testing.T) {
 	ctx := t.Context()

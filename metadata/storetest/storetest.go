@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 		{"TooLargeDocumentIsRefused", (*suite).tooLarge},
 		{"InvalidIDIsRefused", (*suite).invalidID},
 		{"DocumentsAreIndependent", (*suite).independent},
+		{"IDsAreTheirBytes", (*suite).idsAreBytes},
 		{"AnswersAreTheCallers", (*suite).answersAreTheCallers},
 		{"UpdateReadsDecidesAndPatches", (*suite).update},
 		{"UpdateErrorChangesNothing", (*suite).updateError},
@@ -273,6 +274,18 @@ func (s *suite) independent() {
 	s.wantText(s.got(s.id("b")), `{"b": 2}`)
 }
 
+func (s *suite) idsAreBytes() {
+	ids := []string{s.id("ann"), s.id("Ann"), s.id("ann "), s.id("\u00e9"), s.id("e\u0301")}
+	for i, id := range ids {
+		if doc := s.merged(id, fmt.Sprintf(`{"i":%d}`, i)); doc.ID != id || doc.Version != 1 {
+			s.Errorf("document %q has the id %q and version %d, want a new one", id, doc.ID, doc.Version)
+		}
+	}
+	for i, id := range ids {
+		s.wantText(s.got(id), fmt.Sprintf(`{"i": %d}`, i))
+	}
+}
+
 func (s *suite) answersAreTheCallers() {
 	patch := json.RawMessage(`{"a":"value"}`)
 	doc := s.must(s.store.Merge(s.ctx, s.id(), patch))
@@ -305,8 +318,18 @@ func (s *suite) update() {
 			s.Errorf("version is %d, want %d", doc.Version, n+1)
 		}
 	}
-	doc := s.must(s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) { return nil, nil }))
-	s.wantText(doc, `{"N": 3}`)
+	nothing := func(metadata.Document) (json.RawMessage, error) { return nil, nil }
+	doc, before := s.must(s.store.Update(s.ctx, s.id(), nothing)), s.got(s.id())
+	if !reflect.DeepEqual(doc, before) {
+		s.Errorf("Update without a change returns %+v of %+v", doc, before)
+	}
+	doc = s.must(s.store.Update(s.ctx, s.id("missing"), nothing))
+	s.wantText(doc, `{}`)
+	if doc.Version != 0 || !doc.UpdatedAt.IsZero() {
+		s.Errorf("Update without a change makes version %d at %v", doc.Version, doc.UpdatedAt)
+	}
+	_, err := s.store.Get(s.ctx, s.id("missing"))
+	s.wantError(err, metadata.ErrNotFound)
 }
 
 func (s *suite) updateError() {
