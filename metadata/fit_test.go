@@ -139,7 +139,9 @@ func TestTableIsLookedAtOnce(t *testing.T) {
 			asked = 0
 			for range 3 {
 				tr.once(sending, "pg_rewrite", func() { asked++ })
-				for _, do := range allOf(t, d, store) {
+				do := allOf(t, d, store)
+				require.NoError(t, do["Merge"](t.Context()), "on a traced connection")
+				for _, do := range do {
 					require.NoError(t, do(t.Context()))
 				}
 			}
