@@ -23,15 +23,16 @@ func (q *queue) share(e *entry) {
 	q.inquire(e)
 }
 
-// inquire asks the server on behalf of the sharers that are first in line. Who does not
-// just try waits for the time that its policy says.
+// inquire asks the server on behalf of the sharers that are first in line, and of all who
+// just try. Who does not waits for the time that its policy says.
 func (q *queue) inquire(e *entry) {
 	if e.inquiring || e.state == held && e.timer != nil && e.line.tries == 0 {
 		return
 	}
-	now := time.Now()
-	for c := e.first(); c != nil && c.mode == shared; c = c.next {
-		if c.try || e.state == held && !c.due.After(now) {
+	now, sharers := time.Now(), true
+	for c := e.first(); c != nil; c = c.next {
+		sharers = sharers && c.mode == shared
+		if c.try || sharers && e.state == held && !c.due.After(now) {
 			c.count()
 		}
 	}
