@@ -47,25 +47,27 @@ func (p *Postgres) lookLater() {
 	}
 }
 
-// lookNow has every session look that holds a key, or is about to, or that something is
-// requested of. The next time comes with an answer.
+// lookNow has every session look that holds a key, or that something is requested of, and
+// all of them while a key is on its way: one that many want is held by a session for a
+// moment, again and again, but at no look. What waits in the server looks then. The next
+// time comes with an answer.
 func (p *Postgres) lookNow() {
 	p.queue.mu.Lock()
 	defer p.queue.unlock()
 	p.look = nil
-	looks := make(map[*session]bool)
+	looks, all := make(map[*session]bool), false
 	for _, r := range p.requests {
 		looks[r.session] = true
 	}
 	for _, e := range p.queue.entries {
 		if e.state == held {
 			looks[e.session] = true
-		} else if p.session != nil { // on which a busy key may be all the time but now
-			looks[p.session] = true
+		} else {
+			all = true
 		}
 	}
 	for _, s := range p.sessions() {
-		if looks[s] && !s.looks.asking && !p.queue.closed {
+		if (all || looks[s]) && !s.looks.asking && !p.queue.closed {
 			s.looks.begun = time.Now()
 			s.looks.asking = p.queue.request(s, op{code: opFlagged, key: flags | int64(s.backend.PID)})
 		}

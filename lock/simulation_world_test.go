@@ -83,7 +83,7 @@ func draw(s *simulate.Schedule) (c config) {
 	c.observed = s.N(4) == 0
 	c.writers = s.N(3) == 0
 	c.panics = s.N(8) == 0
-	c.looks = simulate.One(s, time.Millisecond, 5*time.Millisecond, 100*time.Millisecond)
+	c.looks = simulate.One(s, 5*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond)
 	c.faults = simulate.One(s, 0, 10, 50, 150)
 	switch s.N(8) {
 	case 0:
