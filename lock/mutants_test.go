@@ -206,11 +206,6 @@ var mutants = []simulate.Mutant{
 		New:  "e.passed < q.passes.of(e) {",
 		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
-		Name: "sharers join what others have requested", File: "sharing.go",
-		Old:  "e.mode == alone || q.server.withheld(e) {",
-		New:  "e.mode == alone {",
-		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
-	}, {
 		Name: "who came after the request is not spared", File: "requests.go",
 		Old:  "\tbefore, now := r.session.looks.before, time.Now()\n",
 		New:  "\tnow := time.Now()\n\tbefore := now\n",
