@@ -53,7 +53,12 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 			p.report(ctx, l.key.id, r)
 		}
 	}()
-	for {
+	for early := l.busy && c.due.After(time.Now()); ; early = false {
+		if early { // as far as is known, the lock is taken still
+			if c.err = l.sleep(ctx, c, errTaken, time.Until(c.due), p.queue.closing); c.err != nil {
+				return
+			}
+		}
 		n, err := p.commitTurn(ctx, l, c)
 		if n > 0 {
 			return
@@ -76,6 +81,11 @@ func (l *line) pause(ctx context.Context, c *call, err error, closing <-chan str
 	if !ok {
 		return l.giveUp(c, err, backoff.ErrExhausted)
 	}
+	return l.sleep(ctx, c, err, wait, closing)
+}
+
+// sleep is pause once the policy has been asked.
+func (l *line) sleep(ctx context.Context, c *call, err error, wait time.Duration, closing <-chan struct{}) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

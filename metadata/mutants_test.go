@@ -33,7 +33,12 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "patience is used up by others' attempts", File: "queue.go",
-		Old: "\t\t\tc.attempts++\n", New: "\t\t\tc.attempts++\n\t\t\tc.polls.Next()\n",
+		Old: "\t\tcase !c.due.After(now):\n", New: "\t\tcase !c.due.After(now):\n\t\t\tc.polls.Next()\n",
+		Rule: "PATIENCE",
+	},
+	{
+		Name: "who stands behind others has the patience of all", File: "queue.go",
+		Old: "\t\t\tcase c.found <- struct{}{}:\n", New: "\t\t\tcase make(chan struct{}, 1) <- struct{}{}:\n",
 		Rule: "PATIENCE",
 	},
 	{

@@ -2,6 +2,9 @@ package metadata_test
 
 import (
 	"context"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,4 +123,86 @@ func TestFollowerThatWasPutBackLeavesWithItsContext(t *testing.T) {
 		assert.NoError(t, leader.wait(t, "the leader").err)
 		assert.Equal(t, left, d.members(t)["follower"] == nil)
 	})
+}
+
+// Those who stand behind others give up when their own policy does, too, by whatever
+// operation they write.
+func TestEveryWriterInLineGivesUpWhenItsPolicyDoes(t *testing.T) {
+	const attempts, pause = 6, 50 * time.Millisecond
+	policy := backoff.Limit(backoff.Constant{Base: pause, Jitter: backoff.NoJitter}, attempts)
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, &metadata.Options{Backoff: policy})
+		_, err := store.Merge(t.Context(), "a", raw(`{}`))
+		require.NoError(t, err)
+		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		defer held.Unlock()
+		var group sync.WaitGroup
+		for range 4 {
+			for name, write := range map[string]func() error{
+				"Merge":   func() error { _, err := store.Merge(t.Context(), "a", raw(`{"x":1}`)); return err },
+				"Replace": func() error { _, err := store.Replace(t.Context(), "a", raw(`{"x":1}`)); return err },
+				"Delete":  func() error { return store.Delete(t.Context(), "a") },
+				"IfVersion": func() error {
+					_, err := store.IfVersion(1).Merge(t.Context(), "a", raw(`{"x":1}`))
+					return err
+				},
+				"Update": func() error {
+					_, err := store.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"x":1}`), nil })
+					return err
+				},
+			} {
+				group.Go(func() {
+					begun := time.Now()
+					var busy *lock.BusyError
+					if err := write(); assert.ErrorAs(t, err, &busy, name) {
+						assert.ErrorIs(t, err, backoff.ErrExhausted, name)
+						assert.GreaterOrEqual(t, busy.Attempts, attempts, name)
+						assert.LessOrEqual(t, busy.Attempts, attempts+2, name)
+					}
+					assert.GreaterOrEqual(t, time.Since(begun), (attempts-1)*pause, name)
+					assert.Less(t, time.Since(begun), time.Second, "%s: six attempts, 50 ms apart", name)
+				})
+			}
+		}
+		group.Wait()
+	})
+}
+
+// A policy that panics does so in its own caller, and those who stand behind it go on.
+func TestPolicyOfAFollowerPanics(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		var armed atomic.Bool
+		store := d.migrated(t, &metadata.Options{Backoff: panickyPolicy{&armed}})
+		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		require.NoError(t, err)
+		defer held.Unlock()
+		panics := func() <-chan any {
+			done := make(chan any, 1)
+			go func() {
+				defer func() { done <- recover() }()
+				_, _ = store.Merge(t.Context(), "a", raw(`{"x":1}`))
+			}()
+			return done
+		}
+		first, second, third := panics(), panics(), panics()
+		waitForWaits(t, store, 3)
+		armed.Store(true)
+		for _, done := range []<-chan any{first, second, third} {
+			assert.Equal(t, "policy", <-done)
+		}
+		armed.Store(false)
+		require.NoError(t, held.Unlock())
+		_, err = store.Merge(t.Context(), "a", raw(`{"x":1}`))
+		assert.NoError(t, err)
+	})
+}
+
+type panickyPolicy struct{ armed *atomic.Bool }
+
+func (p panickyPolicy) Delay(int, time.Duration) (time.Duration, bool) {
+	if p.armed.Load() {
+		panic("policy")
+	}
+	return time.Millisecond, true
 }

@@ -25,7 +25,7 @@ import (
 //	         --taken---> taken    --settled--> done
 //	                              --put back-> waiting again, or gone if its ctx
 //	                                           has ended or the store was closed
-//	         --ctx ends> gone
+//	         --ctx ends, policy gives up> gone
 //	leading  --ctx ends, policy gives up, panic> gone
 //
 // A call that has been taken waits for its outcome whatever its context says,
@@ -79,9 +79,11 @@ type call struct {
 	principal string           // see Options
 	line      *line            // that of a leader stays the same
 	signal    chan struct{}    // that the call leads, or is done
+	found     chan struct{}    // that another look found the lock taken
 	leads     bool
-	attempts  int   // that found the lock taken, while it led or was taken
-	leaving   error // what to tell it if it is put back, as its context has ended
+	attempts  int       // that found the lock taken, by whoever led
+	due       time.Time // when its policy has it look again
+	leaving   error     // what to tell it if it is put back, as it waits no longer
 
 	begun   bool // its change has run
 	fate    fate
@@ -165,24 +167,53 @@ func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool
 	if c.size > maxBytes-l.size {
 		return false, &lock.BusyError{Key: k, Waited: time.Since(c.since), Cause: errQueueFull}
 	}
-	c.signal = make(chan struct{}, 1)
+	c.signal, c.found = make(chan struct{}, 1), make(chan struct{}, 1)
 	c.line = l
 	l.calls = append(l.calls, c)
 	l.size += c.size
 	return false, nil
 }
 
-// wait returns when c leads or is done.
+// wait returns when c leads or is done. Its policy is asked at each look by whoever
+// leads that finds the lock taken, as it is while c leads; should it panic, c leaves.
 func (q *queue) wait(ctx context.Context, c *call) (leads bool) {
-	select {
-	case <-c.signal:
-	case <-ctx.Done():
-		if q.withdraw(c, causeOf(ctx)) {
-			return false
+	whole := false
+	defer func() {
+		if !whole && !q.withdraw(c, backoff.ErrExhausted) {
+			if <-c.signal; c.leads {
+				q.pass(c.line)
+			}
 		}
-		<-c.signal
+	}()
+	var cause error
+	for cause == nil {
+		select {
+		case <-c.signal:
+			whole = true
+			return c.leads
+		case <-ctx.Done():
+			cause = causeOf(ctx)
+		case <-c.found:
+			if wait, ok := c.polls.Next(); ok {
+				q.postpone(c, wait)
+			} else {
+				cause = backoff.ErrExhausted
+			}
+		}
 	}
+	whole = true
+	if q.withdraw(c, cause) {
+		return false
+	}
+	<-c.signal
 	return c.leads
+}
+
+// postpone has c not look again before wait has passed.
+func (q *queue) postpone(c *call, wait time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c.due = time.Now().Add(wait)
 }
 
 // withdraw takes a call out of its line. One that leads stays, and one that has
@@ -247,10 +278,10 @@ func (q *queue) settle(l *line, done int, found bool) {
 	for _, c := range answered {
 		l.size -= c.size
 	}
+	if found {
+		l.note(done)
+	}
 	for i, c := range back {
-		if found {
-			c.attempts++
-		}
 		switch leads := done+i == 0; {
 		case !leads && c.leaving != nil:
 			l.size -= c.size
@@ -270,6 +301,24 @@ func (q *queue) settle(l *line, done int, found bool) {
 	for i, c := range answered {
 		if i > 0 {
 			c.signal <- struct{}{}
+		}
+	}
+}
+
+// note has those from the first on know that the lock was found taken, whose time it
+// was to look. The leader knows it.
+func (l *line) note(first int) {
+	now := time.Now()
+	for i, c := range l.calls[first:] {
+		switch leads := first+i == 0; {
+		case leads:
+			c.attempts++
+		case !c.due.After(now):
+			select {
+			case c.found <- struct{}{}:
+				c.attempts++
+			default: // it has not asked its policy since the last one
+			}
 		}
 	}
 }

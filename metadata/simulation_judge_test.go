@@ -246,21 +246,28 @@ func (w *world) isMissing(id string) bool {
 	return w.table.Name != "" && w.server.committed(id) == nil
 }
 
-// judgePatience judges a policy's giving up, which each caller has for itself.
+// judgePatience judges a policy's giving up, which each caller has for itself. Of its
+// attempts some are made by whoever it stands behind: how many, a BusyError tells. There
+// are two more than the limit where that was reached while it was taken along, and it
+// led then.
 func (w *world) judgePatience(o *op) {
-	rivals := int(o.rivals.Load())
+	of := o
 	if o.group != nil {
-		rivals = int(o.group.rivals.Load()) // whose context it has
-		var busy *lock.BusyError
-		if (o.at.store.options.MergeInGo || o.group.tenure != nil) && errors.As(o.err, &busy) {
-			rivals = busy.Attempts // some by whoever it stood behind
-		}
+		of = o.group // whose context it has
+	}
+	attempts := int(of.rivals.Load())
+	var busy *lock.BusyError
+	told := errors.As(o.err, &busy)
+	if told {
+		attempts = busy.Attempts + int(of.undos.Load())
 	}
 	switch waited := time.Since(o.since); {
 	case o.at.limit == 0 && o.at.within == 0:
 		w.Problem("PATIENCE", "%s: there is no limit: %v", o, o.err)
-	case o.at.limit > 0 && rivals < o.at.limit:
-		w.Problem("PATIENCE", "%s: gave up after %d attempts of its own, of %d: %v", o, rivals, o.at.limit, o.err)
+	case o.at.limit > 0 && attempts < o.at.limit && (told || o.group != nil):
+		w.Problem("PATIENCE", "%s: gave up after %d attempts, of %d: %v", o, attempts, o.at.limit, o.err)
+	case o.at.limit > 0 && attempts > o.at.limit+2 && o.group == nil:
+		w.Problem("PATIENCE", "%s: gave up after %d attempts, of only %d: %v", o, attempts, o.at.limit, o.err)
 	case o.at.within > 0 && waited < o.at.within:
 		w.Problem("PATIENCE", "%s: gave up after %s, of %s: %v", o, waited, o.at.within, o.err)
 	}

@@ -102,7 +102,7 @@ func (l *link) send(ctx context.Context, q *request) error {
 		l.kill(nil)
 		return errTerminated
 	case 3, 4:
-		q.op.lost()
+		q.op.undone()
 		return l.refuse(&pgdb.Error{Code: []string{"40001", "40P01"}[fault-3]})
 	case 5:
 		w.StopUntil("hangs", ctx.Done())
@@ -127,7 +127,10 @@ func (l *link) send(ctx context.Context, q *request) error {
 		l.kill(nil)
 		return ctx.Err()
 	}
-	if code := pgdb.Code(err); code == "40P01" || code == "40001" || code == pgdb.LockNotAvailable {
+	switch pgdb.Code(err) {
+	case "40P01", "40001":
+		q.op.undone()
+	case pgdb.LockNotAvailable:
 		q.op.lost()
 	}
 	w.Tell("session %d: %s of %v: %v", l.pid, q.what, q.ids, err)

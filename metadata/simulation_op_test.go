@@ -25,7 +25,8 @@ type op struct {
 	host    *host
 	many    int          // with so many others, that come next
 	group   *op          // that makes it
-	rivals  atomic.Int32 // attempts of its own that found the lock taken
+	rivals  atomic.Int32 // attempts of its own that found the lock taken, or were undone
+	undos   atomic.Int32 // those that were undone, as the server resolved a conflict
 	first   int          // the document's history when it began
 	decided int
 
@@ -58,6 +59,14 @@ func (o *op) String() string {
 // overdue reports whether the op has reason to be answered at once.
 func (o *op) overdue() bool {
 	return !o.done && (o.ctx.Err() != nil || o.at.closing && !o.connecting.Load())
+}
+
+// undone counts an attempt that lost to others in the server.
+func (o *op) undone() {
+	if o != nil {
+		o.rivals.Add(1)
+		o.undos.Add(1)
+	}
 }
 
 // lost counts an attempt that failed since somebody else was there.
