@@ -41,7 +41,9 @@
 //     [Options].Principal to have the writes of each tenant, or user, share again.
 //   - Other ways cannot be seen, and need Principal: database/sql's ResetSession (let
 //     it return driver.ErrBadConn when it fails, as database/sql heeds no other
-//     error), a pgxpool behind database/sql, and tracers that run SQL.
+//     error), a pgxpool behind database/sql, and tracers that run SQL. Before such a
+//     pool, database/sql must neither keep idle connections nor have a maximum of open
+//     ones: it hands those on without the pool's hooks.
 //   - Principal must tell apart all that the hook does: callers for whom it returns
 //     the same write with each other's rights.
 //

@@ -321,3 +321,27 @@ func TestRowIsNoCommit(t *testing.T) {
 		})
 	}
 }
+
+// database/sql does not reset a connection that is used for the first time, which may
+// have been opened for another caller, or for none.
+func TestConnectionIsResetForItsFirstCaller(t *testing.T) {
+	type caller struct{}
+	var callers []any
+	db := stdlib.OpenDB(*pgtest.New(t).Pool().Config().ConnConfig, stdlib.OptionResetSession(func(ctx context.Context, _ *pgx.Conn) error {
+		callers = append(callers, ctx.Value(caller{}))
+		if len(callers) == 1 {
+			return driver.ErrBadConn
+		}
+		return nil
+	}))
+	defer db.Close()
+	opened, err := pgdb.Open(db)
+	require.NoError(t, err)
+	for _, name := range []string{"first", "second"} {
+		c, err := opened.Acquire(context.WithValue(t.Context(), caller{}, name))
+		require.NoError(t, err)
+		c.Release()
+	}
+	assert.Equal(t, []any{"first", "first", "second"}, callers, "a bad connection is passed over")
+	assert.Equal(t, 1, db.Stats().OpenConnections)
+}

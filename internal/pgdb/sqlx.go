@@ -2,6 +2,8 @@ package pgdb
 
 import (
 	"context"
+	"database/sql/driver"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -54,11 +56,19 @@ func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 func openSQL(db *sqlx.DB) DB {
 	return &pool{
 		take: func(ctx context.Context) (taken, error) {
-			c, err := db.Connx(ctx)
-			if err != nil {
-				return nil, err
+			for tries := 0; ; tries++ {
+				c, err := db.Connx(ctx)
+				if err != nil {
+					return nil, err
+				}
+				if err = reset(ctx, c); err == nil {
+					return sqlTaken{c}, nil
+				}
+				_ = c.Close() // which is gone
+				if tries == maxResets {
+					return nil, unsent{err}
+				}
 			}
-			return sqlTaken{c}, nil
 		},
 		size: func() int { return db.Stats().OpenConnections },
 		full: func() bool {
@@ -67,6 +77,31 @@ func openSQL(db *sqlx.DB) DB {
 		},
 	}
 }
+
+// maxResets is how often another connection is taken for one that cannot be reset, as
+// database/sql has it.
+const maxResets = 2
+
+// reset has the driver's ResetSession tell a connection who its caller is, which
+// database/sql omits when a connection is used for the first time: that can have been
+// opened for somebody else, or in the place of one that was closed, for nobody. It heeds
+// the error that database/sql heeds.
+func reset(ctx context.Context, c *sqlx.Conn) error {
+	return c.Raw(func(c any) error {
+		conn := c.(*stdlib.Conn)
+		data := conn.Conn().PgConn().CustomData()
+		if data[wasUsed] != nil {
+			return nil
+		}
+		data[wasUsed] = true
+		if err := conn.ResetSession(ctx); errors.Is(err, driver.ErrBadConn) {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+}
+
+const wasUsed = "lockstore_used" // in a connection's custom data
 
 // sqlTaken is a connection of database/sql's, whose statements go to the driver's own
 // connection as those of [pgxTaken] do. What database/sql puts between them is no help
