@@ -56,7 +56,7 @@ func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 func openSQL(db *sqlx.DB) DB {
 	return &pool{
 		take: func(ctx context.Context) (taken, error) {
-			for tries := 0; ; tries++ {
+			for left := max(db.Stats().OpenConnections, leastResets); ; left-- { // all that are idle can be stale
 				c, err := db.Connx(ctx)
 				if err != nil {
 					return nil, err
@@ -65,7 +65,7 @@ func openSQL(db *sqlx.DB) DB {
 					return sqlTaken{c}, nil
 				}
 				_ = c.Close() // which is gone
-				if tries == maxResets {
+				if left == 0 {
 					return nil, unsent{err}
 				}
 			}
@@ -78,9 +78,9 @@ func openSQL(db *sqlx.DB) DB {
 	}
 }
 
-// maxResets is how often another connection is taken for one that cannot be reset, as
-// database/sql has it.
-const maxResets = 2
+// leastResets is how often, at least, another connection is taken for one that cannot be
+// reset, as database/sql has it.
+const leastResets = 2
 
 // reset has the driver's ResetSession tell a connection who its caller is, which
 // database/sql omits when a connection is used for the first time: that can have been
