@@ -56,8 +56,13 @@ func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 func openSQL(db *sqlx.DB) DB {
 	return &pool{
 		take: func(ctx context.Context) (taken, error) {
+			again := true
 			for left := max(db.Stats().OpenConnections, leastResets); ; left-- { // all that are idle can be stale
 				c, err := db.Connx(ctx)
+				if again && ctx.Err() == nil && Unavailable(Clean(err)) {
+					again = false
+					continue // it was another's connection, perhaps, that could not be opened a while ago
+				}
 				if err != nil {
 					return nil, err
 				}
