@@ -131,7 +131,7 @@ var mutants = []simulate.Mutant{
 		Old: `&& !errors.Is(err, ErrUnknownOutcome)
 }`, New: `|| errors.Is(err, ErrUnknownOutcome)
 }`,
-		Rule: "TWICE, DENIED THOUGH MADE",
+		Rule: "TWICE, DENIED THOUGH MADE, VERSION, PATIENCE",
 	},
 	{
 		Name: "a write under a hold is done although its outcome is unknown", File: "lead.go",
@@ -276,11 +276,6 @@ var mutants = []simulate.Mutant{
 		Rule: "REFUSED, LOST WRITE",
 	},
 	{
-		Name: "what is missing is not looked for again under its lock", File: "write.go",
-		Old: "if err == nil && create && !found && free {", New: "if false {",
-		Rule: "UNFOUNDED",
-	},
-	{
 		Name: "a missing document needs no lock", File: "write.go",
 		Old: "	case !free:\n", New: "	case !free && found:\n",
 		Rule: "UNLOCKED",
@@ -293,7 +288,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a host's savepoint is not gone back to", File: "tx.go",
 		Old: `h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")`, New: "error(nil)",
-		Rule: "CREATED, UNFOUNDED, UNLOCKED, LEAK",
+		Rule: "DENIED THOUGH MADE, CREATED, UNFOUNDED, UNLOCKED, LEAK",
 	},
 	{
 		Name: "a row that is locked for long fails the write", File: "postgres.go",
