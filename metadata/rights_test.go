@@ -203,7 +203,11 @@ func TestWritersOfTheSameRightsShareAConnection(t *testing.T) {
 				}
 				crowd.wait()
 				assert.Equal(t, 5, crowd.count(d))
-				assert.Equal(t, c.ofDifferent, crowd.store.Stats().Commits)
+				commits := crowd.store.Stats().Commits
+				assert.GreaterOrEqual(t, commits, c.ofDifferent)
+				if most := int64(len(tenants)); c.ofDifferent < most {
+					assert.Less(t, commits, most)
+				}
 			})
 		})
 	}

@@ -56,6 +56,8 @@ func TestTimeoutsOfTheHostEndNoWait(t *testing.T) {
 					},
 				} {
 					store := d.store(t, nil)
+					_, err := host.Exec(ctx, `DELETE FROM lockstore_metadata; INSERT INTO lockstore_metadata (id, metadata, version, updated_at) VALUES ('a', '{}', 1, now())`)
+					require.NoError(t, err)
 					tx, err := host.Begin(ctx)
 					require.NoError(t, err)
 					_, err = tx.Exec(ctx, `INSERT INTO lockstore_metadata (id, metadata, version, updated_at) VALUES ('a', '{"n":1}', 1, now()), ('new', '{}', 1, now())
