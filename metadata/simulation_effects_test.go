@@ -166,6 +166,9 @@ func (s *backend) insert(q *request, id string, text []byte, changes int64) (m *
 		s.yieldRow(r)
 		return nil, false, nil
 	}
+	if q.op != nil && q.op.tenure != nil { // which may end before the transaction does
+		s.server.w.inserted = true
+	}
 	s.set(r, newImage([]byte("{}"), 0), nil)
 	if m, altered, err = s.write(q, r, text, changes); m == nil {
 		s.set(r, nil, nil)

@@ -230,7 +230,7 @@ func (w *world) judgeFailure(o *op) {
 		founded = t != nil && (t.ended || t.session.ended)
 	case errors.Is(err, backoff.ErrExhausted):
 		w.judgePatience(o)
-	case errors.Is(err, errTaken) && o.decided > 0: // whose document somebody inserts meanwhile
+	case errors.Is(err, errTaken) && o.decided > 0: // whose document somebody inserts meanwhile who has no lock of it any more
 		founded = w.inserted || w.strange.Load()
 	case o.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 	default:

@@ -35,7 +35,7 @@ type world struct {
 	moment   int // see op.made
 	offered  []simulate.Action
 	stranger *backend
-	inserted bool // it has inserted a row, without the lock
+	inserted bool // it, or a write under a hold, has inserted a row, and may have no lock of it
 }
 
 // A process has a store, a pool and a locker.
