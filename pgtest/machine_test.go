@@ -152,9 +152,10 @@ func TestProgramsThatCannotBeUsedArePassedOver(t *testing.T) {
 func TestProgramsThatHaveCeasedToWorkArePassedOver(t *testing.T) {
 	bin, err := binDir()
 	require.NoError(t, err)
-	dir := cacheFor(t, nil)
+	root := cacheFor(t, nil)
+	require.NoError(t, exec.Command("cp", "-r", filepath.Dir(bin), root+"/all").Run()) // what they need lies beside them
+	dir := root + "/all/bin"
 	postgres := filepath.Join(dir, "postgres")
-	require.NoError(t, exec.Command("cp", bin+"/postgres", bin+"/initdb", dir).Run())
 	t.Setenv("PGTEST_BINDIR", "")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	start := func() string {
@@ -257,6 +258,7 @@ func TestPlacesThatCannotBeUsedArePassedOver(t *testing.T) {
 }
 
 func TestCacheIsMadeWhereItCanBe(t *testing.T) {
+	t.Setenv("PGTEST_VERSION", "") // any that is installed
 	for _, name := range []string{"PGTEST_CACHE", "XDG_CACHE_HOME", "HOME", "TMPDIR"} {
 		t.Setenv(name, "")
 	}
