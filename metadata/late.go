@@ -40,16 +40,7 @@ func (c *bulk) pause(ctx context.Context) error {
 	if !ok {
 		return backoff.ErrExhausted
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return causeOf(ctx)
-	case <-c.pg.queue.closing:
-		return ErrClosed
-	}
+	return c.pg.queue.sleep(ctx, wait)
 }
 
 // giveUp ends a job whose document was not free.

@@ -55,7 +55,7 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 	}()
 	for early := l.busy && c.due.After(time.Now()); ; early = false {
 		if early { // as far as is known, the lock is taken still
-			if c.err = l.sleep(ctx, c, errTaken, time.Until(c.due), p.queue.closing); c.err != nil {
+			if c.err = l.sleep(ctx, c, errTaken, time.Until(c.due), &p.queue); c.err != nil {
 				return
 			}
 		}
@@ -68,7 +68,7 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 			return
 		}
 		p.counts.waits.Add(1)
-		if c.err = l.pause(ctx, c, err, p.queue.closing); c.err != nil {
+		if c.err = l.pause(ctx, c, err, &p.queue); c.err != nil {
 			return
 		}
 	}
@@ -76,26 +76,21 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 
 // pause waits before the next attempt, or returns why there will be none; err
 // is what the last one failed of.
-func (l *line) pause(ctx context.Context, c *call, err error, closing <-chan struct{}) error {
+func (l *line) pause(ctx context.Context, c *call, err error, q *queue) error {
 	wait, ok := c.polls.Next()
 	if !ok {
 		return l.giveUp(c, err, backoff.ErrExhausted)
 	}
-	return l.sleep(ctx, c, err, wait, closing)
+	return l.sleep(ctx, c, err, wait, q)
 }
 
 // sleep is pause once the policy has been asked.
-func (l *line) sleep(ctx context.Context, c *call, err error, wait time.Duration, closing <-chan struct{}) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return l.giveUp(c, err, causeOf(ctx))
-	case <-closing:
-		return ErrClosed
+func (l *line) sleep(ctx context.Context, c *call, err error, wait time.Duration, q *queue) error {
+	cause := q.sleep(ctx, wait)
+	if cause == nil || cause == ErrClosed {
+		return cause
 	}
+	return l.giveUp(c, err, cause)
 }
 
 // giveUp is the error of a call whose last attempt failed of err.

@@ -364,6 +364,21 @@ func (q *queue) split(l *line, leader *call) {
 	rest.appoint()
 }
 
+// sleep returns when wait has passed, or why it has ended before: ctx has, or the store
+// was closed.
+func (q *queue) sleep(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return causeOf(ctx)
+	case <-q.closing:
+		return ErrClosed
+	}
+}
+
 func (q *queue) isClosed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -88,7 +88,7 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 		}
 		c.attempts++
 		h.counts.waits.Add(1)
-		if err := l.pause(ctx, c, err, h.queue.closing); err != nil {
+		if err := l.pause(ctx, c, err, &h.queue); err != nil {
 			ended()
 			return Document{}, err
 		}
