@@ -56,8 +56,8 @@ func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 func openSQL(db *sqlx.DB) DB {
 	return &pool{
 		take: func(ctx context.Context) (taken, error) {
-			again := true
-			for left := max(db.Stats().OpenConnections, leastResets); ; left-- { // all that are idle can be stale
+			again, failed, most := true, 0, 0
+			for {
 				c, err := db.Connx(ctx)
 				if again && ctx.Err() == nil && Unavailable(Clean(err)) {
 					again = false
@@ -69,8 +69,11 @@ func openSQL(db *sqlx.DB) DB {
 				if err = reset(ctx, c); err == nil {
 					return sqlTaken{c}, nil
 				}
+				if failed == 0 {
+					most = max(db.Stats().OpenConnections, leastResets) // all that are idle can be stale
+				}
 				_ = c.Close() // which is gone
-				if left == 0 {
+				if failed++; failed > most {
 					return nil, unsent{err}
 				}
 			}
