@@ -42,8 +42,9 @@ func (q *queue) endTenure(c *claim, why error) {
 }
 
 // vacated gives on a key whose last holder here has left, to whom it is due here, or
-// else to the server, which answers to r. It reports whether it will. Where a write of a tenure that has ended may be under way, the key goes by the server,
-// which does not give it to anybody before that write's transaction has ended.
+// else to the server, which answers to r. It reports whether it will. Where a write of a
+// tenure that has ended may be under way, the key goes by the server, which does not
+// give it to anybody before that write's transaction has ended.
 func (q *queue) vacated(e *entry, r *reply) (released bool) {
 	if e.line.n == 0 {
 		q.giveBack(e, r)

@@ -299,52 +299,42 @@ func (s *suite) sharersShareAtAnyTime() {
 	s.free(key)
 }
 
-// together has n goroutines call take at the same time, and unlock when all have done
-// so. It returns how many have got the key.
-func (s *suite) together(n int, key lock.Key, take func(context.Context, lock.Key) (*lock.Held, error)) int {
-	var start, all, done sync.WaitGroup
-	var granted atomic.Int64
-	start.Add(1)
-	all.Add(n)
-	for range n {
-		done.Go(func() {
-			start.Wait()
-			held, err := take(s.ctx, key)
-			all.Done()
-			if errors.Is(err, lock.ErrBusy) {
-				return
-			}
-			if err != nil {
-				s.Errorf("try: %v", err)
-				return
-			}
-			granted.Add(1)
-			all.Wait()
-			if err := held.Unlock(); err != nil {
-				s.Errorf("unlock: %v", err)
-			}
-		})
-	}
-	start.Done()
-	done.Wait()
-	return int(granted.Load())
-}
+func (s *suite) triesTogetherOfSharers()  { s.triesTogether(s.locker.TryRLock, 8) }
+func (s *suite) triesTogetherOfOneAlone() { s.triesTogether(s.locker.TryLock, 1) }
 
-func (s *suite) triesTogetherOfSharers() {
+// triesTogether has 8 goroutines call take at the same time, again and again, and unlock
+// when all have done so. So many of them get the key each time.
+func (s *suite) triesTogether(take func(context.Context, lock.Key) (*lock.Held, error), want int64) {
+	const n = 8
 	key := s.key("k")
 	for round := range 50 {
-		if n := s.together(8, key, s.locker.TryRLock); n != 8 {
-			s.Fatalf("round %d: %d of 8 sharers have a key that nobody wants alone", round, n)
+		var start, all, done sync.WaitGroup
+		var granted atomic.Int64
+		start.Add(1)
+		all.Add(n)
+		for range n {
+			done.Go(func() {
+				start.Wait()
+				held, err := take(s.ctx, key)
+				all.Done()
+				if errors.Is(err, lock.ErrBusy) {
+					return
+				}
+				if err != nil {
+					s.Errorf("try: %v", err)
+					return
+				}
+				granted.Add(1)
+				all.Wait()
+				if err := held.Unlock(); err != nil {
+					s.Errorf("unlock: %v", err)
+				}
+			})
 		}
-	}
-	s.free(key)
-}
-
-func (s *suite) triesTogetherOfOneAlone() {
-	key := s.key("k")
-	for round := range 50 {
-		if n := s.together(8, key, s.locker.TryLock); n != 1 {
-			s.Fatalf("round %d: %d have a key alone", round, n)
+		start.Done()
+		done.Wait()
+		if granted.Load() != want {
+			s.Fatalf("round %d: %d of %d have the key, want %d", round, granted.Load(), n, want)
 		}
 	}
 	s.free(key)
