@@ -107,15 +107,17 @@ var waitSQL = `wait AS MATERIALIZED (
 // quarter of what a statement, or from PostgreSQL 17 on a transaction, may take: so that
 // a few waits, one after the other, end before the host's patience with all of it does.
 func atMost(timeout, value string) string {
-	others := ""
+	limits := value + "::interval" + mostSQL(timeout, "")
 	if timeout == "lock_timeout" {
-		others = `,
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)`
+		limits += mostSQL("statement_timeout", " {/} 4::float8") + mostSQL("transaction_timeout", " {/} 4::float8")
 	}
-	return strings.NewReplacer("{timeout}", timeout, "{value}", value, "{others}", others).Replace(`pg_catalog.set_config('{timeout}', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) {/} parts::numeric) {*} 1000::numeric)::int::{text}
-	FROM (VALUES ({value}::{text}, 1), (pg_catalog.current_setting('{timeout}'), 1){others}) AS limits (most, parts) WHERE most {<>} '0'
-), true) IS NOT NULL`)
+	return "pg_catalog.set_config('" + timeout + "', (extract(epoch FROM GREATEST(LEAST(" + limits + "), interval '1ms')) {*} 1000::numeric)::int::{text}, true) IS NOT NULL"
+}
+
+// mostSQL is part of one of the server's timeouts, or NULL where it is none.
+func mostSQL(timeout, part string) string {
+	setting := "pg_catalog.current_setting('" + timeout + "', true)"
+	return ",\n\tCASE WHEN " + setting + " {<>} '0' THEN " + setting + "::interval" + part + " END"
 }
 
 // insertSQL stores a document that openSQL, having its lock, has not found. It

@@ -22,11 +22,10 @@ ORDER BY t."id" LIMIT $3::bigint
 
 -- .lockstore_metadata: Merge, alone
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
-WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL)
+WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
@@ -50,11 +49,10 @@ FROM (
 ) AS p
 WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
-	AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL)
+	AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 RETURNING t."id"::pg_catalog.text AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id, metadata, version, updated_at FROM done
@@ -152,11 +150,10 @@ FROM (
 	LIMIT (SELECT locks FROM share)
 ) AS p
 WHERE NOT EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) p.id)
-	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL) ORDER BY p.id
+	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN t."id"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."id"::pg_catalog.text ELSE (t."id"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
@@ -166,29 +163,25 @@ SELECT '', NULL, locks, NULL FROM share
 
 -- .lockstore_metadata: write: lock
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
-	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL END
+	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($2::interval,
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
 -- .lockstore_metadata: write: create
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), gate AS MATERIALIZED (SELECT true AS open, $2::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
@@ -221,29 +214,25 @@ FROM gate
 
 -- .lockstore_metadata: write under a hold: lock
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
-	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ($2::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL END
+	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($2::interval,
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
 -- .lockstore_metadata: write under a hold: create
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), gate AS MATERIALIZED (SELECT EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($6::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
@@ -316,11 +305,10 @@ ORDER BY t."email" LIMIT $4::bigint
 
 -- app.users: Merge, alone
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
-WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL)
+WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
@@ -344,11 +332,10 @@ FROM (
 ) AS p
 WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
-	AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL)
+	AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 RETURNING t."email"::pg_catalog.text AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT id, metadata, version, updated_at FROM done
@@ -446,11 +433,10 @@ FROM (
 	LIMIT (SELECT locks FROM share)
 ) AS p
 WHERE NOT EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid)
-	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('100ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL) ORDER BY p.id
+	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN t."email"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."email"::pg_catalog.text ELSE (t."email"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
@@ -460,29 +446,25 @@ SELECT '', NULL, locks, NULL FROM share
 
 -- app.users: write: lock
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
-	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL END
+	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($3::interval,
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
 -- app.users: write: create
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), gate AS MATERIALIZED (SELECT true AS open, $3::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
@@ -515,29 +497,25 @@ FROM gate
 
 -- app.users: write under a hold: lock
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), doc AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
-	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ($3::pg_catalog.text, 1), (pg_catalog.current_setting('idle_in_transaction_session_timeout'), 1)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL END
+	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($3::interval,
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
 
 -- app.users: write under a hold: create
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (
-	SELECT (pg_catalog.min(extract(epoch FROM most::interval) OPERATOR(pg_catalog./) parts::numeric) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text
-	FROM (VALUES ('5000ms'::pg_catalog.text, 1), (pg_catalog.current_setting('lock_timeout'), 1),
-		(pg_catalog.current_setting('statement_timeout'), 4), (pg_catalog.current_setting('transaction_timeout', true), 4)) AS limits (most, parts) WHERE most OPERATOR(pg_catalog.<>) '0'
-), true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), gate AS MATERIALIZED (SELECT EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($7::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
