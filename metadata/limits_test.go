@@ -150,9 +150,7 @@ func TestRowIsWaitedForInTheHostsTransaction(t *testing.T) {
 // A statement that takes longer than Timeout by itself, and waits for nobody, may
 // have been made when it is given up.
 func TestStatementThatTakesTooLong(t *testing.T) {
-	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
-		t.Parallel()
 		store, hasty := d.migrated(t, nil), d.store(t, &metadata.Options{Timeout: 100 * time.Millisecond})
 		_, err := store.Merge(t.Context(), "a", raw(`{"zero":0}`))
 		require.NoError(t, err)

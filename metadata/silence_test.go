@@ -17,7 +17,6 @@ import (
 // The network goes silent at one statement of a write: neither side is told. The
 // write ends soon after its time is over, whichever statement that was.
 func TestSilentNetworkHoldsUpAWriteForItsTimeoutOnly(t *testing.T) {
-	t.Parallel() // it mostly waits
 	const timeout = 300 * time.Millisecond
 	replace := func(ctx context.Context, store *metadata.Postgres) error {
 		_, err := store.Replace(ctx, "a", raw(`{"n":1}`))
@@ -41,7 +40,6 @@ func TestSilentNetworkHoldsUpAWriteForItsTimeoutOnly(t *testing.T) {
 		"at ROLLBACK":                 {"rollback;", replace, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			for _, driver := range []string{"pgx", "sqlx"} {
 				t.Run(driver, func(t *testing.T) {
 					t.Parallel()
