@@ -45,6 +45,7 @@ func TestEvictAsksFirst(t *testing.T) {
 }
 
 func TestEvictedHolderIsToldBeforeTheNextIsGranted(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
 	operator, owner := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
 	key := lock.Name("k")
@@ -165,6 +166,7 @@ func TestHolderGivesUpForWhoMayTerminateItOnly(t *testing.T) {
 
 // Nobody's word counts for a key that is held, not even its holder's.
 func TestForgedAnswersToAnEvictionAreNotBelieved(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
 	locker, connect := newPostgres(t, db.Pool(), nil), connector(t, db)
 	holder, listener := connect(), connect()

@@ -24,6 +24,7 @@ var keysOfAllKinds = []lock.Key{
 // The server's locks of two numbers are others' than those of one, and nothing here meets
 // them: whoever has the pairs that a key could be taken for is in nobody's way.
 func TestLocksOfTwoNumbersAreAnotherSpace(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
 	locker, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil)
 	stranger, err := pgx.Connect(t.Context(), db.URL())

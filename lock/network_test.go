@@ -28,6 +28,7 @@ func through(t testing.TB, proxy *pgtest.Proxy) *pgxpool.Pool {
 }
 
 func TestBrokenConnectionIsLoss(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, harm := range map[string]func(*pgtest.Proxy){
 		"reset":               (*pgtest.Proxy).Reset,
 		"cut":                 (*pgtest.Proxy).Cut,
@@ -66,6 +67,7 @@ func TestUnlockIntoABlackholeIsBounded(t *testing.T) {
 }
 
 func TestBadNetworkIsOnlySlow(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, harm := range map[string]func(*pgtest.Proxy){
 		"delay": func(p *pgtest.Proxy) { p.Delay(200*time.Microsecond, time.Millisecond) },
 		"slice": func(p *pgtest.Proxy) { p.Slice(1) },

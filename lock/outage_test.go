@@ -17,6 +17,7 @@ import (
 // While the server is down, every operation says so by the same sentinel; those that
 // wait do so until their context ends, and are told of both.
 func TestOperationsDuringAnOutage(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t, pgtest.Dedicated())
 	opts := &lock.PostgresOptions{DescribeBusy: true}
 	lockers := map[string]*lock.Postgres{"pgx": newPostgres(t, db.Pool(), opts), "sqlx": newPostgres(t, db.SQLX(), opts)}

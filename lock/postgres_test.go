@@ -71,6 +71,7 @@ func terminate(t testing.TB, pool *pgxpool.Pool, held *lock.Held) {
 }
 
 func TestPostgresConforms(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
 	t.Run("pgx", func(t *testing.T) {
 		locktest.Run(t, func(t testing.TB) lock.Locker { return newPostgres(t, db.Pool(), nil) })

@@ -66,6 +66,7 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 // A holder that gave the key up when it was asked has nothing else taken from it, though
 // who asked does not hear of it, and the next waiter there has the key before long.
 func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
 	holder := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
 	proxy := pgtest.NewProxy(t, db)

@@ -15,8 +15,10 @@ import (
 // Under whatever a role or database has set for its sessions, a locker does what it
 // does without: see package settings.
 func TestPostgresConformsUnderAnySettings(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for i, world := range settings.Worlds() {
 		t.Run(world.Name, func(t *testing.T) {
+			t.Parallel()
 			db := pgtest.New(t)
 			require.NoError(t, world.Set(t.Context(), db.Pool()))
 			locktest.Run(t, func(t testing.TB) lock.Locker {

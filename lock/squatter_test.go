@@ -17,6 +17,7 @@ import (
 
 // Nothing that a locker sends means what another role has put into the search path.
 func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, path := range squatter.Paths("public") {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()

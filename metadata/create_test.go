@@ -121,7 +121,9 @@ func TestDocumentThatCannotBeCreatedIsRejected(t *testing.T) {
 
 // A host's transaction has inserted the document, and not yet committed.
 func TestDocumentThatAHostIsInsertingIsWaitedFor(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
+		t.Parallel()
 		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 400 * time.Millisecond})
 		for name, write := range creations(t, d, store) {
 			if name == "In" || name == "Update" { // see below
@@ -144,7 +146,9 @@ func TestDocumentThatAHostIsInsertingIsWaitedFor(t *testing.T) {
 
 // What decides has seen that there is none, and does not run again.
 func TestUpdateOfADocumentThatAHostIsInsertingIsBusy(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
+		t.Parallel()
 		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 400 * time.Millisecond})
 		for _, name := range []string{"Update", "In"} {
 			for _, commits := range []bool{false, true} {

@@ -104,6 +104,7 @@ func (s *succession) follow(end ending, take taking, finish func()) {
 // A write that has begun under a hold, and not ended with it, is either refused or
 // made before the next holder begins.
 func TestWriteOfAnEarlierHoldIsNotMadeUnderTheNext(t *testing.T) {
+	t.Parallel() // it mostly waits
 	type store = *metadata.Postgres
 	merge := func(ctx context.Context, s store) error {
 		_, err := s.Merge(ctx, "a", raw(`{"first":1}`))
@@ -131,6 +132,7 @@ func TestWriteOfAnEarlierHoldIsNotMadeUnderTheNext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
+				t.Parallel()
 				s := newSuccession(t, d)
 				stopped, resume := make(chan struct{}), make(chan struct{})
 				tr.once(sending, "stored AS", func() { close(stopped); <-resume }) // the hold has been looked at
@@ -154,6 +156,7 @@ func TestWriteOfAnEarlierHoldIsNotMadeUnderTheNext(t *testing.T) {
 // A write in the host's transaction, which the host commits when the hold under
 // which it was made is over.
 func TestCommitOfAnEarlierHoldIsNotMadeUnderTheNext(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, c := range map[string]struct {
 		end  ending
 		next taking
@@ -165,6 +168,7 @@ func TestCommitOfAnEarlierHoldIsNotMadeUnderTheNext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachDriver(t, func(t *testing.T, d *database) {
+				t.Parallel()
 				s := newSuccession(t, d)
 				tx, commit := d.hostTx(t)
 				_, err := s.store.In(tx).Merge(s.first.Context(), "a", raw(`{"first":1}`))

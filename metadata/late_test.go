@@ -24,6 +24,7 @@ func dearPatch(n int) json.RawMessage {
 // Documents that MergeMany finds in somebody's hands are waited for together: one that
 // is held for good keeps none of the others waiting, whatever way each has to be merged.
 func TestMergeManyWaitsForAllAtOnce(t *testing.T) {
+	t.Parallel() // it mostly waits
 	plain := func(n int) json.RawMessage { return raw(`{"n":%d}`, n) }
 	for name, c := range map[string]struct {
 		opts  metadata.Options

@@ -33,6 +33,7 @@ func eachBlocked(t *testing.T, test func(t *testing.T, tr *tracer, b *blocked, m
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
+				t.Parallel()
 				test(t, tr, newBlocked(t, d, &metadata.Options{Timeout: short, MergeInGo: c.inGo}), c.members)
 			})
 		})
@@ -46,6 +47,7 @@ func (b *blocked) begin(ctx context.Context, member string) pending {
 // A row that a host's transaction keeps for longer than Timeout is waited for as
 // long as the caller's context lives. That costs no connection.
 func TestRowIsWaitedForBeyondTheTimeout(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachBlocked(t, func(t *testing.T, tr *tracer, b *blocked, members []string) {
 		connects, calls := tr.connects.Load(), map[string]pending{}
 		for _, m := range members {
@@ -72,6 +74,7 @@ func TestRowIsWaitedForBeyondTheTimeout(t *testing.T) {
 // A caller whose context ends while a host's transaction keeps the row is told that
 // the document is busy, and nothing is made.
 func TestRowThatStaysLockedIsBusy(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachBlocked(t, func(t *testing.T, tr *tracer, b *blocked, members []string) {
 		connects, calls := tr.connects.Load(), map[string]pending{}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*short)
@@ -97,10 +100,12 @@ func TestRowThatStaysLockedIsBusy(t *testing.T) {
 
 // The same within a transaction of the host's, which lives on.
 func TestRowIsWaitedForInTheHostsTransaction(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, unblocked := range map[string]bool{"until it is free": true, "until the context ends": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			eachDriver(t, func(t *testing.T, d *database) {
+				t.Parallel()
 				b := newBlocked(t, d, &metadata.Options{Timeout: short})
 				_, err := b.store.Merge(t.Context(), "b", raw(`{}`))
 				require.NoError(t, err)

@@ -144,6 +144,7 @@ var strangers = map[string]struct {
 }
 
 func TestMigrateRefusesWhatAStrangerMade(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, c := range strangers {
 		for _, role := range []string{"app", "postgres"} { // a superuser is a member of every role, which does not count
 			t.Run(name+" by "+role, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 // A caller waits for a document's lock as long as the policy says, from its own
 // beginning, whoever was there before it and however that one left.
 func TestEachWriterHasItsOwnPatience(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const total = 600 * time.Millisecond
 	policy := backoff.Within(backoff.Constant{Base: 10 * time.Millisecond}, total)
 	for name, c := range map[string]struct {
@@ -32,6 +33,7 @@ func TestEachWriterHasItsOwnPatience(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			eachDriver(t, func(t *testing.T, d *database) {
+				t.Parallel()
 				store := d.migrated(t, &metadata.Options{Backoff: policy})
 				held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
 				require.NoError(t, err)

@@ -18,6 +18,7 @@ import (
 )
 
 func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
 	url := pgbouncer.Start(t, db, pgbouncer.Transaction)
 	for name, mode := range map[string]pgx.QueryExecMode{

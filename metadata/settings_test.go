@@ -22,12 +22,14 @@ var everyMode = flag.Bool("every-mode", false, "TestPostgresConformsUnderAnySett
 // Under whatever a role or database has set for its sessions, a store does what it does
 // without: see package settings.
 func TestPostgresConformsUnderAnySettings(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, world := range settings.Worlds() {
 		modes := queryModes
 		if !*everyMode {
 			modes = []pgx.QueryExecMode{pick(rand.New(rand.NewPCG(rand.Uint64(), 0)), queryModes)}
 		}
 		t.Run(world.Name, func(t *testing.T) {
+			t.Parallel()
 			db := pgtest.New(t)
 			require.NoError(t, must(metadata.NewPostgres(db.Pool(), nil)).Migrate(t.Context()))
 			require.NoError(t, world.Set(t.Context(), db.Pool()))

@@ -227,7 +227,9 @@ func TestLossIsToldWhileWaitingForAConnection(t *testing.T) {
 // keeps neither the key nor the document for good: the server ends his
 // transaction, and before that Evict does.
 func TestStuckWriterKeepsNothingForGood(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
+		t.Parallel()
 		locker := newLocker(t, d)
 		for name, c := range map[string]struct {
 			timeout time.Duration

@@ -15,9 +15,12 @@ import (
 // What a role or database allows a statement, a wait or a transaction ends no write that
 // waits for a row: it asks again for as long as its caller waits.
 func TestTimeoutsOfTheHostEndNoWait(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, timeout := range []string{"lock_timeout", "statement_timeout", "transaction_timeout"} {
 		t.Run(timeout, func(t *testing.T) {
+			t.Parallel()
 			eachDriver(t, func(t *testing.T, d *database) {
+				t.Parallel()
 				ctx := t.Context()
 				d.migrated(t, nil)
 				var known bool

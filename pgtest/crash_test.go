@@ -4,6 +4,7 @@ package pgtest_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -316,7 +317,6 @@ func TestNextServerRemovesWhatAKilledOneLeft(t *testing.T) {
 
 // TestAsOrdinaryUser runs the tests of the other files as an ordinary user where we are root.
 func TestAsOrdinaryUser(t *testing.T) {
-	t.Parallel() // it mostly waits
 	as := users(t)["as nobody"]
 	if as == nil {
 		return // they have run as one
@@ -328,6 +328,9 @@ func TestAsOrdinaryUser(t *testing.T) {
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "PGTEST_BINDIR="+bin, "PGTEST_CACHE="+cacheFor(t, as), "PGTEST_LINGER=0s", "PGTEST_KEEP=0s", "TMPDIR=/tmp")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	t.Parallel() // it runs beside all the others, those that are not parallel too
+	require.NoError(t, cmd.Wait(), "%s", &out)
 }

@@ -1,0 +1,133 @@
+package locktest
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"example.com/lockstore/lock"
+)
+
+func (s *suite) unlockTwiceSparesTheSuccessor() {
+	key := s.key("k")
+	first := s.lock(key)
+	s.ok(first.Unlock())
+	second := s.lock(key)
+	s.ok(first.Unlock())
+	_, err := s.locker.TryLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	s.ok(second.Context().Err())
+	s.ok(second.Unlock())
+	s.free(key)
+}
+
+func (s *suite) unlockNeedsNoContext() {
+	key := s.key("k")
+	ctx, cancel := context.WithCancel(s.ctx)
+	held, err := s.locker.Lock(ctx, key)
+	s.ok(err)
+	cancel()
+	s.ok(held.Unlock())
+	s.free(key)
+}
+
+func (s *suite) contextLivesAsLongAsTheTenure() {
+	type label struct{}
+	ctx, cancel := context.WithCancel(context.WithValue(s.ctx, label{}, "value"))
+	held, err := s.locker.Lock(ctx, s.key("k"))
+	s.ok(err)
+	cancel()
+	s.ok(held.Context().Err())
+	if held.Context().Value(label{}) != "value" {
+		s.Error("the values of Lock's context are not in the Held's")
+	}
+	s.ok(held.Unlock())
+	s.await(held.Context().Done(), "the context's end")
+	s.is(context.Cause(held.Context()), lock.ErrReleased)
+}
+
+func (s *suite) contextCarriesTheTenure() {
+	a, b := s.key("a"), s.key("b")
+	outer := s.lock(a)
+	inner, err := s.locker.Lock(outer.Context(), b)
+	s.ok(err)
+	ctx := inner.Context()
+	if lock.FromContext(ctx, a) != outer || lock.FromContext(ctx, b) != inner {
+		s.Error("a tenure is not in the context")
+	}
+	if lock.FromContext(ctx, s.key("c")) != nil || lock.FromContext(s.ctx, a) != nil {
+		s.Error("a tenure is in a context that has none")
+	}
+	s.ok(inner.Unlock())
+	s.ok(outer.Unlock())
+}
+
+func (s *suite) fencesGrow() {
+	key := s.key("k")
+	last := int64(-1)
+	for range 5 {
+		held := s.lock(key)
+		fence, err := held.Fence(s.ctx)
+		s.ok(err)
+		if fence <= last {
+			s.Errorf("fence %d after %d", fence, last)
+		}
+		last = fence
+		s.ok(held.Unlock())
+	}
+}
+
+func (s *suite) fenceEndsWithTheTenure() {
+	held := s.lock(s.key("k"))
+	s.ok(held.Unlock())
+	_, err := held.Fence(s.ctx)
+	s.is(err, lock.ErrReleased)
+}
+
+func (s *suite) doReleases() {
+	key := s.key("k")
+	why := errors.New("refused")
+	s.is(lock.Do(s.ctx, s.locker, key, func(ctx context.Context) error {
+		if lock.FromContext(ctx, key) == nil {
+			s.Error("the tenure is not in the context")
+		}
+		return why
+	}), why)
+	s.free(key)
+	func() {
+		defer func() {
+			if recover() != any("panic") {
+				s.Error("the panic did not go on")
+			}
+		}()
+		_ = lock.Do(s.ctx, s.locker, key, func(context.Context) error { panic("panic") })
+	}()
+	s.free(key)
+}
+
+func (s *suite) droppedHeldIsReleased() {
+	key := s.key("k")
+	s.lock(key)
+	free := s.start(func() {
+		held, err := s.locker.Lock(s.ctx, key)
+		if err != nil {
+			s.Errorf("lock: %v", err)
+			return
+		}
+		if err := held.Unlock(); err != nil {
+			s.Errorf("unlock: %v", err)
+		}
+	})
+	for end := time.Now().Add(patience); ; {
+		runtime.GC()
+		select {
+		case <-free:
+			return
+		case <-time.After(time.Millisecond):
+		}
+		if time.Now().After(end) {
+			s.Fatal("a Held that was dropped is still held")
+		}
+	}
+}

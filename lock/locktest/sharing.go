@@ -1,0 +1,140 @@
+package locktest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"example.com/lockstore/lock"
+)
+
+func (s *suite) sharersShare() {
+	key := s.key("k")
+	a, err := s.locker.RLock(s.ctx, key)
+	s.ok(err)
+	b, err := s.locker.TryRLock(s.ctx, key)
+	s.ok(err)
+	if !a.Shared() || !b.Shared() {
+		s.Error("a shared Held does not say so")
+	}
+	_, err = s.locker.TryLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	s.ok(a.Unlock())
+	_, err = s.locker.TryLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	s.ok(b.Unlock())
+	s.free(key)
+}
+
+// sharersShareAtAnyTime has sharers come to others long after these have the key, be it
+// from the server or from one who had it alone.
+func (s *suite) sharersShareAtAnyTime() {
+	key := s.key("k")
+	alone := s.lock(key)
+	waiter := Arriving(s.ctx)
+	var a *lock.Held
+	got := s.start(func() {
+		var err error
+		if a, err = s.locker.RLock(waiter, key); err != nil {
+			s.Errorf("sharer: %v", err)
+		}
+	})
+	s.await(waiter.Arrived(), "sharer")
+	s.ok(alone.Unlock())
+	s.await(got, "sharer")
+	for range 3 {
+		b, err := s.locker.TryRLock(s.ctx, key)
+		s.ok(err)
+		c, err := s.locker.RLock(s.ctx, key) // which a may be waiting for
+		s.ok(err)
+		s.ok(b.Unlock())
+		time.Sleep(long)
+		s.ok(a.Unlock())
+		a = c
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	waiter = Arriving(ctx)
+	left := s.start(func() { s.locker.Lock(waiter, key) })
+	s.await(waiter.Arrived(), "waiter")
+	_, err := s.locker.TryRLock(s.ctx, key)
+	s.is(err, lock.ErrBusy)
+	waiter = Arriving(s.ctx)
+	shared := s.start(func() {
+		if held, err := s.locker.RLock(waiter, key); err != nil || held.Unlock() != nil {
+			s.Errorf("sharer: %v", err)
+		}
+	})
+	s.await(waiter.Arrived(), "sharer")
+	cancel()
+	s.await(left, "cancelled waiter")
+	s.await(shared, "sharer")
+	s.ok(a.Unlock())
+	s.free(key)
+}
+
+func (s *suite) triesTogetherOfSharers()  { s.triesTogether(s.locker.TryRLock, 8) }
+func (s *suite) triesTogetherOfOneAlone() { s.triesTogether(s.locker.TryLock, 1) }
+
+// triesTogether has 8 goroutines call take at the same time, again and again, and unlock
+// when all have done so. So many of them get the key each time.
+func (s *suite) triesTogether(take func(context.Context, lock.Key) (*lock.Held, error), want int64) {
+	const n = 8
+	key := s.key("k")
+	for round := range 50 {
+		var start, all, done sync.WaitGroup
+		var granted atomic.Int64
+		start.Add(1)
+		all.Add(n)
+		for range n {
+			done.Go(func() {
+				start.Wait()
+				held, err := take(s.ctx, key)
+				all.Done()
+				if errors.Is(err, lock.ErrBusy) {
+					return
+				}
+				if err != nil {
+					s.Errorf("try: %v", err)
+					return
+				}
+				granted.Add(1)
+				all.Wait()
+				if err := held.Unlock(); err != nil {
+					s.Errorf("unlock: %v", err)
+				}
+			})
+		}
+		start.Done()
+		done.Wait()
+		if granted.Load() != want {
+			s.Fatalf("round %d: %d of %d have the key, want %d", round, granted.Load(), n, want)
+		}
+	}
+	s.free(key)
+}
+
+func (s *suite) sharersDoNotStarveAWaiter() {
+	key := s.key("k")
+	a, err := s.locker.RLock(s.ctx, key)
+	s.ok(err)
+	waiter := Arriving(s.ctx)
+	got := s.start(func() {
+		held, err := s.locker.Lock(waiter, key)
+		if err != nil {
+			s.Errorf("waiter: %v", err)
+			return
+		}
+		if err := held.Unlock(); err != nil {
+			s.Errorf("waiter: unlock: %v", err)
+		}
+	})
+	s.await(waiter.Arrived(), "waiter")
+	if _, err := s.locker.TryRLock(s.ctx, key); !errors.Is(err, lock.ErrBusy) {
+		s.Fatalf("a sharer overtook the waiter: %v", err)
+	}
+	s.ok(a.Unlock())
+	s.await(got, "waiter")
+	s.free(key)
+}

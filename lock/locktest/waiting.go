@@ -1,0 +1,166 @@
+package locktest
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"example.com/lockstore/lock"
+)
+
+func (s *suite) oneAtATime() {
+	const goroutines, rounds = 16, 25
+	key := s.key("k")
+	var inside, entered atomic.Int64
+	var group sync.WaitGroup
+	for g := range goroutines {
+		group.Go(func() {
+			for range rounds {
+				take, limit := s.locker.Lock, int64(1)
+				if g%4 == 0 { // some share, and count less than one who is alone
+					take, limit = s.locker.RLock, goroutines
+				}
+				held, err := take(s.ctx, key)
+				if err != nil {
+					s.Errorf("lock: %v", err)
+					return
+				}
+				weight := goroutines / limit
+				if n := inside.Add(weight); n > goroutines {
+					s.Errorf("%d inside", n)
+				}
+				runtime.Gosched()
+				inside.Add(-weight)
+				entered.Add(1)
+				if err := held.Unlock(); err != nil {
+					s.Errorf("unlock: %v", err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if n := entered.Load(); n != goroutines*rounds {
+		s.Errorf("%d tenures, want %d", n, goroutines*rounds)
+	}
+	s.free(key)
+}
+
+func (s *suite) waitersAreServedInOrder() {
+	key := s.key("k")
+	held := s.lock(key)
+	var mu sync.Mutex
+	var order []int
+	var group sync.WaitGroup
+	for i := range 8 {
+		waiter := Arriving(s.ctx)
+		group.Go(func() {
+			held, err := s.locker.Lock(waiter, key)
+			if err != nil {
+				s.Errorf("waiter %d: %v", i, err)
+				return
+			}
+			mu.Lock()
+			order = append(order, i)
+			mu.Unlock()
+			if err := held.Unlock(); err != nil {
+				s.Errorf("waiter %d: unlock: %v", i, err)
+			}
+		})
+		s.await(waiter.Arrived(), "waiter")
+	}
+	s.ok(held.Unlock())
+	group.Wait()
+	for i, n := range order {
+		if i != n {
+			s.Fatalf("served in order %v", order)
+		}
+	}
+}
+
+func (s *suite) cancelledWaiterLeaves() {
+	key := s.key("k")
+	held := s.lock(key)
+	why := errors.New("no longer wanted")
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	waiter := Arriving(ctx)
+	left := s.start(func() {
+		_, err := s.locker.Lock(waiter, key)
+		for _, want := range []error{lock.ErrBusy, context.Canceled, why} {
+			if !errors.Is(err, want) {
+				s.Errorf("error is %v, want one that matches %v", err, want)
+			}
+		}
+	})
+	s.await(waiter.Arrived(), "waiter")
+	cancel(why)
+	s.await(left, "cancelled waiter")
+	s.ok(held.Unlock())
+	s.free(key)
+}
+
+// cancelAtTheGrantLeaksNothing lets unlock and cancellation race.
+func (s *suite) cancelAtTheGrantLeaksNothing() {
+	key := s.key("k")
+	for i := range 300 {
+		held := s.lock(key)
+		ctx, cancel := context.WithCancel(s.ctx)
+		waiter := Arriving(ctx)
+		done := s.start(func() {
+			held, err := s.locker.Lock(waiter, key)
+			if err == nil {
+				err = held.Unlock()
+			}
+			if err != nil && !errors.Is(err, context.Canceled) {
+				s.Errorf("round %d: %v", i, err)
+			}
+		})
+		s.await(waiter.Arrived(), "waiter")
+		go cancel()
+		s.ok(held.Unlock())
+		s.await(done, "waiter")
+		cancel()
+	}
+	s.free(key)
+}
+
+func (s *suite) withdrawnWaiterLetsSharersPass() {
+	key := s.key("k")
+	a, err := s.locker.RLock(s.ctx, key)
+	s.ok(err)
+	ctx, cancel := context.WithCancel(s.ctx)
+	waiter := Arriving(ctx)
+	left := s.start(func() { s.locker.Lock(waiter, key) })
+	s.await(waiter.Arrived(), "waiter")
+	waiter = Arriving(s.ctx)
+	shared := s.start(func() {
+		held, err := s.locker.RLock(waiter, key)
+		if err != nil {
+			s.Errorf("sharer: %v", err)
+			return
+		}
+		if err := held.Unlock(); err != nil {
+			s.Errorf("sharer: unlock: %v", err)
+		}
+	})
+	s.await(waiter.Arrived(), "sharer")
+	cancel()
+	s.await(left, "cancelled waiter")
+	s.await(shared, "sharer")
+	s.ok(a.Unlock())
+	s.free(key)
+}
+
+func (s *suite) endedContextTakesNothing() {
+	key := s.key("k")
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	for _, take := range []func(context.Context, lock.Key) (*lock.Held, error){
+		s.locker.Lock, s.locker.TryLock, s.locker.RLock, s.locker.TryRLock,
+	} {
+		_, err := take(ctx, key)
+		s.is(err, context.Canceled)
+	}
+	s.free(key)
+}
