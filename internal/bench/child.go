@@ -34,6 +34,9 @@ type job struct {
 
 	Directory string // of the embedded server
 	Binaries  string // the directory above PostgreSQL's bin
+
+	Delay  time.Duration // of a network, each way
+	Routes []route
 }
 
 var roles map[string]func(context.Context, job, *wire) error
@@ -41,6 +44,7 @@ var roles map[string]func(context.Context, job, *wire) error
 func init() { // roles would refer to itself
 	roles = map[string]func(context.Context, job, *wire) error{
 		"lock": lockRole, "wake": wakeRole, "merge": mergeRole, "embedded": embeddedRole,
+		"network": networkRole, "etcd": etcdRole,
 	}
 }
 

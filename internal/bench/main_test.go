@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -74,7 +75,7 @@ func TestWrongUseIsToldApart(t *testing.T) {
 
 func TestEveryTargetNamesACase(t *testing.T) {
 	names := map[string]bool{}
-	for _, c := range suite() {
+	for _, c := range suite(0, time.Millisecond, 5*time.Millisecond) {
 		assert.False(t, names[c.name], "%s twice", c.name)
 		names[c.name] = true
 		assert.NotEmpty(t, c.asks)
