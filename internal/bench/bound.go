@@ -26,7 +26,8 @@ func latencyBound(callers, roundTrips int, commits bool) subject {
 		if err := in.fill(ctx, 1, 1500); err != nil {
 			return nil, err
 		}
-		trip, err := in.roundTrip(ctx, p, ping)
+		shorter := pace{Warm: p.Warm / 4, Count: p.Count / 4}
+		trip, err := in.roundTrip(ctx, shorter, ping)
 		if err != nil {
 			return nil, err
 		}
@@ -34,11 +35,11 @@ func latencyBound(callers, roundTrips int, commits bool) subject {
 		m.Extra["round trip, ms"] = trip.Seconds() * 1000
 		each := time.Duration(roundTrips) * trip
 		if commits {
-			answered, err := in.overTheSocket().roundTrip(ctx, p, ping)
+			answered, err := in.overTheSocket().roundTrip(ctx, shorter, ping)
 			if err != nil {
 				return nil, err
 			}
-			committed, err := in.overTheSocket().roundTrip(ctx, p, commit)
+			committed, err := in.overTheSocket().roundTrip(ctx, shorter, commit)
 			if err != nil {
 				return nil, err
 			}
@@ -67,7 +68,7 @@ func (in *arena) roundTrip(ctx context.Context, p pace, ask func(context.Context
 		return 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	m := repeat(ctx, pace{Warm: p.Warm / 4, Count: p.Count / 4}, func() error { return ask(ctx, conn) })
+	m := repeat(ctx, p, func() error { return ask(ctx, conn) })
 	if m.Errors > 0 {
 		return 0, fmt.Errorf("measure a round trip: %s", m.Error)
 	}

@@ -35,8 +35,7 @@ type job struct {
 	Directory string // of the embedded server
 	Binaries  string // the directory above PostgreSQL's bin
 
-	Delay  time.Duration // of a network, each way
-	Routes []route
+	Routes []route // of a network
 }
 
 var roles map[string]func(context.Context, job, *wire) error

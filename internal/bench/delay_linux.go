@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +23,7 @@ import (
 // As every piece is delayed for as long, one queue of all pieces is in the order
 // in which they are due.
 type delayLine struct {
-	delay time.Duration
+	delay atomic.Int64 // nanoseconds, each way
 
 	mu   sync.Mutex
 	late *latencies // how much after it was due a piece was written
@@ -31,30 +33,30 @@ type delayLine struct {
 	listeners    map[int]route
 	due          []piece
 	armed        time.Duration
-	buffer       []byte
+	spare        [][]byte // buffers for pieces
 }
 
 // An end is a socket, to read from and to write to.
 type end struct {
-	fd          int
-	peer        *end
-	unsent      [][]byte // what did not fit into the socket
-	ended       bool     // all has been read
-	shut        bool     // all has been written
-	endsWritten bool     // nothing follows what is unsent
+	fd     int
+	peer   *end
+	ended  bool     // all has been read
+	unsent [][]byte // what is due and did not fit into the socket yet
+	sent   int      // bytes of the first of these
+	shut   bool     // all has been written
 }
 
 // A piece is what is on its way.
 type piece struct {
 	at   time.Duration
 	to   *end
-	data []byte // nil: the end of the stream
+	data []byte // empty: the end of the stream
 }
 
-// networkRole is the process of a network: it tells what it did as often as it is
-// asked.
+// networkRole is the process of a network: as often as it is told the delay, it tells
+// what it did.
 func networkRole(_ context.Context, j job, boss *wire) error {
-	d, err := newDelayLine(j.Delay, j.Routes)
+	d, err := newDelayLine(j.Routes)
 	if err != nil {
 		return err
 	}
@@ -67,7 +69,9 @@ func networkRole(_ context.Context, j job, boss *wire) error {
 	if err := boss.send(answer{}); err != nil {
 		return err
 	}
-	for used := processorTime(); boss.receive(new(string)) == nil; {
+	used := processorTime()
+	for delay := time.Duration(0); boss.receive(&delay) == nil; {
+		d.delay.Store(int64(delay))
 		u := networkUse{newMeasurement(), processorTime() - used}
 		used += u.Processor
 		d.mu.Lock()
@@ -81,8 +85,8 @@ func networkRole(_ context.Context, j job, boss *wire) error {
 }
 
 // newDelayLine listens on the routes' entrances.
-func newDelayLine(delay time.Duration, routes []route) (d *delayLine, err error) {
-	d = &delayLine{delay: delay, late: newLatencies(), ends: map[int]*end{}, listeners: map[int]route{}, buffer: make([]byte, 1<<20)}
+func newDelayLine(routes []route) (d *delayLine, err error) {
+	d = &delayLine{late: newLatencies(), ends: map[int]*end{}, listeners: map[int]route{}}
 	if d.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
 	}
@@ -138,7 +142,7 @@ func (d *delayLine) run() error {
 				d.accept(fd, r)
 			} else if s := d.ends[fd]; s != nil {
 				if e.Events&unix.EPOLLOUT != 0 {
-					s.flush()
+					d.flush(s)
 				}
 				d.read(s)
 				d.forget(s)
@@ -181,63 +185,73 @@ func (d *delayLine) accept(listener int, r route) {
 // read puts what has come on its way.
 func (d *delayLine) read(from *end) {
 	for !from.ended {
-		n, err := unix.Read(from.fd, d.buffer)
+		buffer := d.take()
+		n, err := unix.Read(from.fd, buffer)
 		switch {
 		case err == unix.EINTR:
+			d.give(buffer)
 			continue
 		case err == unix.EAGAIN:
+			d.give(buffer)
 			return
 		case err != nil || n <= 0:
 			from.ended = true
-			d.due = append(d.due, piece{now() + d.delay, from.peer, nil})
-		default:
-			d.due = append(d.due, piece{now() + d.delay, from.peer, append([]byte(nil), d.buffer[:n]...)})
+			n = 0
 		}
+		d.due = append(d.due, piece{now() + time.Duration(d.delay.Load()), from.peer, buffer[:max(n, 0)]})
 	}
 }
+
+// take and give keep buffers, so that the collector of garbage has nothing to do.
+func (d *delayLine) take() []byte {
+	last := len(d.spare) - 1
+	if last < 0 {
+		return make([]byte, 16<<10)
+	}
+	buffer := d.spare[last]
+	d.spare = d.spare[:last]
+	return buffer
+}
+
+func (d *delayLine) give(buffer []byte) { d.spare = append(d.spare, buffer[:cap(buffer)]) }
 
 // deliver writes what is due.
 func (d *delayLine) deliver() {
-	for len(d.due) > 0 {
-		p, at := d.due[0], now()
+	delivered := 0
+	for ; delivered < len(d.due); delivered++ {
+		p, at := d.due[delivered], now()
 		if at < p.at {
-			return
+			break
 		}
-		d.due[0] = piece{}
-		d.due = d.due[1:]
 		d.mu.Lock()
 		d.late.record(at - p.at)
 		d.mu.Unlock()
-		if p.data == nil {
-			p.to.endsWritten = true
-		} else {
-			p.to.unsent = append(p.to.unsent, p.data)
-		}
-		p.to.flush()
+		p.to.unsent = append(p.to.unsent, p.data)
+		d.flush(p.to)
 		d.forget(p.to)
 	}
+	d.due = append(d.due[:0], d.due[delivered:]...)
 }
 
 // flush writes what the socket has room for.
-func (e *end) flush() {
+func (d *delayLine) flush(e *end) {
 	for len(e.unsent) > 0 {
-		n, err := unix.Write(e.fd, e.unsent[0])
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
-			return
-		case err != nil: // nobody reads it any more
-			e.unsent = nil
-		case n < len(e.unsent[0]):
-			e.unsent[0] = e.unsent[0][n:]
-		default:
-			e.unsent[0] = nil
-			e.unsent = e.unsent[1:]
+		data := e.unsent[0]
+		if len(data) == 0 {
+			e.shut = true
+			unix.Shutdown(e.fd, unix.SHUT_WR)
+		} else {
+			n, err := unix.Write(e.fd, data[e.sent:])
+			if err == unix.EAGAIN {
+				return
+			}
+			e.sent += max(n, 0)
+			if err == unix.EINTR || err == nil && e.sent < len(data) {
+				continue
+			} // after any other error nobody reads it any more
 		}
-	}
-	if e.endsWritten && !e.shut {
-		e.shut = true
-		unix.Shutdown(e.fd, unix.SHUT_WR)
+		d.give(data)
+		e.unsent, e.sent = slices.Delete(e.unsent, 0, 1), 0
 	}
 }
 

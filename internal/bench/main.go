@@ -180,7 +180,7 @@ func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		if places[rtt], err = in.away(ctx, rtt); err != nil {
 			return err
 		}
-		measured, err := places[rtt].roundTrip(ctx, p.pace, ping)
+		measured, err := places[rtt].roundTrip(ctx, pace{Warm: 50 * time.Millisecond, Count: 200 * time.Millisecond}, ping)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 // whose time is not counted with anybody's. See delayLine.
 type network struct {
 	*worker
-	dir string
+	delay time.Duration // each way
 }
 
 // A route is a way through a network: from a Unix socket to a server.
@@ -58,13 +58,13 @@ func (in *arena) away(ctx context.Context, rtt time.Duration) (far *arena, err e
 			*server = entrance
 		}
 	}
-	crew, err := hire(ctx, 1, job{Role: "network", Delay: rtt / 2, Routes: routes})
+	crew, err := hire(ctx, 1, job{Role: "network", Routes: routes})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("a network of %v: %w", rtt, err), os.RemoveAll(dir))
 	}
-	far.network = &network{crew[0], dir}
+	far.network = &network{worker: crew[0]}
 	in.undo = append(in.undo, func() error { return errors.Join(crew.dismiss(), os.RemoveAll(dir)) })
-	return far, nil
+	return far, far.calibrate(ctx, rtt)
 }
 
 // quoted is a value in a connection string.
@@ -88,9 +88,10 @@ func networkOf(address string) string {
 	return "unix"
 }
 
-// use tells how the network did since it was asked last.
+// use tells how the network did since it was asked last. Its delay is so long from
+// now on.
 func (n *network) use() (use networkUse, err error) {
-	if err := n.send("use"); err != nil {
+	if err := n.send(n.delay); err != nil {
 		return use, err
 	}
 	text, err := n.answer()
@@ -98,4 +99,25 @@ func (n *network) use() (use networkUse, err error) {
 		return use, err
 	}
 	return use, json.Unmarshal(text, &use)
+}
+
+// calibrate makes a round trip take as much longer than over the socket as was asked
+// for: being carried takes a moment, too.
+func (in *arena) calibrate(ctx context.Context, rtt time.Duration) error {
+	at := pace{Warm: 50 * time.Millisecond, Count: 200 * time.Millisecond}
+	in.network.delay = rtt / 2
+	if _, err := in.network.use(); err != nil {
+		return err
+	}
+	near, err := in.near.roundTrip(ctx, at, ping)
+	if err != nil {
+		return err
+	}
+	far, err := in.roundTrip(ctx, at, ping)
+	if err != nil {
+		return err
+	}
+	in.network.delay -= min(max(0, far-near-rtt), rtt) / 2
+	_, err = in.network.use()
+	return err
 }
