@@ -75,11 +75,13 @@ func (in *arena) roundTrip(ctx context.Context, p pace, ask func(context.Context
 	return m.latency.at(50), nil
 }
 
+const socketBoundName = "bound: lockstore over the socket"
+
 // socketBound is what the processors let the first subject do where there is no
 // distance to wait for.
 func (c testCase) socketBound() subject {
 	own := c.subjects[0]
-	return subject{"bound: lockstore over the socket", own.how + "; without the distance", func(ctx context.Context, in *arena, p pace) (*measurement, error) {
+	return subject{socketBoundName, own.how + "; without the distance", func(ctx context.Context, in *arena, p pace) (*measurement, error) {
 		return own.run(ctx, in.overTheSocket(), p)
 	}}
 }

@@ -27,7 +27,7 @@ func TestEtcdLocksExclude(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, locks.close()) }()
 	g := newGuard(1)
-	m, grants := lockLoad{Callers: 4, Keys: 1}.drive(t.Context(), locks, g, pace{Count: 100 * time.Millisecond})
+	m, grants := lockLoad{Callers: 4, Keys: 1}.drive(t.Context(), locks, g, pace{Count: time.Second})
 	assert.Positive(t, m.Ops)
 	assert.Zero(t, m.Errors, m.Error)
 	assert.Zero(t, g.violations(grants))
