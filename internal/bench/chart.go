@@ -46,7 +46,7 @@ const (
 	plotTop     = 116
 	plotBottom  = 440
 	labelSpace  = 19  // between two names
-	lineLetters = 140 // that fit into a line of small print
+	lineLetters = 128 // that fit into a line of small print
 	footerLine  = 16
 )
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +53,20 @@ func etcdRole(_ context.Context, j job, boss *wire) error {
 
 func dialEtcd(ctx context.Context, socket string) (*etcd.Client, error) {
 	return etcd.New(etcd.Config{Endpoints: []string{"unix:" + socket}, Context: ctx, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+}
+
+// etcdConnections is how many clients there are but for our own, by the kernel's list of
+// sockets; 0 where there is no such list.
+func etcdConnections(socket string) int {
+	const connected = " 03 "
+	sockets, _ := os.ReadFile("/proc/net/unix")
+	n := 0
+	for line := range strings.Lines(string(sockets)) {
+		if strings.HasSuffix(line, " "+socket+"\n") && strings.Contains(line, connected) {
+			n++
+		}
+	}
+	return max(0, n-1)
 }
 
 var etcdLock = lockKind{

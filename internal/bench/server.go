@@ -197,11 +197,11 @@ func (in *arena) watch(ctx context.Context) (stop func() int) {
 	}
 }
 
-// connections is how many there are to PostgreSQL and Redis, but for our own; 0 if
-// that cannot be told.
+// connections is how many there are to the servers, but for our own; 0 if that cannot
+// be told.
 func (in *arena) connections(ctx context.Context) (n int) {
 	in.monitor.QueryRow(ctx, connectionsSQL).Scan(&n)
-	return n + in.redis.connections(ctx)
+	return n + in.redis.connections(ctx) + etcdConnections(in.overTheSocket().Etcd)
 }
 
 // settle ends every session that is not the monitor's, waits until none is left,
