@@ -11,6 +11,7 @@ type testCase struct {
 	asks  string // the question, in one sentence
 	floor string // the subject that is the least anybody could do; empty: there is none
 	by    figure // what the ratios compare
+	far   bool   // it is also asked over a distance
 	fine  bool   // more and shorter rounds, for what takes next to no time and suffers from every neighbour
 
 	// prepare makes what all subjects of the case share, once, and undo
@@ -18,6 +19,8 @@ type testCase struct {
 	prepare func(ctx context.Context, in *arena, p pace) (undo func() error, err error)
 
 	subjects []subject
+
+	rtt time.Duration // the distance, there and back; 0: the servers' sockets
 }
 
 // A subject is one way to do what a case asks for.

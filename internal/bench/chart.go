@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A chart is lines over two axes, as a picture in SVG that needs nothing beside
@@ -39,12 +40,14 @@ type point struct{ x, y float64 }
 // The picture's measures, in user units.
 const (
 	chartWidth  = 960
-	chartHeight = 530
+	chartHeight = 546
 	plotLeft    = 84
 	plotRight   = 700 // to its right stand the lines' names
 	plotTop     = 116
 	plotBottom  = 440
-	labelSpace  = 19 // between two names
+	labelSpace  = 19  // between two names
+	lineLetters = 128 // that fit into a line of small print
+	footerLine  = 16
 )
 
 const chartStyle = `
@@ -64,6 +67,7 @@ const chartStyle = `
 	.line.own { stroke-width: 4 }
 	.name.own { font-weight: 600 }
 	.line.floor, .line.wrong { stroke-dasharray: 7 5 }
+	.line.bound { stroke-dasharray: 2 5 }
 `
 
 const darkStyle = `
@@ -79,6 +83,7 @@ const darkStyle = `
 var palette = []struct{ class, light, dark string }{
 	{"own", "#1f6fb2", "#58b0f5"},
 	{"floor", "#5b6773", "#9aa7b4"},
+	{"bound", "#8d99a5", "#6f7c89"},
 	{"wrong", "#cf3a32", "#ff6f66"},
 	{"p1", "#b26a00", "#f0a33a"},
 	{"p2", "#1b8a6b", "#45c79e"},
@@ -86,6 +91,7 @@ var palette = []struct{ class, light, dark string }{
 	{"p4", "#b03a78", "#ec7fb4"},
 	{"p5", "#6b7d12", "#b5c94a"},
 	{"p6", "#0f8a9d", "#4cc5d6"},
+	{"p7", "#3d56d6", "#8c9bff"},
 }
 
 // style is the whole sheet. It does without CSS variables, which not all that draw
@@ -108,7 +114,10 @@ func (c chart) svg() []byte {
 	fmt.Fprintf(&b, `<rect class="card" x="0.5" y="0.5" width="%d" height="%d" rx="10"/>`+"\n", chartWidth-1, chartHeight-1)
 	writeText(&b, "title", 24, 38, c.title)
 	writeText(&b, "dim", 24, 61, c.subtitle)
-	writeText(&b, "dim", 24, chartHeight-18, c.footer)
+	footer := wrap(c.footer, lineLetters)
+	for i, text := range footer {
+		writeText(&b, "dim", 24, chartHeight-14-footerLine*(len(footer)-1-i), text)
+	}
 	c.drawAxes(&b)
 	for _, l := range slices.Backward(c.lines) { // the first is on top
 		c.drawLine(&b, l)
@@ -116,6 +125,20 @@ func (c chart) svg() []byte {
 	c.drawNames(&b)
 	b.WriteString("</svg>\n")
 	return b.Bytes()
+}
+
+// wrap breaks a text into lines of at most so many letters, between words.
+func wrap(text string, letters int) []string {
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		last := len(lines) - 1
+		if last >= 0 && utf8.RuneCountInString(lines[last])+1+utf8.RuneCountInString(word) <= letters {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return lines
 }
 
 func (c chart) drawAxes(b *bytes.Buffer) {

@@ -80,3 +80,15 @@ func TestAxesEncloseTheirValues(t *testing.T) {
 	assert.Equal(t, []float64{1, 10}, decades(nil))
 	assert.NotEmpty(t, steps(nil))
 }
+
+func TestFooterFitsIn(t *testing.T) {
+	c := pictures[0].draw(exampleRows())
+	c.footer = strings.Repeat("a machine with a long name, ", 10)
+	lines := wrap(c.footer, lineLetters)
+	assert.Len(t, lines, 2)
+	for _, l := range lines {
+		assert.LessOrEqual(t, len(l), lineLetters)
+		assert.Contains(t, string(c.svg()), l)
+	}
+	assert.Equal(t, strings.Fields(c.footer), strings.Fields(strings.Join(lines, " ")))
+}

@@ -34,6 +34,8 @@ type job struct {
 
 	Directory string // of the embedded server
 	Binaries  string // the directory above PostgreSQL's bin
+
+	Routes []route // of a network
 }
 
 var roles map[string]func(context.Context, job, *wire) error
@@ -41,6 +43,7 @@ var roles map[string]func(context.Context, job, *wire) error
 func init() { // roles would refer to itself
 	roles = map[string]func(context.Context, job, *wire) error{
 		"lock": lockRole, "wake": wakeRole, "merge": mergeRole, "embedded": embeddedRole,
+		"network": networkRole, "etcd": etcdRole,
 	}
 }
 

@@ -62,7 +62,7 @@ func document(bytes int) string {
 }
 
 // versions is the sum of all documents' versions.
-func (in *arena) versions(ctx context.Context) (n int64, err error) {
+func versions(ctx context.Context, in *arena) (n int64, err error) {
 	err = in.monitor.QueryRow(ctx, versionsSQL).Scan(&n)
 	return n, err
 }

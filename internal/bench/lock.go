@@ -39,7 +39,7 @@ type lockSetup struct {
 var lockKinds = []lockKind{
 	lockstorePgx, lockstoreSQLX,
 	pooledTry, pooledWait, oneConnection, transactionLock, rowLock,
-	goPglock, cirelloPglock, gooseSession, gooseTable, redisLock,
+	goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock,
 	article24, article25,
 }
 

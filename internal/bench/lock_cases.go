@@ -13,12 +13,12 @@ const distinctConns = 64
 func lockCases() []testCase {
 	lone := lockSubjects(lockLoad{Callers: 1, Keys: 1, Conns: 1}.run,
 		lockstorePgx, lockstoreSQLX, pooledTry, transactionLock, rowLock,
-		goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25)
+		goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article25)
 	cases := []testCase{
 		{
 			name:  "lock/uncontended",
 			asks:  "one goroutine takes and gives back one free key; the server is on another core",
-			floor: pooledTry.name, by: byMedian, fine: true,
+			floor: pooledTry.name, by: byMedian, fine: true, far: true,
 			prepare: apart, subjects: lone,
 		},
 		{
@@ -32,9 +32,10 @@ func lockCases() []testCase {
 		cases = append(cases, testCase{
 			name:  fmt.Sprintf("lock/distinct/%d", goroutines),
 			asks:  fmt.Sprintf("%d goroutines each take and give back a key of their own; %d connections where one is needed for each", goroutines, distinctConns),
-			floor: pooledTry.name, by: byRate,
-			subjects: lockSubjects(lockLoad{Callers: goroutines, Keys: goroutines, Conns: distinctConns}.run,
-				lockstorePgx, lockstoreSQLX, pooledTry, rowLock, goPglock, cirelloPglock, gooseSession, redisLock),
+			floor: pooledTry.name, by: byRate, far: true,
+			subjects: append(lockSubjects(lockLoad{Callers: goroutines, Keys: goroutines, Conns: distinctConns}.run,
+				lockstorePgx, lockstoreSQLX, pooledTry, rowLock, goPglock, cirelloPglock, gooseSession, redisLock, etcdLock),
+				latencyBound(goroutines, 2, false)),
 		})
 	}
 	return append(cases, hotCase("lock/hot/empty", 0), hotCase("lock/hot/1ms", time.Millisecond),
@@ -43,27 +44,27 @@ func lockCases() []testCase {
 			asks:  "4 processes with 16 goroutines each want one key, and do nothing while they have it; the wait is measured",
 			floor: pooledWait.name, by: byRate,
 			subjects: lockSubjects(patient(lockLoad{Processes: 4, Callers: 16, Keys: 1, Conns: 16, Waits: true}.run),
-				lockstorePgx, pooledWait, transactionLock, rowLock, goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25),
+				lockstorePgx, pooledWait, transactionLock, rowLock, goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article25),
 		},
 		testCase{
 			name:  "lock/held/10000",
 			asks:  "256 goroutines take 10 000 keys and keep them all",
 			floor: oneConnection.name, by: byRate,
-			subjects: lockSubjects(holdMany, lockstorePgx, oneConnection, goPglock, cirelloPglock, redisLock),
+			subjects: lockSubjects(holdMany, lockstorePgx, oneConnection, goPglock, cirelloPglock, redisLock, etcdLock),
 		},
 		testCase{
 			name:  "lock/try-busy",
 			asks:  "one goroutine asks for a key that another session has, and is told so at once; the server is on another core",
 			floor: pooledTry.name, by: byMedian, fine: true,
 			prepare:  apart,
-			subjects: lockSubjects(tryBusy, lockstorePgx, lockstoreSQLX, pooledTry, goPglock, cirelloPglock, redisLock),
+			subjects: lockSubjects(tryBusy, lockstorePgx, lockstoreSQLX, pooledTry, goPglock, cirelloPglock, redisLock, etcdLock),
 		},
 		testCase{
 			name:  "lock/wake",
 			asks:  "a process waits for a key; how long after another process gives it back does it have it?",
 			floor: pooledWait.name, by: byMedian,
 			subjects: lockSubjects(wake, lockstorePgx, pooledWait, transactionLock, rowLock,
-				goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article25),
+				goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article25),
 		})
 }
 
@@ -76,7 +77,7 @@ func hotCase(name string, section time.Duration) testCase {
 		name: name, asks: asks, floor: pooledWait.name, by: byRate,
 		subjects: lockSubjects(patient(lockLoad{Callers: 32, Keys: 1, Conns: 32, Section: section, Waits: true}.run),
 			lockstorePgx, lockstoreSQLX, pooledWait, transactionLock, rowLock,
-			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, article24, article25),
+			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article24, article25),
 	}
 }
 

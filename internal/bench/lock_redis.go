@@ -17,9 +17,9 @@ var redisLock = lockKind{
 	name: "redislock",
 	how:  "github.com/bsm/redislock: Obtain (ExponentialBackoff from its recommended 16 ms to 128 ms, a new one for each lock), Release",
 	open: func(ctx context.Context, in *arena, s lockSetup) (locker, error) {
-		client := redis.NewClient(&redis.Options{Addr: in.Redis, PoolSize: s.Conns})
-		if err := client.Ping(ctx).Err(); err != nil {
-			return nil, errors.Join(err, client.Close())
+		client, err := in.redisClient(ctx, s.Conns)
+		if err != nil {
+			return nil, err
 		}
 		return &redisLocks{client, redislock.New(client)}, nil
 	},

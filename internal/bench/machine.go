@@ -14,16 +14,21 @@ type machine struct {
 	cores     int
 	system    string
 	versions  []string
+	rtts      []string // each distance that was asked for, and the round trip that was measured
 }
 
 func thisMachine(in *arena) machine {
-	return machine{processor(), runtime.NumCPU(), runtime.GOOS + "/" + runtime.GOARCH,
-		[]string{in.Database, in.redis.name, strings.Replace(runtime.Version(), "go", "Go ", 1)}}
+	redis := "no Redis"
+	if in.redis != nil {
+		redis = in.redis.version
+	}
+	return machine{processor: processor(), cores: runtime.NumCPU(), system: runtime.GOOS + "/" + runtime.GOARCH,
+		versions: []string{in.Database, redis, etcdVersion, strings.Replace(runtime.Version(), "go", "Go ", 1)}}
 }
 
 func (m machine) String() string {
-	return fmt.Sprintf("%d cores (%s), %s, %s; durable commits (fsync), over a Unix socket",
-		m.cores, m.processor, m.system, strings.Join(m.versions, ", "))
+	return fmt.Sprintf("%d cores (%s), %s, %s; durable commits (fsync); round trips, as asked for and measured: %s",
+		m.cores, m.processor, m.system, strings.Join(m.versions, ", "), strings.Join(m.rtts, ", "))
 }
 
 // processor is the name that Linux gives it.

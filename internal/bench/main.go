@@ -4,6 +4,7 @@
 //	go -C internal/bench run .
 //	go -C internal/bench run . -quick
 //	go -C internal/bench run . -cases 'lock/hot|merge/one' -rounds 5
+//	go -C internal/bench run . -rtt 0,0.2ms,1ms,5ms
 //	go -C internal/bench run . -json -svg ../../docs >bench.json
 //
 // It starts its own PostgreSQL and Redis. Every case runs each of its subjects in
@@ -26,6 +27,8 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -46,6 +49,7 @@ func main() {
 // A plan is what the command line asks for.
 type plan struct {
 	cases  []testCase
+	rtts   []time.Duration
 	rounds int
 	pace   pace
 	json   bool
@@ -84,6 +88,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	flags.BoolVar(&p.list, "list", false, "print the cases, and run nothing")
 	flags.StringVar(&p.svg, "svg", "", "also draw the pictures into this `directory`")
 	flags.BoolVar(&p.pace.Quick, "quick", false, "one short round of each: a look, not a measurement")
+	distances := flags.String("rtt", "0", "round trips to the servers, as in `0,0.2ms,1ms,5ms`; 0 is their sockets")
 	flags.IntVar(&p.rounds, "rounds", 0, "how many rounds; 0 means 3, or 1 with -quick")
 	chosen := flags.String("cases", "", "only cases whose names match this `regexp`")
 	flags.Usage = func() {
@@ -101,7 +106,10 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range suite() {
+	if p.rtts, err = durations(*distances); err != nil {
+		return nil, fmt.Errorf("-rtt %s: %w", *distances, err)
+	}
+	for _, c := range suite(p.rtts...) {
 		if pattern.MatchString(c.name) {
 			p.cases = append(p.cases, c)
 		}
@@ -125,11 +133,36 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	return p, nil
 }
 
-// suite is every case there is, in the order in which they run.
-func suite() []testCase {
+// durations reads a list of them.
+func durations(list string) (all []time.Duration, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, err
+		}
+		if d < 0 || slices.Contains(all, d) {
+			return nil, fmt.Errorf("%v is negative or there twice", d)
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+// suite is every case there is over these distances, in the order in which they run:
+// each case over all of them, one after the other.
+func suite(rtts ...time.Duration) []testCase {
 	var all []testCase
-	for _, family := range [][]testCase{lockCases(), mergeCases(), backoffCases(), mergePatchCases(), pgtestCases()} {
-		all = append(all, family...)
+	for _, family := range [][]testCase{lockCases(), mergeCases(), writeCases(), backoffCases(), mergePatchCases(), pgtestCases()} {
+		for _, c := range family {
+			for _, rtt := range rtts {
+				switch {
+				case rtt == 0:
+					all = append(all, c)
+				case c.far:
+					all = append(all, c.over(rtt))
+				}
+			}
+		}
 	}
 	return all
 }
@@ -142,13 +175,24 @@ func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
 	m := thisMachine(in)
+	places := map[time.Duration]*arena{}
+	for _, rtt := range p.rtts {
+		if places[rtt], err = in.away(ctx, rtt); err != nil {
+			return err
+		}
+		measured, err := places[rtt].roundTrip(ctx, pace{Warm: 50 * time.Millisecond, Count: 200 * time.Millisecond}, ping)
+		if err != nil {
+			return err
+		}
+		m.rtts = append(m.rtts, fmt.Sprintf("%v: %s", rtt, brief(float64(measured.Nanoseconds())/1000)))
+	}
 	if !p.json {
 		fmt.Fprintln(stdout, m)
 	}
 	progress := newProgress(stderr, len(p.cases))
 	all := []row{}
 	for i, c := range p.cases {
-		r, err := c.run(ctx, in, p.pace, p.rounds, func(what string) { progress.at(i+1, c.name, what) })
+		r, err := c.run(ctx, places[c.rtt], p.pace, p.rounds, func(what string) { progress.at(i+1, c.name, what) })
 		progress.clear()
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -64,8 +65,33 @@ func TestProcessesShareALockAndADocument(t *testing.T) {
 	assert.NotContains(t, out, "FAILED")
 }
 
+// Over a distance nothing is faster than it lets, and that is what it is compared with.
+func TestDistanceIsABound(t *testing.T) {
+	out := bench(t, 0, "-quick", "-json", "-rtt", "0,5ms", "-cases", "^merge/one-document/16(@5ms)?$")
+	var rows []row
+	require.NoError(t, json.Unmarshal([]byte(out), &rows))
+	seen := 0
+	for _, r := range rows {
+		if r.Case != "merge/one-document/16@5ms" || r.Subject != storePgx.name {
+			continue
+		}
+		seen++
+		assert.GreaterOrEqual(t, r.P50, 5000.0)
+		require.NotNil(t, r.RatioToBound)
+		assert.Less(t, *r.RatioToBound, 1.5) // the window is short, and commits come in batches
+		assert.Contains(t, r.Extra, "network late, p99, µs")
+	}
+	assert.Equal(t, 1, seen)
+}
+
+func TestWritersOfOneDocumentAreRight(t *testing.T) {
+	out := bench(t, 0, "-quick", "-cases", "^(update|if-version|in-transaction|counter)/")
+	assert.NotContains(t, out, "WRONG")
+}
+
 func TestWrongUseIsToldApart(t *testing.T) {
-	for _, args := range [][]string{{"-cases", "nothing like it"}, {"-cases", "("}, {"-rounds", "-1"}, {"what"}, {"-what"}} {
+	for _, args := range [][]string{{"-cases", "nothing like it"}, {"-cases", "("}, {"-rounds", "-1"}, {"what"}, {"-what"},
+		{"-rtt", "far"}, {"-rtt", "1ms,1ms"}, {"-rtt", "-1ms"}, {"-rtt", "1ms", "-cases", "backoff"}} {
 		bench(t, 2, args...)
 	}
 	bench(t, 0, "-help")
@@ -74,7 +100,7 @@ func TestWrongUseIsToldApart(t *testing.T) {
 
 func TestEveryTargetNamesACase(t *testing.T) {
 	names := map[string]bool{}
-	for _, c := range suite() {
+	for _, c := range suite(0, time.Millisecond, 5*time.Millisecond) {
 		assert.False(t, names[c.name], "%s twice", c.name)
 		names[c.name] = true
 		assert.NotEmpty(t, c.asks)

@@ -20,9 +20,9 @@ type mergeKind struct {
 	name string
 	how  string
 
-	// counts says that the document's version grows by one with each merge, from
-	// what was read before it; so that a lost merge is a missing version.
-	counts bool
+	// total reads what grows by one with each merge, from what was read before it, so
+	// that what was lost is missing in it. Nil: nothing does.
+	total func(ctx context.Context, in *arena) (int64, error)
 
 	open func(ctx context.Context, in *arena, conns int) (merger, error)
 }

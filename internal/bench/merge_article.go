@@ -17,9 +17,9 @@ var articleMerge25 = articleMerge("article v0.25", article25.how, rule25)
 // article's lock.
 func articleMerge(name, how string, rule backoff.Policy) mergeKind {
 	return mergeKind{
-		name:   name,
-		how:    how + "; SELECT, merge in Go, UPDATE, unlock",
-		counts: true,
+		name:  name,
+		how:   how + "; SELECT, merge in Go, UPDATE, unlock",
+		total: versions,
 		open: func(ctx context.Context, in *arena, conns int) (merger, error) {
 			db, err := in.sql(articlePool)
 			return &articleMerges{articleLocks{db, rule}}, err

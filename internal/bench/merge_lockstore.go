@@ -9,9 +9,9 @@ import (
 )
 
 var storePgx = mergeKind{
-	name:   "lockstore (pgx)",
-	how:    "metadata.NewPostgres on a pgx pool; Merge",
-	counts: true,
+	name:  "lockstore (pgx)",
+	how:   "metadata.NewPostgres on a pgx pool; Merge",
+	total: versions,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
 		pool, err := in.pool(ctx, conns)
 		if err != nil {
@@ -22,9 +22,9 @@ var storePgx = mergeKind{
 }
 
 var storeSQLX = mergeKind{
-	name:   "lockstore (sqlx)",
-	how:    "metadata.NewPostgres on a sqlx handle; Merge",
-	counts: true,
+	name:  "lockstore (sqlx)",
+	how:   "metadata.NewPostgres on a sqlx handle; Merge",
+	total: versions,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
 		db, err := in.sqlx(conns)
 		if err != nil {

@@ -42,12 +42,12 @@ func mergeManyCase() testCase {
 	return testCase{
 		name:  "merge/many/1000",
 		asks:  "one writer merges into 1 000 documents of 1.5 KB together; ops are documents, times are of all 1 000",
-		floor: "floor: || one by one", by: byRate,
+		floor: "floor: || in a pgx.Batch", by: byRate, far: true,
 		subjects: []subject{
 			{"lockstore (pgx)", "metadata.Postgres.MergeMany", mergeManyRun(openMergeMany)},
 			{"lockstore one by one", "metadata.Postgres.Merge, 1 000 times", single(storePgx.open)},
-			{"floor: || one by one", concat.how + ", 1 000 times", single(concat.open)},
-			{"|| in a pgx.Batch", "the same, pipelined and in one transaction", mergeManyRun(openBatch)},
+			{"floor: || in a pgx.Batch", concat.how + ", 1 000 of them pipelined and in one transaction", mergeManyRun(openBatch)},
+			{"|| one by one", concat.how + ", 1 000 times", single(concat.open)},
 			{"|| FROM unnest", "one UPDATE … FROM unnest", mergeManyRun(openSet)},
 		},
 	}

@@ -44,9 +44,9 @@ func (c *concatMerges) merge(ctx context.Context, id string, patch json.RawMessa
 func (c *concatMerges) close() error { c.Close(); return nil }
 
 var forUpdate = mergeKind{
-	name:   "SELECT … FOR UPDATE",
-	how:    "pgx: BEGIN, SELECT … FOR UPDATE, merge in Go (evanphx/json-patch), UPDATE, COMMIT",
-	counts: true,
+	name:  "SELECT … FOR UPDATE",
+	how:   "pgx: BEGIN, SELECT … FOR UPDATE, merge in Go (evanphx/json-patch), UPDATE, COMMIT",
+	total: versions,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
 		pool, err := in.pool(ctx, conns)
 		return &rowLockMerges{pool}, err
@@ -74,9 +74,9 @@ func (r *rowLockMerges) merge(ctx context.Context, id string, patch json.RawMess
 func (r *rowLockMerges) close() error { r.Close(); return nil }
 
 var compareAndSwap = mergeKind{
-	name:   "compare-and-swap",
-	how:    "pgx: SELECT, merge in Go (evanphx/json-patch), UPDATE … WHERE version = $3; again after full jitter, 5 to 100 ms, until it fits",
-	counts: true,
+	name:  "compare-and-swap",
+	how:   "pgx: SELECT, merge in Go (evanphx/json-patch), UPDATE … WHERE version = $3; again after full jitter, 5 to 100 ms, until it fits",
+	total: versions,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
 		pool, err := in.pool(ctx, conns)
 		return &optimistic{pool}, err

@@ -17,31 +17,50 @@ type picture struct {
 }
 
 var pictures = []picture{
-	{"merge-throughput.svg", func(rows []row) chart {
-		return throughput(rows, regexp.MustCompile(`^merge/one-document/(\d+)$`), "writers", chart{
-			title:    "Merges per second into one document",
-			subtitle: "the more writers, the more merges share a commit; each is acknowledged when it is on disk",
-		})
-	}},
-	{"lock-throughput.svg", func(rows []row) chart {
-		return throughput(rows, regexp.MustCompile(`^lock/distinct/(\d+)$`), "goroutines, each with a key of its own", chart{
-			title:    "Locks taken and given back per second",
-			subtitle: fmt.Sprintf("lockstore on one connection, the others on up to %d", distinctConns),
-		})
-	}},
+	mergeThroughput("merge-throughput.svg", ""),
+	mergeThroughput("merge-throughput-1ms.svg", "@1ms"),
+	lockThroughput("lock-throughput.svg", ""),
+	lockThroughput("lock-throughput-1ms.svg", "@1ms"),
 	{"lock-wait.svg", waits},
 	{"merge-growth.svg", growth},
+}
+
+// mergeThroughput and lockThroughput are of the cases whose names end so.
+func mergeThroughput(file, distance string) picture {
+	return picture{file, func(rows []row) chart {
+		return throughput(rows, regexp.MustCompile(`^merge/one-document/(\d+)`+distance+`$`), "writers", chart{
+			title:    "Merges per second into one document" + far(distance),
+			subtitle: "the more writers, the more merges share a commit; each is acknowledged when it is on disk",
+		})
+	}}
+}
+
+func lockThroughput(file, distance string) picture {
+	return picture{file, func(rows []row) chart {
+		return throughput(rows, regexp.MustCompile(`^lock/distinct/(\d+)`+distance+`$`), "goroutines, each with a key of its own", chart{
+			title:    "Locks taken and given back per second" + far(distance),
+			subtitle: fmt.Sprintf("lockstore on one connection, the others on up to %d", distinctConns),
+		})
+	}}
+}
+
+func far(distance string) string {
+	if distance == "" {
+		return ", over a Unix socket"
+	}
+	return fmt.Sprintf(", over a network of %s there and back", strings.TrimPrefix(distance, "@"))
 }
 
 // leftOut is subjects whose line would lie on another's, in all pictures.
 var leftOut = map[string]bool{
 	storeSQLX.name: true, transactionLock.name: true, gooseTable.name: true, article24.name: true,
+	socketBoundName: true,
 }
 
 // colours is each peer's class of line, the same in all pictures.
 var colours = map[string]string{
 	goPglock.name: "p1", redisLock.name: "p2", gooseSession.name: "p3",
-	rowLock.name: "p4", cirelloPglock.name: "p5", compareAndSwap.name: "p6",
+	rowLock.name: "p4", cirelloPglock.name: "p5", compareAndSwap.name: "p6", etcdLock.name: "p7",
 }
 
 // drawPictures draws those whose cases have been run, and names the others.
@@ -158,6 +177,8 @@ func classOf(r row) string {
 		return "own"
 	case isFloor(r.Subject):
 		return "floor"
+	case isBound(r.Subject):
+		return "bound"
 	}
 	return colours[r.Subject]
 }

@@ -4,27 +4,80 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
 
-// A redisServer is what the locks of redislock are kept in.
+// A redisServer is what the locks of redislock are kept in. Nil is none.
 type redisServer struct {
-	address string
-	name    string // "Redis 7.0.15", or what stands in for it
+	socket  string
+	version string // "Redis 7.0.15"
 	monitor *redis.Client
 	stop    func() error
 }
 
+var errNoRedis = errors.New("there is no redis-server on the PATH (Debian: apt-get install redis-server)")
+
+// startRedis starts the redis-server of this machine on a socket in dir, without
+// persistence, as Redis is mostly run for locks. Where there is none, it fails with
+// errNoRedis.
+func startRedis(ctx context.Context, dir string) (*redisServer, error) {
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, errNoRedis
+	}
+	// The server ends with this process, whatever ends that.
+	s := &redisServer{socket: filepath.Join(dir, "redis")}
+	cmd := exec.Command(program, "--port", "0", "--unixsocket", s.socket, "--save", "", "--dir", dir, "--maxclients", "2000")
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s.monitor = redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket, PoolSize: 1})
+	s.stop = func() error {
+		err := s.monitor.Close()
+		cmd.Process.Kill()
+		cmd.Wait() // says that it was killed
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for s.monitor.Ping(ctx).Err() != nil {
+		if ctx.Err() != nil {
+			return nil, errors.Join(fmt.Errorf("redis-server does not answer: %w", ctx.Err()), s.stop())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	s.version = "Redis " + s.info(ctx, "server", "redis_version")
+	return s, nil
+}
+
+// durable has every write stored before it is answered, or nothing stored at all.
+func (s *redisServer) durable(ctx context.Context, on bool) error {
+	if s == nil {
+		return nil
+	}
+	if !on {
+		return s.monitor.ConfigSet(ctx, "appendonly", "no").Err()
+	}
+	err := errors.Join(s.monitor.ConfigSet(ctx, "appendfsync", "always").Err(), s.monitor.ConfigSet(ctx, "appendonly", "yes").Err())
+	for err == nil && s.info(ctx, "persistence", "aof_rewrite_in_progress") != "0" {
+		time.Sleep(5 * time.Millisecond)
+		err = ctx.Err()
+	}
+	return err
+}
+
 // connections is how many there are, but for our own; 0 if that cannot be told.
 func (s *redisServer) connections(ctx context.Context) int {
+	if s == nil {
+		return 0
+	}
 	n, _ := strconv.Atoi(s.info(ctx, "clients", "connected_clients"))
 	return max(0, n-1)
 }
@@ -35,65 +88,22 @@ func (s *redisServer) info(ctx context.Context, section, field string) string {
 	return value
 }
 
-// startRedis starts the redis-server of this machine, on a loopback port and
-// without persistence, as Redis is mostly run for locks. Where there is none,
-// a miniredis in this process stands in, and says so by its name.
-func startRedis(ctx context.Context) (*redisServer, error) {
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		mini, err := miniredis.Run()
-		if err != nil {
-			return nil, err
-		}
-		s := &redisServer{address: mini.Addr(), name: "miniredis in this process (no redis-server was found)"}
-		s.monitor = redis.NewClient(&redis.Options{Addr: s.address, PoolSize: 1})
-		s.stop = func() error {
-			err := s.monitor.Close()
-			mini.Close()
-			return err
-		}
-		return s, nil
+// forget removes all that is kept.
+func (s *redisServer) forget(ctx context.Context) error {
+	if s == nil {
+		return nil
 	}
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "bench-redis-*")
-	if err != nil {
-		return nil, err
-	}
-	// The server ends with this process, whatever ends that.
-	cmd := exec.Command(program, "--bind", "127.0.0.1", "--port", fmt.Sprint(port), "--save", "", "--dir", dir)
-	cmd.SysProcAttr = dieWithParent()
-	if err := cmd.Start(); err != nil {
-		os.RemoveAll(dir)
-		return nil, err
-	}
-	s := &redisServer{address: fmt.Sprintf("127.0.0.1:%d", port)}
-	s.monitor = redis.NewClient(&redis.Options{Addr: s.address, PoolSize: 1})
-	s.stop = func() error {
-		err := s.monitor.Close()
-		cmd.Process.Kill()
-		cmd.Wait() // says that it was killed
-		return errors.Join(err, os.RemoveAll(dir))
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	for s.monitor.Ping(ctx).Err() != nil {
-		if ctx.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("redis-server does not answer: %w", ctx.Err()), s.stop())
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	s.name = "Redis " + s.info(ctx, "server", "redis_version")
-	return s, nil
+	return s.monitor.FlushAll(ctx).Err()
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// redisClient is a client of at most conns connections.
+func (in *arena) redisClient(ctx context.Context, conns int) (*redis.Client, error) {
+	if in.Redis == "" {
+		return nil, errNoRedis
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: in.Redis, PoolSize: conns})
+	if err := client.Ping(ctx).Err(); err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return client, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -43,7 +44,7 @@ func (c testCase) run(ctx context.Context, in *arena, p pace, rounds int, progre
 			progress(fmt.Sprintf("round %d of %d: %s", round+1, rounds, s.name))
 			o := outcome{err: errHungBefore, hung: true}
 			if done := r.outcomes[i]; len(done) == 0 || !done[len(done)-1].hung {
-				o = s.bounded(ctx, in, p)
+				o = s.measured(ctx, in, p)
 			}
 			if ctx.Err() != nil {
 				return r, context.Cause(ctx)
@@ -61,6 +62,27 @@ var errHungBefore = errors.New("not asked again: it hung in an earlier round")
 
 // grace is how long a run that was told to end may still take.
 const grace = 5 * time.Second
+
+// measured runs a subject, and says how the network did meanwhile, where there is one.
+func (s subject) measured(ctx context.Context, in *arena, p pace) outcome {
+	if in.network == nil {
+		return s.bounded(ctx, in, p)
+	}
+	if _, err := in.network.use(); err != nil {
+		return outcome{err: err}
+	}
+	began := time.Now()
+	o := s.bounded(ctx, in, p)
+	use, err := in.network.use()
+	if err != nil {
+		return outcome{err: err}
+	}
+	if o.measurement != nil {
+		o.measurement.Extra["network late, p99, µs"] = float64(use.Late.latency.at(99).Nanoseconds()) / 1000
+		o.measurement.Extra["network's share of the cores, %"] = 100 * use.Processor.Seconds() / time.Since(began).Seconds() / float64(runtime.NumCPU())
+	}
+	return o
+}
 
 // bounded runs a subject, and ends it if it does not end itself: first by its
 // context, then by ending its sessions at the server, and at last by leaving it.

@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
+	etcd "go.etcd.io/etcd/client/v3"
 
 	"example.com/lockstore/pgtest"
 )
@@ -22,13 +24,26 @@ const maxConnections = 400
 // process needs to take part.
 type arena struct {
 	DSN   string // of a database that is ours alone
-	Redis string // address of the Redis server
+	Redis string // address of the Redis server; empty if there is none
+	Etcd  string // address of the etcd server
 
 	Database string // "PostgreSQL 15.4"
 
 	monitor *pgxpool.Pool // two connections to look on with
-	redis   *redisServer
+	redis   *redisServer  // nil if there is none
+	etcd    *etcd.Client  // to look on with
 	undo    []func() error
+
+	near    *arena   // the same servers without the distance, where there is one
+	network *network // nil: there is none
+}
+
+// overTheSocket is the arena without a distance.
+func (in *arena) overTheSocket() *arena {
+	if in.near != nil {
+		return in.near
+	}
+	return in
 }
 
 // openArena starts the servers. Commits are as durable as PostgreSQL's own
@@ -64,13 +79,38 @@ func openArena(ctx context.Context) (in *arena, err error) {
 	if err := in.monitor.QueryRow(ctx, "SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)").Scan(&in.Database); err != nil {
 		return in, err
 	}
-	in.redis, err = startRedis(ctx)
+	// Beside PostgreSQL, so that all of them store on the same disk.
+	dir, err := os.MkdirTemp(onDisk(), "bench-*")
 	if err != nil {
 		return in, err
 	}
-	in.undo = append(in.undo, in.redis.stop)
-	in.Redis = in.redis.address
+	in.undo = append(in.undo, func() error { return os.RemoveAll(dir) })
+	in.redis, err = startRedis(ctx, dir)
+	switch {
+	case err == nil:
+		in.undo = append(in.undo, in.redis.stop)
+		in.Redis = in.redis.socket
+	case !errors.Is(err, errNoRedis): // which its subjects will say
+		return in, err
+	}
+	var stop func() error
+	if in.Etcd, stop, err = startEtcd(ctx, dir); err != nil {
+		return in, err
+	}
+	in.undo = append(in.undo, stop)
+	if in.etcd, err = dialEtcd(context.WithoutCancel(ctx), in.Etcd); err != nil {
+		return in, err
+	}
+	in.undo = append(in.undo, in.etcd.Close)
 	return in, nil
+}
+
+// onDisk is where a durable server of pgtest has its files, too.
+func onDisk() string {
+	if info, err := os.Stat("/var/tmp"); err == nil && info.IsDir() {
+		return "/var/tmp"
+	}
+	return ""
 }
 
 // close ends the servers, the last first.
@@ -157,11 +197,11 @@ func (in *arena) watch(ctx context.Context) (stop func() int) {
 	}
 }
 
-// connections is how many there are to PostgreSQL and Redis, but for our own; 0 if
-// that cannot be told.
+// connections is how many there are to the servers, but for our own; 0 if that cannot
+// be told.
 func (in *arena) connections(ctx context.Context) (n int) {
 	in.monitor.QueryRow(ctx, connectionsSQL).Scan(&n)
-	return n + in.redis.connections(ctx)
+	return n + in.redis.connections(ctx) + etcdConnections(in.overTheSocket().Etcd)
 }
 
 // settle ends every session that is not the monitor's, waits until none is left,
@@ -173,7 +213,8 @@ func (in *arena) settle(ctx context.Context) error {
 		}
 	}
 	_, err := in.monitor.Exec(ctx, dropLocksSQL)
-	return errors.Join(err, in.redis.monitor.FlushAll(ctx).Err())
+	_, forgotten := in.etcd.Delete(ctx, "\x00", etcd.WithFromKey())
+	return errors.Join(err, forgotten, in.redis.forget(ctx))
 }
 
 func (in *arena) leftLocks(ctx context.Context) (n int64, err error) {

@@ -24,11 +24,13 @@ type row struct {
 	// So many times better, by Compared; the median of the rounds' ratios.
 	RatioToFloor    *float64 `json:"ratio_to_floor"`
 	RatioToBestPeer *float64 `json:"ratio_to_best_peer"`
+	RatioToBound    *float64 `json:"ratio_to_bound,omitempty"` // to the lowest of the case's bounds
 
 	Compared      figure             `json:"compared"`
 	OpsRange      spread             `json:"ops_per_sec_range"`
 	FloorRange    *spread            `json:"ratio_to_floor_range,omitempty"`
 	BestPeerRange *spread            `json:"ratio_to_best_peer_range,omitempty"`
+	BoundRange    *spread            `json:"ratio_to_bound_range,omitempty"`
 	BestPeer      string             `json:"best_peer,omitempty"`
 	P99Ratio      *float64           `json:"p99_to_floor,omitempty"` // its p99 over the floor's
 	Extra         map[string]float64 `json:"extra,omitempty"`        // medians
@@ -36,6 +38,7 @@ type row struct {
 	Failed        string             `json:"failed,omitempty"` // why there is no figure at all
 	How           string             `json:"how"`
 	latency       *latencies
+	rates         []float64 // of each round, of what was kept; 0: there is none
 	ran           bool
 }
 
@@ -62,6 +65,9 @@ func (r result) summarize() []row {
 				rows[i].P99Ratio = &quotient
 			}
 		}
+		if median, spread, ok := r.toBound(i); ok {
+			rows[i].RatioToBound, rows[i].BoundRange = &median, &spread
+		}
 		if median, spread, ok := r.ratio(i, best); ok {
 			rows[i].RatioToBestPeer, rows[i].BestPeerRange = &median, &spread
 			rows[i].BestPeer = rows[best].Subject
@@ -78,6 +84,7 @@ func (r result) describe(s subject, outcomes []outcome) row {
 	for _, o := range outcomes {
 		m := o.measurement
 		if m == nil {
+			w.rates = append(w.rates, 0)
 			if o.err != nil && w.Failed == "" {
 				w.Failed = o.err.Error()
 			}
@@ -85,6 +92,11 @@ func (r result) describe(s subject, outcomes []outcome) row {
 		}
 		w.ran = true
 		rates = append(rates, m.rate())
+		if kept, counted := m.Extra[keptPerSecond]; counted {
+			w.rates = append(w.rates, kept)
+		} else {
+			w.rates = append(w.rates, m.rate())
+		}
 		w.latency.merge(m.latency)
 		longest = max(longest, m.longest())
 		w.Conns = max(w.Conns, m.Conns)
@@ -124,7 +136,7 @@ func (w *row) addNote(text string) {
 func bestPeer(rows []row, by figure) int {
 	best := -1
 	for i, w := range rows {
-		if isOurs(w.Subject) || isFloor(w.Subject) || !w.ran || w.Violations > 0 || w.OpsPerSec == 0 {
+		if isOurs(w.Subject) || isFloor(w.Subject) || isBound(w.Subject) || !w.ran || w.Violations > 0 || w.OpsPerSec == 0 {
 			continue
 		}
 		if best < 0 || by == byRate && w.OpsPerSec > rows[best].OpsPerSec || by == byMedian && w.P50 < rows[best].P50 {
@@ -149,6 +161,30 @@ func (r result) ratio(subject, than int) (median float64, s spread, ok bool) {
 			continue
 		}
 		ratios = append(ratios, r.by.better(o.measurement, other))
+	}
+	median, s = middle(ratios)
+	return median, s, len(ratios) > 0
+}
+
+// toBound compares a subject with the lowest of the case's bounds, round by round.
+func (r result) toBound(subject int) (median float64, s spread, ok bool) {
+	var ratios []float64
+	for round, o := range r.outcomes[subject] {
+		if o.measurement == nil || isBound(r.subjects[subject].name) {
+			continue
+		}
+		lowest := 0.0
+		for i, other := range r.subjects {
+			if !isBound(other.name) || round >= len(r.outcomes[i]) || r.outcomes[i][round].measurement == nil {
+				continue
+			}
+			if rate := r.outcomes[i][round].measurement.rate(); lowest == 0 || rate < lowest {
+				lowest = rate
+			}
+		}
+		if lowest > 0 {
+			ratios = append(ratios, o.measurement.rate()/lowest)
+		}
 	}
 	median, s = middle(ratios)
 	return median, s, len(ratios) > 0

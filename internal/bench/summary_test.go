@@ -55,6 +55,35 @@ func TestWrongAnswersAreNoPeer(t *testing.T) {
 	assert.Contains(t, rows[2].Notes, "a round failed: no connection")
 }
 
+func TestLowestBoundIsTheBound(t *testing.T) {
+	r := threeSubjects(byRate)
+	r.subjects = append(r.subjects, subject{name: "bound: far"}, subject{name: "bound: dear"})
+	r.outcomes = append(r.outcomes,
+		[]outcome{measured(200, time.Millisecond, 0), measured(400, time.Millisecond, 0), measured(1000, time.Millisecond, 0)},
+		[]outcome{measured(1000, time.Millisecond, 0), {err: errors.New("no"), hung: true}, measured(800, time.Millisecond, 0)})
+	rows := r.summarize()
+	assert.InDelta(t, 0.5, *rows[0].RatioToBound, 1e-9)
+	assert.Equal(t, spread{0.25, 0.75}, *rows[0].BoundRange)
+	assert.Equal(t, "peer", rows[0].BestPeer, "a bound is no peer")
+	assert.Nil(t, rows[4].RatioToBound)
+}
+
+func TestTargetsSayWhetherTheyAreMet(t *testing.T) {
+	ratio := 19.0
+	rows := []row{
+		{Case: "counter/256", Subject: "lockstore (pgx)", rates: []float64{300, 200, 100}, RatioToFloor: &ratio, FloorRange: &spread{18, 22}},
+		{Case: "counter/256", Subject: redisCounter.name, rates: []float64{100, 100, 100}},
+	}
+	var out strings.Builder
+	require.NoError(t, printTargets(&out, rows))
+	assert.Regexp(t, `by hand +≥ 20 +19.0 \(18.0–22.0\) +not met`, out.String())
+	assert.Regexp(t, `Redis INCR +≥ 1 +2.00 \(1.00–3.00\) +met`, out.String())
+	rows[1] = row{Case: "counter/256", Subject: redisCounter.name, Failed: errNoRedis.Error()}
+	out.Reset()
+	require.NoError(t, printTargets(&out, rows))
+	assert.Contains(t, out.String(), "not measured: "+errNoRedis.Error())
+}
+
 func TestFailureIsShownAndNotDropped(t *testing.T) {
 	r := threeSubjects(byRate)
 	r.outcomes[2] = []outcome{{err: errTooLong, hung: true}}

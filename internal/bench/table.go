@@ -15,16 +15,16 @@ import (
 func printTable(out io.Writer, c testCase, rows []row) error {
 	fmt.Fprintf(out, "\n%s: %s\n", c.name, c.asks)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%s\t%s\tmin–max\tp50\tp99\tmax\tconns\terrors\tlost or overlapping\t× floor\t× best peer\t\n", pad("subject", rows), "ops/s")
+	fmt.Fprintf(w, "%s\tops/s\tmin–max\tp50\tp99\tmax\tconns\terrors\tlost or overlapping\t× floor\t× best peer\t× bound\t\n", pad("subject", rows))
 	for _, r := range rows {
 		if r.Failed != "" {
 			fmt.Fprintf(w, "%s\tfailed\t–\t–\t–\t–\t–\t–\t–\t–\t–\t\n", pad(r.Subject, rows))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s–%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t\n", pad(r.Subject, rows),
+		fmt.Fprintf(w, "%s\t%s\t%s–%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t\n", pad(r.Subject, rows),
 			count(r.OpsPerSec), count(r.OpsRange[0]), count(r.OpsRange[1]),
 			brief(r.P50), brief(r.P99), brief(r.Max), r.Conns, r.Errors, wrong(r.Violations),
-			times(r.RatioToFloor, r.FloorRange), times(r.RatioToBestPeer, r.BestPeerRange))
+			times(r.RatioToFloor, r.FloorRange), times(r.RatioToBestPeer, r.BestPeerRange), times(r.RatioToBound, r.BoundRange))
 	}
 	if err := w.Flush(); err != nil {
 		return err

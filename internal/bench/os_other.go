@@ -2,7 +2,11 @@
 
 package main
 
-import "context"
+import (
+	"context"
+	"errors"
+	"syscall"
+)
 
 // apart and together would choose the cores of this process and of PostgreSQL.
 // Here the kernel does.
@@ -11,3 +15,10 @@ func apart(context.Context, *arena, pace) (undo func() error, err error) {
 }
 
 var together = apart
+
+func dieWithParent() *syscall.SysProcAttr { return nil }
+
+// networkRole would be a delayLine, which asks Linux for its timers.
+func networkRole(context.Context, job, *wire) error {
+	return errors.New("distances are for Linux only")
+}

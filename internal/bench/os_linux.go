@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,4 +67,9 @@ func (in *arena) postmaster(ctx context.Context) (pid int, err error) {
 	const sql = "SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)::int"
 	err = in.monitor.QueryRow(ctx, sql).Scan(&pid)
 	return pid, err
+}
+
+// dieWithParent has the kernel end a process that is started when this one ends.
+func dieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
