@@ -19,10 +19,17 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// both runs a test over pgx and over sqlx.
+// both runs a test over pgx, over database/sql, and over drivers around pgx's: one that
+// shows it, and one that does not.
 func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
 	db := pgtest.New(t)
-	for name, handle := range map[string]any{"pgx": db.Pool(), "sqlx": db.SQLX(), "sql": db.SQLX().DB} {
+	config := *db.Pool().Config().ConnConfig
+	shown := sql.OpenDB(around{stdlib.GetConnector(config), func(c *stdlib.Conn) driver.Conn { return raw{c} }})
+	hidden := sql.OpenDB(around{stdlib.GetConnector(config), func(c *stdlib.Conn) driver.Conn { return opaque{c} }})
+	t.Cleanup(func() { shown.Close(); hidden.Close() })
+	for name, handle := range map[string]any{
+		"pgx": db.Pool(), "sqlx": db.SQLX(), "sql": db.SQLX().DB, "around pgx's": shown, "hides pgx's": hidden,
+	} {
 		t.Run(name, func(t *testing.T) {
 			opened, err := pgdb.Open(handle)
 			require.NoError(t, err)
@@ -30,6 +37,22 @@ func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
 		})
 	}
 }
+
+// around is a driver around pgx's.
+type around struct {
+	driver.Connector
+	wrap func(*stdlib.Conn) driver.Conn
+}
+
+func (a around) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := a.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return a.wrap(c.(*stdlib.Conn)), nil
+}
+
+func (a around) Driver() driver.Driver { return foreign{} }
 
 type foreign struct{}
 
@@ -39,13 +62,12 @@ func (foreign) Driver() driver.Driver                        { return foreign{} 
 
 func TestOpenRefusesWhatItCannotUse(t *testing.T) {
 	for name, handle := range map[string]any{
-		"nothing":        nil,
-		"nil pool":       (*pgxpool.Pool)(nil),
-		"nil sql":        (*sql.DB)(nil),
-		"nil sqlx":       (*sqlx.DB)(nil),
-		"empty sqlx":     &sqlx.DB{},
-		"foreign driver": sql.OpenDB(foreign{}),
-		"text":           "postgres://",
+		"nothing":    nil,
+		"nil pool":   (*pgxpool.Pool)(nil),
+		"nil sql":    (*sql.DB)(nil),
+		"nil sqlx":   (*sqlx.DB)(nil),
+		"empty sqlx": &sqlx.DB{},
+		"text":       "postgres://",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := pgdb.Open(handle)
@@ -114,7 +136,11 @@ func TestTxRefusesWhatItCannotUse(t *testing.T) {
 		"nil sqlx":   (*sqlx.Tx)(nil),
 		"empty sqlx": &sqlx.Tx{},
 		"nil pgx":    pgx.Tx((*pgxpool.Tx)(nil)),
+		"nil in bun": embeddingTx{},
 		"a pool":     &pgxpool.Pool{},
+		"a database": &sql.DB{},
+		"a session":  &sql.Conn{},
+		"nil ent":    (*sendingTx)(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := pgdb.Tx(tx)
@@ -126,12 +152,35 @@ func TestTxRefusesWhatItCannotUse(t *testing.T) {
 // Tx is another library's, whose package has the name of database/sql's.
 type Tx struct{}
 
+// Transactions as other libraries have them.
+type (
+	embeddingTx struct { // bun's
+		*sql.Tx
+	}
+	InterfaceTx struct{ DriverTx } // ent's driver's, and gorm's prepared
+	DriverTx    interface{ Commit() error }
+	sendingTx   struct{ inner *sql.Tx } // ent's
+)
+
+func (embeddingTx) ExecContext(context.Context, string, ...any) (sql.Result, error) {
+	return nil, errors.New("not for SQL with places of its own")
+}
+
+func (t *sendingTx) ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error) {
+	return t.inner.ExecContext(ctx, text, args...)
+}
+func (t *sendingTx) QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	return t.inner.QueryContext(ctx, text, args...)
+}
+func (t *sendingTx) Commit() error   { return t.inner.Commit() }
+func (t *sendingTx) Rollback() error { return t.inner.Rollback() }
+
 // A refusal names what was given, so that nothing else is taken for it.
 func TestRefusalsNameWhatWasGiven(t *testing.T) {
-	_, err := pgdb.Open(sql.OpenDB(foreign{}))
-	assert.ErrorContains(t, err, "example.com/lockstore/internal/pgdb_test.foreign")
-	assert.ErrorContains(t, err, `sql.Open("pgx"`)
-	assert.NotContains(t, err.Error(), "stdlib.Driver")
+	db, err := pgdb.Open(sql.OpenDB(foreign{}))
+	require.NoError(t, err)
+	_, err = db.Exec(t.Context(), "SELECT 1")
+	assert.ErrorContains(t, err, "driver example.com/lockstore/internal/pgdb_test.foreign cannot connect")
 	_, err = pgdb.Tx(&Tx{})
 	assert.ErrorContains(t, err, "unsupported database handle: *example.com/lockstore/internal/pgdb_test.Tx; want")
 	_, err = pgdb.Open(&Tx{})
@@ -150,7 +199,17 @@ func TestTxRunsInTheHostsTransaction(t *testing.T) {
 	require.NoError(t, err)
 	defer viaSQLX.Rollback()
 
-	for name, tx := range map[string]any{"pgx": native, "sql": viaSQL, "sqlx": viaSQLX} {
+	begin := func() *sql.Tx {
+		tx, err := db.SQLX().DB.Begin()
+		require.NoError(t, err)
+		t.Cleanup(func() { tx.Rollback() })
+		return tx
+	}
+	for name, tx := range map[string]any{
+		"pgx": native, "sql": viaSQL, "sqlx": viaSQLX,
+		"embedded": embeddingTx{Tx: begin()}, "embedded, by pointer": &embeddingTx{Tx: begin()},
+		"in an interface": &InterfaceTx{DriverTx: begin()}, "sends": &sendingTx{begin()},
+	} {
 		q, err := pgdb.Tx(tx)
 		require.NoError(t, err, name)
 		_, err = q.Exec(ctx, "create temp table once_only (n int) on commit drop")

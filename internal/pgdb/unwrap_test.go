@@ -14,10 +14,10 @@ import (
 
 // Connections of drivers that wrap another's.
 type (
-	raw       struct{ driver.Conn }
+	raw       struct{ *stdlib.Conn }
 	traced    struct{ driver.Conn }
 	unwrapped struct{ driver.Conn }
-	opaque    struct{ driver.Conn }
+	opaque    struct{ *stdlib.Conn } // whose method Conn the field hides
 	shows     struct{ inner driver.Conn }
 	empty     struct{}
 )
@@ -36,14 +36,14 @@ func TestConnectionIsUnwrapped(t *testing.T) {
 		inner := c.(*stdlib.Conn)
 		for name, wrapped := range map[string]any{
 			"itself": inner, "Raw": raw{inner}, "WrappedConn": traced{inner}, "Unwrap": unwrapped{inner}, "Conn": shows{inner},
-			"several": raw{traced{unwrapped{inner}}},
+			"several": traced{unwrapped{raw{inner}}},
 		} {
 			assert.Same(t, inner.Conn(), pgdb.Unwrap(wrapped), name)
 		}
-		itself := &struct{ raw }{}
-		itself.raw.Conn = itself
+		itself := &struct{ traced }{}
+		itself.traced.Conn = itself
 		for name, wrapped := range map[string]any{
-			"opaque": opaque{inner}, "nothing": nil, "nothing in it": empty{}, "itself": itself, "opaque in it": raw{opaque{inner}},
+			"opaque": opaque{inner}, "nothing": nil, "nothing in it": empty{}, "itself": itself, "opaque in it": traced{opaque{inner}},
 		} {
 			assert.Nil(t, pgdb.Unwrap(wrapped), name)
 		}
