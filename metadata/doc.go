@@ -94,8 +94,9 @@
 //     which drivers also return for what the server has carried out. Nothing is sent again.
 //   - A [*RejectedError] names the constraint where the driver's error has a method Get or
 //     Field for the protocol's fields; its SQLSTATE alone where it has a method SQLState.
-//   - The driver must heed contexts for [Options].Timeout to bound a statement. lib/pq waits
-//     for the server's answer; where networks hang, set its tcp_user_timeout or keepalives.
+//   - The driver must heed contexts for [Options].Timeout to bound a statement. lib/pq has
+//     the server cancel it, and waits for the answer: where networks hang, for as long as
+//     the connection that its Dialer makes does.
 //   - standard_conforming_strings must be on, as the driver may write values into the SQL.
 //   - ResetSession is called each time, by database/sql and once more by the store.
 //

@@ -1,6 +1,7 @@
 package pgdb_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -346,6 +347,120 @@ func TestReleaseAfterAPanic(t *testing.T) {
 			require.Fail(t, "Release waits", name)
 		}
 	}
+}
+
+// answering is a connection whose driver is not pgx's, and can fail.
+type answering struct {
+	*stdlib.Conn
+	fail func(query string, before bool) error
+}
+
+func (a answering) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := a.fail(query, true); err != nil {
+		return nil, err
+	}
+	result, err := a.Conn.ExecContext(ctx, query, args)
+	return result, cmp.Or(a.fail(query, false), err)
+}
+
+func (a answering) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := a.fail(query, true); err != nil {
+		return nil, err
+	}
+	return a.Conn.QueryContext(ctx, query, args)
+}
+
+// failing opens a pool whose driver fails as it is told.
+func failing(t *testing.T, host *pgtest.DB, fail func(query string, before bool) error) (pgdb.DB, *sql.DB) {
+	handle := sql.OpenDB(around{stdlib.GetConnector(*host.Pool().Config().ConnConfig), func(c *stdlib.Conn) driver.Conn { return answering{c, fail} }})
+	t.Cleanup(func() { handle.Close() })
+	db, err := pgdb.Open(handle)
+	require.NoError(t, err)
+	return db, handle
+}
+
+// A driver that loses an answer says that the connection is bad, of which database/sql
+// thinks that nothing was sent.
+func TestWhatADriverMayHaveSentIsSentOnce(t *testing.T) {
+	sent := 0
+	db, _ := failing(t, pgtest.New(t), func(query string, before bool) error {
+		if query != "SELECT pg_catalog.pg_sleep(0)" || before {
+			return nil
+		}
+		sent++
+		return driver.ErrBadConn
+	})
+	_, err := db.Exec(t.Context(), "SELECT pg_catalog.pg_sleep(0)")
+	assert.ErrorIs(t, err, driver.ErrBadConn)
+	assert.True(t, pgdb.Uncertain(err))
+	assert.True(t, pgdb.Unavailable(err))
+	assert.Equal(t, 1, sent)
+}
+
+// Whatever fails before a transaction's COMMIT is sent, it is not made; that its COMMIT
+// fails says nothing.
+func TestNothingIsMadeBeforeCommit(t *testing.T) {
+	var broken string
+	var before bool
+	host := pgtest.New(t)
+	db, handle := failing(t, host, func(query string, b bool) error {
+		if query == broken && b == before {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+	_, err := host.Pool().Exec(t.Context(), "CREATE TABLE made (n int)")
+	require.NoError(t, err)
+	const insert = "INSERT INTO made VALUES (1) RETURNING n"
+	for name, c := range map[string]struct {
+		broken    string
+		before    bool
+		uncertain bool
+		made      int
+	}{
+		"statement":    {insert, true, false, 0},
+		"commit":       {"commit", true, true, 0},
+		"its answer":   {"commit", false, true, 1},
+		"nothing does": {"", false, false, 1},
+	} {
+		broken, before = c.broken, c.before
+		conn, err := db.Acquire(t.Context())
+		require.NoError(t, err, name)
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err, name)
+		err = tx.CommitRow(t.Context(), []any{new(int)}, insert)
+		assert.Equal(t, c.broken == "", err == nil, name)
+		assert.Equal(t, c.uncertain, pgdb.Uncertain(err), name)
+		assert.NoError(t, tx.Rollback(t.Context()), name)
+		conn.Release()
+		var made int
+		require.NoError(t, host.Pool().QueryRow(t.Context(), "WITH gone AS (DELETE FROM made RETURNING 1) SELECT count(*) FROM gone").Scan(&made))
+		assert.Equal(t, c.made, made, name)
+	}
+
+	broken = "rollback"
+	conn, err := db.Acquire(t.Context())
+	require.NoError(t, err)
+	_, err = conn.Begin(t.Context())
+	require.NoError(t, err)
+	open := handle.Stats().OpenConnections
+	conn.Release()
+	assert.Equal(t, open-1, handle.Stats().OpenConnections, "one that is left in a transaction is closed")
+}
+
+// A driver that panics in a statement does not have Release wait for it.
+func TestReleaseAfterAPanicOfADriver(t *testing.T) {
+	db, _ := failing(t, pgtest.New(t), func(query string, _ bool) error {
+		if query == "SELECT 1" {
+			panic("the host's")
+		}
+		return nil
+	})
+	conn, err := db.Acquire(t.Context())
+	require.NoError(t, err)
+	require.PanicsWithValue(t, "the host's", func() { _ = conn.QueryRow(t.Context(), []any{new(int)}, "SELECT 1") })
+	conn.Release()
+	require.NoError(t, db.QueryRow(t.Context(), []any{new(int)}, "SELECT 2"))
 }
 
 // slowly is a destination that takes its time, as a large row does on a busy machine.
