@@ -9,8 +9,9 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// InTx takes key in the host's own transaction: a pgx.Tx, *sql.Tx or
-// *sqlx.Tx of pgx's driver. The lock ends with the transaction, however that
+// InTx takes key in the host's own transaction: a pgx.Tx, a *sql.Tx of any driver, or
+// what embeds one, such as a *sqlx.Tx or bun.Tx, or has its methods ExecContext,
+// QueryContext, Commit and Rollback. The lock ends with the transaction, however that
 // ends. It excludes those who hold the key through a [Locker], and they it.
 // Within one session it is re-entrant, as the server has it.
 //

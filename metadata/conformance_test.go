@@ -20,10 +20,12 @@ func TestMemoryConforms(t *testing.T) {
 
 func TestPostgresConforms(t *testing.T) {
 	db := pgtest.New(t)
+	any := hidden(t, db)
 	for name, open := range map[string]func(*metadata.Options) (*metadata.Postgres, error){
 		"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) },
 		"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) },
 		"sql":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX().DB, o) },
+		"any":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) },
 	} {
 		for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
 			t.Run(name+"/"+kind, func(t *testing.T) {

@@ -81,6 +81,28 @@
 // than 64 KiB, or 64 objects and nulls, or 4 levels of objects) is merged in Go, as with
 // MergeInGo, and shares no statement with patches for other documents.
 //
+// # Drivers
+//
+// Over database/sql, pgx's driver is used as pgx is, also below a driver around it that
+// shows what it wraps (by Raw, WrappedConn, Unwrap or Conn, as otelsql and Datadog's do):
+// what the store sends then goes past that one, and is traced by pgx's tracers alone. Other
+// drivers, lib/pq and bun's pgdriver among them, are used by what database/sql defines:
+//
+//   - A connection is asked a question before it is used, as nothing else tells that the
+//     server has ended it, and statements go one to a round trip.
+//   - What is not known to be unsent is [ErrUnknownOutcome], driver.ErrBadConn included,
+//     which drivers also return for what the server has carried out. Nothing is sent again.
+//   - A [*RejectedError] names the constraint where the driver's error has a method Get or
+//     Field for the protocol's fields; its SQLSTATE alone where it has a method SQLState.
+//   - The driver must heed contexts for [Options].Timeout to bound a statement. lib/pq has
+//     the server cancel it, and waits for the answer: where networks hang, for as long as
+//     the connection that its Dialer makes does.
+//   - standard_conforming_strings must be on, as the driver may write values into the SQL.
+//   - ResetSession is called each time, by database/sql and once more by the store.
+//
+// What a host has set of the driver (simple protocol, binary_parameters) cannot be seen,
+// and need not be.
+//
 // # Caveats
 //
 // Nothing but writes by a store respects the lock. A hand-written UPDATE is

@@ -30,16 +30,19 @@ func (p *Postgres) Migrate(ctx context.Context) error {
 		return p.pg.failure(because(ctx, err), false)
 	}
 	defer conn.Release()
-	// By hand, as a transaction of package pgdb takes no text of several statements.
-	// A connection that is given back in the middle of one is closed.
-	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED"); err != nil {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
 		return p.pg.failure(because(ctx, err), false)
 	}
-	if err := p.pg.migrate(ctx, conn); err != nil {
+	defer func() {
+		ctx, cancel := p.pg.bounded(ctx)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
+	if err := p.pg.migrate(ctx, tx); err != nil {
 		return p.pg.failure(because(ctx, err), false)
 	}
-	_, err = conn.Exec(ctx, "COMMIT")
-	return p.pg.failure(because(ctx, err), true)
+	return p.pg.failure(because(ctx, tx.Commit(ctx)), true)
 }
 
 // migrateKey keeps migrations apart: objects that two transactions create at once

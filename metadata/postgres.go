@@ -15,8 +15,8 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// DB is a host's connection pool: pgx's, or database/sql's (sqlx's) opened
-// with pgx's driver.
+// DB is a host's connection pool: pgx's, or database/sql's (sqlx's), opened with any driver
+// that speaks to PostgreSQL. The package's documentation says what differs.
 type DB interface {
 	*pgxpool.Pool | *sql.DB | *sqlx.DB
 }

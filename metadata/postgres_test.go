@@ -54,7 +54,7 @@ func (d *database) exec(t testing.TB, statements string) {
 	require.NoError(t, err)
 }
 
-// eachDriver runs a test over pgx and over sqlx.
+// eachDriver runs a test over pgx, over sqlx, and over a driver of which nothing is known.
 func eachDriver(t *testing.T, test func(t *testing.T, d *database)) {
 	t.Run("pgx", func(t *testing.T) {
 		db := pgtest.New(t)
@@ -63,6 +63,11 @@ func eachDriver(t *testing.T, test func(t *testing.T, d *database)) {
 	t.Run("sqlx", func(t *testing.T) {
 		db := pgtest.New(t)
 		test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) }})
+	})
+	t.Run("any", func(t *testing.T) {
+		db := pgtest.New(t)
+		any := hidden(t, db)
+		test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) }})
 	})
 }
 

@@ -21,7 +21,10 @@ type Tx struct{ documents }
 
 var _ MetadataStore = (*Tx)(nil)
 
-// In is the store in a host's transaction: a pgx.Tx, a *sql.Tx or a *sqlx.Tx.
+// In is the store in a host's transaction: a pgx.Tx, a *sql.Tx of any driver, or one of a
+// library on top of these, such as a *sqlx.Tx, a bun.Tx, an *ent.Tx that has ExecContext,
+// or gorm's tx.Statement.ConnPool: what embeds a *sql.Tx, or has its methods ExecContext,
+// QueryContext, Commit and Rollback and sends what they are given.
 // Operations on anything else fail with [ErrInvalidOptions]. Where the store
 // is a view, so is the Tx.
 func (p *Postgres) In(tx any) *Tx {

@@ -17,6 +17,7 @@ type pool struct {
 	full func() bool
 
 	prepares bool // connections for who acquires them
+	generic  bool // its driver is not pgx's own
 
 	suits func(*pgx.Conn) error // see [UTF8]; nil: any connection does
 	seen  atomic.Bool           // one that does
@@ -34,6 +35,9 @@ func (p *pool) Acquire(ctx context.Context) (Conn, error) {
 	if c.taken, err = c.take(); err != nil {
 		return nil, Clean(err)
 	}
+	if g, ok := c.taken.(*genericConn); ok {
+		return g, nil
+	}
 	return c, nil
 }
 
@@ -44,7 +48,7 @@ func (p *pool) PreparesForCaller() bool { return p.prepares }
 // suitable takes a connection that suits.
 func (p *pool) suitable(ctx context.Context) (taken, error) {
 	t, err := p.take(ctx)
-	if err != nil || p.suits == nil {
+	if _, asked := t.(*genericConn); err != nil || asked || p.suits == nil {
 		return t, err
 	}
 	if err := t.on(p.suits); err != nil {

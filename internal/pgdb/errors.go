@@ -1,6 +1,7 @@
 package pgdb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -84,15 +85,15 @@ const idleInTransaction = "25P03"
 func Uncertain(err error) bool {
 	var e *Error
 	switch {
-	case err == nil:
+	case err == nil, errors.As(err, new(unsent)):
 		return false
 	case errors.As(err, &e):
 		return e.Fatal && e.Code != idleInTransaction && !isStatements(e.Code) // it may have ended the session after the commit
 	case errors.Is(err, ErrNoRows), errors.Is(err, pgx.ErrTxCommitRollback):
 		return false
-	case errors.Is(err, pgconn.ErrConnClosed):
-		return !errors.As(err, new(unsent)) // see isUnsent
-	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):
+	case errors.Is(err, pgconn.ErrConnClosed), errors.Is(err, driver.ErrBadConn):
+		return true // drivers say these, too, of what they have sent: see isUnsent
+	case errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):
 		return false // database/sql says these of what it did not send
 	}
 	return !pgconn.SafeToRetry(err)
@@ -120,7 +121,6 @@ func Clean(err error) error {
 	var cleaned *Error
 	var refused *pgconn.ConnectError
 	var network net.Error
-	var foreign interface{ SQLState() string } // an error of another driver's, such as lib/pq, in a host's transaction
 	switch {
 	case errors.As(err, &cleaned), errors.Is(err, ErrSession):
 		return err
@@ -128,8 +128,8 @@ func Clean(err error) error {
 		e := fromServer(server)
 		e.Fatal = e.Fatal && !errors.As(err, &refused) // else there was no session yet
 		return e
-	case errors.As(err, &foreign):
-		return &Error{Code: foreign.SQLState()}
+	case asServer(err, &server):
+		return fromServer(server)
 	case errors.Is(err, ErrNoRows), errors.Is(err, sql.ErrNoRows):
 		return ErrNoRows
 	case isEncoding(err):
@@ -142,6 +142,41 @@ func Clean(err error) error {
 		return err
 	}
 	return fmt.Errorf("driver error (%T)", err)
+}
+
+// asServer finds what the server said in an error of another driver's: by the protocol's
+// names of its fields, as lib/pq's and bun's have them, or else its SQLSTATE alone (PostgreSQL
+// documentation, section 55.8 Error and Notice Message Fields).
+func asServer(err error, server **pgconn.PgError) bool {
+	var pq interface{ Get(field byte) string }
+	var bun interface{ Field(field byte) string }
+	var state interface{ SQLState() string }
+	switch {
+	case errors.As(err, &pq):
+		*server = fromFields(pq.Get)
+	case errors.As(err, &bun):
+		*server = fromFields(bun.Field)
+	case errors.As(err, &state):
+		code := state.SQLState()
+		*server = &pgconn.PgError{Code: code, Where: "unknown"}
+		if code == queryCanceled || code == OutOfMemory {
+			(*server).SeverityUnlocalized = "ERROR"
+		}
+	default:
+		return false
+	}
+	return len((*server).Code) == 5
+}
+
+// queryCanceled is the SQLSTATE of a statement that was cancelled, which ends no session.
+const queryCanceled = "57014"
+
+func fromFields(field func(byte) string) *pgconn.PgError {
+	return &pgconn.PgError{
+		SeverityUnlocalized: cmp.Or(field('V'), field('S')), // who has the localized one only may take an error for a fatal one
+		Code:                field('C'), Message: field('M'), Where: field('W'), InternalQuery: field('q'),
+		SchemaName: field('s'), TableName: field('t'), ColumnName: field('c'), ConstraintName: field('n'),
+	}
 }
 
 func fromServer(e *pgconn.PgError) *Error {

@@ -2,6 +2,7 @@ package pgdb_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"testing"
@@ -103,15 +104,53 @@ func TestConnectErrorsAreClean(t *testing.T) {
 	assert.False(t, pgdb.Uncertain(err))
 }
 
-// foreignError is an error of the server's as another driver has it.
-type foreignError struct{}
+// Errors of the server's as other drivers have them.
+type (
+	stateError  struct{ code string }   // its SQLSTATE alone
+	getterError struct{ fields fields } // lib/pq
+	fieldsError struct{ fields fields } // bun's, which cannot be compared
+	fields      map[byte]string
+	notServers  struct{ error }
+)
 
-func (foreignError) Error() string    { return "pq: violates " + canary }
-func (foreignError) SQLState() string { return "23514" }
+func (stateError) Error() string          { return "violates " + canary }
+func (e stateError) SQLState() string     { return e.code }
+func (*getterError) Error() string        { return "violates " + canary }
+func (e *getterError) Get(f byte) string  { return e.fields[f] }
+func (fieldsError) Error() string         { return "violates " + canary }
+func (e fieldsError) Field(f byte) string { return e.fields[f] }
+func (notServers) Get(byte) string        { return canary }
 
-func TestErrorsOfOtherDriversKeepTheirSQLState(t *testing.T) {
-	err := pgdb.Clean(fmt.Errorf("wrapped: %w", foreignError{}))
-	assert.Equal(t, "23514", pgdb.Code(err))
-	assert.NotContains(t, err.Error(), canary)
-	assert.False(t, pgdb.Uncertain(err))
+func TestErrorsOfOtherDrivers(t *testing.T) {
+	violation := fields{'S': "ERROR", 'C': "23514", 'M': canary, 'D': canary, 's': "public", 't': "small", 'c': "n", 'n': "positive"}
+	missing := fields{'V': "ERROR", 'S': "FEHLER", 'C': "42P01", 'M': `relation "nowhere" does not exist`}
+	raised := fields{'S': "ERROR", 'C': "42P01", 'M': canary, 'W': "PL/pgSQL function " + canary}
+	for name, c := range map[string]struct {
+		err       error
+		want      pgdb.Error
+		uncertain bool
+	}{
+		"SQLSTATE alone":         {stateError{"23514"}, pgdb.Error{Code: "23514", Fatal: true}, false},
+		"SQLSTATE of a shutdown": {stateError{"57P01"}, pgdb.Error{Code: "57P01", Fatal: true}, true},
+		"SQLSTATE of a timeout":  {stateError{"57014"}, pgdb.Error{Code: "57014"}, false},
+		"lib/pq":                 {&getterError{violation}, pgdb.Error{Code: "23514", Schema: "public", Table: "small", Column: "n", Constraint: "positive"}, false},
+		"lib/pq, of a session":   {&getterError{fields{'S': "FATAL", 'C': "57P01"}}, pgdb.Error{Code: "57P01", Fatal: true}, true},
+		"lib/pq, in Chinese":     {&getterError{fields{'S': "致命错误", 'C': "XX000"}}, pgdb.Error{Code: "XX000", Fatal: true}, true},
+		"bun":                    {fieldsError{violation}, pgdb.Error{Code: "23514", Schema: "public", Table: "small", Column: "n", Constraint: "positive"}, false},
+		"bun, of the server's":   {fieldsError{missing}, pgdb.Error{Code: "42P01", Message: `relation "nowhere" does not exist`}, false},
+		"bun, within a function": {fieldsError{raised}, pgdb.Error{Code: "42P01"}, false},
+	} {
+		err := pgdb.Clean(fmt.Errorf("traced: %w", c.err))
+		var got *pgdb.Error
+		require.ErrorAs(t, err, &got, name)
+		assert.Equal(t, c.want, *got, name)
+		assert.Equal(t, c.uncertain, pgdb.Uncertain(err), name)
+	}
+	for _, err := range []error{stateError{""}, stateError{canary}, &getterError{}, notServers{errors.New(canary)}} {
+		err = pgdb.Clean(err)
+		assert.Empty(t, pgdb.Code(err))
+		assert.True(t, pgdb.Uncertain(err))
+		assert.NotContains(t, err.Error(), canary)
+	}
+	assert.True(t, pgdb.Uncertain(driver.ErrBadConn), "which lib/pq returns where the answer is lost")
 }

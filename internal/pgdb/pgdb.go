@@ -1,10 +1,11 @@
-// Package pgdb is the one seam between lockstore and the two ways a host
-// reaches PostgreSQL: pgx, and database/sql (sqlx) over pgx's stdlib driver.
-// What is written against a [Querier] is written once for both.
+// Package pgdb is the one seam between lockstore and the ways a host reaches
+// PostgreSQL: pgx, and database/sql (sqlx) over pgx's stdlib driver or any other that
+// speaks to PostgreSQL. What is written against a [Querier] is written once for all.
 //
-// Statements are sent as they are, so they work in every one of pgx's query
-// modes if each parameter is a string, a []string or a number, and is cast in
-// the SQL from the type that such an argument has by itself: $1::text::jsonb.
+// Statements are sent as they are, so they work with every driver, and in every one of
+// pgx's query modes, if each parameter is a string, a number, a boolean, a slice of these
+// or nil, and is cast in the SQL from the type that such an argument has by itself:
+// $1::text::jsonb. What is read is a string, a number, a boolean or, as bytes, a jsonb.
 //
 // Every error has passed [Clean]: none can quote the data.
 package pgdb
@@ -79,7 +80,7 @@ type Conn interface {
 
 // Transaction is a transaction that this package began. It saves round trips
 // where the driver can: BEGIN travels with the first statement, COMMIT with
-// the last.
+// the last. A text without arguments, after the first, can have several statements.
 type Transaction interface {
 	Querier
 
@@ -103,24 +104,16 @@ func Open(db any) (DB, error) {
 		}
 	case *sql.DB:
 		if db != nil {
-			return checked(sqlx.NewDb(db, "pgx"))
+			return openSQL(db), nil
 		}
 	case *sqlx.DB:
 		if db != nil && db.DB != nil {
-			return checked(db)
+			return openSQL(db.DB), nil
 		}
 	default:
 		return nil, fmt.Errorf("%w: %s; want *pgxpool.Pool, *sql.DB or *sqlx.DB", ErrUnsupported, typeName(db))
 	}
 	return nil, fmt.Errorf("%w: nil %T", ErrUnsupported, db)
-}
-
-// checked refuses drivers other than pgx's, as they bind and report otherwise.
-func checked(db *sqlx.DB) (DB, error) {
-	if d := db.Driver(); !isPgx(d) {
-		return nil, fmt.Errorf("%w: database/sql driver %s; open it with pgx's: sql.Open(\"pgx\", …), or stdlib.OpenDBFromPool, of github.com/jackc/pgx/v5/stdlib", ErrUnsupported, typeName(d))
-	}
-	return openSQL(db), nil
 }
 
 func isPgx(d driver.Driver) bool {
@@ -141,24 +134,54 @@ func typeName(v any) string {
 	return star + t.PkgPath() + "." + t.Name()
 }
 
-// Tx makes a Querier of a host's transaction: a pgx.Tx, a *sql.Tx or a
-// *sqlx.Tx. Committing it remains the host's business.
+// Tx makes a Querier of a host's transaction: a pgx.Tx, a *sql.Tx, or one of a library on
+// top of these. Committing it remains the host's business.
 func Tx(tx any) (Querier, error) {
-	switch tx := tx.(type) {
-	case *sql.Tx:
-		if tx != nil {
-			return sqlQuerier{&sqlx.Tx{Tx: tx}}, nil
-		}
-	case *sqlx.Tx:
-		if tx != nil && tx.Tx != nil {
-			return sqlQuerier{tx}, nil
-		}
-	case pgx.Tx:
-		if !isNil(tx) {
-			return pgxQuerier{tx}, nil
-		}
-	default:
-		return nil, fmt.Errorf("%w: %s; want a pgx.Tx (github.com/jackc/pgx/v5), a *sql.Tx (database/sql) or a *sqlx.Tx (github.com/jmoiron/sqlx)", ErrUnsupported, typeName(tx))
+	if tx, ok := tx.(pgx.Tx); ok && !isNil(tx) {
+		return pgxQuerier{tx}, nil
 	}
-	return nil, fmt.Errorf("%w: nil %T", ErrUnsupported, tx)
+	inner, embeds := embeddedTx(reflect.ValueOf(tx), mostWrappers)
+	if inner != nil {
+		return sqlQuerier{inner}, nil
+	}
+	if isNil(tx) || embeds {
+		return nil, fmt.Errorf("%w: nil %T", ErrUnsupported, tx)
+	}
+	if tx, ok := tx.(sqlTx); ok {
+		return sqlQuerier{tx}, nil
+	}
+	return nil, fmt.Errorf("%w: %s; want a pgx.Tx (github.com/jackc/pgx/v5), a *sql.Tx (database/sql), or what embeds one or has its methods ExecContext, QueryContext, Commit and Rollback (gorm's is tx.Statement.ConnPool)", ErrUnsupported, typeName(tx))
+}
+
+// A sqlTx is a transaction that sends what it is given, as ent's does.
+type sqlTx interface {
+	sqlHandle
+	Commit() error
+	Rollback() error
+}
+
+// embeddedTx finds the *sql.Tx that a transaction of another library is or embeds, as
+// those of sqlx, bun, ent's driver and gorm's prepared statements do. Their own methods
+// may read the SQL in ways of their own: bun's looks for question marks in it.
+func embeddedTx(v reflect.Value, depth int) (tx *sql.Tx, found bool) {
+	if v.IsValid() && v.CanInterface() {
+		if tx, ok := v.Interface().(*sql.Tx); ok {
+			return tx, true
+		}
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if depth > 0 {
+			return embeddedTx(v.Elem(), depth-1)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if field := v.Type().Field(i); field.Anonymous && field.IsExported() {
+				if tx, found := embeddedTx(v.Field(i), depth-1); found {
+					return tx, true
+				}
+			}
+		}
+	}
+	return nil, false
 }

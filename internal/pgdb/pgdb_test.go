@@ -1,6 +1,7 @@
 package pgdb_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -19,10 +20,17 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// both runs a test over pgx and over sqlx.
+// both runs a test over pgx, over database/sql, and over drivers around pgx's: one that
+// shows it, and one that does not.
 func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
 	db := pgtest.New(t)
-	for name, handle := range map[string]any{"pgx": db.Pool(), "sqlx": db.SQLX(), "sql": db.SQLX().DB} {
+	config := *db.Pool().Config().ConnConfig
+	shown := sql.OpenDB(around{stdlib.GetConnector(config), func(c *stdlib.Conn) driver.Conn { return raw{c} }})
+	hidden := sql.OpenDB(around{stdlib.GetConnector(config), func(c *stdlib.Conn) driver.Conn { return opaque{c} }})
+	t.Cleanup(func() { shown.Close(); hidden.Close() })
+	for name, handle := range map[string]any{
+		"pgx": db.Pool(), "sqlx": db.SQLX(), "sql": db.SQLX().DB, "around pgx's": shown, "hides pgx's": hidden,
+	} {
 		t.Run(name, func(t *testing.T) {
 			opened, err := pgdb.Open(handle)
 			require.NoError(t, err)
@@ -30,6 +38,22 @@ func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
 		})
 	}
 }
+
+// around is a driver around pgx's.
+type around struct {
+	driver.Connector
+	wrap func(*stdlib.Conn) driver.Conn
+}
+
+func (a around) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := a.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return a.wrap(c.(*stdlib.Conn)), nil
+}
+
+func (a around) Driver() driver.Driver { return foreign{} }
 
 type foreign struct{}
 
@@ -39,13 +63,12 @@ func (foreign) Driver() driver.Driver                        { return foreign{} 
 
 func TestOpenRefusesWhatItCannotUse(t *testing.T) {
 	for name, handle := range map[string]any{
-		"nothing":        nil,
-		"nil pool":       (*pgxpool.Pool)(nil),
-		"nil sql":        (*sql.DB)(nil),
-		"nil sqlx":       (*sqlx.DB)(nil),
-		"empty sqlx":     &sqlx.DB{},
-		"foreign driver": sql.OpenDB(foreign{}),
-		"text":           "postgres://",
+		"nothing":    nil,
+		"nil pool":   (*pgxpool.Pool)(nil),
+		"nil sql":    (*sql.DB)(nil),
+		"nil sqlx":   (*sqlx.DB)(nil),
+		"empty sqlx": &sqlx.DB{},
+		"text":       "postgres://",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := pgdb.Open(handle)
@@ -114,7 +137,11 @@ func TestTxRefusesWhatItCannotUse(t *testing.T) {
 		"nil sqlx":   (*sqlx.Tx)(nil),
 		"empty sqlx": &sqlx.Tx{},
 		"nil pgx":    pgx.Tx((*pgxpool.Tx)(nil)),
+		"nil in bun": embeddingTx{},
 		"a pool":     &pgxpool.Pool{},
+		"a database": &sql.DB{},
+		"a session":  &sql.Conn{},
+		"nil ent":    (*sendingTx)(nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := pgdb.Tx(tx)
@@ -126,12 +153,35 @@ func TestTxRefusesWhatItCannotUse(t *testing.T) {
 // Tx is another library's, whose package has the name of database/sql's.
 type Tx struct{}
 
+// Transactions as other libraries have them.
+type (
+	embeddingTx struct { // bun's
+		*sql.Tx
+	}
+	InterfaceTx struct{ DriverTx } // ent's driver's, and gorm's prepared
+	DriverTx    interface{ Commit() error }
+	sendingTx   struct{ inner *sql.Tx } // ent's
+)
+
+func (embeddingTx) ExecContext(context.Context, string, ...any) (sql.Result, error) {
+	return nil, errors.New("not for SQL with places of its own")
+}
+
+func (t *sendingTx) ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error) {
+	return t.inner.ExecContext(ctx, text, args...)
+}
+func (t *sendingTx) QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	return t.inner.QueryContext(ctx, text, args...)
+}
+func (t *sendingTx) Commit() error   { return t.inner.Commit() }
+func (t *sendingTx) Rollback() error { return t.inner.Rollback() }
+
 // A refusal names what was given, so that nothing else is taken for it.
 func TestRefusalsNameWhatWasGiven(t *testing.T) {
-	_, err := pgdb.Open(sql.OpenDB(foreign{}))
-	assert.ErrorContains(t, err, "example.com/lockstore/internal/pgdb_test.foreign")
-	assert.ErrorContains(t, err, `sql.Open("pgx"`)
-	assert.NotContains(t, err.Error(), "stdlib.Driver")
+	db, err := pgdb.Open(sql.OpenDB(foreign{}))
+	require.NoError(t, err)
+	_, err = db.Exec(t.Context(), "SELECT 1")
+	assert.ErrorContains(t, err, "driver example.com/lockstore/internal/pgdb_test.foreign cannot connect")
 	_, err = pgdb.Tx(&Tx{})
 	assert.ErrorContains(t, err, "unsupported database handle: *example.com/lockstore/internal/pgdb_test.Tx; want")
 	_, err = pgdb.Open(&Tx{})
@@ -150,7 +200,17 @@ func TestTxRunsInTheHostsTransaction(t *testing.T) {
 	require.NoError(t, err)
 	defer viaSQLX.Rollback()
 
-	for name, tx := range map[string]any{"pgx": native, "sql": viaSQL, "sqlx": viaSQLX} {
+	begin := func() *sql.Tx {
+		tx, err := db.SQLX().DB.Begin()
+		require.NoError(t, err)
+		t.Cleanup(func() { tx.Rollback() })
+		return tx
+	}
+	for name, tx := range map[string]any{
+		"pgx": native, "sql": viaSQL, "sqlx": viaSQLX,
+		"embedded": embeddingTx{Tx: begin()}, "embedded, by pointer": &embeddingTx{Tx: begin()},
+		"in an interface": &InterfaceTx{DriverTx: begin()}, "sends": &sendingTx{begin()},
+	} {
 		q, err := pgdb.Tx(tx)
 		require.NoError(t, err, name)
 		_, err = q.Exec(ctx, "create temp table once_only (n int) on commit drop")
@@ -287,6 +347,120 @@ func TestReleaseAfterAPanic(t *testing.T) {
 			require.Fail(t, "Release waits", name)
 		}
 	}
+}
+
+// answering is a connection whose driver is not pgx's, and can fail.
+type answering struct {
+	*stdlib.Conn
+	fail func(query string, before bool) error
+}
+
+func (a answering) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := a.fail(query, true); err != nil {
+		return nil, err
+	}
+	result, err := a.Conn.ExecContext(ctx, query, args)
+	return result, cmp.Or(a.fail(query, false), err)
+}
+
+func (a answering) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := a.fail(query, true); err != nil {
+		return nil, err
+	}
+	return a.Conn.QueryContext(ctx, query, args)
+}
+
+// failing opens a pool whose driver fails as it is told.
+func failing(t *testing.T, host *pgtest.DB, fail func(query string, before bool) error) (pgdb.DB, *sql.DB) {
+	handle := sql.OpenDB(around{stdlib.GetConnector(*host.Pool().Config().ConnConfig), func(c *stdlib.Conn) driver.Conn { return answering{c, fail} }})
+	t.Cleanup(func() { handle.Close() })
+	db, err := pgdb.Open(handle)
+	require.NoError(t, err)
+	return db, handle
+}
+
+// A driver that loses an answer says that the connection is bad, of which database/sql
+// thinks that nothing was sent.
+func TestWhatADriverMayHaveSentIsSentOnce(t *testing.T) {
+	sent := 0
+	db, _ := failing(t, pgtest.New(t), func(query string, before bool) error {
+		if query != "SELECT pg_catalog.pg_sleep(0)" || before {
+			return nil
+		}
+		sent++
+		return driver.ErrBadConn
+	})
+	_, err := db.Exec(t.Context(), "SELECT pg_catalog.pg_sleep(0)")
+	assert.ErrorIs(t, err, driver.ErrBadConn)
+	assert.True(t, pgdb.Uncertain(err))
+	assert.True(t, pgdb.Unavailable(err))
+	assert.Equal(t, 1, sent)
+}
+
+// Whatever fails before a transaction's COMMIT is sent, it is not made; that its COMMIT
+// fails says nothing.
+func TestNothingIsMadeBeforeCommit(t *testing.T) {
+	var broken string
+	var before bool
+	host := pgtest.New(t)
+	db, handle := failing(t, host, func(query string, b bool) error {
+		if query == broken && b == before {
+			return driver.ErrBadConn
+		}
+		return nil
+	})
+	_, err := host.Pool().Exec(t.Context(), "CREATE TABLE made (n int)")
+	require.NoError(t, err)
+	const insert = "INSERT INTO made VALUES (1) RETURNING n"
+	for name, c := range map[string]struct {
+		broken    string
+		before    bool
+		uncertain bool
+		made      int
+	}{
+		"statement":    {insert, true, false, 0},
+		"commit":       {"commit", true, true, 0},
+		"its answer":   {"commit", false, true, 1},
+		"nothing does": {"", false, false, 1},
+	} {
+		broken, before = c.broken, c.before
+		conn, err := db.Acquire(t.Context())
+		require.NoError(t, err, name)
+		tx, err := conn.Begin(t.Context())
+		require.NoError(t, err, name)
+		err = tx.CommitRow(t.Context(), []any{new(int)}, insert)
+		assert.Equal(t, c.broken == "", err == nil, name)
+		assert.Equal(t, c.uncertain, pgdb.Uncertain(err), name)
+		assert.NoError(t, tx.Rollback(t.Context()), name)
+		conn.Release()
+		var made int
+		require.NoError(t, host.Pool().QueryRow(t.Context(), "WITH gone AS (DELETE FROM made RETURNING 1) SELECT count(*) FROM gone").Scan(&made))
+		assert.Equal(t, c.made, made, name)
+	}
+
+	broken = "rollback"
+	conn, err := db.Acquire(t.Context())
+	require.NoError(t, err)
+	_, err = conn.Begin(t.Context())
+	require.NoError(t, err)
+	open := handle.Stats().OpenConnections
+	conn.Release()
+	assert.Equal(t, open-1, handle.Stats().OpenConnections, "one that is left in a transaction is closed")
+}
+
+// A driver that panics in a statement does not have Release wait for it.
+func TestReleaseAfterAPanicOfADriver(t *testing.T) {
+	db, _ := failing(t, pgtest.New(t), func(query string, _ bool) error {
+		if query == "SELECT 1" {
+			panic("the host's")
+		}
+		return nil
+	})
+	conn, err := db.Acquire(t.Context())
+	require.NoError(t, err)
+	require.PanicsWithValue(t, "the host's", func() { _ = conn.QueryRow(t.Context(), []any{new(int)}, "SELECT 1") })
+	conn.Release()
+	require.NoError(t, db.QueryRow(t.Context(), []any{new(int)}, "SELECT 2"))
 }
 
 // slowly is a destination that takes its time, as a large row does on a busy machine.

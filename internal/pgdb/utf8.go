@@ -13,7 +13,7 @@ var ErrSession = errors.New("unsuitable session")
 
 // UTF8 makes operations of db, which is [Open]'s, fail with [ErrSession] where text is not
 // UTF-8 to the server, to the session, or to the driver. The server has said so of each
-// connection as it began, so that this costs no round trip.
+// connection as it began, so that this costs no round trip with pgx.
 func UTF8(db DB) DB {
 	db.(*pool).suits = suitable
 	return db
@@ -50,6 +50,23 @@ func suitable(conn *pgx.Conn) error {
 	return nil
 }
 
+// sessionSQL asks what pgx knows of a session by itself: see [suitable].
+const sessionSQL = "SELECT pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('client_encoding')," +
+	" pg_catalog.current_setting('standard_conforming_strings')"
+
+// askSession is [suitable] for what is not pgx's connection. Whether its driver writes
+// arguments into the statements, and how it quotes them then, cannot be seen.
+func askSession(ctx context.Context, q Querier, isPgx bool) error {
+	var server, client, conforming string
+	if err := q.QueryRow(ctx, []any{&server, &client, &conforming}, sessionSQL); err != nil {
+		return err
+	}
+	if conforming == "off" && !isPgx {
+		return fmt.Errorf("%w: a driver other than pgx's takes standard_conforming_strings = on", ErrSession)
+	}
+	return isUTF8(server, client)
+}
+
 // isUTF8 takes an encoding that a pooler does not report for UTF-8.
 func isUTF8(server, client string) error {
 	switch {
@@ -71,11 +88,7 @@ func (t askingTx) look(ctx context.Context) error {
 	if t.db.seen.Load() {
 		return nil
 	}
-	var server, client string
-	err := t.Querier.QueryRow(ctx, []any{&server, &client}, "SELECT pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('client_encoding')")
-	if err == nil {
-		err = isUTF8(server, client)
-	}
+	err := askSession(ctx, t.Querier, !t.db.generic)
 	if err == nil {
 		t.db.seen.Store(true)
 	}

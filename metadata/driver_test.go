@@ -1,0 +1,32 @@
+package metadata_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"testing"
+
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"example.com/lockstore/pgtest"
+)
+
+// hidden opens a database with a driver around pgx's in which that cannot be seen.
+func hidden(t testing.TB, db *pgtest.DB) *sql.DB {
+	t.Helper()
+	opened := sql.OpenDB(hiding{stdlib.GetConnector(*db.Pool().Config().ConnConfig)})
+	t.Cleanup(func() { opened.Close() })
+	return opened
+}
+
+type hiding struct{ driver.Connector }
+
+func (h hiding) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := h.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return struct{ *stdlib.Conn }{c.(*stdlib.Conn)}, nil
+}
+
+func (hiding) Driver() driver.Driver { return struct{ driver.Driver }{} }
