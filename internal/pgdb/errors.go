@@ -122,7 +122,7 @@ func Clean(err error) error {
 	var network net.Error
 	var foreign interface{ SQLState() string } // an error of another driver's, such as lib/pq, in a host's transaction
 	switch {
-	case errors.As(err, &cleaned), errors.Is(err, ErrSession):
+	case errors.As(err, &cleaned), errors.Is(err, ErrSession), err == errUnconfirmed:
 		return err
 	case errors.As(err, &server):
 		e := fromServer(server)
