@@ -98,7 +98,8 @@ func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
 // identifies it. It comes first, under the host's search_path (see statusSQL): what
 // is behind a pooler may be everybody's, and is left as it is.
 const probeSQL = `SELECT a.pid, coalesce(` + startSQL + `, 0), pg_catalog.pg_is_in_recovery(),
-	pg_catalog.current_setting('transaction_read_only')::boolean, pg_catalog.version()
+	pg_catalog.current_setting('transaction_read_only')::boolean, pg_catalog.version(),
+	coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), ''), coalesce(pg_catalog.inet_client_port(), 0)
 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a`
 
 // beginSQL has all that follows use PostgreSQL's own functions and operators, whatever
@@ -133,9 +134,10 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 		started              int64
 		recovering, readOnly bool
 		version              string
+		client               peer
 	)
 	err := conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
-		Scan(&backend.PID, &started, &recovering, &readOnly, &version)
+		Scan(&backend.PID, &started, &recovering, &readOnly, &version, &client.host, &client.port)
 	if err != nil {
 		return backend, pgdb.Clean(err)
 	}
@@ -149,6 +151,9 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 		return backend, fmt.Errorf("%w: the session is read-only; connect to the primary, or set default_transaction_read_only = off", ErrUnsupported)
 	case backend.PID != conn.PgConn().PID() && !o.SessionPooler:
 		return backend, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly, or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
+	}
+	if err := refusePgpool(ctx, conn, client); err != nil {
+		return backend, err
 	}
 	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
 		return backend, pgdb.Clean(err)

@@ -187,8 +187,8 @@ var mutants = []simulate.Mutant{
 		Rule: "FENCE",
 	}, {
 		Name: "silence is not noticed", File: "session.go",
-		Old:  "\tleft := s.silence - quiet\n",
-		New:  "\tleft := 2*s.silence - quiet\n",
+		Old:  "\tleft := min(s.silence-asked, ",
+		New:  "\tleft := max(2*s.silence-asked, ",
 		Rule: "TOLD LATE",
 	}, {
 		Name: "patience is inherited", File: "patience.go",

@@ -38,9 +38,10 @@ type PostgresOptions struct {
 	MaxKeys int
 
 	// Silence is how long the server may leave a ping unanswered before the
-	// connection, and with it every lock, counts as lost. The server is told
-	// to wait for twice as long before it gives the locks to others; over a
-	// unix socket it needs no such telling. Default: 5 s.
+	// connection, and with it every lock, counts as lost. It is pinged when it has
+	// not been heard for a third of that. The server is told to wait for twice as
+	// long before it gives the locks to others; over a unix socket it needs no such
+	// telling. Default: 5 s.
 	Silence time.Duration
 
 	// ConnectTimeout bounds each attempt to connect. Default: 10 s.

@@ -279,30 +279,32 @@ func (s *session) execute(statement string) {
 
 var binaryFormat = []int16{pgtype.BinaryFormatCode}
 
-// heartbeat pings a server that has not been heard for a while, and gives up
-// one that does not answer.
+// heartbeat pings a server that has not been heard for a third of its time, and gives
+// up one that leaves what it was asked unanswered for all of it.
 //
 // What an answer proves is that the server lived when it was asked, not when the
-// answer is read: a process that was stopped finds answers that are old. But one
-// that comes late to ask leaves the server a third of its time to answer.
+// answer is read: a process that was stopped finds answers that are old. One that
+// comes late to ask makes up for it, but leaves the server a third of its time.
 func (s *session) heartbeat() {
 	s.mu.Lock()
 	beat, quiet, dead, busy := s.beat, time.Since(s.heard), s.why != nil, len(s.sent) > 0
-	left := s.silence - quiet
+	var asked time.Duration
 	if busy {
-		left = max(left, s.silence/3-time.Since(s.sent[0].at))
+		asked = time.Since(s.sent[0].at)
 	}
 	s.mu.Unlock()
+	third := s.silence / 3
+	left := min(s.silence-asked, max(s.silence+third-quiet, third-asked))
 	switch {
 	case dead:
 	case busy && left <= 0:
 		s.end(fmt.Errorf("the server has been silent for %s", quiet.Round(time.Millisecond)))
 	case busy:
-		beat.Reset(left)
-	case quiet < s.silence/3:
-		beat.Reset(s.silence/3 - quiet)
+		beat.Reset(min(left, third)) // what comes next may be asked later, and answered
+	case quiet < third:
+		beat.Reset(third - quiet)
 	default:
-		beat.Reset(max(left, s.silence/3))
+		beat.Reset(min(left, third))
 		s.ping()
 	}
 }

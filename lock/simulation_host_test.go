@@ -166,6 +166,11 @@ func (h simHost) Query(ctx context.Context, each func(pgdb.Row) error, sql strin
 	return nil
 }
 
+// Write is that of pgdb.Conn.
+func (h simHost) Write(ctx context.Context, each func(pgdb.Row) error, sql string, args ...any) error {
+	return h.Query(ctx, each, sql, args...)
+}
+
 type simRow []any
 
 func statusRow(key int64, granted, shared bool, b *backend) simRow {

@@ -219,7 +219,7 @@ func (p *process) checkHeld(e *entry) {
 			p.w.Problem("EXCLUSION", "%s: %s is held by %s, which does not have it", p, e.key, b)
 		}
 	}
-	// The ping may be as late as that, and leaves the server a third of the time.
+	// The ping comes after a third of the time, and leaves the server all of it.
 	silence := p.w.options.Silence
 	if quiet := time.Since(b.conn.heard); quiet > silence+silence/3+slack && time.Since(p.w.stalled) > silence/3+slack && !p.frozen.Load() {
 		p.w.Problem("TOLD LATE", "%s: %s has not been heard for %s, and %s is held", p, b, quiet, e.key)

@@ -431,7 +431,7 @@ func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	docs = make([]Document, n)
-	err = conn.Query(ctx, func(row pgdb.Row) error {
+	err = conn.Write(ctx, func(row pgdb.Row) error {
 		doc, err := scanDocument(row)
 		if i, ours := place[doc.ID]; ours {
 			if docs[i].Metadata == nil {

@@ -283,3 +283,8 @@ func (t transaction) Rollback(ctx context.Context) error {
 	}
 	return t.send(ctx, &request{what: "ROLLBACK TO SAVEPOINT", op: opOf(ctx), run: func(s *backend) error { s.rollback(); return nil }})
 }
+
+// Write implements [pgdb.Conn].
+func (l *link) Write(ctx context.Context, each func(pgdb.Row) error, sql string, args ...any) error {
+	return l.Query(ctx, each, sql, args...)
+}

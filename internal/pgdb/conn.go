@@ -157,11 +157,15 @@ func (c *conn) Exec(ctx context.Context, sql string, args ...any) (n int64, err 
 }
 
 func (c *conn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
-	return c.on(func(conn *pgx.Conn) error { return pgxQuerier{conn}.QueryRow(ctx, dest, sql, args...) })
+	return c.on(func(conn *pgx.Conn) error { return queryRow(ctx, conn, dest, sql, args...) })
 }
 
 func (c *conn) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	return c.on(func(conn *pgx.Conn) error { return pgxQuerier{conn}.Query(ctx, each, sql, args...) })
+}
+
+func (c *conn) Write(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	return c.on(func(conn *pgx.Conn) error { return write(ctx, conn, each, sql, args...) })
 }
 
 func (c *conn) Begin(context.Context) (Transaction, error) {

@@ -122,7 +122,7 @@ func Clean(err error) error {
 	var refused *pgconn.ConnectError
 	var network net.Error
 	switch {
-	case errors.As(err, &cleaned), errors.Is(err, ErrSession):
+	case errors.As(err, &cleaned), errors.Is(err, ErrSession), err == errUnconfirmed:
 		return err
 	case errors.As(err, &server):
 		e := fromServer(server)

@@ -69,6 +69,10 @@ type DB interface {
 type Conn interface {
 	Querier
 
+	// Write is Query for a statement that writes, in a transaction of its own. Like
+	// QueryRow, it returns nil only after the server has confirmed the commit.
+	Write(ctx context.Context, each func(Row) error, sql string, args ...any) error
+
 	// Begin starts a READ COMMITTED transaction, whatever the host's default.
 	// ctx bounds the beginning only, as those of the statements bound these.
 	Begin(ctx context.Context) (Transaction, error)

@@ -124,36 +124,51 @@ func (t *transaction) Query(ctx context.Context, each func(Row) error, sql strin
 
 func (t *transaction) CommitRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	var scanned error
-	err := t.send(ctx, func(b *pgx.Batch) {
+	err := t.commit(ctx, func(b *pgx.Batch, watch func()) {
 		b.Queue(sql, args...).QueryRow(func(row pgx.Row) error {
-			if scanned = row.Scan(dest...); scanned == pgx.ErrNoRows {
+			scanned = row.Scan(dest...)
+			watch()
+			if scanned == pgx.ErrNoRows {
 				return nil
 			}
 			return scanned
 		})
-		queueCommit(b)
 	})
 	if err != nil {
 		return err
 	}
-	t.done = true
 	return Clean(scanned)
 }
 
 func (t *transaction) Commit(ctx context.Context) error {
-	err := t.send(ctx, queueCommit)
-	t.done = err == nil
-	return err
+	return t.commit(ctx, func(_ *pgx.Batch, watch func()) { watch() })
 }
 
-// queueCommit adds a COMMIT that does not take the server's ROLLBACK, its
-// answer where a statement had failed before, for success.
-func queueCommit(b *pgx.Batch) {
-	b.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
-		if tag.String() != "COMMIT" {
-			return pgx.ErrTxCommitRollback
+// commit commits behind what fill queues, which watches out for notices from where only
+// the answer to the COMMIT is to come. That is not the server's ROLLBACK, its answer where
+// a statement had failed before.
+func (t *transaction) commit(ctx context.Context, fill func(b *pgx.Batch, watch func())) error {
+	defer func() { t.begun = true }()
+	return t.on(func(conn *pgx.Conn) error {
+		var n notices
+		defer n.stop()
+		var b pgx.Batch
+		if !t.begun {
+			b.Queue(begin)
 		}
-		return nil
+		fill(&b, func() { n.watch(conn) })
+		b.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
+			if tag.String() != "COMMIT" {
+				return pgx.ErrTxCommitRollback
+			}
+			return nil
+		})
+		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+			return Clean(err)
+		}
+		n.stop()
+		t.done = true
+		return n.confirm(ctx, conn)
 	})
 }
 
