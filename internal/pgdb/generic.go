@@ -41,6 +41,11 @@ func (c *genericConn) Query(ctx context.Context, each func(Row) error, sql strin
 	return err
 }
 
+// Write implements [Conn]. The server's notices cannot be seen through database/sql.
+func (c *genericConn) Write(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	return c.Query(ctx, each, sql, args...)
+}
+
 // on implements [taken].
 func (c *genericConn) on(func(*pgx.Conn) error) error {
 	return fmt.Errorf("%w: only some of its connections are pgx's", ErrUnsupported)
