@@ -163,6 +163,17 @@ func FromContextOf(ctx context.Context, l Locker, key Key) *Held {
 	return h
 }
 
+// AllFromContext returns what [FromContext] finds of any key: each Held that ctx
+// carries, innermost first.
+func AllFromContext(ctx context.Context) []*Held {
+	var all allKey
+	ctx.Value(&all)
+	return all
+}
+
+// allKey is a context key whose search gathers all that the context chain carries.
+type allKey []*Held
+
 // tenureKey is the context key of a tenure: the context chain itself is the
 // list of the locks that its bearer holds.
 type tenureKey struct {
@@ -176,7 +187,10 @@ type tenureContext struct {
 }
 
 func (c *tenureContext) Value(key any) any {
-	if of, ok := key.(tenureKey); ok {
+	switch of := key.(type) {
+	case *allKey:
+		*of = append(*of, c.held)
+	case tenureKey:
 		_, found := slices.BinarySearchFunc(c.held.keys, of.id, func(k Key, id int64) int { return cmp.Compare(k.id, id) })
 		if t, _ := c.held.tenure.(*tenure); found && (of.queue == nil || t != nil && t.queue == of.queue) {
 			return c.held

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"example.com/lockstore/lock"
 )
 
 // What an operation failed of. Errors carry the document's id, keys and the
 // names of database objects, but never a value of a document or patch.
 //
 // A few match more than one of these. A host that makes status codes of them asks in
-// this order: [ErrUnknownOutcome] (500, or 504), [ErrUnavailable] (503), [ErrMalformed]
+// this order: [ErrUnknownOutcome] (500, or 504), [ErrUnavailable] and
+// [ErrWrongServer] (503), [ErrMalformed]
 // and [ErrInvalidID] (400), [ErrTooLarge] (413), [ErrInvalidPatch] and [ErrRejected]
 // (422), [ErrProtected] (403), [ErrNotFound] (404), [lock.ErrBusy] and [ErrConflict]
 // (409, or 412).
@@ -74,6 +77,24 @@ var (
 	// connection, and that nothing was written: the same may succeed at another time.
 	// No operation waits for a server that is gone.
 	ErrUnavailable = errors.New("metadata: server unavailable")
+
+	// ErrWrongServer says that the pool's connections lead to a server that cannot do
+	// what was asked, and that nothing was done. Each of them that has shown that has
+	// been closed, and the operation tried on another, for as many as the pool can have.
+	// The error matches one of the next three, which say what has shown it.
+	ErrWrongServer = errors.New("metadata: wrong server")
+
+	// ErrStandby says that the server is a standby.
+	ErrStandby = fmt.Errorf("%w: it is a standby", ErrWrongServer)
+
+	// ErrReadOnly says that the server, or the role or database, has only read-only
+	// transactions (default_transaction_read_only), or that the host's transaction is one.
+	ErrReadOnly = fmt.Errorf("%w: its transactions are read-only", ErrWrongServer)
+
+	// ErrUnknownHold says that the server does not know the lock that the context
+	// carries: it is not the one on which the lock is held, or the lock has been lost,
+	// which its holder has not been told yet. It matches [lock.ErrLost], too.
+	ErrUnknownHold = fmt.Errorf("%w: it does not know the lock that the context carries: %w", ErrWrongServer, lock.ErrLost)
 
 	// ErrSharedTenure says that the context carries a shared lock on the
 	// document, which does not allow to write it.

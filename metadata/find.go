@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"strings"
-
-	"example.com/lockstore/internal/pgdb"
 )
 
 // FindOptions configure [Postgres.Find]. The zero value, and nil, mean the
@@ -29,16 +27,16 @@ const MaxFindElements = 32
 
 // findSQL is one page, by keyset: it costs the same wherever it is.
 const findSQL = `
-SELECT t.{id}::{text}, {row} FROM {table} AS t
+SELECT {key}, {row} FROM {table} AS t
 WHERE {target} {@>} {1}::{text}::{jsonb} AND {after}{within}
 ORDER BY t.{id} LIMIT {2}::bigint`
 
 // pages are the statements for the first page and for the next ones.
-type pages struct{ first, next statement }
+type pages struct{ first, next reading }
 
 func newPages(expand func(string) statement, target string) pages {
-	page := func(after string) statement {
-		return expand(strings.NewReplacer("{target}", target, "{after}", after).Replace(findSQL))
+	page := func(after string) reading {
+		return newReading(expand, strings.NewReplacer("{target}", target, "{after}", after).Replace(findSQL), 3)
 	}
 	return pages{page(fromFirstSQL), page(afterSQL)}
 }
@@ -91,7 +89,7 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 			s = pages.next
 		}
 		for {
-			page, err := p.pg.page(ctx, s, s.args(after, string(contained), int64(size)))
+			page, err := p.pg.page(ctx, s, after, string(contained), int64(size))
 			if err != nil {
 				yield(Document{}, err)
 				return
@@ -122,17 +120,17 @@ func (o *Options) checkFilter(filter json.RawMessage) error {
 	return err
 }
 
-func (p *postgres) page(ctx context.Context, s statement, args []any) (page []Document, err error) {
+func (p *postgres) page(ctx context.Context, r reading, after, contained string, size int64) (page []Document, err error) {
 	if p.queue.isClosed() {
 		return nil, ErrClosed
 	}
 	if err := p.fit(ctx, p.db); err != nil {
 		return nil, err
 	}
-	err = p.db.Query(ctx, func(row pgdb.Row) error {
-		doc, err := scanDocument(row)
-		page = append(page, doc)
-		return err
-	}, s.text, args...)
-	return page, p.failure(because(ctx, err), false)
+	under, err := proofOf(ctx, p.options.isDocument)
+	if err != nil {
+		return nil, err
+	}
+	err = p.readAll(ctx, p.db, r, under, func(doc Document) { page = append(page, doc) }, after, contained, size)
+	return page, err
 }

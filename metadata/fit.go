@@ -58,22 +58,25 @@ FROM ids JOIN pg_catalog.pg_type AS t ON t.oid {=} ids.type WHERE t.typtype {<>}
 // the server tells by itself.
 var exact = []int64{25, 1043, 2950, 20, 21, 23}
 
-// connection takes a connection for a write of a table that is fit for it. Nothing of the
-// write has been sent when it fails.
-func (p *postgres) connection(ctx context.Context) (conn pgdb.Conn, err error) {
-	got, err := p.db.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { // a host's tracer may panic
-		if conn == nil {
-			got.Release()
+// connection takes a connection for a write of a table that is fit for it. Nothing has
+// been sent on it, so that what is sent first can be sent on another.
+func (p *postgres) connection(ctx context.Context) (pgdb.Conn, error) {
+	if !p.fits.Load() {
+		if err := p.fitOf(ctx); err != nil {
+			return nil, err
 		}
-	}()
-	if err := p.fit(ctx, got); err != nil {
-		return nil, err
 	}
-	return got, nil
+	return p.db.Acquire(ctx)
+}
+
+// fitOf is fit on a connection of its own.
+func (p *postgres) fitOf(ctx context.Context) error {
+	conn, err := p.db.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return p.fit(ctx, conn)
 }
 
 // fit refuses a host's table in which one row could have several ids, and so several

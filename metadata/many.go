@@ -17,7 +17,7 @@ import (
 )
 
 const getManySQL = `
-SELECT t.{id}::{text}, {row} FROM {table} AS t
+SELECT {key}, {row} FROM {table} AS t
 WHERE t.{id} {=} ANY ($1::{text}[]::{idtype}[]){within}`
 
 // GetMany returns those of the documents that there are, by their ids, in one
@@ -37,24 +37,31 @@ func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Docum
 		}
 		asked[canonical] = append(asked[canonical], id)
 	}
+	canonical := slices.Collect(maps.Keys(asked))
+	under, err := proofOf(ctx, func(k lock.Key) bool {
+		return slices.ContainsFunc(canonical, func(id string) bool { return p.options.key(id).Int64() == k.Int64() })
+	})
+	if err != nil {
+		return nil, err
+	}
 	found := make(map[string]Document, len(ids))
-	s := p.pg.sql.getMany
-	err := p.pg.db.Query(ctx, func(row pgdb.Row) error {
-		doc, err := scanDocument(row)
+	err = p.pg.readAll(ctx, p.pg.db, p.pg.sql.getMany, under, func(doc Document) {
 		for _, id := range asked[doc.ID] {
 			found[id] = doc
 			doc.Metadata = slices.Clone(doc.Metadata)
 		}
-		return err
-	}, s.text, s.args(slices.Collect(maps.Keys(asked)))...)
-	return found, p.pg.failure(because(ctx, err), false)
+	}, canonical)
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
 }
 
-// scanDocument reads an id and {row}.
-func scanDocument(row pgdb.Row) (Document, error) {
+// scanDocument reads an id and {row}, and before them what else there is.
+func scanDocument(row pgdb.Row, before ...any) (Document, error) {
 	var doc Document
 	var updated nullTime
-	err := row.Scan(&doc.ID, (*[]byte)(&doc.Metadata), &doc.Version, &updated.at)
+	err := row.Scan(append(before, &doc.ID, (*[]byte)(&doc.Metadata), &doc.Version, &updated.at)...)
 	doc.UpdatedAt = updated.time()
 	return doc, err
 }

@@ -234,6 +234,16 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE WRITE",
 	},
 	{
+		Name: "what is read under a hold is not proved", File: "proof.go",
+		Old: "if len(under) > 0 {", New: "if false {",
+		Rule: "ELSEWHERE",
+	},
+	{
+		Name: "what a write under a hold reads is not proved", File: "write.go",
+		Old: "\t{held}, doc.version IS NOT NULL", New: "\ttrue, doc.version IS NOT NULL",
+		Rule: "ELSEWHERE",
+	},
+	{
 		Name: "whether the hold has ended is not looked at", File: "write.go",
 		Old: "\tif err := g.check(); err != nil {\n\t\treturn decided, err\n\t}\n", New: "",
 		Rule: "LATE WRITE",

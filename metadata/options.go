@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,4 +134,14 @@ func (o *Options) withDefaults() (Options, error) {
 // key is the lock's key of a document whose id is canonical.
 func (o *Options) key(id string) lock.Key {
 	return o.Namespace.Name(append(o.keyParts, id)...)
+}
+
+// isDocument reports whether a key is that of a document of the table.
+func (o *Options) isDocument(k lock.Key) bool {
+	name := k.String()
+	if unquoted, err := strconv.Unquote(name); err == nil {
+		name = unquoted
+	}
+	id, ok := strings.CutPrefix(name, strings.Join(o.keyParts, "/")+"/")
+	return ok && o.key(id) == k
 }

@@ -91,7 +91,8 @@ type postgres struct {
 
 // statements are the SQL of one table.
 type statements struct {
-	get, getMany, merge      statement
+	get, getMany             reading
+	merge                    statement
 	find, findAll            pages     // findAll finds rows without a document, too
 	mergeMany, mergeManyFree statement // of small documents
 	mergeFree, mergeLate     statement
@@ -104,8 +105,8 @@ func newStatements(o *Options) statements {
 		return o.Table.expand(strings.ReplaceAll(text, "{patience}", o.patience()))
 	}
 	return statements{
-		get:       expand(getSQL),
-		getMany:   expand(getManySQL),
+		get:       newReading(expand, getSQL, 1),
+		getMany:   newReading(expand, getManySQL, 1),
 		find:      newPages(expand, "t.{column}"),
 		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
 		merge:     expand(merging(mergeSQL, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
@@ -122,17 +123,29 @@ func newStatements(o *Options) statements {
 	}
 }
 
-const getSQL = `SELECT {row} FROM {table} AS t WHERE {match}`
+const getSQL = `SELECT {key}, {row} FROM {table} AS t WHERE {match}`
 
 func (p *postgres) get(ctx context.Context, id string) (Document, error) {
 	if p.queue.isClosed() {
 		return Document{}, ErrClosed
 	}
-	if err := p.fit(ctx, p.db); err != nil {
+	return p.getFrom(ctx, p.db, id)
+}
+
+// getFrom is get where q leads.
+func (p *postgres) getFrom(ctx context.Context, q pgdb.Querier, id string) (doc Document, err error) {
+	if err := p.fit(ctx, q); err != nil {
 		return Document{}, err
 	}
-	doc, err := p.read(ctx, p.db, p.sql.get, p.sql.get.args(id), id)
-	return doc, p.failure(because(ctx, err), false)
+	under, err := proofOf(ctx, func(k lock.Key) bool { return p.options.key(id).Int64() == k.Int64() })
+	if err != nil {
+		return Document{}, err
+	}
+	err = p.readAll(ctx, q, p.sql.get, under, func(found Document) { doc = found }, id)
+	if err == nil && doc.Metadata == nil {
+		err = ErrNotFound
+	}
+	return doc, err
 }
 
 // read runs a statement that returns {row}.
@@ -155,6 +168,12 @@ func (p *postgres) failure(err error, sent bool) error {
 		return nil
 	case isOurs(err):
 		return err
+	case pgdb.IsStandby(err):
+		return fmt.Errorf("%w: %w", ErrStandby, err)
+	case errors.Is(err, pgdb.ErrElsewhere):
+		return fmt.Errorf("%w: %w", ErrUnknownHold, err)
+	case code == pgdb.ReadOnly:
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case sent && pgdb.Uncertain(err):
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	case errors.Is(err, pgdb.ErrSession):
@@ -187,7 +206,7 @@ func isSystem(class string) bool {
 
 // isOurs reports whether an error has been through failure already.
 func isOurs(err error) bool {
-	for _, ours := range []error{errTaken, ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, ErrUnavailable, lock.ErrBusy, lock.ErrLost} {
+	for _, ours := range []error{errTaken, ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, ErrUnavailable, ErrWrongServer, lock.ErrBusy, lock.ErrLost} {
 		if errors.Is(err, ours) {
 			return true
 		}

@@ -218,6 +218,23 @@ func (s *backend) held(args []any) bool {
 	return holder != nil && holder.pid == uint32(args[2].(int32))
 }
 
+// holds is provenSQL's part of that, for what [proof.text] says.
+func (s *backend) holds(text string) bool {
+	var holds []struct {
+		High, Low int64
+		PID       int32
+	}
+	if err := json.Unmarshal([]byte(text), &holds); err != nil {
+		panic(err)
+	}
+	for _, h := range holds {
+		if !s.held([]any{h.High, h.Low, h.PID}) {
+			return false
+		}
+	}
+	return true
+}
+
 // save is saveSQL.
 func (s *backend) save(q *request, changes int64, text string, open bool, dest []any) error {
 	*dest[0].(*bool) = open

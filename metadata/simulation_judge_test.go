@@ -140,6 +140,7 @@ func (w *world) judgeSuccess(o *op) {
 		w.Problem("EMPTY ANSWER", "%s: nil, and document %q: %s", o, o.got.ID, o.got.Metadata)
 		return
 	}
+	w.judgeOrigin(o, o.got)
 	switch o.kind {
 	case "get", "get many":
 		w.judgeReading(o)
@@ -187,6 +188,13 @@ func (w *world) judgeOrder(ops []*op) {
 	}
 }
 
+// judgeOrigin judges that what an op was given is not of another server: see serverFor.
+func (w *world) judgeOrigin(o *op, doc Document) {
+	if bytes.Contains(doc.Metadata, []byte(`"old"`)) {
+		w.Problem("ELSEWHERE", "%s: was given %s", o, doc.Metadata)
+	}
+}
+
 // judgeReading judges what a reader was given: a state between its begin and its
 // end.
 func (w *world) judgeReading(o *op) {
@@ -227,7 +235,7 @@ func (w *world) judgeFailure(o *op) {
 		if o.group != nil {
 			t = o.group.tenure // whose context it has
 		}
-		founded = t != nil && (t.ended || t.session.ended)
+		founded = t != nil && (t.ended || t.session.ended) || o.misled || errors.Is(err, ErrUnknownHold) && w.strange.Load()
 	case errors.Is(err, backoff.ErrExhausted):
 		w.judgePatience(o)
 	case errors.Is(err, errTaken) && o.decided > 0: // whose document somebody inserts meanwhile who has no lock of it any more

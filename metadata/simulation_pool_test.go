@@ -72,11 +72,25 @@ func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 	} else {
 		p.free--
 	}
-	c := &conn{link: link{backend: w.server.connect(), at: p.at}, op: op}
+	c := &conn{link: link{backend: p.at.serverFor(op).connect(), at: p.at}, op: op}
 	c.preparedFor = op
 	p.used = append(p.used, c)
 	p.at.mu.Unlock()
 	return c, nil
+}
+
+// serverFor is where a connection leads: for who has a hold, which shows there, perhaps
+// to an old copy.
+func (w *world) serverFor(o *op) *server {
+	if o.tenure == nil || o.kind == "many" || !w.Chance(w.faults) {
+		return w.server
+	}
+	o.misled = true
+	old := newServer(w)
+	for _, id := range w.docs {
+		old.put(id, newImage([]byte(`{"old":1}`), 1))
+	}
+	return old
 }
 
 func (p *pool) give(c *conn) {

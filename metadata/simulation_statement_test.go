@@ -31,7 +31,7 @@ type dialect struct {
 	names map[string]string
 	waits map[string]time.Duration // for a row, where the statement limits that
 
-	locked, guarded, checked bool // what the statements say that they do
+	locked, guarded, proven, checked bool // what the statements say that they do
 }
 
 // limit is where a statement says how long it waits for a row.
@@ -40,7 +40,7 @@ var limit = regexp.MustCompile(`VALUES \('(\d+ms)'`)
 func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
 	for name, s := range map[string]statement{
-		"get": sql.get, "get many": sql.getMany, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
+		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
 		"create many": sql.createMany,
 		"open":        sql.taking.open, "insert": sql.taking.insert, "save": sql.taking.save, "remove": sql.taking.remove,
 		"open under": sql.under.open, "insert under": sql.under.insert, "save under": sql.under.save, "remove under": sql.under.remove,
@@ -56,6 +56,7 @@ func newDialect(sql statements) *dialect {
 	}
 	d.locked = strings.Contains(sql.taking.open.text, "pg_try_advisory_xact_lock(")
 	d.guarded = strings.Contains(sql.under.open.text, "pg_try_advisory_xact_lock(")
+	d.proven = strings.Contains(sql.under.open.text, "pg_locks")
 	d.checked = strings.Contains(sql.under.save.text, "pg_locks")
 	return d
 }
@@ -66,9 +67,9 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 	what := d.names[text]
 	q := &request{what: what, op: opOf(ctx), most: d.waits[what]}
 	switch q.what {
-	case "get many", "merge many", "merge free", "merge late", "create many":
+	case "get many", "get many under", "merge many", "merge free", "merge late", "create many":
 		q.ids = args[0].([]string)
-		if q.what == "get many" {
+		if strings.HasPrefix(q.what, "get many") {
 			slices.Sort(q.ids) // which come out of a map
 		}
 	case "":
@@ -79,17 +80,22 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		}
 	}
 	switch q.what {
-	case "get":
-		q.reads = true
-		q.run = func(s *backend) error { return answer(dest, s.visible(q.ids[0])) }
-	case "get many":
+	case "get", "get many", "get under", "get many under":
 		q.reads = true
 		q.run = func(s *backend) error {
+			rows := []pgdb.Row{idRow{}} // without a document
 			for _, id := range q.ids {
 				if m := s.visible(id); m != nil {
-					if err := each(rowOf(id, m)); err != nil {
-						return err
-					}
+					rows = append(rows, rowOf(id, m))
+				}
+			}
+			proven := strings.HasSuffix(q.what, "under")
+			for _, row := range rows {
+				if proven {
+					row = provenRow{row, s.holds(args[1].(string))}
+				}
+				if err := each(row); err != nil {
+					return err
 				}
 			}
 			return nil
@@ -113,10 +119,16 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			return s.create(q, args[1].(int64), args[2].(string), !d.checked || s.held(args[3:]), dest)
 		}
 	case "open":
-		q.run = func(s *backend) error { return s.open(q, args[1], args[2].(int64), d.locked, dest) }
+		q.run = func(s *backend) error {
+			return s.open(q, args[1], args[2].(int64), d.locked, slices.Delete(slices.Clone(dest), 3, 4))
+		}
 	case "open under":
 		q.run = func(s *backend) error {
-			return s.open(q, args[1], args[2].(int64), d.guarded, dest)
+			err := s.open(q, args[1], args[2].(int64), d.guarded, slices.Delete(slices.Clone(dest), 3, 4))
+			if d.proven && (err == nil || err == pgdb.ErrNoRows) && !s.held(args[3:]) {
+				return dest[3].(pgdb.Here).Scan(false)
+			}
+			return err
 		}
 	case "save":
 		q.run = func(s *backend) error { return s.save(q, args[1].(int64), args[2].(string), true, dest) }
@@ -163,6 +175,19 @@ func (r idRow) Scan(dest ...any) error {
 		return nil
 	}
 	return answer(dest[1:], r.m)
+}
+
+// A provenRow says before its row whether that is where the holds are held.
+type provenRow struct {
+	pgdb.Row
+	here bool
+}
+
+func (r provenRow) Scan(dest ...any) error {
+	if err := dest[0].(pgdb.Here).Scan(r.here); err != nil {
+		return err
+	}
+	return r.Row.Scan(dest[1:]...)
 }
 
 // A shareRow says how many documents a statement may have done.

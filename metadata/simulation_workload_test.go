@@ -141,8 +141,9 @@ func (o *op) run(d documents) {
 	case "merge", "idle merge":
 		o.got, o.err = d.Merge(o.ctx, o.doc, o.patch)
 	case "update", "idle update", "failing update":
-		o.got, o.err = d.Update(o.ctx, o.doc, func(Document) (json.RawMessage, error) {
+		o.got, o.err = d.Update(o.ctx, o.doc, func(doc Document) (json.RawMessage, error) {
 			o.decided++
+			w.judgeOrigin(o, doc)
 			w.foreign(o, "decide")
 			switch {
 			case o.kind == "failing update":

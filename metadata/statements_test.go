@@ -28,8 +28,9 @@ func TestStatementsAsTheServerGetsThem(t *testing.T) {
 			name string
 			statement
 		}{
-			{"Get", sql.get}, {"GetMany", sql.getMany}, {"Find, first page", sql.find.first}, {"Find, next page", sql.find.next},
-			{"Find, all of them", sql.findAll.first},
+			{"Get", sql.get.plain}, {"GetMany", sql.getMany.plain},
+			{"Find, first page", sql.find.first.plain}, {"Find, next page", sql.find.next.plain}, {"Find, all of them", sql.findAll.first.plain},
+			{"Get under a hold", sql.get.proven}, {"GetMany under holds", sql.getMany.proven}, {"Find under holds, next page", sql.find.next.proven},
 			{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
 			{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
 			{"MergeMany, what is missing", sql.createMany},
@@ -70,8 +71,10 @@ func TestStatementsUseTheIndex(t *testing.T) {
 			name string
 			query
 		}{
-			{"get", query{sql.get, sql.get.args(c.id)}},
-			{"get many", query{sql.getMany, sql.getMany.args([]string{c.id})}},
+			{"get", query{sql.get.plain, sql.get.plain.args(c.id)}},
+			{"get under", query{sql.get.proven, sql.get.proven.args(c.id, "[]")}},
+			{"get many", query{sql.getMany.plain, sql.getMany.plain.args([]string{c.id})}},
+			{"get many under", query{sql.getMany.proven, sql.getMany.proven.args([]string{c.id}, "[]")}},
 			{"merge", query{sql.merge, sql.merge.args(c.id, "{}", int64(1), true, true, int64(1))}},
 			{"open", query{sql.taking.open, sql.taking.open.args(c.id, nil, int64(1))}},
 			{"save", query{sql.taking.save, sql.taking.save.args(c.id, int64(1), "{}")}},

@@ -41,17 +41,11 @@ type gates struct{ open, insert, save, remove statement }
 
 func newGates(expand func(string) statement, try, held string) gates {
 	fill := func(text string, first int) statement {
-		places := make([]any, 4)
-		for i := range places {
-			places[i] = "{" + strconv.Itoa(first+i) + "}"
-		}
-		held := held
-		if strings.Contains(held, "%") {
-			held = fmt.Sprintf(held, places...)
-		}
-		return expand(strings.NewReplacer("{gate}", try, "{held}", held).Replace(text))
+		place := func(i int) string { return "{" + strconv.Itoa(first+i) + "}" }
+		text = strings.NewReplacer("{gate}", try, "{held}", held).Replace(text)
+		return expand(strings.NewReplacer("{high}", place(0), "{low}", place(1), "{pid}", place(2), "{start}", place(3), "{mode}", "'ExclusiveLock'").Replace(text))
 	}
-	return gates{fill(openSQL, 1), fill(insertSQL, 3), fill(saveSQL, 3), fill(removeSQL, 1)}
+	return gates{fill(openSQL, 3), fill(insertSQL, 3), fill(saveSQL, 3), fill(removeSQL, 1)}
 }
 
 // A write without a tenure takes the document's lock, and one under a tenure the
@@ -71,7 +65,8 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // A write under a tenure is stored only if the very session that the tenure
 // was given to still holds the lock: process ids are used again, so that its
 // start counts, too, where the role may see it. It is looked up after the row
-// has been locked, in the statement that stores.
+// has been locked, in the statement that reads it, so that nothing is decided on what
+// another server says, and again in the statement that stores.
 //
 // Between this look and the end of the commit the tenure may still be lost.
 // That is why such a write takes the key's guard (lock.Key.Guard) before it
@@ -83,24 +78,30 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 // Somebody who takes the key with hand-written SQL is held up by the row only:
 // he writes after this write, but may have read before it.
 const stillHeldSQL = `EXISTS (
-		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(%[3]s::int) AS a
-		WHERE l.locktype {=} 'advisory' AND l.mode {=} 'ExclusiveLock' AND l.granted
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity({pid}::int) AS a
+		WHERE l.locktype {=} 'advisory' AND l.mode {=} {mode} AND l.granted
 			AND l.database {=} (SELECT oid FROM pg_catalog.pg_database WHERE datname {=} pg_catalog.current_database())
-			AND l.classid {=} %[1]s::bigint::{oid} AND l.objid {=} %[2]s::bigint::{oid} AND l.objsubid {=} 1
-			AND l.pid {=} %[3]s::int
-			AND (a.backend_start {=} %[4]s::{text}::{timestamptz}) IS NOT FALSE)`
+			AND l.classid {=} {high}::bigint::{oid} AND l.objid {=} {low}::bigint::{oid} AND l.objsubid {=} 1
+			AND l.pid {=} {pid}::int
+			AND (a.backend_start {=} {start}::{text}::{timestamptz}) IS NOT FALSE)`
 
-func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
-	g := p.sql.under
+// sessionOf is what stillHeldSQL takes: {high}, {low}, {pid}, {start}.
+func sessionOf(held *lock.Held, key lock.Key) []any {
 	b, _ := held.Backend(key)
-	high, low := uint32(key.Int64()>>32), uint32(key.Int64())
 	var start any // unknown
 	if !b.Start.IsZero() {
 		start = b.Start.UTC().Format(time.RFC3339Nano)
 	}
-	session := []any{int64(high), int64(low), int32(b.PID), start}
+	return []any{int64(uint32(key.Int64() >> 32)), int64(uint32(key.Int64())), int32(b.PID), start}
+}
+
+func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
+	g := p.sql.under
+	session := sessionOf(held, key)
 	return gate{
-		open:   func(idle any) query { return query{g.open, g.open.args(id, idle, key.Guard())} },
+		open: func(idle any) query {
+			return query{g.open, g.open.args(id, append([]any{idle, key.Guard()}, session...)...)}
+		},
 		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, append(d.stored(), session...)...)} },
 		save:   func(d *draft) query { return query{g.save, g.save.args(id, append(d.stored(), session...)...)} },
 		remove: query{g.remove, g.remove.args(id, session...)},

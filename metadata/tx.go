@@ -57,11 +57,7 @@ func (h *hosted) get(ctx context.Context, id string) (Document, error) {
 	if err := h.usable(); err != nil {
 		return Document{}, err
 	}
-	if err := h.fit(ctx, h.q); err != nil {
-		return Document{}, err
-	}
-	doc, err := h.read(ctx, h.q, h.sql.get, h.sql.get.args(id), id)
-	return doc, h.failure(because(ctx, err), false)
+	return h.getFrom(ctx, h.q, id)
 }
 
 func (h *hosted) write(ctx context.Context, id string, w *write) (Document, error) {

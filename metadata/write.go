@@ -92,7 +92,7 @@ WITH ` + waitSQL + `, doc AS MATERIALIZED (
 	SELECT {row} FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {gate} ELSE false END,
+	{held}, doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {gate} ELSE false END,
 	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
 FROM wait LEFT JOIN doc ON true`
 
@@ -278,7 +278,12 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (d
 	defer cancel()
 	var set bool
 	q := g.open(s.idle)
-	doc, err = p.read(ctx, s.q, q.statement, q.args, id, &found, &free, &set)
+	doc, err = p.read(ctx, s.q, q.statement, q.args, id, pgdb.Here{}, &found, &free, &set)
+	if errors.Is(err, pgdb.ErrElsewhere) {
+		if over := g.check(); over != nil {
+			err = over
+		}
+	}
 	return doc, found, free, err
 }
 

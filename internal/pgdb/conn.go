@@ -84,8 +84,9 @@ func (p *pool) with(ctx context.Context, f func(Conn) error) error {
 // A conn is a [Conn] out of a pool. What is idle in a pool can be stale: the server
 // has ended it, which shows only when it is used. After a restart all are. What could
 // not be sent for that, while nothing had been sent before it, is sent on another
-// connection, which is asked for as the first was: with the same context. Nothing is
-// sent twice.
+// connection, which is asked for as the first was: with the same context. So is what
+// was sent to the wrong server, which has done nothing of it (see [misled]). Nothing is
+// done twice.
 type conn struct {
 	pool  *pool
 	take  func() (taken, error)
@@ -130,7 +131,7 @@ func (c *conn) attempt(f func(*pgx.Conn) error) error {
 		if conn.IsClosed() {
 			return unsent{pgconn.ErrConnClosed}
 		}
-		return f(conn)
+		return closeMisled(conn, f(conn))
 	})
 }
 
@@ -140,8 +141,8 @@ type unsent struct{ error }
 func (unsent) SafeToRetry() bool { return true }
 func (u unsent) Unwrap() error   { return u.error }
 
-// isUnsent reports whether err says that nothing was sent, and not since there was no
-// time for it. That the connection is closed pgx also says where it broke after
+// isUnsent reports whether err says that nothing was sent, or nothing done by the wrong
+// server, and not since there was no time for it. That the connection is closed pgx also says where it broke after
 // something was sent (by its simple protocol).
 func isUnsent(err error) bool {
 	if errors.As(err, new(unsent)) {

@@ -124,6 +124,11 @@ func Clean(err error) error {
 	switch {
 	case errors.As(err, &cleaned), errors.Is(err, ErrSession), err == errUnconfirmed:
 		return err
+	case errors.Is(err, ErrElsewhere): // perhaps within what a driver says of the column
+		if errors.As(err, new(misled)) {
+			return err
+		}
+		return ErrElsewhere
 	case errors.As(err, &server):
 		e := fromServer(server)
 		e.Fatal = e.Fatal && !errors.As(err, &refused) // else there was no session yet

@@ -1,5 +1,5 @@
 -- .lockstore_metadata: Get
-SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text
+SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text
 
 -- .lockstore_metadata: GetMany
 SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
@@ -19,6 +19,53 @@ ORDER BY t."id" LIMIT $3::bigint
 SELECT t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
 WHERE coalesce(t."metadata", '{}') OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb AND $1::pg_catalog.text IS NOT NULL
 ORDER BY t."id" LIMIT $3::bigint
+
+-- .lockstore_metadata: Get under a hold
+WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+	SELECT FROM pg_catalog.jsonb_to_recordset($2::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text)
+	WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE)) AS here)
+SELECT proof.here, coalesce(doc.id::pg_catalog.text, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM proof LEFT JOIN (SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text
+) AS doc ON true ORDER BY doc.id
+
+-- .lockstore_metadata: GetMany under holds
+WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+	SELECT FROM pg_catalog.jsonb_to_recordset($2::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text)
+	WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE)) AS here)
+SELECT proof.here, coalesce(doc.id::pg_catalog.text, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM proof LEFT JOIN (
+SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
+WHERE t."id" OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.text[])
+) AS doc ON true ORDER BY doc.id
+
+-- .lockstore_metadata: Find under holds, next page
+WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+	SELECT FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text)
+	WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE)) AS here)
+SELECT proof.here, coalesce(doc.id::pg_catalog.text, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM proof LEFT JOIN (
+SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t
+WHERE t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb AND t."id" OPERATOR(pg_catalog.>) $1::pg_catalog.text::pg_catalog.text
+ORDER BY t."id" LIMIT $3::bigint
+) AS doc ON true ORDER BY doc.id
 
 -- .lockstore_metadata: Merge, alone
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
@@ -171,7 +218,7 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
+	true, doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
 	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($2::interval,
 	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
@@ -222,7 +269,13 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
+	EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($6::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) $4::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) $6::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) $7::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE), doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
 	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($2::interval,
 	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
@@ -282,7 +335,7 @@ SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::p
 FROM gate
 
 -- app.users: Get
-SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 
 -- app.users: GetMany
 SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
@@ -302,6 +355,53 @@ ORDER BY t."email" LIMIT $4::bigint
 SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
 WHERE coalesce(t."profile", '{}') OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb AND $1::pg_catalog.text IS NOT NULL AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 ORDER BY t."email" LIMIT $4::bigint
+
+-- app.users: Get under a hold
+WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+	SELECT FROM pg_catalog.jsonb_to_recordset($3::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text)
+	WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE)) AS here)
+SELECT proof.here, coalesce(doc.id::pg_catalog.text, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM proof LEFT JOIN (SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+) AS doc ON true ORDER BY doc.id
+
+-- app.users: GetMany under holds
+WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+	SELECT FROM pg_catalog.jsonb_to_recordset($3::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text)
+	WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE)) AS here)
+SELECT proof.here, coalesce(doc.id::pg_catalog.text, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM proof LEFT JOIN (
+SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
+WHERE t."email" OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.text[]) AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+) AS doc ON true ORDER BY doc.id
+
+-- app.users: Find under holds, next page
+WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+	SELECT FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text)
+	WHERE NOT EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE)) AS here)
+SELECT proof.here, coalesce(doc.id::pg_catalog.text, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM proof LEFT JOIN (
+SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t
+WHERE t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb AND t."email" OPERATOR(pg_catalog.>) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+ORDER BY t."email" LIMIT $4::bigint
+) AS doc ON true ORDER BY doc.id
 
 -- app.users: Merge, alone
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
@@ -454,7 +554,7 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
+	true, doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($3::interval,
 	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true
@@ -505,7 +605,13 @@ WITH wait AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
+	EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($7::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $6::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) $7::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) $8::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE), doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($3::interval,
 	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
 FROM wait LEFT JOIN doc ON true

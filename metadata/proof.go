@@ -1,0 +1,105 @@
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+
+	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/lock"
+)
+
+// A reading is a statement that returns ids and {row} of documents, and the same with a
+// column before them that says whether it is where certain holds are held.
+type reading struct{ plain, proven statement }
+
+// newReading makes one of a text that begins with SELECT {key}, and whose own arguments
+// end before {place}.
+func newReading(expand func(string) statement, text string, place int) reading {
+	proven := strings.NewReplacer("{document}", strings.ReplaceAll(text, "{key}", "t.{id} AS id"),
+		"{holds}", "{"+strconv.Itoa(place)+"}").Replace(provenSQL)
+	return reading{expand(strings.ReplaceAll(text, "{key}", "t.{id}::{text}")), expand(proven)}
+}
+
+// provenSQL looks up the holds after the statement's snapshot has been taken. One that
+// is held then was held when the snapshot was taken, since it is older than the call
+// that reads. A server other than that of the holds does not know them: a standby, a
+// former primary, another database. It returns one row, without a document, where there
+// are none.
+var provenSQL = `
+WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+	SELECT FROM pg_catalog.jsonb_to_recordset({holds}::{text}::{jsonb}) AS h (high bigint, low bigint, mode {text}, pid int, start {text})
+	WHERE NOT ` + strings.NewReplacer("{high}", "h.high", "{low}", "h.low", "{pid}", "h.pid", "{start}", "h.start", "{mode}", "h.mode").Replace(stillHeldSQL) + `) AS here)
+SELECT proof.here, coalesce(doc.id::{text}, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM proof LEFT JOIN ({document}
+) AS doc ON true ORDER BY doc.id`
+
+// A proof is the holds under which documents are read, as far as sessions of a server
+// have them.
+type proof []heldKey
+
+// A heldKey is one of the keys of a hold.
+type heldKey struct {
+	held *lock.Held
+	lock.Key
+}
+
+// proofOf returns the holds that ctx carries of keys that are wanted.
+func proofOf(ctx context.Context, wanted func(lock.Key) bool) (p proof, err error) {
+	for _, held := range lock.AllFromContext(ctx) {
+		for _, key := range held.Keys() {
+			if _, ok := held.Backend(key); ok && lock.FromContext(ctx, key) == held && wanted(key) {
+				p = append(p, heldKey{held, key})
+			}
+		}
+	}
+	return p, p.check()
+}
+
+// check tells of a hold that is known to have ended.
+func (p proof) check() error {
+	for _, k := range p {
+		if k.held.Context().Err() != nil {
+			return over(k.held)
+		}
+	}
+	return nil
+}
+
+// text is what provenSQL takes.
+func (p proof) text() string {
+	holds := make([]map[string]any, len(p))
+	for i, k := range p {
+		session := sessionOf(k.held, k.Key)
+		holds[i] = map[string]any{"high": session[0], "low": session[1], "pid": session[2], "start": session[3], "mode": "ExclusiveLock"}
+		if k.held.Shared() {
+			holds[i]["mode"] = "ShareLock"
+		}
+	}
+	text, _ := json.Marshal(holds) // which cannot fail
+	return string(text)
+}
+
+// readAll runs a statement that reads documents, and gives each of them. Under holds it
+// gives none that was not read where these are held.
+func (p *postgres) readAll(ctx context.Context, q pgdb.Querier, r reading, under proof, each func(Document), id any, rest ...any) error {
+	s, before := r.plain, []any(nil)
+	if len(under) > 0 {
+		s, before, rest = r.proven, []any{pgdb.Here{}}, append(rest, under.text())
+	}
+	err := q.Query(ctx, func(row pgdb.Row) error {
+		doc, err := scanDocument(row, before...)
+		if err == nil && doc.Metadata != nil {
+			each(doc)
+		}
+		return err
+	}, s.text, s.args(id, rest...)...)
+	if err == nil || errors.Is(err, pgdb.ErrElsewhere) {
+		if over := under.check(); over != nil {
+			err = over
+		}
+	}
+	return p.failure(because(ctx, err), false)
+}
