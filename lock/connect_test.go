@@ -72,6 +72,7 @@ func TestLockerConnectsAsTheHostDoes(t *testing.T) {
 		"OpenDB":         stdlib.OpenDB(*config, options...),
 		"OpenDBFromPool": stdlib.OpenDBFromPool(newPool()),
 		"own connector":  sql.OpenDB(hostConnector{stdlib.GetConnector(*config, options...), own}),
+		"wrapped":        sql.OpenDB(wrapped{stdlib.GetConnector(*config, options...), true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			ping := func() {
@@ -265,7 +266,9 @@ func TestConnectToAnotherDatabase(t *testing.T) {
 		require.NoError(t, err)
 		return slices.ContainsFunc(findings, func(f lock.Finding) bool { return f.Setting == "Connect" })
 	}
-	for name, pool := range map[string]*sql.DB{"pgx": db.SQLX().DB} {
+	hidden := sql.OpenDB(wrapped{stdlib.GetConnector(*db.Pool().Config().ConnConfig), false})
+	defer hidden.Close()
+	for name, pool := range map[string]*sql.DB{"pgx": db.SQLX().DB, "a driver that hides it": hidden} {
 		t.Run(name, func(t *testing.T) {
 			elsewhere.Store(true)
 			_, err := lock.NewPostgres(t.Context(), pool, opts)
