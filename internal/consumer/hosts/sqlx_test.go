@@ -7,6 +7,7 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
+	_ "github.com/lib/pq"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/lock"
@@ -23,6 +24,13 @@ type sqlxHost struct {
 func TestSqlxOnPgx(t *testing.T) {
 	run(t, func(t *testing.T, db *pgtest.DB) (host, *metadata.Postgres, *lock.Postgres) {
 		return newSqlxHost(t, "pgx", db.URL(), nil)
+	})
+}
+
+// lib/pq shows no connection that locks could use: they are told where to connect to.
+func TestSqlxOnLibPq(t *testing.T) {
+	run(t, func(t *testing.T, db *pgtest.DB) (host, *metadata.Postgres, *lock.Postgres) {
+		return newSqlxHost(t, "postgres", db.URL(), &lock.PostgresOptions{Connect: lock.ConnectTo(db.URL())})
 	})
 }
 
