@@ -47,7 +47,16 @@ func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: check: %w", ofServer(err))
 	}
-	return findings(settings, p.opts), nil
+	found := findings(settings, p.opts)
+	seen, err := p.poolSees(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("lock: check: %w", ofServer(err))
+	}
+	if !seen {
+		found = append(found, Finding{"Connect", "elsewhere", "the pool's database",
+			"Status, List and Evict do not see this Locker's locks, and package metadata writes nothing under them"})
+	}
+	return found, nil
 }
 
 // bulkLocks is how many locks a statement of MergeMany would take.

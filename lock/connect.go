@@ -17,38 +17,52 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// DB is a host's database, for [NewPostgres]. A *sql.DB or *sqlx.DB must use
-// pgx's driver (github.com/jackc/pgx/v5/stdlib).
+// DB is a host's database, for [NewPostgres].
 type DB interface {
 	*pgxpool.Pool | *sql.DB | *sqlx.DB
 }
 
+// ConnectTo is a Connect of [PostgresOptions] that connects to a URL, or to what else
+// [pgxpool.ParseConfig] takes. Files that it names, such as those of passwords, are read
+// each time.
+func ConnectTo(url string) func(context.Context) (*pgx.Conn, error) {
+	return func(ctx context.Context) (*pgx.Conn, error) {
+		config, err := pgxpool.ParseConfig(url)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.ConnectConfig(ctx, config.ConnConfig)
+	}
+}
+
 // An opener opens a session for p, the one for its locks or a spare one, on a connection
-// that is made as the host's are: to the same server, by the same configuration and
-// hooks. It has no place in the host's pool, so that a pool whose connections are all in
-// use, even by those who wait for a lock, can not keep the locks from being served.
+// that has no place in the host's pool, so that a pool whose connections are all in use,
+// even by those who wait for a lock, can not keep the locks from being served.
 type opener func(ctx context.Context, p *Postgres, spare bool) (*session, error)
 
-// openerOf takes what pgdb.Open has accepted.
-func openerOf(db any) opener {
-	switch db := db.(type) {
-	case *pgxpool.Pool:
-		return func(ctx context.Context, p *Postgres, spare bool) (*session, error) {
-			conn, err := dialPool(ctx, db)
-			return openOn(ctx, conn, err, p, spare)
+// openerOf takes what pgdb.Open has accepted. Where connect is nil, connections are made
+// as the host's are: to the same server, by the same configuration and hooks.
+func openerOf(db any, connect func(context.Context) (*pgx.Conn, error)) opener {
+	if connect == nil {
+		switch db := db.(type) {
+		case *sqlx.DB:
+			return (&sqlOpener{db: db.DB}).open
+		case *sql.DB:
+			return (&sqlOpener{db: db}).open
+		case *pgxpool.Pool:
+			connect = func(ctx context.Context) (*pgx.Conn, error) { return dialPool(ctx, db) }
 		}
-	case *sqlx.DB:
-		return (&sqlOpener{db: db.DB}).open
-	case *sql.DB:
-		return (&sqlOpener{db: db}).open
 	}
-	panic(fmt.Sprintf("lock: no opener for %T", db))
+	return func(ctx context.Context, p *Postgres, spare bool) (*session, error) {
+		conn, err := connect(ctx)
+		return openOn(ctx, conn, err, p, spare)
+	}
 }
 
 // openOn makes a session of a connection of its own, if err is nil.
 func openOn(ctx context.Context, conn *pgx.Conn, err error, p *Postgres, spare bool) (*session, error) {
-	if err != nil {
-		return nil, err
+	if err != nil || conn == nil {
+		return nil, cmp.Or(err, errNoConnection)
 	}
 	s, err := hijack(ctx, conn, p, spare)
 	if err != nil {
@@ -56,6 +70,8 @@ func openOn(ctx context.Context, conn *pgx.Conn, err error, p *Postgres, spare b
 	}
 	return s, nil
 }
+
+var errNoConnection = errors.New("PostgresOptions.Connect returned neither a connection nor an error")
 
 // hijack makes a session of a connection, and leaves conn behind as a closed one.
 func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*session, error) {
@@ -150,7 +166,7 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	case readOnly:
 		return backend, fmt.Errorf("%w: the session is read-only; connect to the primary, or set default_transaction_read_only = off", ErrUnsupported)
 	case backend.PID != conn.PgConn().PID() && !o.SessionPooler:
-		return backend, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly, or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
+		return backend, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly (PostgresOptions.Connect), or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
 	}
 	if err := refusePgpool(ctx, conn, client); err != nil {
 		return backend, err

@@ -6,11 +6,11 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"example.com/lockstore/internal/pgdb"
 )
@@ -57,11 +57,16 @@ func (o *sqlOpener) take(ctx context.Context, p *Postgres, spare bool) (*session
 	}
 }
 
-// takeOver makes a session of a connection, unless that has locks of the host's.
+// takeOver makes a session of a connection, unless that has locks of the host's or is none
+// of pgx's.
 func (o *sqlOpener) takeOver(ctx context.Context, conn *sql.Conn, p *Postgres, spare bool) (s *session, err error) {
 	defer conn.Close()
 	raw := conn.Raw(func(c any) error {
-		conn := c.(*stdlib.Conn).Conn()
+		conn := pgdb.Unwrap(c)
+		if conn == nil {
+			err = fmt.Errorf("%w: the connections (%T) of database/sql driver %T show no connection of pgx's, which locks need; set PostgresOptions.Connect, for instance to ConnectTo(url)", ErrUnsupported, c, o.db.Driver())
+			return nil
+		}
 		o.config.Store(conn.Config())
 		locks := false
 		if err = conn.QueryRow(ctx, hasLocksSQL, pgx.QueryExecModeExec).Scan(&locks); err == nil && locks {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,6 +72,7 @@ func TestLockerConnectsAsTheHostDoes(t *testing.T) {
 		"OpenDB":         stdlib.OpenDB(*config, options...),
 		"OpenDBFromPool": stdlib.OpenDBFromPool(newPool()),
 		"own connector":  sql.OpenDB(hostConnector{stdlib.GetConnector(*config, options...), own}),
+		"wrapped":        sql.OpenDB(wrapped{stdlib.GetConnector(*config, options...), true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			ping := func() {
@@ -189,3 +191,103 @@ func TestPoolOfALockerCloses(t *testing.T) {
 	await(t, closed, "the pool")
 	assert.Less(t, time.Since(begun), 10*time.Second)
 }
+
+// Connect makes each connection anew, those for waits in the server's queue, too.
+func TestConnectMakesEveryConnection(t *testing.T) {
+	db := pgtest.New(t)
+	connect := lock.ConnectTo(db.URL())
+	var connects atomic.Int64
+	opts := &lock.PostgresOptions{Connect: func(ctx context.Context) (*pgx.Conn, error) {
+		conn, err := connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		_, err = conn.Exec(ctx, fmt.Sprintf("SET application_name = 'connection %d'", connects.Add(1)))
+		return conn, err
+	}}
+	application := func(h *lock.Held) string {
+		backend, _ := h.Backend(h.Key())
+		return query[string](t, db.Pool(), "SELECT application_name FROM pg_stat_activity WHERE pid = $1", backend.PID)
+	}
+	locker, other := newPostgres(t, db.Pool(), opts), newPostgres(t, db.Pool(), nil)
+	held := take(t, locker, lock.Name("k"))
+	assert.Equal(t, "connection 1", application(held))
+	terminate(t, db.Pool(), held)
+	await(t, held.Context().Done(), "loss")
+	held = take(t, locker, lock.Name("k"))
+	assert.Equal(t, "connection 2", application(held))
+	require.NoError(t, held.Unlock())
+
+	held = take(t, other, lock.Name("k"))
+	got := make(chan *lock.Held, 1)
+	go func() {
+		held, _ := locker.Lock(t.Context(), lock.Name("k"))
+		got <- held
+	}()
+	require.Eventually(t, func() bool {
+		return query[int](t, db.Pool(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1
+	}, patience, time.Millisecond)
+	require.NoError(t, held.Unlock())
+	if held = <-got; assert.NotNil(t, held) {
+		assert.Equal(t, "connection 3", application(held))
+		assert.NoError(t, held.Unlock())
+	}
+}
+
+func TestConnectFails(t *testing.T) {
+	db := pgtest.New(t)
+	for name, c := range map[string]struct {
+		connect func(context.Context) (*pgx.Conn, error)
+		want    string
+	}{
+		"with its own error": {func(context.Context) (*pgx.Conn, error) { return nil, fmt.Errorf("no password today") }, "no password today"},
+		"with nothing":       {func(context.Context) (*pgx.Conn, error) { return nil, nil }, "neither"},
+		"by its URL":         {lock.ConnectTo("postgres://:x:"), "cannot parse"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := lock.NewPostgres(t.Context(), db.Pool(), &lock.PostgresOptions{Connect: c.connect})
+			assert.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+// Locks in another database than the pool's could not be seen, freed or written under.
+func TestConnectToAnotherDatabase(t *testing.T) {
+	db, other := pgtest.New(t), pgtest.New(t)
+	var elsewhere atomic.Bool
+	opts := &lock.PostgresOptions{Connect: func(ctx context.Context) (*pgx.Conn, error) {
+		if elsewhere.Load() {
+			return pgx.Connect(ctx, other.URL())
+		}
+		return pgx.Connect(ctx, db.URL())
+	}}
+	finds := func(locker *lock.Postgres) bool {
+		findings, err := locker.Check(t.Context())
+		require.NoError(t, err)
+		return slices.ContainsFunc(findings, func(f lock.Finding) bool { return f.Setting == "Connect" })
+	}
+	hidden := sql.OpenDB(wrapped{stdlib.GetConnector(*db.Pool().Config().ConnConfig), false})
+	defer hidden.Close()
+	for name, pool := range map[string]*sql.DB{"pgx": db.SQLX().DB, "a driver that hides it": hidden} {
+		t.Run(name, func(t *testing.T) {
+			elsewhere.Store(true)
+			_, err := lock.NewPostgres(t.Context(), pool, opts)
+			require.ErrorIs(t, err, lock.ErrUnsupported)
+			assert.ErrorContains(t, err, "another database")
+			require.Eventually(t, func() bool { return query[int](t, other.Pool(), sessionsSQL) == 0 }, patience, time.Millisecond, "nothing is left of it")
+
+			elsewhere.Store(false)
+			locker := newPostgres(t, pool, opts)
+			assert.False(t, finds(locker))
+			elsewhere.Store(true) // the one, but not the other, follows a failover, say
+			held := take(t, locker, lock.Name("k"))
+			terminate(t, db.Pool(), held)
+			await(t, held.Context().Done(), "loss")
+			assert.NoError(t, take(t, locker, lock.Name("k")).Unlock())
+			assert.True(t, finds(locker))
+		})
+	}
+}
+
+// sessionsSQL counts the sessions of the database beside the one that asks.
+const sessionsSQL = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'pgtest'"

@@ -46,7 +46,9 @@
 // tells so.
 //
 // A connection pooler in transaction mode would strand locks; NewPostgres
-// refuses it, and Pgpool-II in any mode. [InTx], whose lock ends with the host's transaction, works there.
+// refuses it, and Pgpool-II in any mode. Where the host's pool leads through one,
+// PostgresOptions.Connect gives the locks a direct address. [InTx], whose lock ends
+// with the host's transaction, works through it.
 //
 // A key taken while another is held can deadlock with a process that does it
 // the other way round. Take both by LockAll, or bound the wait by its context.

@@ -19,8 +19,9 @@ import (
 // [backoff.Default] says. The error is then a [*BusyError] that also matches
 // the context's cause, and the transaction remains usable: a wait never ends
 // within a statement. It may then have the key all the same, to its end, if it
-// waited for the last write of a holder who had lost the key. The connection of
-// the transaction is of course in use while it waits.
+// waited for the last write of a holder who had lost the key. Of database/sql, a
+// transaction that was begun with the same context ends with that. The connection
+// of the transaction is of course in use while it waits.
 // (PostgreSQL documentation, 13.3.5 Advisory Locks.)
 func InTx(ctx context.Context, tx any, key Key) error {
 	if err := key.Err(); err != nil {
@@ -36,7 +37,11 @@ func InTx(ctx context.Context, tx any, key Key) error {
 			return &BusyError{Key: key, Waited: time.Since(since), Attempts: attempt, Cause: causeOf(ctx)}
 		}
 		var granted bool
-		if err := tryInTx(ctx, q, key, &granted); err != nil {
+		err := tryInTx(ctx, q, key, &granted)
+		if code := pgdb.Code(err); err != nil && ctx.Err() != nil && (code == "" || code == queryCanceled) {
+			continue // the transaction, too, has ended with the context, and its driver tells in its own way
+		}
+		if err != nil {
 			return fmt.Errorf("lock: %s: %w", key, ofServer(err))
 		}
 		if granted {

@@ -1,8 +1,11 @@
 package lock
 
 import (
+	"context"
 	"log/slog"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"example.com/lockstore/backoff"
 )
@@ -10,6 +13,15 @@ import (
 // PostgresOptions configure a [Postgres]. The zero value, and nil, mean the
 // defaults.
 type PostgresOptions struct {
+	// Connect makes each connection of the Locker, to the database of the host's pool,
+	// where the host's way is no good for that: its pool leads through a connection
+	// pooler, or its driver does not show a connection of pgx's (see [NewPostgres]).
+	// What it returns is the Locker's from then on. It is called for every connection,
+	// by several goroutines at once, with a context that ends after ConnectTimeout and
+	// when the Locker is closed. [ConnectTo] is one for a URL.
+	// Default: the host's way.
+	Connect func(ctx context.Context) (*pgx.Conn, error)
+
 	// Backoff says when a key that another process holds is asked for again.
 	// When it gives up, so does Lock, with a [*BusyError] that matches
 	// [backoff.ErrExhausted]. Default: [backoff.Default].

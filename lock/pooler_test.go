@@ -58,3 +58,20 @@ func TestSessionPoolerWorksWhenAccepted(t *testing.T) {
 	await(t, held.Context().Done(), "loss")
 	assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
 }
+
+// A pool that leads through a pooler does for questions; the locks have a way of their own.
+func TestConnectPastATransactionPooler(t *testing.T) {
+	db := pgtest.New(t)
+	pool := poolVia(t, db, pgbouncer.Transaction)
+	locker := newPostgres(t, pool, &lock.PostgresOptions{Connect: lock.ConnectTo(db.URL())})
+	locktest.Run(t, func(testing.TB) lock.Locker { return locker })
+
+	held := take(t, locker, lock.Name("k"))
+	status, err := locker.Status(t.Context(), lock.Name("k"))
+	require.NoError(t, err)
+	require.Len(t, status.Holders, 1)
+	assert.True(t, status.Holders[0].InThisLocker)
+	require.NoError(t, locker.Evict(t.Context(), lock.Name("k"), patience))
+	await(t, held.Context().Done(), "loss")
+	assert.ErrorIs(t, held.Unlock(), lock.ErrEvicted)
+}

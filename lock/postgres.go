@@ -42,24 +42,33 @@ var _ AllLocker = (*Postgres)(nil)
 // NewPostgres connects to db's server as db itself does, and returns a Locker
 // to be closed by Close. A nil opts means the defaults.
 //
-// Every connection of the Locker is made as the host's are, with all their hooks,
-// and has no place in the host's pool. Over database/sql it is one of the pool's,
-// which is told that it is gone; where the pool has none to spare within a second,
-// a connection by the configuration of an earlier one has to do.
+// Every connection of the Locker is one of pgx's, made as the host's are, with all
+// their hooks, and has no place in the host's pool. Over database/sql it is one of the
+// pool's, which is told that it is gone, where the driver is pgx's or wraps it and shows
+// the connection that it wraps; where the pool has none to spare within a second, a
+// connection by the configuration of an earlier one has to do, which is without hooks.
+// Other drivers need Connect in the options. Then it is asked, on a connection of the
+// pool, whether both lead to the same database. Should that change later, Status, List
+// and Evict no longer see the Locker's locks, which Check tells; package metadata
+// refuses to write under them.
 //
 // The error matches [ErrUnsupported] if locks would exclude nobody there: on a
-// standby, read-only, behind a connection pooler, or with another driver than
-// pgx; and [ErrUnavailable] if the server cannot be reached. Other errors are those
-// of connecting.
+// standby, read-only, behind a connection pooler, or in another database than the
+// pool's; or if the driver shows no connection and Connect is missing; and
+// [ErrUnavailable] if the server cannot be reached. Other errors are those of connecting.
 func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postgres, error) {
 	host, err := pgdb.Open(db)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	p := newPostgres(host, opts.withDefaults())
-	p.open = openerOf(db)
+	p.open = openerOf(db, p.opts.Connect)
 	if err := p.start(ctx); err != nil {
 		return nil, fmt.Errorf("lock: connect: %w", ofServer(err))
+	}
+	if err := p.sameDatabase(ctx); err != nil {
+		_ = p.Close(ctx) // which holds nothing yet
+		return nil, err
 	}
 	return p, nil
 }
