@@ -62,6 +62,23 @@
 // ([lock.Held.Bind], [lock.Do]). A write under a tenure that has been lost is
 // refused with [lock.ErrLost], by the server, which knows who holds the lock.
 //
+// Reads with this context are proved in the same way: what Get, GetMany, Find and Update
+// return was read where the lock is held.
+//
+// # Several servers
+//
+// Behind a load balancer, or after a failover, connections of the pool may lead to a
+// standby, a former primary, or another database. One that shows to do so is closed, as
+// it cannot write, or does not know the lock that the context carries; the operation is
+// made on another, until as many have been tried as the pool can have. The error is then
+// one that matches [ErrWrongServer], and says what has shown it. In the host's own
+// transaction there is no other connection.
+//
+// What is read without a lock may come from a standby that lags behind. To read what one
+// has written, or seen, ask for its version: [AtLeast]. A standby that does not have it
+// yet fails with [ErrStale], upon which the host asks again after a while, or a store
+// on a pool that leads to the primary.
+//
 // # Limits
 //
 // What callers pass on can be whatever somebody sent them. [Options] bound it:

@@ -60,6 +60,11 @@ func (d *documents) Get(ctx context.Context, id string) (Document, error) {
 		return Document{}, err
 	}
 	doc, err := d.engine.get(ctx, canonical)
+	if err == nil || errors.Is(err, ErrNotFound) {
+		if stale := d.options.checkAge(ctx, doc.Version); stale != nil {
+			doc, err = Document{}, stale
+		}
+	}
 	return doc, named(id, err)
 }
 
@@ -85,6 +90,9 @@ func (d *documents) merging(p *patch) *write {
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
 	return d.write(ctx, id, &write{alone: true, once: true, create: true, change: func(dr *draft) error {
 		if err := d.checkVersion(dr); err != nil {
+			return err
+		}
+		if err := d.options.checkAge(ctx, dr.doc.Version); err != nil {
 			return err
 		}
 		patch, err := decide(dr.document())

@@ -13,8 +13,8 @@ import (
 // names of database objects, but never a value of a document or patch.
 //
 // A few match more than one of these. A host that makes status codes of them asks in
-// this order: [ErrUnknownOutcome] (500, or 504), [ErrUnavailable] and
-// [ErrWrongServer] (503), [ErrMalformed]
+// this order: [ErrUnknownOutcome] (500, or 504), [ErrUnavailable],
+// [ErrWrongServer] and [ErrStale] (503), [ErrMalformed]
 // and [ErrInvalidID] (400), [ErrTooLarge] (413), [ErrInvalidPatch] and [ErrRejected]
 // (422), [ErrProtected] (403), [ErrNotFound] (404), [lock.ErrBusy] and [ErrConflict]
 // (409, or 412).

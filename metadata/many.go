@@ -21,7 +21,7 @@ SELECT {key}, {row} FROM {table} AS t
 WHERE t.{id} {=} ANY ($1::{text}[]::{idtype}[]){within}`
 
 // GetMany returns those of the documents that there are, by their ids, in one
-// round trip.
+// round trip: under locks, and with [AtLeast], as Get does.
 func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Document, error) {
 	if p.pg.queue.isClosed() {
 		return nil, ErrClosed
@@ -53,6 +53,11 @@ func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Docum
 	}, canonical)
 	if err != nil {
 		return nil, err
+	}
+	for _, id := range ids {
+		if err := p.options.checkAge(ctx, found[id].Version); err != nil {
+			return nil, named(id, err)
+		}
 	}
 	return found, nil
 }

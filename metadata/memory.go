@@ -94,6 +94,9 @@ func (m *memory) get(ctx context.Context, id string) (Document, error) {
 	if ctx.Err() != nil {
 		return Document{}, causeOf(ctx)
 	}
+	if held := lock.FromContextOf(ctx, m.locker, m.options.key(id)); held != nil && held.Context().Err() != nil {
+		return Document{}, over(held)
+	}
 	doc, ok := m.load(id)
 	if !ok {
 		return Document{}, ErrNotFound

@@ -14,7 +14,10 @@ import (
 // the suite in package storetest.
 type MetadataStore interface {
 	// Get returns the document as it is now, or [ErrNotFound]. It does not
-	// wait for anybody who holds the document's lock.
+	// wait for anybody who holds the document's lock. With a context that carries
+	// this lock it returns only what was read where the lock is held, and otherwise
+	// what the server that the connection leads to has: a standby may lag behind. See
+	// [AtLeast].
 	Get(ctx context.Context, id string) (Document, error)
 
 	// Merge applies a JSON merge patch (RFC 7396) and returns the document

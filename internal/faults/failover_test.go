@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -117,6 +119,122 @@ func Test19Promotion(t *testing.T) {
 
 	// The old server comes back for the checks at the end.
 	require.NoError(t, w.db.Server().Restart(w.ctx))
+}
+
+// Connections of the pool lead to a standby that lags behind, as a load balancer may
+// have it. Locks are held, and writes made, on the primary only.
+func TestConnectionsToAStandby(t *testing.T) {
+	w := newWorld(t, pgtest.Dedicated())
+	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
+	standby.start(nil)
+	elsewhere, err := pgx.ParseConfig(standby.url())
+	require.NoError(t, err)
+	config, err := pgxpool.ParseConfig(w.db.URL())
+	require.NoError(t, err)
+	var led atomic.Bool // new connections lead to the standby
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if led.Load() {
+			c.Host, c.Port, c.Fallbacks = elsewhere.Host, elsewhere.Port, nil
+		}
+		return nil
+	}
+	config.MaxConns = 2
+	pool, err := pgxpool.NewWithConfig(w.ctx, config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionBeforeConnect(config.BeforeConnect))
+	t.Cleanup(func() { assert.NoError(t, db.Close()) })
+	db.SetMaxOpenConns(2)
+	overSQL, err := metadata.NewPostgres(db, nil)
+	require.NoError(t, err)
+	t.Cleanup(overSQL.Close)
+
+	locker := w.locker(nil, nil)
+	for driver, store := range map[string]*metadata.Postgres{"pgx": w.store(pool, nil), "database/sql": overSQL} {
+		mislead := func() {
+			led.Store(true)
+			pool.Reset()
+			db.SetMaxIdleConns(-1)
+			db.SetMaxIdleConns(2)
+			_, err := store.Get(w.ctx, "none")
+			require.ErrorIs(t, err, metadata.ErrNotFound)
+		}
+		older, err := store.Merge(w.ctx, driver, raw(`{"n":1}`))
+		require.NoError(t, err)
+		w.soon(func() bool {
+			return standby.value("SELECT count(*)::text FROM "+metadata.DefaultTable+" WHERE id = '"+driver+"'") == "1"
+		}, "the standby to have it")
+		standby.value("SELECT pg_wal_replay_pause()::text")
+		w.soon(func() bool { return standby.value("SELECT pg_get_wal_replay_pause_state()") == "paused" }, "replay to be paused")
+		newer, err := store.Merge(w.ctx, driver, raw(`{"n":2}`))
+		require.NoError(t, err)
+
+		mislead()
+		doc, err := store.Get(w.ctx, driver)
+		require.NoError(t, err)
+		assert.Equal(t, older.Version, doc.Version, "who does not ask for more may be given what the standby has")
+		_, err = store.Get(metadata.AtLeast(w.ctx, newer.Version), driver)
+		assert.ErrorIs(t, err, metadata.ErrStale)
+		_, err = store.GetMany(metadata.AtLeast(w.ctx, newer.Version), driver)
+		assert.ErrorIs(t, err, metadata.ErrStale)
+
+		for what, do := range map[string]func(ctx context.Context) (metadata.Document, error){
+			"Get": func(ctx context.Context) (metadata.Document, error) { return store.Get(ctx, driver) },
+			"GetMany": func(ctx context.Context) (metadata.Document, error) {
+				found, err := store.GetMany(ctx, driver)
+				return found[driver], err
+			},
+			"Find": func(ctx context.Context) (doc metadata.Document, err error) {
+				for doc, err = range store.Find(ctx, raw(`{"n":2}`), nil) {
+					return doc, err
+				}
+				return doc, metadata.ErrNotFound
+			},
+			"Merge": func(ctx context.Context) (metadata.Document, error) { return store.Merge(ctx, driver, raw(`{"n":2}`)) },
+			"Replace": func(ctx context.Context) (metadata.Document, error) {
+				return store.Replace(ctx, driver, raw(`{"n":2}`))
+			},
+			"Update": func(ctx context.Context) (metadata.Document, error) {
+				return store.Update(ctx, driver, func(doc metadata.Document) (json.RawMessage, error) { return doc.Metadata, nil })
+			},
+			"MergeMany": func(ctx context.Context) (metadata.Document, error) {
+				results, err := store.MergeMany(ctx, []metadata.Patch{{ID: driver, Patch: raw(`{"n":2}`)}})
+				return results[0].Document, err
+			},
+			"Delete": func(ctx context.Context) (metadata.Document, error) {
+				if err := store.Delete(ctx, driver); err != nil {
+					return metadata.Document{}, err
+				}
+				return store.Merge(ctx, driver, raw(`{"n":2}`))
+			},
+		} {
+			for _, locked := range []bool{true, false} {
+				ctx, held := w.ctx, (*lock.Held)(nil)
+				if locked {
+					held = w.lock(locker, store.Key(driver))
+					ctx = held.Context()
+				} else if what == "Get" || what == "GetMany" || what == "Find" {
+					continue
+				}
+				mislead()
+				led.Store(false)
+				doc, err := do(ctx)
+				if assert.NoError(t, err, "%s: %s, locked: %t", driver, what, locked) {
+					assert.JSONEq(t, `{"n":2}`, string(doc.Metadata), "%s: %s, locked: %t", driver, what, locked)
+				}
+				mislead()
+				_, err = do(ctx)
+				assert.ErrorIs(t, err, metadata.ErrStandby, "%s: %s, locked: %t, and new connections lead there, too", driver, what, locked)
+				assert.ErrorIs(t, err, metadata.ErrWrongServer)
+				assert.NotErrorIs(t, err, lock.ErrLost)
+				led.Store(false)
+				if locked {
+					require.NoError(t, held.Unlock())
+				}
+			}
+		}
+		standby.value("SELECT pg_wal_replay_resume()::text")
+	}
 }
 
 // The whole server is on a file system that runs full: it may fail, but what

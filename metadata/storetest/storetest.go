@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 		{"ConcurrentUpdatesAreAllKept", (*suite).concurrentUpdates},
 		{"HoldOfAnotherLockerIsNone", (*suite).holdOfAnotherLocker},
 		{"EndedContextChangesNothing", (*suite).endedContext},
+		{"OlderThanAtLeastIsRefused", (*suite).atLeast},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(&suite{t, t.Context(), open(t)}) })
 	}
@@ -459,5 +460,33 @@ func (s *suite) holdOfAnotherLocker() {
 		if err := held.Unlock(); err != nil {
 			s.Fatal(err)
 		}
+	}
+}
+
+func (s *suite) atLeast() {
+	s.merged(s.id(), `{"n":1}`)
+	written := s.merged(s.id(), `{"n":2}`)
+	for version := range written.Version + 1 {
+		s.wantText(s.must(s.store.Get(metadata.AtLeast(s.ctx, version), s.id())), `{"n": 2}`)
+	}
+	later := metadata.AtLeast(s.ctx, written.Version+1)
+	_, err := s.store.Get(later, s.id())
+	s.wantStale(err, written.Version+1, written.Version)
+	_, err = s.store.Update(later, s.id(), func(metadata.Document) (json.RawMessage, error) {
+		s.Error("decided on what is older")
+		return nil, nil
+	})
+	s.wantStale(err, written.Version+1, written.Version)
+	_, err = s.store.Get(later, s.id("missing"))
+	s.wantStale(err, written.Version+1, 0)
+	s.must(s.store.Merge(later, s.id(), json.RawMessage(`{"n":3}`)))
+	s.wantText(s.must(s.store.Get(later, s.id())), `{"n": 3}`)
+}
+
+func (s *suite) wantStale(err error, want, have int64) {
+	s.Helper()
+	var stale *metadata.StaleError
+	if s.wantError(err, metadata.ErrStale); !errors.As(err, &stale) || stale.Want != want || stale.Have != have {
+		s.Errorf("error is %v, want a StaleError of %d and %d", err, want, have)
 	}
 }
