@@ -142,8 +142,8 @@ func (unsent) SafeToRetry() bool { return true }
 func (u unsent) Unwrap() error   { return u.error }
 
 // isUnsent reports whether err says that nothing was sent, or nothing done by the wrong
-// server, and not since there was no time for it. That the connection is closed pgx also says where it broke after
-// something was sent (by its simple protocol).
+// server, and not since there was no time for it. That the connection is closed pgx also
+// says where it broke after something was sent (by its simple protocol).
 func isUnsent(err error) bool {
 	if errors.As(err, new(unsent)) {
 		return true

@@ -46,7 +46,7 @@ func (m misled) Unwrap() error   { return m.error }
 // closeMisled closes a connection that err shows to lead to the wrong server, lest the
 // pool hands it out again. Any other error passes unchanged.
 func closeMisled(conn *pgx.Conn, err error) error {
-	if !errors.Is(err, ErrElsewhere) && Code(err) != ReadOnly {
+	if !isElsewhere(err) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
@@ -54,6 +54,8 @@ func closeMisled(conn *pgx.Conn, err error) error {
 	_ = conn.Close(ctx)
 	return misled{err, conn.PgConn().ParameterStatus("in_hot_standby") == "on"}
 }
+
+func isElsewhere(err error) bool { return errors.Is(err, ErrElsewhere) || Code(err) == ReadOnly }
 
 // farewell bounds the end of a connection whose server has just answered.
 const farewell = 100 * time.Millisecond

@@ -18,26 +18,27 @@ type genericConn struct {
 	conn  *sql.Conn
 	begun bool // a transaction may be open
 	stuck bool // the driver is in a statement, or has panicked in one
+	wrong bool // the server is: see [misled]
 }
 
 func (c *genericConn) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
 	c.stuck = true
 	n, err = sqlQuerier{c.conn}.Exec(ctx, sql, args...)
-	c.stuck = false
+	c.stuck, c.wrong = false, c.wrong || isElsewhere(err)
 	return n, err
 }
 
 func (c *genericConn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	c.stuck = true
 	err := sqlQuerier{c.conn}.QueryRow(ctx, dest, sql, args...)
-	c.stuck = false
+	c.stuck, c.wrong = false, c.wrong || isElsewhere(err)
 	return err
 }
 
 func (c *genericConn) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	c.stuck = true
 	err := sqlQuerier{c.conn}.Query(ctx, each, sql, args...)
-	c.stuck = false
+	c.stuck, c.wrong = false, c.wrong || isElsewhere(err)
 	return err
 }
 
@@ -62,13 +63,13 @@ func (c *genericConn) Begin(ctx context.Context) (Transaction, error) {
 }
 
 // Release closes a connection that is left in a transaction, which its driver may not
-// know of. One in which the driver has panicked is lost to the pool: database/sql waits
+// know of, or that leads to the wrong server. One in which the driver has panicked is lost to the pool: database/sql waits
 // for the end of that statement, for ever.
 func (c *genericConn) Release() {
 	if c.stuck {
 		return
 	}
-	if c.begun {
+	if c.begun || c.wrong {
 		_ = c.conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 	_ = c.conn.Close()
