@@ -35,7 +35,7 @@ type dialect struct {
 }
 
 // limit is where a statement says how long it waits for a row.
-var limit = regexp.MustCompile(`VALUES \('(\d+ms)'`)
+var limit = regexp.MustCompile(`LEAST\('(\d+ms)'::interval`)
 
 func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
