@@ -82,7 +82,7 @@ func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	conn, err := connectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return nil, err
 	}
