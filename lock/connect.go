@@ -98,7 +98,7 @@ func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
 			return nil, err
 		}
 	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	conn, err := connectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,8 @@ FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a`
 const beginSQL = "SET search_path = pg_catalog, pg_temp; UNLISTEN *"
 
 // setupSQL protects a session from what the host's defaults would do to one
-// that is idle most of its life, and to fences, which must outlive a crash. It
+// that is idle most of its life, and to fences, which must outlive a crash. For a
+// standby these are waited for elsewhere (see confirmSQL): here all locks would wait. It
 // has the server keep a connection that has gone silent for longer than the
 // client does ($1, in seconds): the holder knows first. Over a unix socket the
 // tcp settings have no effect. (PostgreSQL documentation, 20.3.2 TCP Settings,
@@ -135,7 +136,8 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('exit_on_error', 'off', false),
 	set_config('lock_timeout', $2, false),
 	set_config('plan_cache_mode', 'force_generic_plan', false),
-	set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),
+	set_config('lockstore.commit', current_setting('synchronous_commit'), false),
+	set_config('synchronous_commit', 'local', false),
 	set_config('tcp_keepalives_idle', $1, false),
 	set_config('tcp_keepalives_interval', $1, false),
 	set_config('tcp_keepalives_count', '1', false),

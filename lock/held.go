@@ -104,7 +104,8 @@ func (h *Held) Bind(ctx context.Context) (bound context.Context, stop context.Ca
 // those that hold it alone, not among each other.
 //
 // For [Postgres] it is the session's pg_current_xact_id: comparable within one
-// database cluster, across restarts and failover.
+// database cluster, across restarts and failover. Where the server has synchronous
+// standbys, Fence waits until they have it, on a connection of the host's pool.
 func (h *Held) Fence(ctx context.Context) (int64, error) { return h.tenure.Fence(ctx) }
 
 // Unlock gives the lock back and returns nil once that is confirmed. It needs

@@ -56,7 +56,9 @@ type PostgresOptions struct {
 	// telling. Default: 5 s.
 	Silence time.Duration
 
-	// ConnectTimeout bounds each attempt to connect. Default: 10 s.
+	// ConnectTimeout bounds each attempt to connect. Where there are several hosts, or
+	// addresses of one, each has a share of it. Over database/sql it is the host that
+	// gives them one, by connect_timeout. Default: 10 s.
 	ConnectTimeout time.Duration
 
 	// SessionPooler accepts a connection pooler between this process and the

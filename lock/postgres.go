@@ -255,6 +255,25 @@ func (p *Postgres) fence(c *claim) *reply {
 	return r
 }
 
+// confirm implements server, on a connection of the host's pool: what is waited for there
+// holds up no lock.
+func (p *Postgres) confirm(ctx context.Context, s *session) error {
+	var known bool
+	var ignored string
+	var started int64
+	if !s.backend.Start.IsZero() {
+		started = s.backend.Start.UnixMicro()
+	}
+	err := p.db.QueryRow(ctx, []any{&known, &ignored, &ignored}, confirmSQL, int64(s.backend.PID), started)
+	if errors.Is(err, pgdb.ErrNoRows) {
+		return lost(errors.New("the server does not know the session"))
+	}
+	if err != nil {
+		return fmt.Errorf("lock: fence: a standby has not confirmed it: %w", ofServer(err))
+	}
+	return nil
+}
+
 func (p *Postgres) requestReply(s *session, o op) {
 	if !p.queue.request(s, o) {
 		o.reply.settle(0, ErrLost)

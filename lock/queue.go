@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -94,8 +95,11 @@ type server interface {
 	withheld(e *entry) bool
 	// release gives the key of e back. The answer comes by r, if that is not nil.
 	release(e *entry, r *reply)
-	// fence requests a number for the tenure of c.
+	// fence requests a number for the tenure of c. One that is negative stands for its
+	// opposite, and may be lost with the server until it is confirmed.
 	fence(c *claim) *reply
+	// confirm waits until what s has been given outlives a failover.
+	confirm(ctx context.Context, s *session) error
 }
 
 // mode says with whom a key is shared.

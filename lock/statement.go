@@ -86,8 +86,18 @@ WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ExclusiveLock'
 // durableXact is the transaction's id, and makes it outlive a crash: an id whose
 // transaction has left nothing in the WAL is given out again after recovery.
 // The message is for nobody (9.28.6 Replication Management Functions).
-const durableXact = "CASE WHEN pg_logical_emit_message(true, 'lockstore', '') IS NOT NULL" +
-	" THEN pg_current_xact_id()::text::bigint END"
+// It is negative where a standby is to have it, too.
+const durableXact = "CASE WHEN pg_logical_emit_message(true, 'lockstore', '') IS NOT NULL THEN pg_current_xact_id()::text::bigint" +
+	" * CASE WHEN current_setting('lockstore.commit') <> 'local' AND current_setting('synchronous_standby_names') <> '' THEN -1 ELSE 1 END END"
+
+// confirmSQL commits behind all that a session, known by its process and start as far as
+// that is shown, has committed, and waits for the standbys that the host's commits wait
+// for. It finds nothing on another server.
+const confirmSQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'lockstore', '') IS NOT NULL,
+	pg_catalog.set_config('synchronous_commit', coalesce(nullif(pg_catalog.current_setting('synchronous_commit'), 'off'), 'on'), true),
+	pg_catalog.set_config('client_min_messages', 'warning', true)
+FROM pg_catalog.pg_stat_get_activity($1::bigint::integer) AS a
+WHERE coalesce(` + startSQL + `, $2::bigint) OPERATOR(pg_catalog.=) $2::bigint OR $2::bigint OPERATOR(pg_catalog.=) 0`
 
 // An op is one operation and, later, its answer.
 type op struct {

@@ -163,8 +163,12 @@ func (t *tenure) Fence(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	fence := int64(-1)
-	for _, r := range asked {
+	for s, r := range asked {
 		value, err := r.wait(ctx)
+		if err == nil && value < 0 {
+			value = -value
+			err = q.server.confirm(ctx, s)
+		}
 		if err != nil {
 			return 0, err
 		}

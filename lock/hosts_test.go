@@ -1,0 +1,66 @@
+package lock_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// The first of several hosts, or of the addresses of one, takes connections and says
+// nothing. Each has a share of the time, so that the locker comes to the one that works.
+func TestSilentHostLeavesTimeForTheOthers(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { silent.Close() })
+	proxy := pgtest.NewProxy(t, pgtest.New(t))
+	for name, change := range map[string]func(*pgx.ConnConfig){
+		"hosts": func(c *pgx.ConnConfig) {
+			c.Fallbacks = []*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}
+			c.Port = uint16(silent.Addr().(*net.TCPAddr).Port)
+		},
+		"the primary among hosts": func(c *pgx.ConnConfig) {
+			c.Fallbacks = []*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}
+			c.Port = uint16(silent.Addr().(*net.TCPAddr).Port)
+			c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		},
+		"addresses": func(c *pgx.ConnConfig) {
+			works := net.JoinHostPort(c.Host, fmt.Sprint(c.Port))
+			c.Host = "cluster"
+			c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1", "192.0.2.2"}, nil }
+			c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if address[:9] == "192.0.2.1" {
+					address = silent.Addr().String()
+				} else {
+					address = works
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config, err := pgxpool.ParseConfig(proxy.URL())
+			require.NoError(t, err)
+			change(config.ConnConfig)
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			defer pool.Close()
+			begun := time.Now()
+			locker, err := lock.NewPostgres(t.Context(), pool, &lock.PostgresOptions{ConnectTimeout: 3 * time.Second})
+			require.NoError(t, err)
+			assert.Less(t, time.Since(begun), 3*time.Second)
+			require.NoError(t, locker.Close(t.Context()))
+		})
+	}
+}

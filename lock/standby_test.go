@@ -1,0 +1,72 @@
+package lock_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// A fence waits for a standby, which there is none, and nothing else does: not the locks
+// on the same connection, which is not silent either. The wait ends with its context, with
+// a cancellation, and when the fence is safe.
+func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
+	db := pgtest.New(t, pgtest.Dedicated())
+	standbys := func(names string) {
+		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
+			_, err := db.Pool().Exec(t.Context(), sql)
+			require.NoError(t, err)
+		}
+		require.Eventually(t, func() bool {
+			return query[string](t, db.Pool(), "SELECT current_setting('synchronous_standby_names')") == names
+		}, 20*time.Second, time.Millisecond)
+	}
+	waits := func() bool {
+		return query[int](t, db.Pool(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") > 0
+	}
+	const silence = 300 * time.Millisecond
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Silence: silence})
+	held := take(t, locker, lock.Name("k"))
+	before, err := held.Fence(t.Context())
+	require.NoError(t, err)
+	standbys("absent")
+	type answer struct {
+		fence int64
+		err   error
+	}
+	fence := func(ctx context.Context) <-chan answer {
+		done := make(chan answer, 1)
+		go func() {
+			n, err := held.Fence(ctx)
+			done <- answer{n, err}
+		}()
+		require.Eventually(t, waits, 20*time.Second, time.Millisecond)
+		return done
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := fence(ctx)
+	for begun := time.Now(); time.Since(begun) < 3*silence; {
+		require.NoError(t, take(t, locker, lock.Name("other")).Unlock())
+	}
+	require.NoError(t, held.Context().Err())
+	cancel()
+	assert.ErrorIs(t, (<-ended).err, context.Canceled)
+	require.Eventually(t, func() bool { return !waits() }, 20*time.Second, time.Millisecond, "nothing is left at the server")
+
+	canceled := fence(t.Context())
+	require.Positive(t, query[int](t, db.Pool(), "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
+	assert.Error(t, (<-canceled).err)
+
+	safe := fence(t.Context())
+	standbys("")
+	a := <-safe
+	require.NoError(t, a.err)
+	assert.Greater(t, a.fence, before)
+	assert.NoError(t, held.Unlock())
+}
