@@ -105,7 +105,7 @@ func (d *document) versions(final Final) {
 			d.violates(LostWrite, fmt.Sprintf("the document ends at version %d", final.Version), e)
 			return
 		}
-		if e.Kind == Update && e.Version == version+1 && !increments(state[Counter], string(e.Value)) {
+		if (e.Kind == Update || e.Kind == Guarded) && e.Version == version+1 && !increments(state[Counter], string(e.Value)) {
 			d.violates(LostUpdate, fmt.Sprintf("the counter went from %q to %s", state[Counter], e.Value), before, e)
 		}
 		after := fieldsOf(e.Document)

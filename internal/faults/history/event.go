@@ -24,6 +24,8 @@ const (
 	Update Kind = "update" // of the document's counter, by one
 	// Replace is a Merge done by hand: of the document just read under its lock.
 	Replace Kind = "replace"
+	// Guarded is an Update done by hand: the counter is read and merged under the document's lock.
+	Guarded Kind = "guarded"
 	Get     Kind = "get"
 	Tenure  Kind = "tenure" // of a lock
 
@@ -67,6 +69,10 @@ type Event struct {
 	Version  int64           `json:"ver,omitempty"`
 	Document json.RawMessage `json:"doc,omitempty"`
 
+	// Of a Guarded, the document that it read.
+	Base        json.RawMessage `json:"b,omitempty"`
+	BaseVersion int64           `json:"bver,omitempty"`
+
 	// Of a tenure that was granted (Outcome OK).
 	Shared   bool      `json:"s,omitempty"`
 	Until    time.Time `json:"u,omitzero"`  // Unlock was called, or the loss was told
@@ -93,7 +99,9 @@ func (e Event) String() string {
 }
 
 // writes reports whether the event is a change of a document.
-func (e Event) writes() bool { return e.Kind == Merge || e.Kind == Update || e.Kind == Replace }
+func (e Event) writes() bool {
+	return e.Kind == Merge || e.Kind == Update || e.Kind == Replace || e.Kind == Guarded
+}
 
 // made reports whether the event is a change that is in its document, at its
 // version, by what its call returned.

@@ -259,3 +259,38 @@ func TestKilledProcessLeavesAHistory(t *testing.T) {
 		}
 	}
 }
+
+func TestGuarded(t *testing.T) {
+	guarded := func(base int64, read, value string, version int64, document string) history.Event {
+		e := write(0, 1, history.Counter, value, version, document)
+		e.Kind, e.BaseVersion, e.Base = history.Guarded, base, json.RawMessage(read)
+		return e
+	}
+	assert.Empty(t, history.CheckGuarded([]history.Event{
+		guarded(0, ``, `1`, 1, `{"count":1}`),
+		guarded(4, `{"count":1,"a":2}`, `2`, 5, `{"a":2,"count":2}`),
+		as(history.Unknown, guarded(4, `{"count":1}`, `2`, 0, ``)),
+	}))
+	for name, e := range map[string]history.Event{
+		"an old version":           guarded(4, `{"count":1}`, `2`, 6, `{"count":2}`),
+		"that version of a fork":   guarded(4, `{"count":1}`, `2`, 5, `{"a":2,"count":2}`),
+		"a document not there yet": guarded(0, ``, `1`, 3, `{"count":1}`),
+	} {
+		found := history.CheckGuarded([]history.Event{e})
+		if assert.Len(t, found, 1, name) {
+			assert.Equal(t, history.TakenBack, found[0].Rule, name)
+		}
+	}
+}
+
+func TestLost(t *testing.T) {
+	events := []history.Event{
+		write(0, 1, "a", `1`, 1, `{"a":1}`),
+		write(2, 3, "b", `1`, 2, `{"a":1,"b":1}`), // lost, and its version made anew
+		write(4, 5, "c", `1`, 2, `{"a":1,"c":1}`),
+		write(6, 7, "d", `1`, 3, `{"a":1,"b":1,"d":1}`), // beyond the end
+		as(history.Unknown, write(8, 9, "e", `1`, 4, ``)),
+	}
+	assert.Equal(t, 2, history.Lost(events, map[string]history.Final{"d": {Version: 2}}))
+	assert.Zero(t, history.Lost(events[:1], map[string]history.Final{"d": {Version: 2}}))
+}

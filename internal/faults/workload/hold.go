@@ -93,6 +93,9 @@ func (w *worker) writeUnder(b bound, id string) (written func()) {
 		if host, ok := w.store.(Host); ok {
 			return w.commitLate(host, b, id)
 		}
+	case 2:
+		w.increment(b, id)
+		return func() {}
 	}
 	for range 1 + w.rand.IntN(2) {
 		switch w.rand.IntN(3) {

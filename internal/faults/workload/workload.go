@@ -23,6 +23,7 @@ type Config struct {
 	Hot, Cold  int // documents, and keys
 	Patience   time.Duration
 	Pause      time.Duration // that a holder stays away at most
+	Rest       time.Duration // of a patient worker, between two calls
 	Grace      time.Duration // that an evicted holder is given
 	Seed       uint64
 }
@@ -57,6 +58,12 @@ type worker struct {
 func (w *worker) patient() {
 	for w.ctx.Err() == nil {
 		w.next()
+		if w.Rest > 0 {
+			select {
+			case <-w.ctx.Done():
+			case <-time.After(w.Rest):
+			}
+		}
 	}
 }
 

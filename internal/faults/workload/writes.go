@@ -64,20 +64,47 @@ func (w *worker) update(b bound, id string) {
 	defer cancel()
 	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Update, Key: id, Field: history.Counter})
 	doc, err := w.store.Update(ctx, id, func(doc metadata.Document) (json.RawMessage, error) {
-		var counted struct{ Count int }
-		if len(doc.Metadata) > 0 {
-			if err := json.Unmarshal(doc.Metadata, &counted); err != nil {
-				return nil, err
-			}
+		count, err := next(doc)
+		if err != nil {
+			return nil, err
 		}
-		e.Value = fmt.Append(nil, counted.Count+1)
+		e.Value = fmt.Append(nil, count)
 		w.to.Record(e) // its value is known before it can be in the document
-		return fmt.Appendf(nil, `{"%s":%d}`, history.Counter, counted.Count+1), nil
+		return fmt.Appendf(nil, `{"%s":%d}`, history.Counter, count), nil
 	})
 	if err != nil && e.Value == nil {
 		e.Value = json.RawMessage("0")
 	}
 	w.ended(e, doc, err)
+}
+
+// increment is update by hand: it reads, decides and merges, each by a call of its own.
+// It is for those who hold the document's lock, before they write anything else.
+func (w *worker) increment(b bound, id string) {
+	ctx, cancel := b()
+	defer cancel()
+	base, err := w.get(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, id)
+	if err != nil && !errors.Is(err, metadata.ErrNotFound) {
+		return
+	}
+	count, err := next(base)
+	if err != nil {
+		return
+	}
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Guarded, Key: id, Field: history.Counter, Value: fmt.Append(nil, count), Base: base.Metadata, BaseVersion: base.Version})
+	doc, err := w.store.Merge(ctx, id, fmt.Appendf(nil, `{"%s":%d}`, history.Counter, count))
+	w.ended(e, doc, err)
+}
+
+// next is what follows the count of a document.
+func next(doc metadata.Document) (int, error) {
+	var counted struct{ Count int }
+	if len(doc.Metadata) > 0 {
+		if err := json.Unmarshal(doc.Metadata, &counted); err != nil {
+			return 0, err
+		}
+	}
+	return counted.Count + 1, nil
 }
 
 func (w *worker) get(b bound, id string) (metadata.Document, error) {

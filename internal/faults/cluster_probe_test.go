@@ -1,0 +1,102 @@
+package faults_test
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// How often the nodes are asked, and how long that may take.
+const (
+	probeEvery    = 20 * time.Millisecond
+	probePatience = 500 * time.Millisecond
+)
+
+// A probe knows what the nodes are, from beside them: it asks each over a unix socket.
+type probe struct {
+	mu      sync.Mutex
+	primary map[*node][]time.Time // when it said so
+	commits []commit
+}
+
+type commit struct {
+	at time.Time
+	by *node
+}
+
+// ask asks a node until ctx ends what it is, and has a primary commit.
+func (p *probe) ask(ctx context.Context, n *node) {
+	var conn *pgx.Conn
+	defer func() {
+		if conn != nil {
+			_ = conn.Close(context.Background())
+		}
+	}()
+	for ; ctx.Err() == nil; time.Sleep(probeEvery) {
+		brief, cancel := context.WithTimeout(ctx, probePatience)
+		var err error
+		if conn == nil || conn.IsClosed() {
+			conn, err = pgx.Connect(brief, "host="+n.dir+" user=postgres dbname=app")
+		}
+		var standby bool
+		if err == nil {
+			err = conn.QueryRow(brief, "SELECT pg_is_in_recovery()").Scan(&standby)
+		}
+		if err == nil && !standby {
+			p.mu.Lock()
+			p.primary[n] = append(p.primary[n], time.Now())
+			p.mu.Unlock()
+			if _, err = conn.Exec(brief, "INSERT INTO probe DEFAULT VALUES"); err == nil {
+				p.mu.Lock()
+				p.commits = append(p.commits, commit{time.Now(), n})
+				p.mu.Unlock()
+			}
+		}
+		cancel()
+	}
+}
+
+// first is the first commit after a time, by any node but one.
+func (p *probe) first(after time.Time, but *node) (at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.commits {
+		if c.at.After(after) && c.by != but && (at.IsZero() || c.at.Before(at)) {
+			at = c.at
+		}
+	}
+	return at
+}
+
+// gap is the longest time without a commit between two.
+func (p *probe) gap(from, to time.Time) (longest time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := from
+	for _, c := range p.commits {
+		if c.at.After(from) && c.at.Before(to) {
+			longest = max(longest, c.at.Sub(last))
+			last = c.at
+		}
+	}
+	return max(longest, to.Sub(last))
+}
+
+// two reports whether more than one node said, in a time or just beside it, that it
+// was the primary.
+func (p *probe) two(from, to time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	said := 0
+	for _, times := range p.primary {
+		for _, at := range times {
+			if at.After(from.Add(-probePatience)) && at.Before(to.Add(probePatience)) {
+				said++
+				break
+			}
+		}
+	}
+	return said > 1
+}
