@@ -295,17 +295,18 @@ func (c *cluster) healthy() {
 	}, "a primary and two standbys")
 }
 
-// is finds the node of a role.
-func (c *cluster) is(role string) *node {
+// is waits for the node that has a role.
+func (c *cluster) is(role string) (found *node) {
 	c.Helper()
-	members := c.members()
-	for _, m := range members {
-		if m.Role == role {
-			return c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.name == m.Name })]
+	c.await(func() bool {
+		for _, m := range c.members() {
+			if m.Role == role {
+				found = c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.name == m.Name })]
+			}
 		}
-	}
-	c.Fatalf("no node is %s: %v", role, members)
-	return nil
+		return found != nil
+	}, "node that is "+role)
+	return found
 }
 
 func (c *cluster) await(done func() bool, what string) {
@@ -337,12 +338,12 @@ func (n *node) connected(yes bool) {
 	require.NoError(n.c, ip("link set "+n.link+" "+state))
 }
 
-// processes are those of the node, and what is written of each in /proc/PID/stat.
-func (n *node) processes() map[int][]string {
+// processes are those of the node, and their states.
+func (n *node) processes() map[int]string {
 	n.c.Helper()
 	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", n.cmd.Process.Pid))
 	require.NoError(n.c, err)
-	found := map[int][]string{}
+	found := map[int]string{}
 	all, err := filepath.Glob("/proc/[0-9]*")
 	require.NoError(n.c, err)
 	for _, dir := range all {
@@ -354,35 +355,41 @@ func (n *node) processes() map[int][]string {
 			continue // it has ended
 		}
 		pid, _ := strconv.Atoi(filepath.Base(dir))
-		_, rest, _ := strings.Cut(string(stat), ") ")
-		found[pid] = strings.Fields(rest)
+		_, state, _ := strings.Cut(string(stat), ") ")
+		found[pid] = state[:1]
 	}
 	return found
 }
 
-// signal sends all of the node's processes a signal, until each is in a state.
-func (n *node) signal(s syscall.Signal, done func(state string) bool) {
+// freeze stops processes of the node, and returns when they stand still.
+func (n *node) freeze(which func(pid int) bool) {
 	n.c.Helper()
 	n.c.await(func() bool {
-		left := false
-		for pid, stat := range n.processes() {
-			if !done(stat[0]) {
-				left = true
-				_ = syscall.Kill(pid, s)
+		still := true
+		for pid, state := range n.processes() {
+			if state != "T" && state != "Z" && which(pid) {
+				still = false
+				_ = syscall.Kill(pid, syscall.SIGSTOP)
 			}
 		}
-		return !left
-	}, "signal "+s.String())
+		return still
+	}, "standstill of "+n.name)
 }
 
-func (n *node) freeze() {
-	n.c.Helper()
-	n.signal(syscall.SIGSTOP, func(state string) bool { return state == "T" || state == "Z" })
-}
-
+// resume has all go on that stand still.
 func (n *node) resume() {
 	n.c.Helper()
-	n.signal(syscall.SIGCONT, func(state string) bool { return state != "T" })
+	for pid := range n.processes() {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+func all(int) bool { return true }
+
+// patroni reports whether a process is Patroni's.
+func patroni(pid int) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err == nil && string(name) == "patroni\n"
 }
 
 // postmaster is the server's first process.

@@ -71,22 +71,29 @@ var disturbances = []disturbance{
 		return nil
 	}},
 	{"primary frozen for 3 s", false, func(_ *cluster, primary *node) func() {
-		primary.freeze()
+		primary.freeze(all)
 		time.Sleep(3 * time.Second)
 		primary.resume()
 		return nil
 	}},
 	{"primary frozen, resumed after its successor began", true, func(_ *cluster, primary *node) func() {
-		primary.freeze()
+		primary.freeze(all)
 		return primary.resume
 	}},
 	{"primary cut off", true, func(_ *cluster, primary *node) func() {
 		primary.connected(false)
 		return func() { primary.connected(true) }
 	}},
+	{"primary's Patroni frozen until 2 s after its successor began", false, func(c *cluster, primary *node) func() {
+		primary.freeze(patroni)
+		c.await(func() bool { return c.is("leader") != primary }, "other primary")
+		time.Sleep(2 * time.Second) // in which there are two
+		primary.resume()
+		return nil
+	}},
 	{"standby frozen for 3 s", false, func(c *cluster, _ *node) func() {
 		standby := c.is(map[bool]string{true: "sync_standby", false: "replica"}[c.sync])
-		standby.freeze()
+		standby.freeze(all)
 		time.Sleep(3 * time.Second)
 		standby.resume()
 		return nil
