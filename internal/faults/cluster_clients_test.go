@@ -151,18 +151,13 @@ func (c *cluster) mutant(u *client) []history.Violation {
 	locker, err := lock.NewPostgres(ctx, pool, nil)
 	require.NoError(c, err)
 	for _, n := range c.nodes {
-		conn, err := pgx.Connect(ctx, "host="+n.dir+" user=postgres dbname=app")
-		require.NoError(c, err)
-		defer conn.Close(ctx)
 		var there, standby bool
 		c.await(func() bool {
-			require.NoError(c, conn.QueryRow(ctx, "SELECT to_regclass('mutant') IS NOT NULL, pg_is_in_recovery()").Scan(&there, &standby))
-			return there
+			return n.ask("app", "SELECT to_regclass('mutant') IS NOT NULL, pg_is_in_recovery()", &there, &standby) == nil && there
 		}, "table on "+n.name)
 		if standby {
-			_, err = conn.Exec(ctx, "SELECT pg_wal_replay_pause()")
-			require.NoError(c, err)
-			defer conn.Exec(ctx, "SELECT pg_wal_replay_resume()")
+			require.NoError(c, n.ask("app", "SELECT pg_wal_replay_pause()"))
+			defer n.ask("app", "SELECT pg_wal_replay_resume()")
 		}
 	}
 	var log history.Log

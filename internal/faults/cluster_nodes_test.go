@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
 
@@ -281,18 +282,37 @@ func (c *cluster) members() []member {
 	return nil
 }
 
-// healthy waits for a primary and two standbys.
+// healthy waits for a primary and two standbys that follow it.
 func (c *cluster) healthy() {
 	c.Helper()
 	c.await(func() bool {
 		roles := map[string]int{}
 		for _, m := range c.members() {
-			if m.State == "running" || m.State == "streaming" {
-				roles[m.Role]++
-			}
+			roles[m.Role]++
 		}
-		return roles["leader"] == 1 && roles["replica"]+roles["sync_standby"] == 2 && (!c.sync || roles["sync_standby"] == 1)
-	}, "a primary and two standbys")
+		if roles["leader"] != 1 || roles["replica"]+roles["sync_standby"] != 2 || c.sync && roles["sync_standby"] != 1 {
+			return false
+		}
+		var following, waitedFor int
+		err := c.is("leader").ask("postgres", "SELECT count(*), count(*) FILTER (WHERE sync_state = 'sync') FROM pg_stat_replication WHERE state = 'streaming'", &following, &waitedFor)
+		return err == nil && following == 2 && (waitedFor == 1) == c.sync
+	}, "primary with two standbys")
+}
+
+// ask asks a node as an operator beside it would, whatever its network.
+func (n *node) ask(database, sql string, answer ...any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, "host="+n.dir+" user=postgres dbname="+database)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if len(answer) == 0 {
+		_, err = conn.Exec(ctx, sql)
+		return err
+	}
+	return conn.QueryRow(ctx, sql).Scan(answer...)
 }
 
 // is waits for the node that has a role.

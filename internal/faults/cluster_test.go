@@ -15,7 +15,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -144,21 +143,14 @@ func testCluster(t *testing.T) {
 // settle makes what the clients use.
 func (c *cluster) settle() {
 	c.Helper()
-	ask := func(user, database, sql string) {
-		conn, err := pgx.Connect(context.Background(), fmt.Sprintf("host=%s user=%s dbname=%s", c.is("leader").dir, user, database))
-		require.NoError(c, err)
-		defer conn.Close(context.Background())
-		_, err = conn.Exec(context.Background(), sql)
-		require.NoError(c, err)
-	}
-	ask("postgres", "postgres", "CREATE ROLE app LOGIN")
-	ask("postgres", "postgres", "CREATE DATABASE app OWNER app")
-	ask("postgres", "app", "CREATE TABLE probe (at timestamptz DEFAULT now())")
-	ask("app", "app", "CREATE TABLE by_hand AS SELECT id, 0 AS n FROM generate_series(0, 1) AS id")
+	leader := c.is("leader")
+	require.NoError(c, leader.ask("postgres", "CREATE ROLE app LOGIN"))
+	require.NoError(c, leader.ask("postgres", "CREATE DATABASE app OWNER app"))
 	store := c.final()
 	defer store.Close()
 	require.NoError(c, store.Migrate(context.Background()))
-	ask("app", "app", "CREATE TABLE mutant (LIKE lockstore_metadata INCLUDING ALL)")
+	require.NoError(c, leader.ask("app", `SET ROLE app; CREATE TABLE mutant (LIKE lockstore_metadata INCLUDING ALL);
+		CREATE TABLE by_hand AS SELECT id, 0 AS n FROM generate_series(0, 1) AS id; RESET ROLE; CREATE TABLE probe (at timestamptz DEFAULT now())`))
 }
 
 // final is a store at the primary, whatever the network.
@@ -249,8 +241,7 @@ func (c *cluster) judge(events []history.Event, watch *probe, clients []*client)
 	fmt.Printf("overlaps: %d; fences backward: %d; broken: %v; while there were two primaries: %v\n", broken[history.Exclusion]+broken[history.ToldLate], broken[history.FenceOrder], broken, excused)
 	for _, u := range clients {
 		var n int64
-		require.NoError(c, c.pool(context.Background(), "host="+c.is("leader").dir+" user=app dbname=app").
-			QueryRow(context.Background(), "SELECT n FROM by_hand WHERE id = $1", u.number).Scan(&n))
+		require.NoError(c, c.is("leader").ask("app", fmt.Sprint("SELECT n FROM by_hand WHERE id = ", u.number), &n))
 		fmt.Printf("by hand, %s: %d increments acknowledged, %d made\n", u.name, u.byHand.Load(), n)
 	}
 	assert.Positive(c, acknowledged[history.Guarded])
