@@ -84,6 +84,29 @@ func (p *probe) gap(from, to time.Time) (longest time.Duration) {
 	return max(longest, to.Sub(last))
 }
 
+// both is for how long the one that was the primary and another said, after a time,
+// that they are.
+func (p *probe) both(old *node, after time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var last, first time.Time // that the old said so, and that another did
+	for n, times := range p.primary {
+		for _, at := range times {
+			switch {
+			case at.Before(after):
+			case n == old:
+				last = at
+			case first.IsZero() || at.Before(first):
+				first = at
+			}
+		}
+	}
+	if first.IsZero() {
+		return 0
+	}
+	return max(0, last.Sub(first))
+}
+
 // two reports whether more than one node said, in a time or just beside it, that it
 // was the primary.
 func (p *probe) two(from, to time.Time) bool {

@@ -125,7 +125,7 @@ func testCluster(t *testing.T) {
 	c.recovered(clients, time.Now())
 	var table strings.Builder
 	columns := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(columns, "ms\twithout primary\t")
+	fmt.Fprintf(columns, "ms\twithout primary\twith two\t")
 	for _, u := range clients {
 		fmt.Fprintf(columns, "%s: by hand\tmerge\tlock\t", u.name)
 	}
@@ -194,7 +194,7 @@ func (c *cluster) disturb(d disturbance, watch *probe, clients []*client, table 
 	c.healthy()
 	c.recovered(clients, time.Now())
 
-	fmt.Fprintf(table, "%s\t%d\t", d.name, watch.gap(begun, recovered).Milliseconds())
+	fmt.Fprintf(table, "%s\t%d\t%d\t", d.name, watch.gap(begun, recovered).Milliseconds(), watch.both(primary, begun).Milliseconds())
 	for _, u := range clients {
 		for _, s := range []*successes{&u.hand, &u.merge, &u.lock} {
 			fmt.Fprintf(table, "%d\t", s.after(healed).Sub(healed).Milliseconds())
