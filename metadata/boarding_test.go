@@ -30,7 +30,7 @@ type crowded struct {
 	unblock func() // gives the connection back
 }
 
-// eachCrowded runs a test over pgx and over sqlx, in a table that refuses the
+// eachCrowded runs a test over each driver, in a table that refuses the
 // member "bad" and has the documents d00 to d19.
 func eachCrowded(t *testing.T, opts *metadata.Options, test func(d *database, c *crowded)) {
 	eachDriver(t, func(t *testing.T, d *database) {
@@ -55,9 +55,15 @@ func eachCrowded(t *testing.T, opts *metadata.Options, test func(d *database, c 
 			test(d, &crowded{T: t, store: store, unblock: conn.Release})
 			return
 		}
-		d.SQLX().SetMaxOpenConns(1)
-		store := d.store(t, &o)
-		conn, err := d.SQLX().Connx(t.Context())
+		host := d.SQLX().DB
+		if strings.HasSuffix(t.Name(), "any") {
+			host = hidden(t, d.DB)
+		}
+		host.SetMaxOpenConns(1)
+		store, err := metadata.NewPostgres(host, &o)
+		require.NoError(t, err)
+		t.Cleanup(func() { closeInTime(t, store) })
+		conn, err := host.Conn(t.Context())
 		require.NoError(t, err)
 		test(d, &crowded{T: t, store: store, unblock: func() { assert.NoError(t, conn.Close()) }})
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,7 @@ type order struct {
 	URL        string
 	SearchPath string // in which others may create objects
 	Listen     bool   // for the locks' connections: to what everybody can send
+	LibPQ      bool   // has the store go over lib/pq
 	Tenancy    bool   // for tenants, whose rights differ
 	Timeout    time.Duration
 	Silence    time.Duration
@@ -106,11 +108,21 @@ func work(o order, to *history.Recorder) error {
 		}
 		defer locks.Close()
 	}
-	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20})
+	hosted := workload.Hosted{Pool: pool}
+	options := &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20}
+	if o.LibPQ {
+		if hosted.SQL, err = openLibPQ(o.URL, o.SearchPath, 2*cmp.Or(o.Timeout, 10*time.Second)); err != nil {
+			return err
+		}
+		defer hosted.SQL.Close()
+		hosted.Postgres, err = metadata.NewPostgres(hosted.SQL, options)
+	} else {
+		hosted.Postgres, err = metadata.NewPostgres(pool, options)
+	}
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer hosted.Postgres.Close()
 	var locker *lock.Postgres
 	for locker == nil { // the server may be down just now
 		if ctx.Err() != nil {
@@ -120,7 +132,6 @@ func work(o order, to *history.Recorder) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	hosted := workload.Hosted{Postgres: store, Pool: pool}
 	var wrong error
 	var group sync.WaitGroup
 	group.Go(func() {

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"time"
 
@@ -50,10 +51,18 @@ type Evicter interface {
 type Hosted struct {
 	*metadata.Postgres
 	Pool *pgxpool.Pool
+	SQL  *sql.DB // if it is not nil, the store's, and what the host's transactions are of
 }
 
 // Begin implements [Host].
 func (h Hosted) Begin(ctx context.Context) (Tx, error) {
+	if h.SQL != nil {
+		tx, err := h.SQL.BeginTx(context.WithoutCancel(ctx), nil)
+		if err != nil {
+			return nil, err
+		}
+		return sqlTx{h.In(tx), tx}, nil
+	}
 	tx, err := h.Pool.Begin(ctx)
 	if err != nil {
 		return nil, err
@@ -63,3 +72,12 @@ func (h Hosted) Begin(ctx context.Context) (Tx, error) {
 		pgx.Tx
 	}{h.In(tx), tx}, nil
 }
+
+// sqlTx is a transaction of database/sql.
+type sqlTx struct {
+	metadata.MetadataStore
+	tx *sql.Tx
+}
+
+func (t sqlTx) Commit(context.Context) error   { return t.tx.Commit() }
+func (t sqlTx) Rollback(context.Context) error { return t.tx.Rollback() }
