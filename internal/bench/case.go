@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -85,3 +88,126 @@ func quotient(a, b float64) float64 {
 	}
 	return a / b
 }
+
+// An outcome is what came of one run: a measurement, or why there is none.
+type outcome struct {
+	measurement *measurement
+	err         error
+	hung        bool
+}
+
+// A result is all runs of a case: for each subject, each round.
+type result struct {
+	testCase
+	outcomes [][]outcome
+}
+
+// run asks one question of all its subjects, in turn, over the rounds. The order
+// turns with the rounds, so that nobody always follows the same neighbour.
+func (c testCase) run(ctx context.Context, in *arena, p pace, rounds int, progress func(string)) (r result, err error) {
+	r = result{c, make([][]outcome, len(c.subjects))}
+	if c.prepare != nil {
+		progress("preparing")
+		undo, err := c.prepare(ctx, in, p)
+		if err != nil {
+			return r, fmt.Errorf("%s: prepare: %w", c.name, err)
+		}
+		defer func() { err = errors.Join(err, undo()) }()
+	}
+	if c.fine {
+		shorter, parts := p.fine()
+		p, rounds = shorter, rounds*parts
+	}
+	for round := range rounds {
+		for i := range c.subjects {
+			i := (i + round) % len(c.subjects)
+			s := c.subjects[i]
+			progress(fmt.Sprintf("round %d of %d: %s", round+1, rounds, s.name))
+			o := outcome{err: errHungBefore, hung: true}
+			if done := r.outcomes[i]; len(done) == 0 || !done[len(done)-1].hung {
+				o = s.measured(ctx, in, p)
+			}
+			if ctx.Err() != nil {
+				return r, context.Cause(ctx)
+			}
+			r.outcomes[i] = append(r.outcomes[i], o)
+			if err := in.settle(ctx); err != nil {
+				return r, err
+			}
+		}
+	}
+	return r, nil
+}
+
+var errHungBefore = errors.New("not asked again: it hung in an earlier round")
+
+// grace is how long a run that was told to end may still take.
+const grace = 5 * time.Second
+
+// measured runs a subject, and says how the network did meanwhile, where there is one.
+func (s subject) measured(ctx context.Context, in *arena, p pace) outcome {
+	if in.network == nil {
+		return s.bounded(ctx, in, p)
+	}
+	if _, err := in.network.use(); err != nil {
+		return outcome{err: err}
+	}
+	began := time.Now()
+	o := s.bounded(ctx, in, p)
+	use, err := in.network.use()
+	if err != nil {
+		return outcome{err: err}
+	}
+	if o.measurement != nil {
+		o.measurement.Extra["network late, p99, µs"] = float64(use.Late.latency.at(99).Nanoseconds()) / 1000
+		o.measurement.Extra["network's share of the cores, %"] = 100 * use.Processor.Seconds() / time.Since(began).Seconds() / float64(runtime.NumCPU())
+	}
+	return o
+}
+
+// bounded runs a subject, and ends it if it does not end itself: first by its
+// context, then by ending its sessions at the server, and at last by leaving it.
+func (s subject) bounded(ctx context.Context, in *arena, p pace) outcome {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.Limit, errTooLong)
+	defer cancel()
+	done := make(chan outcome, 1)
+	go func() {
+		m, err := s.run(ctx, in, p)
+		done <- outcome{measurement: m, err: err}
+	}()
+	wait := func(stop <-chan struct{}) (outcome, bool) {
+		select {
+		case o := <-done:
+			if o.err != nil {
+				o.measurement = nil
+			}
+			return o, true
+		case <-stop:
+			return outcome{}, false
+		}
+	}
+	if o, ended := wait(ctx.Done()); ended {
+		if o.err != nil && ctx.Err() != nil {
+			o.hung = true
+		}
+		return o
+	}
+	for _, last := range []func(context.Context) error{
+		func(context.Context) error { return nil },
+		in.settle,
+	} {
+		if err := last(context.WithoutCancel(ctx)); err != nil {
+			return outcome{err: err}
+		}
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(grace, p.Limit))
+		o, ended := wait(bound.Done())
+		cancel()
+		if ended {
+			o.hung = o.hung || o.err != nil
+			return o
+		}
+	}
+	return outcome{err: errTooLong, hung: true}
+}
+
+var errTooLong = errors.New("hung: it did not end in time")

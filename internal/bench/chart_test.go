@@ -83,7 +83,7 @@ func TestAxesEncloseTheirValues(t *testing.T) {
 
 func TestFooterFitsIn(t *testing.T) {
 	c := pictures[0].draw(exampleRows())
-	c.footer = strings.Repeat("a machine with a long name, ", 10)
+	c.footer = strings.Repeat("a machine with a long name, ", 8)
 	lines := wrap(c.footer, lineLetters)
 	assert.Len(t, lines, 2)
 	for _, l := range lines {

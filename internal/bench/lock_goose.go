@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"time"
 
 	goose "github.com/pressly/goose/v3/lock"
@@ -69,3 +70,6 @@ func (g *gooseTables) lock(ctx context.Context, key int) (func() error, error) {
 }
 
 func (g *gooseTables) close() error { return g.db.Close() }
+
+// quiet is for subjects that would write to stderr.
+var quiet = slog.New(slog.DiscardHandler)

@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // A machine is what the figures belong to.
@@ -44,4 +46,48 @@ func processor() string {
 		}
 	}
 	return runtime.GOARCH
+}
+
+// A progress says how far the run has come: on a terminal in one line that is
+// painted over, elsewhere in a line for each case.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	begin    time.Time
+	cases    int
+	last     string
+}
+
+func newProgress(w io.Writer, cases int) *progress {
+	p := &progress{w: w, begin: time.Now(), cases: cases}
+	if file, ok := w.(*os.File); ok {
+		info, err := file.Stat()
+		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return p
+}
+
+// at tells what is being done in the case of that number.
+func (p *progress) at(number int, name, what string) {
+	line := fmt.Sprintf("%6.0f s  %2d/%d  %s", time.Since(p.begin).Seconds(), number, p.cases, name)
+	switch {
+	case p.terminal:
+		fmt.Fprintf(p.w, "\r\x1b[K%-50s %s", line, what)
+	case name != p.last:
+		fmt.Fprintln(p.w, line)
+	}
+	p.last = name
+}
+
+// clear makes room for other output.
+func (p *progress) clear() {
+	if p.terminal {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}
+
+// end says how long it took.
+func (p *progress) end() {
+	p.clear()
+	fmt.Fprintf(p.w, "%6.0f s  done\n", time.Since(p.begin).Seconds())
 }
