@@ -64,7 +64,7 @@ func (o *sqlOpener) takeOver(ctx context.Context, conn *sql.Conn, p *Postgres, s
 	raw := conn.Raw(func(c any) error {
 		conn := pgdb.Unwrap(c)
 		if conn == nil {
-			err = fmt.Errorf("%w: the connections (%T) of database/sql driver %T show no connection of pgx's, which locks need; set PostgresOptions.Connect, for instance to ConnectTo(url)", ErrUnsupported, c, o.db.Driver())
+			err = fmt.Errorf("%w: the connections (%s) of database/sql driver %s show none of pgx's, which locks need; set PostgresOptions.Connect, to lock.ConnectTo(url) for instance", ErrUnsupported, pgdb.TypeName(c), pgdb.TypeName(o.db.Driver()))
 			return nil
 		}
 		o.config.Store(conn.Config())

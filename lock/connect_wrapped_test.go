@@ -69,7 +69,7 @@ func TestDriverThatHidesItsConnectionNeedsConnect(t *testing.T) {
 	db.SetMaxOpenConns(1)
 	_, err = lock.NewPostgres(t.Context(), db, nil)
 	require.ErrorIs(t, err, lock.ErrUnsupported)
-	assert.ErrorContains(t, err, "lock_test.hidingDriver", "what was given")
+	assert.ErrorContains(t, err, "example.com/lockstore/lock_test.hidingDriver", "what was given")
 	assert.ErrorContains(t, err, "PostgresOptions.Connect", "what to do")
 
 	locker := newPostgres(t, db, &lock.PostgresOptions{Connect: lock.ConnectTo(server.URL() + "&pool_max_conns=3")})

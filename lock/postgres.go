@@ -44,9 +44,11 @@ var _ AllLocker = (*Postgres)(nil)
 //
 // Every connection of the Locker is one of pgx's, made as the host's are, with all
 // their hooks, and has no place in the host's pool. Over database/sql it is one of the
-// pool's, which is told that it is gone, where the driver is pgx's or wraps it and shows
-// the connection that it wraps; where the pool has none to spare within a second, a
-// connection by the configuration of an earlier one has to do, which is without hooks.
+// pool's, which is told that it is gone. That is had from pgx's driver, and from those
+// around it that show what they wrap, as XSAM/otelsql and Datadog's do. Where the pool
+// has none to spare within a second, a connection by the configuration of an earlier
+// one has to do, for which no hook is called.
+//
 // Other drivers need Connect in the options. Then it is asked, on a connection of the
 // pool, whether both lead to the same database. Should that change later, Status, List
 // and Evict no longer see the Locker's locks, which Check tells; package metadata

@@ -434,3 +434,25 @@ func TestTheServerKnowsBetterWhoHoldsTheLock(t *testing.T) {
 		assert.NoError(t, err)
 	})
 }
+
+// A locker can be led to another database than the store, by PostgresOptions.Connect. What
+// it holds there is no lock of the document, and nothing is written under it.
+func TestLockInAnotherDatabaseIsNoLock(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		store, other := d.migrated(t, nil), pgtest.New(t)
+		before, err := store.Merge(ctx, "a", raw(`{"n":1}`))
+		require.NoError(t, err)
+		locker, err := lock.NewPostgres(ctx, other.Pool(), &lock.PostgresOptions{Connect: lock.ConnectTo(other.URL())})
+		require.NoError(t, err)
+		t.Cleanup(func() { locker.Close(context.Background()) })
+		err = lock.Do(ctx, locker, store.Key("a"), func(ctx context.Context) error {
+			_, err := store.Merge(ctx, "a", raw(`{"n":2}`))
+			return err
+		})
+		assert.ErrorIs(t, err, lock.ErrLost)
+		doc, err := store.Get(ctx, "a")
+		require.NoError(t, err)
+		assert.Equal(t, before, doc)
+	})
+}

@@ -115,7 +115,7 @@ func Open(db any) (DB, error) {
 			return openSQL(db.DB), nil
 		}
 	default:
-		return nil, fmt.Errorf("%w: %s; want *pgxpool.Pool, *sql.DB or *sqlx.DB", ErrUnsupported, typeName(db))
+		return nil, fmt.Errorf("%w: %s; want *pgxpool.Pool, *sql.DB or *sqlx.DB", ErrUnsupported, TypeName(db))
 	}
 	return nil, fmt.Errorf("%w: nil %T", ErrUnsupported, db)
 }
@@ -125,9 +125,9 @@ func isPgx(d driver.Driver) bool {
 	return ok
 }
 
-// typeName is the name of v's type with the whole path of its package, which tells
+// TypeName is the name of v's type with the whole path of its package, which tells
 // apart what is called alike.
-func typeName(v any) string {
+func TypeName(v any) string {
 	t, star := reflect.TypeOf(v), ""
 	if t != nil && t.Kind() == reflect.Pointer {
 		t, star = t.Elem(), "*"
@@ -154,7 +154,7 @@ func Tx(tx any) (Querier, error) {
 	if tx, ok := tx.(sqlTx); ok {
 		return sqlQuerier{tx}, nil
 	}
-	return nil, fmt.Errorf("%w: %s; want a pgx.Tx (github.com/jackc/pgx/v5), a *sql.Tx (database/sql), or what embeds one or has its methods ExecContext, QueryContext, Commit and Rollback (gorm's is tx.Statement.ConnPool)", ErrUnsupported, typeName(tx))
+	return nil, fmt.Errorf("%w: %s; want a pgx.Tx (github.com/jackc/pgx/v5), a *sql.Tx (database/sql), or what embeds one or has its methods ExecContext, QueryContext, Commit and Rollback (gorm's is tx.Statement.ConnPool)", ErrUnsupported, TypeName(tx))
 }
 
 // A sqlTx is a transaction that sends what it is given, as ent's does.

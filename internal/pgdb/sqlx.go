@@ -136,7 +136,7 @@ func (p *pool) named(ctx context.Context, db *sql.DB, err error, what string) er
 	if !p.generic || ctx.Err() != nil || errors.Is(clean, ErrSession) || Code(clean) != "" || Unavailable(clean) {
 		return err
 	}
-	return unsent{fmt.Errorf("database/sql driver %s %s: %w", typeName(db.Driver()), what, clean)}
+	return unsent{fmt.Errorf("database/sql driver %s %s: %w", TypeName(db.Driver()), what, clean)}
 }
 
 // leastResets is how often, at least, another connection is taken for one that cannot be
