@@ -55,18 +55,29 @@ func (n *notices) confirm(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmingTime)
 	defer cancel()
 	var again notices
-	again.watch(conn)
 	defer again.stop()
-	if _, err := conn.Exec(ctx, confirmSQL, pgx.QueryExecModeExec); err != nil || again.seen {
+	var b pgx.Batch
+	b.Queue(quietSQL).Query(func(rows pgx.Rows) error { // whatever else a role has itself told
+		for rows.Next() {
+			again.watch(conn)
+		}
+		return rows.Err()
+	})
+	b.Queue(confirmSQL)
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil || again.seen {
 		return errUnconfirmed
 	}
 	return nil
 }
 
 // confirmSQL writes where there is a standby to wait for, a message for nobody, which has
-// a commit to be waited for (9.28.6 Replication Management Functions).
-const confirmSQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'lockstore', '')
+// a commit to be waited for (9.28.6 Replication Management Functions). Until then quietSQL
+// has the server send nothing but warnings.
+const (
+	confirmSQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'lockstore', '')
 WHERE pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.<>) ''`
+	quietSQL = `SELECT pg_catalog.set_config('client_min_messages', 'warning', true)`
+)
 
 // queryRow is QueryRow of a statement that may be a transaction of its own.
 func queryRow(ctx context.Context, conn *pgx.Conn, dest []any, sql string, args ...any) error {
