@@ -138,10 +138,10 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('plan_cache_mode', 'force_generic_plan', false),
 	set_config('lockstore.commit', current_setting('synchronous_commit'), false),
 	set_config('synchronous_commit', 'local', false),
-	set_config('tcp_keepalives_idle', $1, false),
-	set_config('tcp_keepalives_interval', $1, false),
+	set_config('tcp_keepalives_idle', greatest(1, $1::integer / 2)::text, false),
+	set_config('tcp_keepalives_interval', ($1::integer - $1::integer / 2)::text, false),
 	set_config('tcp_keepalives_count', '1', false),
-	set_config('tcp_user_timeout', $1 || 's', false),
+	set_config('tcp_user_timeout', ($1::integer * 1000 - 100)::text, false),
 	(SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout')` // from 17 on
 
 // prepare makes a new connection ready to be a session, or refuses it if its
@@ -176,7 +176,9 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, 
 	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
 		return backend, pgdb.Clean(err)
 	}
-	// Twice as long as the client waits, and rounded up.
+	// Twice as long as the client waits, and rounded up. A connection that is idle is
+	// probed after half of that, and so as not to miss its end by a hair, kept for a
+	// moment less than it takes to wait for the answer.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
 		return backend, pgdb.Clean(err)

@@ -92,7 +92,7 @@ type chance struct {
 }
 
 var defaultChance = chance{
-	redial: backoff.Exponential{Base: 10 * time.Millisecond, Cap: time.Second},
+	redial: backoff.Exponential{Base: 10 * time.Millisecond, Cap: 250 * time.Millisecond},
 	polls:  backoff.Default(),
 	looks:  100 * time.Millisecond,
 	token:  rand.Uint32,
