@@ -151,6 +151,12 @@ func (c *cluster) settle() {
 	require.NoError(c, store.Migrate(context.Background()))
 	require.NoError(c, leader.ask("app", `SET ROLE app; CREATE TABLE mutant (LIKE lockstore_metadata INCLUDING ALL);
 		CREATE TABLE by_hand AS SELECT id, 0 AS n FROM generate_series(0, 1) AS id; RESET ROLE; CREATE TABLE probe (at timestamptz DEFAULT now())`))
+	for _, n := range c.nodes {
+		var there bool
+		c.await(func() bool {
+			return n.ask("app", "SELECT to_regclass('probe') IS NOT NULL", &there) == nil && there
+		}, "table on "+n.name)
+	}
 }
 
 // final is a store at the primary, whatever the network.
