@@ -116,6 +116,8 @@
 //     the connection that its Dialer makes does.
 //   - standard_conforming_strings must be on, as the driver may write values into the SQL.
 //   - ResetSession is called each time, by database/sql and once more by the store.
+//   - The server's notices cannot be seen: where somebody cancels the wait for a synchronous
+//     standby, a write that this may not have reached counts as made.
 //
 // What a host has set of the driver (simple protocol, binary_parameters) cannot be seen,
 // and need not be.

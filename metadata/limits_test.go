@@ -147,8 +147,8 @@ func TestRowIsWaitedForInTheHostsTransaction(t *testing.T) {
 	}
 }
 
-// A statement that takes longer than Timeout by itself, and waits for nobody, may
-// have been made when it is given up.
+// A commit that takes longer than Timeout by itself, and waits for nobody, may have been
+// made when it is given up.
 func TestStatementThatTakesTooLong(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store, hasty := d.migrated(t, nil), d.store(t, &metadata.Options{Timeout: 100 * time.Millisecond})
@@ -156,7 +156,7 @@ func TestStatementThatTakesTooLong(t *testing.T) {
 		require.NoError(t, err)
 		d.exec(t, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 				IF NEW.metadata ? 'slow' THEN PERFORM pg_sleep(10); END IF; RETURN NEW; END $$;
-			CREATE TRIGGER linger BEFORE UPDATE ON lockstore_metadata FOR EACH ROW EXECUTE FUNCTION linger()`)
+			CREATE CONSTRAINT TRIGGER linger AFTER UPDATE ON lockstore_metadata DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION linger()`)
 		for name, slow := range map[string]*metadata.Postgres{"one statement": hasty, "a transaction": hasty.IfVersion(1)} {
 			_, err = slow.Merge(t.Context(), "a", raw(`{"slow":1}`))
 			assert.ErrorIs(t, err, metadata.ErrUnknownOutcome, name)
