@@ -105,7 +105,7 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys, roo
 			if late && s.isFree(id, keys[i]) {
 				out = append(out, rowOf(id, nil))
 			} else if late {
-				q.op.lost()
+				q.lost()
 			}
 		}
 		for _, r := range out {
@@ -144,7 +144,7 @@ func (s *backend) create(q *request, changes int64, text string, open bool, dest
 	case m != nil:
 		stored(m, altered, dest)
 	case s.visible(q.ids[0]) != nil: // an outsider's
-		q.op.lost()
+		q.lost()
 	}
 	return err
 }
@@ -203,7 +203,7 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 	}
 	free := !asked || s.try(lock)
 	if !free {
-		q.op.lost()
+		q.lost()
 	}
 	*dest[3].(*bool), *dest[4].(*bool) = found, free
 	if !found {

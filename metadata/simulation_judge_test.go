@@ -255,9 +255,9 @@ func (w *world) isMissing(id string) bool {
 }
 
 // judgePatience judges a policy's giving up, which each caller has for itself. Of its
-// attempts some are made by whoever it stands behind: how many, a BusyError tells. There
-// are two more than the limit where that was reached while it was taken along, and it
-// led then.
+// attempts some are made by whoever it stands behind: how many, a BusyError tells; where
+// MergeMany ends with another error, all that may be are counted, see lost. There are two
+// more than the limit where that was reached while it was taken along, and it led then.
 func (w *world) judgePatience(o *op) {
 	of := o
 	if o.group != nil {

@@ -131,7 +131,7 @@ func (l *link) send(ctx context.Context, q *request) error {
 	case "40P01", "40001":
 		q.op.undone()
 	case pgdb.LockNotAvailable:
-		q.op.lost()
+		w.model(q.lost)
 	}
 	w.Tell("session %d: %s of %v: %v", l.pid, q.what, q.ids, err)
 	w.hooks(q.op, "answer")

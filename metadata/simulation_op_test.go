@@ -26,7 +26,7 @@ type op struct {
 	host    *host
 	many    int          // with so many others, that come next
 	group   *op          // that makes it
-	rivals  atomic.Int32 // attempts of its own that found the lock taken, or were undone
+	rivals  atomic.Int32 // attempts that found the lock taken, or its own that were undone
 	undos   atomic.Int32 // those that were undone, as the server resolved a conflict
 	first   int          // the document's history when it began
 	decided int
@@ -67,12 +67,5 @@ func (o *op) undone() {
 	if o != nil {
 		o.rivals.Add(1)
 		o.undos.Add(1)
-	}
-}
-
-// lost counts an attempt that failed since somebody else was there.
-func (o *op) lost() {
-	if o != nil {
-		o.rivals.Add(1)
 	}
 }

@@ -25,6 +25,22 @@ type request struct {
 	run func(s *backend) error
 }
 
+// lost counts an attempt that failed since somebody else was there: of the op, and of
+// each MergeMany in the same process that may stand behind it. Its caller has the
+// world's mutex.
+func (q *request) lost() {
+	if q.op == nil {
+		return
+	}
+	q.op.rivals.Add(1)
+	p := q.op.at
+	for _, o := range p.live() {
+		if o != q.op && o.at == p && slices.ContainsFunc(p.group(o)[1:], func(each *op) bool { return each.doc == q.ids[0] }) {
+			o.rivals.Add(1)
+		}
+	}
+}
+
 // A dialect is the statements of one store by their texts.
 type dialect struct {
 	sql   statements
