@@ -23,8 +23,10 @@
 // way share the next commit, in the order of their arrival, so that a document
 // under fire takes more merges per second and not fewer; each caller gets the
 // version and the document after its own patch, and a patch that fails, fails
-// alone. So do merges of different documents that have to wait for a connection:
-// the next one who has it takes them along. [Postgres.Update] reads, decides and patches. [Postgres.Replace],
+// alone. One whose connection is late is overtaken by those behind it: to have one
+// merge come before another, wait for its answer. Merges of different documents that
+// have to wait for a connection share a commit, too: the next one who has it takes
+// them along. [Postgres.Update] reads, decides and patches. [Postgres.Replace],
 // [Postgres.Delete], [Postgres.MergeMany], and the views of
 // [Postgres.IfVersion] and [Postgres.Privileged] are built on the same, and
 // [Postgres.In] does it within the host's own transaction.

@@ -26,6 +26,8 @@ type step struct {
 	changed bool
 	doc     string // what the document is afterwards; empty: there is none
 	version int64
+
+	asked, value map[string]any // patch and doc
 }
 
 // A number is how jsonb prints it.
@@ -43,22 +45,56 @@ var (
 )
 
 func newStory(r *rand.Rand) (s story) {
-	doc, before := map[string]any{}, step{}
 	for range storySteps {
-		patch := randomPatch(r, doc, 0)
-		next := step{patch: written(r, patch), plain: printed(patch), doc: before.doc, version: before.version}
-		merged := mergedInto(doc, patch)
-		next.merged = printed(merged)
-		next.refused = len(next.merged) > storyMaxBytes && len(next.merged) > max(len(before.doc), len("{}"))
-		next.changed = !next.refused && next.merged != before.doc
-		if next.changed {
-			doc, next.doc = merged.(map[string]any), next.merged
-			next.version++
-		}
-		s = append(s, next)
-		before = next
+		patch := randomPatch(r, s.last().value, 0)
+		s = s.then(patch, written(r, patch))
 	}
 	return s
+}
+
+// last is where a story stands.
+func (s story) last() step {
+	if len(s) == 0 {
+		return step{value: map[string]any{}}
+	}
+	return s[len(s)-1]
+}
+
+// then is a story and one more patch.
+func (s story) then(asked map[string]any, patch string) story {
+	before := s.last()
+	next := step{patch: patch, plain: printed(asked), doc: before.doc, version: before.version, asked: asked, value: before.value}
+	merged := mergedInto(before.value, asked)
+	next.merged = printed(merged)
+	next.refused = len(next.merged) > storyMaxBytes && len(next.merged) > max(len(before.doc), len("{}"))
+	next.changed = !next.refused && next.merged != before.doc
+	if next.changed {
+		next.doc, next.value = next.merged, merged.(map[string]any)
+		next.version++
+	}
+	return append(s, next)
+}
+
+// atOnce is a story whose patches were sent without waiting for the answers, in an order
+// in which these are true, and the answers in that order. What is true without a change
+// comes before a change. Where no answer is true, the first comes next.
+func (s story) atOnce(answers []metadata.Result) (merged story, inOrder []metadata.Result) {
+	var before metadata.Result
+	for len(s) > 0 {
+		next, found := 0, false
+		for i, step := range s {
+			tried := merged.then(step.asked, step.patch).last()
+			if fits := tried.difference(before, answers[i]) == ""; fits && (!found || !tried.changed) {
+				next, found = i, true
+			}
+		}
+		merged, inOrder = merged.then(s[next].asked, s[next].patch), append(inOrder, answers[next])
+		if answers[next].Err == nil {
+			before = answers[next]
+		}
+		s, answers = slices.Concat(s[:next], s[next+1:]), slices.Concat(answers[:next], answers[next+1:])
+	}
+	return merged, inOrder
 }
 
 func (s story) String() string {

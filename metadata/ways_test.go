@@ -32,8 +32,8 @@ type line struct {
 
 func (l line) raw(i int) json.RawMessage { return json.RawMessage(l.story[i].patch) }
 
-// A way merges the patches of documents, each one's in their order, and returns what
-// it was answered to each.
+// A way merges the patches of documents, each one's in the order that its line has when
+// it returns, and returns what it was answered to each.
 type way struct {
 	name  string
 	merge merger
@@ -181,7 +181,7 @@ func (w *ways) draw(r *rand.Rand) (together, apart []way) {
 	bulk, _ := w.open(r, "many", 4, metadata.Options{})
 	together = []way{
 		{"Memory", w.each(1, merges(w.memory.Merge))},
-		{"shared commit", w.each(4, func(ctx context.Context, l line) []metadata.Result { return inOneCommit(ctx, queue, l) })},
+		{"shared commit", atOnce(w.each(4, func(ctx context.Context, l line) []metadata.Result { return inOneCommit(ctx, queue, l) }))},
 		{"shared connection", w.each(64, merges(shared.Merge))},
 		{"MergeMany", func(lines []line) [][]metadata.Result { return mergeMany(w.Context(), bulk, lines) }},
 	}
@@ -256,6 +256,18 @@ func ifVersion(ctx context.Context, s *metadata.Postgres, l line) (answers []met
 		version = step.version
 	}
 	return answers
+}
+
+// atOnce is for a merger whose calls overlap: one whose connection is late is overtaken
+// by those behind it.
+func atOnce(merge merger) merger {
+	return func(lines []line) [][]metadata.Result {
+		answers := merge(lines)
+		for i := range lines {
+			lines[i].story, answers[i] = lines[i].story.atOnce(answers[i])
+		}
+		return answers
+	}
 }
 
 // inOneCommit has all merges wait, in their order, for somebody who decides.
