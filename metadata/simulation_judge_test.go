@@ -235,7 +235,7 @@ func (w *world) judgeFailure(o *op) {
 		if o.group != nil {
 			t = o.group.tenure // whose context it has
 		}
-		founded = t != nil && (t.ended || t.session.ended) || o.misled || errors.Is(err, ErrUnknownHold) && w.strange.Load()
+		founded = t != nil && (t.ended || t.session.ended || t.misled) || errors.Is(err, ErrUnknownHold) && w.strange.Load()
 	case errors.Is(err, backoff.ErrExhausted):
 		w.judgePatience(o)
 	case errors.Is(err, errTaken) && o.decided > 0: // whose document somebody inserts meanwhile who has no lock of it any more

@@ -23,7 +23,8 @@ type tenure struct {
 	key     lock.Key
 	turn    int // of the key, in the order of tenures
 	ended   bool
-	writing int // and what is written may be under way still
+	misled  bool // a connection for a write under it, which others share, led to another server
+	writing int  // and what is written may be under way still
 	held    *lock.Held
 	cancel  context.CancelCauseFunc
 }

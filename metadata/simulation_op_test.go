@@ -21,7 +21,6 @@ type op struct {
 	since  time.Time
 
 	view    int64 // IfVersion, or -1
-	misled  bool  // a connection of its led to another server
 	tenure  *tenure
 	host    *host
 	many    int          // with so many others, that come next

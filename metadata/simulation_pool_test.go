@@ -85,7 +85,7 @@ func (w *world) serverFor(o *op) *server {
 	if o.tenure == nil || o.kind == "many" || !w.Chance(w.faults) {
 		return w.server
 	}
-	o.misled = true
+	o.tenure.misled = true
 	old := newServer(w)
 	for _, id := range w.docs {
 		old.put(id, newImage([]byte(`{"old":1}`), 1))
