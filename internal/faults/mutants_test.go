@@ -19,6 +19,7 @@ import (
 	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
 )
 
 // observe runs the workload on lockers and stores, two of each, and judges it:
@@ -161,6 +162,17 @@ func TestMutants(t *testing.T) {
 				stores[i] = &staleReader{Store: stores[i], seen: map[string]metadata.Document{}}
 			}
 		}},
+		"a read under a lock, not fenced, from an old copy of the table": {history.TakenBack, func(w *world, _ []lock.Locker, stores []workload.Store) {
+			old := pgtest.New(w)
+			elsewhere := w.pool(old.URL(), 4)
+			copied := w.store(elsewhere, nil)
+			require.NoError(w, copied.Migrate(w.ctx))
+			_, err := copied.Merge(w.ctx, "doc0", raw(`{"%s":1}`, history.Counter))
+			require.NoError(w, err)
+			for i := range stores {
+				stores[i] = rawReader{stores[i], elsewhere, metadata.DefaultTable}
+			}
+		}},
 		"nil and nothing else, when the context has ended": {history.EmptyAnswer, func(_ *world, _ []lock.Locker, stores []workload.Store) {
 			for i := range stores {
 				stores[i] = &emptyStore{Store: stores[i]}
@@ -186,7 +198,7 @@ func TestMutants(t *testing.T) {
 		"a read by an operator of anybody's": {squatted, func(w *world, _ []lock.Locker, stores []workload.Store) {
 			w.beside()
 			for i := range stores {
-				stores[i] = unqualifiedReader{stores[i], w.pathed(squatter.Paths("public")[1])}
+				stores[i] = rawReader{stores[i], w.pathed(squatter.Paths("public")[1]), "public.lockstore_metadata"}
 			}
 		}},
 		"a store whose cheap patches share a statement with dear ones": {history.Unharmed, func(w *world, _ []lock.Locker, stores []workload.Store) {
