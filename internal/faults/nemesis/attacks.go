@@ -35,6 +35,5 @@ func (n *nemesis) attack(ctx context.Context, a neighbour.Attack, d time.Duratio
 
 // tenant has a client serve one, beside what follows.
 var tenant = fault{"a tenant sends dear patches", func(_ *nemesis, _ context.Context, c *client, d time.Duration) error {
-	_, err := fmt.Fprintln(c.in, d)
-	return err
+	return c.order(tenantOrder, d)
 }}
