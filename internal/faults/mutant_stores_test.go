@@ -216,6 +216,25 @@ func (s lateStore) Merge(ctx context.Context, id string, patch json.RawMessage) 
 	return doc, err
 }
 
+// waitingStore has one caller after the other get a connection for all who wait, however
+// long that takes.
+type waitingStore struct {
+	workload.Store
+	pool *pgxpool.Pool
+	turn sync.Mutex
+}
+
+func (s *waitingStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	s.turn.Lock()
+	conn, err := s.pool.Acquire(ctx)
+	s.turn.Unlock()
+	if err != nil {
+		return metadata.Document{}, err
+	}
+	conn.Release()
+	return s.Store.Merge(ctx, id, patch)
+}
+
 // sharingStore merges what comes while it is busy by one statement, whatever that
 // costs, and gives it up after a while.
 type sharingStore struct {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -37,6 +38,12 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 				workload.Run(ctx, lockers[i], stores[i], recorders[i], workload.Config{
 					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Hour, Seed: uint64(round),
 				})
+			})
+			hangs := make(chan time.Duration, 1)
+			hangs <- d
+			close(hangs)
+			group.Go(func() {
+				workload.Hang(hangs, stores[i], recorders[i], workload.Config{Process: i, Generation: round})
 			})
 		}
 		group.Wait()
@@ -70,9 +77,16 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 
 func (w *world) pair() (lockers []lock.Locker, stores []workload.Store) {
 	for range 2 {
-		lockers, stores = append(lockers, w.locker(nil, impatient())), append(stores, workload.Hosted{Postgres: w.store(nil, nil), Pool: w.pool("", 4)})
+		store := w.store(w.hanging(), &metadata.Options{Principal: workload.NobodyInParticular})
+		lockers, stores = append(lockers, w.locker(nil, impatient())), append(stores, workload.Hosted{Postgres: store, Pool: w.pool("", 4)})
 	}
 	return lockers, stores
+}
+
+// hanging is a pool whose connections hang for those for whom they should.
+func (w *world) hanging() *pgxpool.Pool {
+	w.Helper()
+	return w.poolWith(func(c *pgxpool.Config) { c.MaxConns, c.PrepareConn = 4, workload.PrepareHanging })
 }
 
 func TestWhatWorksIsNotRejected(t *testing.T) {
@@ -205,6 +219,11 @@ func TestMutants(t *testing.T) {
 			for i := range stores {
 				stores[i] = &sharingStore{Store: stores[i], pool: w.pool("", 4)}
 				w.until(func(ctx context.Context) { _ = workload.Tenant(ctx, stores[i], fmt.Sprint(i), uint64(i)) })
+			}
+		}},
+		"a leader that waits for ever for the connection of all": {history.HeldUp, func(w *world, _ []lock.Locker, stores []workload.Store) {
+			for i := range stores {
+				stores[i] = &waitingStore{Store: stores[i], pool: w.hanging()}
 			}
 		}},
 		"a write that goes on when its hold has ended": {history.Undisturbed, func(w *world, _ []lock.Locker, stores []workload.Store) {

@@ -42,6 +42,7 @@ type order struct {
 const (
 	tenantOrder = "tenant" // it also has a tenant
 	astrayOrder = "astray" // its detour is led astray
+	hangOrder   = "hang"   // it also has callers whose connections hang
 )
 
 // child works until its input ends, or is killed. It tells of its events on its output,
@@ -79,7 +80,7 @@ func child() error {
 
 func work(o order, to *history.Recorder) error {
 	ctx, stop := context.WithCancel(context.Background())
-	orders := map[string]chan time.Duration{tenantOrder: make(chan time.Duration), astrayOrder: make(chan time.Duration)}
+	orders := map[string]chan time.Duration{tenantOrder: make(chan time.Duration), astrayOrder: make(chan time.Duration), hangOrder: make(chan time.Duration)}
 	go func() {
 		defer stop()
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -100,6 +101,7 @@ func work(o order, to *history.Recorder) error {
 	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
 	config.MaxConns = 6
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
+	config.PrepareConn = workload.PrepareHanging
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
@@ -118,7 +120,7 @@ func work(o order, to *history.Recorder) error {
 		defer locks.Close()
 	}
 	hosted := workload.Hosted{Pool: pool}
-	options := &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20}
+	options := &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20, Principal: workload.NobodyInParticular}
 	if o.LibPQ {
 		if hosted.SQL, err = openLibPQ(o.URL, o.SearchPath, 2*cmp.Or(o.Timeout, 10*time.Second)); err != nil {
 			return err
@@ -150,6 +152,7 @@ func work(o order, to *history.Recorder) error {
 			cancel()
 		}
 	})
+	group.Go(func() { workload.Hang(orders[hangOrder], hosted, to, o.Config) })
 	var unopened error
 	if o.Tenancy {
 		group.Go(func() { unopened = tenancy(ctx, o, config, to) })

@@ -54,6 +54,7 @@ var faults = append(attacks(neighbour.Attacks...), []fault{
 	{"no connection left", exhaust},
 	tenant,
 	astray,
+	hang,
 }...)
 
 // rage has one fault follow the other, each once before any comes again. The
