@@ -2,13 +2,10 @@ package faults_test
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -121,23 +118,6 @@ func (u *client) increment(ctx context.Context, pool *pgxpool.Pool) {
 	}
 }
 
-// unfenced is a store whose reads are not where its locks are: on any standby.
-type unfenced struct {
-	workload.Store
-	standbys *pgxpool.Pool
-}
-
-func (u unfenced) Get(_ context.Context, id string) (doc metadata.Document, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), clientPatience)
-	defer cancel()
-	doc.ID = id
-	err = u.standbys.QueryRow(ctx, "SELECT metadata, version FROM mutant WHERE id = $1", id).Scan((*json.RawMessage)(&doc.Metadata), &doc.Version)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = metadata.ErrNotFound
-	}
-	return doc, err
-}
-
 // mutant has a client work with unfenced reads for a while, on documents that nobody else
 // writes, and returns what the checks say of that.
 func (c *cluster) mutant(u *client) []history.Violation {
@@ -161,7 +141,7 @@ func (c *cluster) mutant(u *client) []history.Violation {
 	var log history.Log
 	brief, stop := context.WithTimeout(ctx, 2*time.Second)
 	defer stop()
-	workload.Run(brief, locker, unfenced{workload.Hosted{Postgres: store, Pool: pool}, standbys}, history.NewRecorder(0, log.Add), workload.Config{
+	workload.Run(brief, locker, rawReader{workload.Hosted{Postgres: store, Pool: pool}, standbys, "mutant"}, history.NewRecorder(0, log.Add), workload.Config{
 		Workers: 4, Hot: 1, Cold: 1, Patience: clientPatience, Grace: time.Hour, Seed: 1,
 	})
 	bounded, cancel := context.WithTimeout(ctx, clientPatience)

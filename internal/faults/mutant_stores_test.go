@@ -149,14 +149,16 @@ func (s *staleReader) Get(ctx context.Context, id string) (metadata.Document, er
 	return doc, err
 }
 
-// unqualifiedReader reads by whatever operator the search path has.
-type unqualifiedReader struct {
+// rawReader reads by SQL of its own, wherever its pool leads and by whatever operator
+// the search path has there.
+type rawReader struct {
 	workload.Store
-	pool *pgxpool.Pool
+	pool  *pgxpool.Pool
+	table string
 }
 
-func (s unqualifiedReader) Get(ctx context.Context, id string) (doc metadata.Document, err error) {
-	err = s.pool.QueryRow(ctx, "SELECT id, metadata, version FROM public.lockstore_metadata WHERE id = $1", id).
+func (s rawReader) Get(ctx context.Context, id string) (doc metadata.Document, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT id, metadata, version FROM "+s.table+" WHERE id = $1", id).
 		Scan(&doc.ID, (*[]byte)(&doc.Metadata), &doc.Version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = metadata.ErrNotFound
@@ -212,6 +214,25 @@ func (s lateStore) Merge(ctx context.Context, id string, patch json.RawMessage) 
 		return s.one.Merge(context.WithoutCancel(ctx), id, patch)
 	}
 	return doc, err
+}
+
+// waitingStore has one caller after the other get a connection for all who wait, however
+// long that takes.
+type waitingStore struct {
+	workload.Store
+	pool *pgxpool.Pool
+	turn sync.Mutex
+}
+
+func (s *waitingStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+	s.turn.Lock()
+	conn, err := s.pool.Acquire(ctx)
+	s.turn.Unlock()
+	if err != nil {
+		return metadata.Document{}, err
+	}
+	conn.Release()
+	return s.Store.Merge(ctx, id, patch)
 }
 
 // sharingStore merges what comes while it is busy by one statement, whatever that

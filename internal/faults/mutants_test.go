@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -19,6 +20,7 @@ import (
 	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
 )
 
 // observe runs the workload on lockers and stores, two of each, and judges it:
@@ -36,6 +38,12 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 				workload.Run(ctx, lockers[i], stores[i], recorders[i], workload.Config{
 					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Hour, Seed: uint64(round),
 				})
+			})
+			hangs := make(chan time.Duration, 1)
+			hangs <- d
+			close(hangs)
+			group.Go(func() {
+				workload.Hang(hangs, stores[i], recorders[i], workload.Config{Process: i, Generation: round})
 			})
 		}
 		group.Wait()
@@ -69,9 +77,16 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 
 func (w *world) pair() (lockers []lock.Locker, stores []workload.Store) {
 	for range 2 {
-		lockers, stores = append(lockers, w.locker(nil, impatient())), append(stores, workload.Hosted{Postgres: w.store(nil, nil), Pool: w.pool("", 4)})
+		store := w.store(w.hanging(), &metadata.Options{Principal: workload.NobodyInParticular})
+		lockers, stores = append(lockers, w.locker(nil, impatient())), append(stores, workload.Hosted{Postgres: store, Pool: w.pool("", 4)})
 	}
 	return lockers, stores
+}
+
+// hanging is a pool whose connections hang for those for whom they should.
+func (w *world) hanging() *pgxpool.Pool {
+	w.Helper()
+	return w.poolWith(func(c *pgxpool.Config) { c.MaxConns, c.PrepareConn = 4, workload.PrepareHanging })
 }
 
 func TestWhatWorksIsNotRejected(t *testing.T) {
@@ -161,6 +176,17 @@ func TestMutants(t *testing.T) {
 				stores[i] = &staleReader{Store: stores[i], seen: map[string]metadata.Document{}}
 			}
 		}},
+		"a read under a lock, not fenced, from an old copy of the table": {history.TakenBack, func(w *world, _ []lock.Locker, stores []workload.Store) {
+			old := pgtest.New(w)
+			elsewhere := w.pool(old.URL(), 4)
+			copied := w.store(elsewhere, nil)
+			require.NoError(w, copied.Migrate(w.ctx))
+			_, err := copied.Merge(w.ctx, "doc0", raw(`{"%s":1}`, history.Counter))
+			require.NoError(w, err)
+			for i := range stores {
+				stores[i] = rawReader{stores[i], elsewhere, metadata.DefaultTable}
+			}
+		}},
 		"nil and nothing else, when the context has ended": {history.EmptyAnswer, func(_ *world, _ []lock.Locker, stores []workload.Store) {
 			for i := range stores {
 				stores[i] = &emptyStore{Store: stores[i]}
@@ -186,13 +212,18 @@ func TestMutants(t *testing.T) {
 		"a read by an operator of anybody's": {squatted, func(w *world, _ []lock.Locker, stores []workload.Store) {
 			w.beside()
 			for i := range stores {
-				stores[i] = unqualifiedReader{stores[i], w.pathed(squatter.Paths("public")[1])}
+				stores[i] = rawReader{stores[i], w.pathed(squatter.Paths("public")[1]), "public.lockstore_metadata"}
 			}
 		}},
 		"a store whose cheap patches share a statement with dear ones": {history.Unharmed, func(w *world, _ []lock.Locker, stores []workload.Store) {
 			for i := range stores {
 				stores[i] = &sharingStore{Store: stores[i], pool: w.pool("", 4)}
 				w.until(func(ctx context.Context) { _ = workload.Tenant(ctx, stores[i], fmt.Sprint(i), uint64(i)) })
+			}
+		}},
+		"a leader that waits for ever for the connection of all": {history.HeldUp, func(w *world, _ []lock.Locker, stores []workload.Store) {
+			for i := range stores {
+				stores[i] = &waitingStore{Store: stores[i], pool: w.hanging()}
 			}
 		}},
 		"a write that goes on when its hold has ended": {history.Undisturbed, func(w *world, _ []lock.Locker, stores []workload.Store) {

@@ -48,9 +48,14 @@ func (w *world) beside(attacks ...string) {
 // pathed is a pool whose sessions have a search path.
 func (w *world) pathed(path string) *pgxpool.Pool {
 	w.Helper()
+	return w.poolWith(func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = path })
+}
+
+func (w *world) poolWith(set func(*pgxpool.Config)) *pgxpool.Pool {
+	w.Helper()
 	config, err := pgxpool.ParseConfig(w.db.URL())
 	require.NoError(w, err)
-	config.ConnConfig.RuntimeParams["search_path"] = path
+	set(config)
 	pool, err := pgxpool.NewWithConfig(w.ctx, config)
 	require.NoError(w, err)
 	w.Cleanup(pool.Close)

@@ -17,6 +17,7 @@ func Check(events []Event, final map[string]Final, pauses []Pause, grace time.Du
 	v.Violations = append(v.Violations, CheckWriters(events, LockOf)...)
 	v.Violations = append(v.Violations, CheckHolds(events, LockOf)...)
 	v.Violations = append(v.Violations, CheckGuarded(events)...)
+	v.Violations = append(v.Violations, CheckHung(events)...)
 	v.Violations = append(v.Violations, CheckRights(events)...)
 	v.Violations = append(v.Violations, CheckDocuments(events, final)...)
 	more, windows := CheckLinearizable(events)

@@ -69,6 +69,9 @@ type Event struct {
 	Version  int64           `json:"ver,omitempty"`
 	Document json.RawMessage `json:"doc,omitempty"`
 
+	// Of a write whose caller has no deadline.
+	Hung time.Time `json:"hung,omitzero"` // its connection hung until then
+
 	// Of a Guarded, the document that it read.
 	Base        json.RawMessage `json:"b,omitempty"`
 	BaseVersion int64           `json:"bver,omitempty"`

@@ -283,6 +283,26 @@ func TestGuarded(t *testing.T) {
 	}
 }
 
+func TestHung(t *testing.T) {
+	hung := write(0, 110, "a", `1`, 9, `{"a":1}`)
+	hung.Hung = at(100)
+	quick, late := write(10, 20, "b", `1`, 1, `{"b":1}`), write(20, 101, "c", `1`, 8, `{"b":1,"c":1}`)
+	elsewhere, never := late, as(history.Unknown, late)
+	elsewhere.Process, never.Return = 1, time.Time{}
+	for name, c := range map[string]struct {
+		others []history.Event
+		rules  int
+	}{
+		"others go on":                     {[]history.Event{quick, late}, 0},
+		"they wait for the one that hangs": {[]history.Event{quick, late, late}, 1},
+		"they are elsewhere":               {[]history.Event{elsewhere}, 0},
+		"they came late":                   {[]history.Event{write(60, 101, "c", `1`, 8, `{"c":1}`)}, 0},
+		"they never returned":              {[]history.Event{never}, 0},
+	} {
+		assert.Len(t, history.CheckHung(append(c.others, hung)), c.rules, name)
+	}
+}
+
 func TestLost(t *testing.T) {
 	events := []history.Event{
 		write(0, 1, "a", `1`, 1, `{"a":1}`),

@@ -33,8 +33,18 @@ func (n *nemesis) attack(ctx context.Context, a neighbour.Attack, d time.Duratio
 	}
 }
 
+// hang has callers of a client, who have no deadline, hang; the others go on.
+var hang = fault{"callers hang", func(n *nemesis, _ context.Context, c *client, d time.Duration) error {
+	n.recovered("what was before callers hang") // others have no other reason to wait
+	d += time.Second
+	if err := c.order(hangOrder, d); err != nil {
+		return err
+	}
+	time.Sleep(d)
+	return nil
+}}
+
 // tenant has a client serve one, beside what follows.
 var tenant = fault{"a tenant sends dear patches", func(_ *nemesis, _ context.Context, c *client, d time.Duration) error {
-	_, err := fmt.Fprintln(c.in, d)
-	return err
+	return c.order(tenantOrder, d)
 }}

@@ -32,14 +32,21 @@ type order struct {
 	Listen     bool   // for the locks' connections: to what everybody can send
 	LibPQ      bool   // has the store go over lib/pq
 	Tenancy    bool   // for tenants, whose rights differ
+	Elsewhere  string // a database to which connections may lead; empty: none do
 	Timeout    time.Duration
 	Silence    time.Duration
 	Config     workload.Config
 }
 
-// child works until its input ends, or is killed. Each line of the input is a time for
-// which it also has a tenant. It tells of its events on its output, and at the end of
-// what is left of it.
+// What a line of the child's input says, before a time for which it is done.
+const (
+	tenantOrder = "tenant" // it also has a tenant
+	astrayOrder = "astray" // its detour is led astray
+	hangOrder   = "hang"   // it also has callers whose connections hang
+)
+
+// child works until its input ends, or is killed. It tells of its events on its output,
+// and at the end of what is left of it.
 func child() error {
 	var o order
 	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &o); err != nil {
@@ -73,15 +80,18 @@ func child() error {
 
 func work(o order, to *history.Recorder) error {
 	ctx, stop := context.WithCancel(context.Background())
-	tenants := make(chan time.Duration)
+	orders := map[string]chan time.Duration{tenantOrder: make(chan time.Duration), astrayOrder: make(chan time.Duration), hangOrder: make(chan time.Duration)}
 	go func() {
 		defer stop()
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-			if d, err := time.ParseDuration(lines.Text()); err == nil {
-				tenants <- d
+			what, lasts, _ := strings.Cut(lines.Text(), " ")
+			if d, err := time.ParseDuration(lasts); err == nil {
+				orders[what] <- d
 			}
 		}
-		close(tenants)
+		for _, order := range orders {
+			close(order)
+		}
 	}()
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
@@ -91,6 +101,7 @@ func work(o order, to *history.Recorder) error {
 	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
 	config.MaxConns = 6
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
+	config.PrepareConn = workload.PrepareHanging
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
@@ -109,7 +120,7 @@ func work(o order, to *history.Recorder) error {
 		defer locks.Close()
 	}
 	hosted := workload.Hosted{Pool: pool}
-	options := &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20}
+	options := &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20, Principal: workload.NobodyInParticular}
 	if o.LibPQ {
 		if hosted.SQL, err = openLibPQ(o.URL, o.SearchPath, 2*cmp.Or(o.Timeout, 10*time.Second)); err != nil {
 			return err
@@ -135,15 +146,29 @@ func work(o order, to *history.Recorder) error {
 	var wrong error
 	var group sync.WaitGroup
 	group.Go(func() {
-		for d := range tenants {
+		for d := range orders[tenantOrder] {
 			brief, cancel := context.WithTimeout(ctx, d)
 			wrong = errors.Join(wrong, workload.Tenant(brief, hosted, fmt.Sprint(o.Config.Process), o.Config.Seed))
 			cancel()
 		}
 	})
+	group.Go(func() { workload.Hang(orders[hangOrder], hosted, to, o.Config) })
 	var unopened error
 	if o.Tenancy {
 		group.Go(func() { unopened = tenancy(ctx, o, config, to) })
+	}
+	if o.Elsewhere != "" {
+		led, err := newDetour(ctx, config, o.Elsewhere, options)
+		if err != nil {
+			return err
+		}
+		defer led.close()
+		group.Go(func() {
+			for d := range orders[astrayOrder] {
+				led.lead(d)
+			}
+		})
+		group.Go(func() { workload.HoldDocuments(ctx, 4, locker, led, to, o.Config) })
 	}
 	workload.Run(ctx, locker, hosted, to, o.Config)
 	group.Wait()

@@ -41,14 +41,14 @@ func (c *client) start() error {
 	c.generation++
 	paths := squatter.Paths(app)
 	work := order{
-		URL: c.proxy.URL(), SearchPath: paths[c.slot%len(paths)], Listen: c.slot == 0, LibPQ: c.slot == 1, Tenancy: !c.n.peaceful, Timeout: 3 * time.Second, Silence: time.Second,
+		URL: c.proxy.URL(), SearchPath: paths[c.slot%len(paths)], Listen: c.slot == 0, LibPQ: c.slot == 1, Tenancy: !c.n.peaceful, Elsewhere: c.n.elsewhere.Name(), Timeout: 3 * time.Second, Silence: time.Second,
 		Config: workload.Config{
 			Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Hot: 4, Cold: 500,
 			Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: c.n.seed,
 		},
 	}
 	if c.n.peaceful { // what a busy machine does is not to look like harm
-		work.Timeout, work.Silence, work.Config.Grace = 0, 0, time.Hour
+		work.Timeout, work.Silence, work.Config.Grace, work.Elsewhere = 0, 0, time.Hour, ""
 	}
 	o, err := json.Marshal(work)
 	if err != nil {
@@ -103,6 +103,12 @@ func (c *client) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stderr.Write(p)
+}
+
+// order has a client do something beside its work for a while.
+func (c *client) order(what string, d time.Duration) error {
+	_, err := fmt.Fprintln(c.in, what, d)
+	return err
 }
 
 // kill ends a client without notice.

@@ -53,6 +53,8 @@ var faults = append(attacks(neighbour.Attacks...), []fault{
 	{"a stranger locks the table", stranger("LOCK TABLE " + app + ".lockstore_metadata IN SHARE MODE")},
 	{"no connection left", exhaust},
 	tenant,
+	astray,
+	hang,
 }...)
 
 // rage has one fault follow the other, each once before any comes again. The

@@ -44,6 +44,7 @@ type nemesis struct {
 	rand      *rand.Rand
 	server    *pgtest.Server
 	db        *pgtest.DB
+	elsewhere *pgtest.DB // with an old copy of the clients' table
 	neighbour *neighbour.Neighbour
 	attacks   sync.WaitGroup
 	clients   []*client
@@ -70,6 +71,9 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	}
 	n.cleanup = append(n.cleanup, func() { n.server.Close() })
 	if n.db, err = n.server.New(ctx); err != nil {
+		return r, err
+	}
+	if n.elsewhere, err = n.server.New(ctx); err != nil {
 		return r, err
 	}
 	if err := n.settle(ctx); err != nil {
@@ -127,16 +131,30 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// settle makes the database that the clients use, as a role of their own, and has the
+// settle makes the databases that the clients use, as a role of their own, and has the
 // neighbour move in.
 func (n *nemesis) settle(ctx context.Context) (err error) {
 	if n.neighbour, err = neighbour.MoveIn(ctx, n.db.Pool()); err != nil {
 		return err
 	}
-	if err := n.ask(ctx, "CREATE ROLE "+app+" LOGIN PASSWORD '"+app+"'; CREATE SCHEMA "+app+" AUTHORIZATION "+app); err != nil {
+	if err := n.ask(ctx, "CREATE ROLE "+app+" LOGIN PASSWORD '"+app+"'"); err != nil {
 		return err
 	}
-	config := n.db.Pool().Config()
+	if err := n.migrate(ctx, n.db); err != nil {
+		return err
+	}
+	if err := n.migrate(ctx, n.elsewhere, "doc0", "doc1"); err != nil { // others are not there yet
+		return err
+	}
+	return n.ask(ctx, workload.Settle(app, app))
+}
+
+// migrate makes the clients' table in a database, with the first versions of documents.
+func (n *nemesis) migrate(ctx context.Context, db *pgtest.DB, ids ...string) error {
+	if _, err := db.Pool().Exec(ctx, "CREATE SCHEMA "+app+" AUTHORIZATION "+app); err != nil {
+		return err
+	}
+	config := db.Pool().Config()
 	config.ConnConfig.User, config.ConnConfig.Password = app, app
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -151,7 +169,12 @@ func (n *nemesis) settle(ctx context.Context) (err error) {
 	if err := store.Migrate(ctx); err != nil {
 		return err
 	}
-	return n.ask(ctx, workload.Settle(app, app))
+	for _, id := range ids {
+		if _, err := store.Merge(ctx, id, json.RawMessage(`{"`+history.Counter+`":1}`)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // caught finds what the clients have used of the squatter's.

@@ -33,12 +33,27 @@ func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recor
 	var group sync.WaitGroup
 	haste := newHaste()
 	for n := range c.Workers + c.Hasty {
-		w := &worker{Config: c, n: n, ctx: ctx, locker: locker, store: store, to: to, rand: rand.New(rand.NewPCG(c.Seed, uint64(c.Process)<<32|uint64(c.Generation)<<16|uint64(n)))}
+		w := newWorker(ctx, n, locker, store, to, c)
 		run := w.patient
 		if n >= c.Workers {
 			w.haste, run = haste, w.hasty
 		}
 		group.Go(run)
+	}
+	group.Wait()
+}
+
+// HoldDocuments has so many more workers, until ctx ends, who use the store only under
+// the locks of its documents.
+func HoldDocuments(ctx context.Context, workers int, locker lock.Locker, store Store, to *history.Recorder, c Config) {
+	var group sync.WaitGroup
+	for n := range workers {
+		w := newWorker(ctx, c.Workers+c.Hasty+n, locker, store, to, c)
+		group.Go(func() {
+			for ctx.Err() == nil {
+				w.hold("doc", w.hot("doc"))
+			}
+		})
 	}
 	group.Wait()
 }
@@ -53,6 +68,11 @@ type worker struct {
 	rand   *rand.Rand
 	serial int
 	haste  *haste // nil: it has none
+}
+
+func newWorker(ctx context.Context, n int, locker lock.Locker, store Store, to *history.Recorder, c Config) *worker {
+	seed := rand.NewPCG(c.Seed, uint64(c.Process)<<32|uint64(c.Generation)<<16|uint64(n))
+	return &worker{Config: c, n: n, ctx: ctx, locker: locker, store: store, to: to, rand: rand.New(seed)}
 }
 
 func (w *worker) patient() {
