@@ -126,10 +126,8 @@ func TestTerminatedWriterIsNotApplied(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		b := newBlocked(t, d, nil)
 		first := b.merge(t.Context(), true, "first")
-		var pid uint32
-		require.NoError(t, d.Pool().QueryRow(t.Context(), `SELECT pid FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&pid))
-		require.NoError(t, d.Terminate(pid))
+		waitFor(t, d, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND pg_terminate_backend(pid))`)
 		assert.Error(t, <-first)
 		b.unblock()
 		assert.Equal(t, `{"zero": 0}`, string(b.document().Metadata))
