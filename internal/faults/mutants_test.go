@@ -43,7 +43,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 			hangs <- d
 			close(hangs)
 			group.Go(func() {
-				workload.Hang(hangs, stores[i], recorders[i], workload.Config{Process: i, Generation: round})
+				workload.Hang(hangs, stores[i], recorders[i], workload.Config{Process: i, Generation: round, Patience: 5 * time.Second})
 			})
 		}
 		group.Wait()

@@ -16,8 +16,9 @@ const firstToHang = 990
 type hangKey struct{}
 
 // Hang has two callers without a deadline merge at each of the times that hangs gives,
-// whose connections hang for so long: one into a hot document, one into its own. The
-// connections of the store are prepared by [PrepareHanging].
+// whose connections hang for so long: one into a hot document, one into its own. They are
+// cancelled if they wait for longer than that and c.Patience, as for a lock that has leaked.
+// The connections of the store are prepared by [PrepareHanging].
 func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Config) {
 	var workers []*worker
 	ids := []string{"doc0", "hung"}
@@ -26,16 +27,20 @@ func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Confi
 	}
 	for d := range hangs {
 		over, cancel := context.WithTimeout(context.Background(), d)
+		caller, giveUp := context.WithCancel(context.WithValue(context.Background(), hangKey{}, over.Done()))
+		limit := time.AfterFunc(d+c.Patience, giveUp)
 		var group sync.WaitGroup
 		for i, w := range workers {
 			group.Go(func() {
 				e, patch := w.patch(ids[i])
 				e.Hung, _ = over.Deadline()
-				doc, err := store.Merge(context.WithValue(context.Background(), hangKey{}, over.Done()), ids[i], patch)
+				doc, err := store.Merge(caller, ids[i], patch)
 				w.record(e, doc, err)
 			})
 		}
 		group.Wait()
+		limit.Stop()
+		giveUp()
 		cancel()
 	}
 }
