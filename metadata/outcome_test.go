@@ -126,8 +126,9 @@ func TestTerminatedWriterIsNotApplied(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		b := newBlocked(t, d, nil)
 		first := b.merge(t.Context(), true, "first")
-		waitFor(t, d, `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND pg_terminate_backend(pid))`)
+		waitFor(t, d, `WITH writer AS MATERIALIZED (SELECT pid FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock')
+			SELECT EXISTS (SELECT FROM writer WHERE pg_terminate_backend(pid))`)
 		assert.Error(t, <-first)
 		b.unblock()
 		assert.Equal(t, `{"zero": 0}`, string(b.document().Metadata))
