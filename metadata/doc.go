@@ -76,6 +76,11 @@
 // one that matches [ErrWrongServer], and says what has shown it. In the host's own
 // transaction there is no other connection.
 //
+// A commit that the server makes without its synchronous standby, as somebody has
+// cancelled the wait for that, is [ErrUnknownOutcome]. The server says so by a warning,
+// which must not be switched off (client_min_messages); where the host commits, as with
+// [Postgres.In], it is the host's to heed.
+//
 // What is read without a lock may come from a standby that lags behind. To read what one
 // has written, or seen, ask for its version: [AtLeast]. A standby that does not have it
 // yet fails with [ErrStale], upon which the host asks again after a while, or a store
