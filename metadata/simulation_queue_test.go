@@ -29,20 +29,24 @@ func (p *process) judgeQueue() {
 	}
 }
 
-// A watched captain was not there at one moment, and was at the next that was judged.
+// A watched captain was not there at one moment that was judged. It has been on its way
+// since another, the first in which the schedule kept nobody from it.
 type watched struct{ before, since time.Time }
 
 // judgeCaptains judges for how long others wait for one that waits for a connection:
 // for twice as long as the pool was full.
 func (p *process) judgeCaptains() {
-	now, seen := time.Now(), map[*passage]watched{}
+	now, seen, kept := time.Now(), map[*passage]watched{}, p.yielding.Load() > 0
 	for principal, b := range p.store.pg.queue.boardings {
 		c, known := p.captains[b.captain]
 		if !known {
-			c = watched{p.judged, now}
+			c.before = p.judged
+		}
+		if c.since.IsZero() && !kept {
+			c.since = now
 		}
 		seen[b.captain] = c
-		if len(b.waiting) == 0 || p.yielding.Load() > 0 {
+		if len(b.waiting) == 0 || kept {
 			continue
 		}
 		age, full := now.Sub(c.since), max(0, p.pool.freed.Sub(c.before))
