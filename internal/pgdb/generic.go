@@ -22,22 +22,22 @@ type genericConn struct {
 }
 
 func (c *genericConn) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
-	c.stuck = true
-	n, err = sqlQuerier{c.conn}.Exec(ctx, sql, args...)
-	c.stuck, c.wrong = false, c.wrong || isElsewhere(err)
+	err = c.send(func(q sqlQuerier) (err error) { n, err = q.Exec(ctx, sql, args...); return err })
 	return n, err
 }
 
 func (c *genericConn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
-	c.stuck = true
-	err := sqlQuerier{c.conn}.QueryRow(ctx, dest, sql, args...)
-	c.stuck, c.wrong = false, c.wrong || isElsewhere(err)
-	return err
+	return c.send(func(q sqlQuerier) error { return q.QueryRow(ctx, dest, sql, args...) })
 }
 
 func (c *genericConn) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	return c.send(func(q sqlQuerier) error { return q.Query(ctx, each, sql, args...) })
+}
+
+// send has statement send something, and notes what that shows of the connection.
+func (c *genericConn) send(statement func(sqlQuerier) error) error {
 	c.stuck = true
-	err := sqlQuerier{c.conn}.Query(ctx, each, sql, args...)
+	err := statement(sqlQuerier{c.conn})
 	c.stuck, c.wrong = false, c.wrong || isElsewhere(err)
 	return err
 }
@@ -63,8 +63,8 @@ func (c *genericConn) Begin(ctx context.Context) (Transaction, error) {
 }
 
 // Release closes a connection that is left in a transaction, which its driver may not
-// know of, or that leads to the wrong server. One in which the driver has panicked is lost to the pool: database/sql waits
-// for the end of that statement, for ever.
+// know of, or that leads to the wrong server. One in which the driver has panicked is
+// lost to the pool: database/sql waits for the end of that statement, for ever.
 func (c *genericConn) Release() {
 	if c.stuck {
 		return
