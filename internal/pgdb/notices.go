@@ -20,21 +20,23 @@ const confirmingTime = time.Second
 // notices notes whether the server sends any. They are seen in the driver's trace, since
 // the handler for them is the host's, where it has one; that is called as before.
 type notices struct {
-	frontend *pgproto3.Frontend
-	seen     bool
+	conn *pgx.Conn // is traced, unless nil
+	seen bool
 }
 
 // watch begins to look for notices, which messages of a commit are to be read from now on.
 func (n *notices) watch(conn *pgx.Conn) {
-	if n.frontend == nil {
-		n.frontend = conn.PgConn().Frontend()
-		n.frontend.Trace(n, pgproto3.TracerOptions{SuppressTimestamps: true})
+	if n.conn == nil && !conn.IsClosed() {
+		n.conn = conn
+		conn.PgConn().Frontend().Trace(n, pgproto3.TracerOptions{SuppressTimestamps: true})
 	}
 }
 
+// stop ends the watch. A connection that broke belongs to the driver, which says goodbye
+// on it at the same time: that is left alone.
 func (n *notices) stop() {
-	if n.frontend != nil {
-		n.frontend.Untrace()
+	if n.conn != nil && !n.conn.IsClosed() {
+		n.conn.PgConn().Frontend().Untrace()
 	}
 }
 
