@@ -101,7 +101,7 @@ RETURNING t.{id}::{text} AS id, {row}`)
 // All that is stored has been computed from rows that were locked before.
 var mergeFreeSQL = `
 WITH ` + shareSQL + `, doc AS MATERIALIZED (
-	SELECT t.{id} AS id, {row}, p.patch::{jsonb} AS patch, p.key, p.flat, p.room
+	SELECT t.{id} AS id, coalesce(t.{column}, '{}') AS metadata, {version} AS version, {at} AS updated_at, p.patch::{jsonb} AS patch, p.key, p.flat, p.room
 	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} {=} p.id{within}
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), free AS MATERIALIZED (
@@ -113,11 +113,13 @@ WITH ` + shareSQL + `, doc AS MATERIALIZED (
 ), stored AS (
 	UPDATE {table} AS t SET {column} = made.merged{bump} FROM made
 	WHERE t.{id} {=} made.id{within} AND made.changed
-	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {updated} AS updated_at
+	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {at} AS updated_at
 )
-SELECT id::{text}, metadata, version, updated_at FROM stored
-UNION ALL
-SELECT id::{text}, metadata, version, updated_at FROM made WHERE NOT changed` + sharedSQL
+SELECT id::{text}, metadata, version, ` + micros("updated_at") + ` FROM (
+	SELECT id, metadata, version, updated_at FROM stored
+	UNION ALL
+	SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+) AS done` + sharedSQL
 
 // lateSQL has mergeFreeSQL return, too, the ids of documents that are free, done or
 // not, or missing.

@@ -30,13 +30,14 @@ func (s *statement) args(id any, rest ...any) []any {
 	return append(args, rest...)
 }
 
-// microsSQL is a time as a number, which says the same under every DateStyle and
+// micros is a time as a number, which says the same under every DateStyle and
 // TimeZone: in microseconds since 2000, as the server keeps it, so that each time that it
 // can keep fits a bigint. It is NULL for infinity.
-const (
-	microsSQL         = `CASE WHEN pg_catalog.isfinite({at}) THEN ((extract(epoch FROM {at}) {-} 946684800::numeric) {*} 1000000::numeric)::bigint END`
-	secondsBefore2000 = 946684800 // since 1970
-)
+func micros(at string) string {
+	return strings.ReplaceAll(`CASE WHEN pg_catalog.isfinite({at}) THEN ((extract(epoch FROM {at}) {-} 946684800::numeric) {*} 1000000::numeric)::bigint END`, "{at}", at)
+}
+
+const secondsBefore2000 = 946684800 // since 1970
 
 // catalog writes out what a text says of PostgreSQL's own operators and types.
 var catalog = strings.NewReplacer(
@@ -53,6 +54,7 @@ func (t *Table) expand(text string) statement {
 	equals, plus := catalog.Replace("{=}"), catalog.Replace("{+}")
 	match := "t." + quoteName(t.ID) + " " + equals + " " + catalog.Replace("$1::{text}::") + t.IDType.sql()
 	version, updated, bump, stamp := "0::bigint", "NULL::bigint", "", ""
+	at := catalog.Replace("NULL::{timestamptz}")
 	var columns, values, firsts, within strings.Builder // of an INSERT, and of a WHERE
 	var scopes []any
 	for i, s := range t.Scope {
@@ -73,7 +75,8 @@ func (t *Table) expand(text string) statement {
 	}
 	if t.UpdatedAt != "" {
 		name := quoteName(t.UpdatedAt)
-		updated = catalog.Replace(strings.ReplaceAll(microsSQL, "{at}", "t."+name+"::{timestamptz}"))
+		at = catalog.Replace("t." + name + "::{timestamptz}")
+		updated = catalog.Replace(micros(at))
 		stamp = fmt.Sprintf(", %s = pg_catalog.clock_timestamp()", name)
 		columns.WriteString(", " + name)
 		values.WriteString(", pg_catalog.clock_timestamp()")
@@ -103,6 +106,7 @@ func (t *Table) expand(text string) statement {
 		"{creates}", strconv.FormatBool(t.Create),
 		"{version}", version,
 		"{updated}", updated,
+		"{at}", at, // the same as the server has it
 	}
 	for i := 1; i <= 6; i++ {
 		pairs = append(pairs, fmt.Sprintf("{%d}", i), fmt.Sprintf("$%d", 1+len(t.Scope)+i))
