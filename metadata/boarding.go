@@ -121,11 +121,7 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 		g.outcome, g.call.err = carried, ErrUnknownOutcome // should the host's tracer panic
 	}
 	defer p.queue.land(aboard)
-	merge := p.sql.mergeFree
-	if len(targets) <= fewPatches {
-		merge = p.sql.mergeFew
-	}
-	docs, _, err := p.mergeTargets(ctx, conn, merge, targets)
+	docs, _, err := p.mergeTargets(ctx, conn, p.sql.mergeFree, targets)
 	unknown := pgdb.Uncertain(err)
 	err = p.failure(err, true)
 	took, merged := time.Since(start), 0

@@ -36,14 +36,6 @@ var shareSQL = strings.ReplaceAll(`share AS MATERIALIZED (
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 )`, "{slots}", slotsKey)
 
-// fewShareSQL is shareSQL for a statement that needs no more than its own locks.
-const fewShareSQL = `share AS MATERIALIZED (
-	SELECT pg_catalog.current_setting('max_locks_per_transaction')::bigint {/} 4 AS locks
-)`
-
-// fewPatches is as many patches as locks are a statement's own, by default.
-const fewPatches = 64 / 4
-
 // patchesSQL are the patches that a statement may do. (An unnest of several arrays is
 // always PostgreSQL's own, and cannot be qualified.)
 const patchesSQL = `(

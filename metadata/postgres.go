@@ -95,8 +95,7 @@ type statements struct {
 	merge                    statement
 	find, findAll            pages     // findAll finds rows without a document, too
 	mergeMany, mergeManyFree statement // of small documents
-	mergeFew, mergeFree      statement
-	mergeLate                statement
+	mergeFree, mergeLate     statement
 	createMany               statement
 	taking, under            gates
 }
@@ -114,7 +113,6 @@ func newStatements(o *Options) statements {
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
 
 		mergeManyFree: expand(merging(mergeFreeSQL, mostOfMany, "metadata", "patch", "flat", "", "room")),
-		mergeFew:      expand(merging(strings.Replace(mergeFreeSQL, shareSQL, fewShareSQL, 1), mostOfFew, "metadata", "patch", "flat", "", "room")),
 		mergeFree:     expand(merging(mergeFreeSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		mergeLate: expand(merging(mergeFreeSQL+lateSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),

@@ -66,7 +66,7 @@ func newDialect(sql statements) *dialect {
 			d.waits[name], _ = time.ParseDuration(limit.FindStringSubmatch(s.text)[1])
 		}
 	}
-	d.names[sql.mergeManyFree.text], d.names[sql.mergeFew.text] = "merge free", "merge free"
+	d.names[sql.mergeManyFree.text] = "merge free"
 	for _, name := range []string{"SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT"} {
 		d.names[name+" lockstore"], d.names[name+" host"] = name, name
 	}
