@@ -40,7 +40,7 @@ type runFunc func(ctx context.Context, in *arena, p pace) (*measurement, error)
 
 // A pace is how long a run lasts.
 type pace struct {
-	Warm  time.Duration // what is done first, and does not count
+	Warm  time.Duration // what is done first, and does not count: each connection plans each statement six times
 	Count time.Duration // what counts
 	Limit time.Duration // after which a run counts as hung
 	Quick bool          // -quick: large data sets are made smaller, too

@@ -120,7 +120,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	if p.rounds < 0 {
 		return nil, fmt.Errorf("-rounds %d: choose 1 or more", p.rounds)
 	}
-	p.pace.Warm, p.pace.Count, p.pace.Limit = 150*time.Millisecond, 500*time.Millisecond, 25*time.Second
+	p.pace.Warm, p.pace.Count, p.pace.Limit = time.Second, 500*time.Millisecond, 25*time.Second
 	if p.pace.Quick {
 		p.pace.Warm, p.pace.Count, p.pace.Limit = 10*time.Millisecond, 40*time.Millisecond, 10*time.Second
 	}
