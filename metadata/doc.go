@@ -109,8 +109,9 @@
 //
 // Over database/sql, pgx's driver is used as pgx is, also below a driver around it that
 // shows what it wraps (by Raw, WrappedConn, Unwrap or Conn, as otelsql and Datadog's do):
-// what the store sends then goes past that one, and is traced by pgx's tracers alone. Other
-// drivers, lib/pq and bun's pgdriver among them, are used by what database/sql defines:
+// what the store sends then goes past that one, and is traced by pgx's tracers alone. The
+// answer to a commit is read with pgproto3's Frontend.Trace, which ends one of the host's
+// on that connection; its OnNotice is called as before. Other drivers, lib/pq and bun's pgdriver among them, are used by what database/sql defines:
 //
 //   - A connection is asked a question before it is used, as nothing else tells that the
 //     server has ended it, and statements go one to a round trip.
