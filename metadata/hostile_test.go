@@ -204,7 +204,7 @@ func TestHostileIDsAreQuotedInLogs(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		d.migrated(t, nil)
 		d.exec(t, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-				PERFORM pg_sleep(10); RETURN NEW; END $$;
+				PERFORM pg_sleep(2); RETURN NEW; END $$;
 			CREATE TRIGGER linger BEFORE UPDATE ON lockstore_metadata FOR EACH ROW EXECUTE FUNCTION linger()`)
 		for name, handler := range map[string]func(*bytes.Buffer) slog.Handler{
 			"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
