@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/standbys"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/pgtest"
 )
@@ -17,15 +18,6 @@ import (
 // a cancellation, and when the fence is safe.
 func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
 	db := pgtest.New(t, pgtest.Dedicated())
-	standbys := func(names string) {
-		for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
-			_, err := db.Pool().Exec(t.Context(), sql)
-			require.NoError(t, err)
-		}
-		require.Eventually(t, func() bool {
-			return query[string](t, db.Pool(), "SELECT current_setting('synchronous_standby_names')") == names
-		}, 20*time.Second, time.Millisecond)
-	}
 	waits := func() bool {
 		return query[int](t, db.Pool(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") > 0
 	}
@@ -34,7 +26,7 @@ func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
 	held := take(t, locker, lock.Name("k"))
 	before, err := held.Fence(t.Context())
 	require.NoError(t, err)
-	standbys("absent")
+	standbys.Require(t, db.Pool(), "absent")
 	type answer struct {
 		fence int64
 		err   error
@@ -64,7 +56,7 @@ func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
 	assert.Error(t, (<-canceled).err)
 
 	safe := fence(t.Context())
-	standbys("")
+	standbys.Require(t, db.Pool(), "")
 	a := <-safe
 	require.NoError(t, a.err)
 	assert.Greater(t, a.fence, before)

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/standbys"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -45,8 +46,8 @@ func TestCancelledWaitForAStandbyIsAnUnknownOutcome(t *testing.T) {
 					_, err := store.Merge(t.Context(), id, raw(`{"n":1}`))
 					require.NoError(t, err)
 				}
-				standbys(t, d, "absent")
-				defer standbys(t, d, "")
+				standbys.Require(t, d.Pool(), "absent")
+				defer standbys.Require(t, d.Pool(), "")
 				failed := make(chan error, 1)
 				go func() { failed <- c.write(t.Context(), store) }()
 				waitFor(t, d, `SELECT count(pg_cancel_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'`)
@@ -67,12 +68,4 @@ func TestNoticesAtACommitAreNoUnknownOutcome(t *testing.T) {
 		_, err = store.MergeMany(t.Context(), []metadata.Patch{{ID: "a", Patch: raw(`{"n":2}`)}})
 		require.NoError(t, err)
 	})
-}
-
-// standbys names those that every commit waits for.
-func standbys(t *testing.T, d *database, names string) {
-	t.Helper()
-	d.exec(t, "ALTER SYSTEM SET synchronous_standby_names = '"+names+"'")
-	d.exec(t, "SELECT pg_reload_conf()")
-	waitFor(t, d, "SELECT current_setting('synchronous_standby_names') = $1", names)
 }
