@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/stretchr/testify/require"
 )
 
 const patience = 20 * time.Second
@@ -18,16 +17,17 @@ const patience = 20 * time.Second
 func Require(t testing.TB, pool *pgxpool.Pool, names string) {
 	t.Helper()
 	for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
-		_, err := pool.Exec(context.Background(), sql)
-		require.NoError(t, err)
+		if _, err := pool.Exec(context.Background(), sql); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for until := time.Now().Add(patience); ; {
-		var set string
-		require.NoError(t, pool.QueryRow(context.Background(), "SELECT current_setting('synchronous_standby_names')").Scan(&set))
-		if set == names && (names == "" || commitWaits(t, pool)) {
+		if row[string](t, pool, "SELECT current_setting('synchronous_standby_names')") == names && (names == "" || commitWaits(t, pool)) {
 			return
 		}
-		require.True(t, time.Now().Before(until), "commits do not wait for %q yet", names)
+		if time.Now().After(until) {
+			t.Fatalf("commits do not wait for %q yet", names)
+		}
 	}
 }
 
@@ -40,18 +40,21 @@ func commitWaits(t testing.TB, pool *pgxpool.Pool) bool {
 		_, err := pool.Exec(context.Background(), "SELECT pg_logical_emit_message(true, 'standbys', '')")
 		committed <- err
 	}()
-	for waits := false; ; {
-		select {
-		case err := <-committed:
-			require.NoError(t, err)
-			return false
-		default:
-			require.NoError(t, pool.QueryRow(context.Background(), `SELECT count(pg_cancel_backend(pid)) > 0
-				FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'`).Scan(&waits))
-		}
-		if waits {
-			require.NoError(t, <-committed)
-			return true
-		}
+	waits := false
+	for !waits && len(committed) == 0 {
+		waits = row[bool](t, pool, `SELECT count(pg_cancel_backend(pid)) > 0
+			FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep'`)
 	}
+	if err := <-committed; err != nil {
+		t.Fatal(err)
+	}
+	return waits
+}
+
+func row[T any](t testing.TB, pool *pgxpool.Pool, query string) (v T) {
+	t.Helper()
+	if err := pool.QueryRow(context.Background(), query).Scan(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
