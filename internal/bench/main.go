@@ -192,7 +192,11 @@ func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	progress := newProgress(stderr, len(p.cases))
 	all := []row{}
 	for i, c := range p.cases {
-		r, err := c.run(ctx, places[c.rtt], p.pace, p.rounds, func(what string) { progress.at(i+1, c.name, what) })
+		pace := p.pace
+		if pace.Quick { // a connection takes a dozen round trips to open, and to plan its statements
+			pace.Warm, pace.Count = pace.Warm+20*c.rtt, pace.Count+20*c.rtt
+		}
+		r, err := c.run(ctx, places[c.rtt], pace, p.rounds, func(what string) { progress.at(i+1, c.name, what) })
 		progress.clear()
 		if err != nil {
 			return err
