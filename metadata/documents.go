@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata/internal/jsonb"
 )
 
 // documents are the operations on single documents, which [Postgres] and
@@ -116,7 +117,7 @@ func (d *documents) Replace(ctx context.Context, id string, document json.RawMes
 			return err
 		}
 		for _, key := range d.options.Protect {
-			if !d.privileged && !bytes.Equal(find(dr.doc.Metadata, key), find(text, key)) {
+			if !d.privileged && !bytes.Equal(jsonb.Find(dr.doc.Metadata, key), jsonb.Find(text, key)) {
 				return &ProtectedError{key}
 			}
 		}
@@ -137,7 +138,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 			return err
 		}
 		for _, key := range d.options.Protect {
-			if !d.privileged && find(dr.doc.Metadata, key) != nil {
+			if !d.privileged && jsonb.Find(dr.doc.Metadata, key) != nil {
 				return &ProtectedError{key}
 			}
 		}
@@ -222,13 +223,16 @@ func (d *documents) merge(dr *draft, p *patch) error {
 	return dr.merge(p.text)
 }
 
+// maxNamed is where an id is cut off that stands in an error.
+const maxNamed = 64
+
 // named says which document an error is about.
 func named(id string, err error) error {
 	if err == nil || errors.Is(err, ErrInvalidID) {
 		return err
 	}
-	if len(id) > maxStep {
-		id = id[:maxStep] + "…"
+	if len(id) > maxNamed {
+		id = id[:maxNamed] + "…"
 	}
 	return fmt.Errorf("%q: %w", id, err)
 }

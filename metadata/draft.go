@@ -3,16 +3,18 @@ package metadata
 import (
 	"bytes"
 	"slices"
+
+	"example.com/lockstore/metadata/internal/jsonb"
 )
 
 // A draft is a document while it is being changed.
 type draft struct {
-	doc       Document // as it would be if it were stored now, but for the time
-	value     *value   // what doc.Metadata says, once there has been a patch for it
-	max       int      // how many bytes of it may be printed
-	changes   int64    // since the draft was made
-	versioned bool     // changes count as versions
-	fresh     bool     // there is no such document yet, and no change of it
+	doc       Document     // as it would be if it were stored now, but for the time
+	value     *jsonb.Value // what doc.Metadata says, once there has been a patch for it
+	max       int          // how many bytes of it may be printed
+	changes   int64        // since the draft was made
+	versioned bool         // changes count as versions
+	fresh     bool         // there is no such document yet, and no change of it
 	removed   bool
 
 	given bool // doc.Metadata is in somebody's hands
@@ -39,17 +41,17 @@ func (d *draft) stored() []any { return []any{d.changes, string(d.doc.Metadata)}
 // merge applies a patch, which is as jsonb prints it.
 func (d *draft) merge(patch []byte) error {
 	if d.value == nil {
-		d.value = open(d.doc.Metadata)
+		d.value = jsonb.Open(d.doc.Metadata)
 	}
-	if !d.value.merge(patch) {
+	if !d.value.Merge(patch) {
 		d.unchanged()
 		return nil
 	}
-	if err := d.checkSize(d.value.size()); err != nil {
+	if err := d.checkSize(d.value.Size()); err != nil {
 		d.value = nil // which is of no use now
 		return err
 	}
-	d.changed(d.value.print())
+	d.changed(d.value.Print())
 	d.given = false
 	return nil
 }

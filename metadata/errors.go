@@ -3,10 +3,9 @@ package metadata
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata/internal/jsonb"
 )
 
 // What an operation failed of. Errors carry the document's id, keys and the
@@ -119,8 +118,7 @@ type PatchError struct {
 	Path   string // such as $.profile["first name"][0]; $ is the whole
 	Reason string
 
-	steps []string // of the path, innermost first, until it is known whole
-	kind  error    // instead of ErrInvalidPatch, or beside it
+	kind error // instead of ErrInvalidPatch, or beside it
 }
 
 // Error implements error.
@@ -146,50 +144,10 @@ func (e *PatchError) of(kind error) *PatchError {
 	return e
 }
 
-// within says that the fault is in the member called key.
-func (e *PatchError) within(key []byte) *PatchError {
-	e.steps = append(e.steps, step(key))
-	return e
-}
-
-// at says that the fault is in the element with this index.
-func (e *PatchError) at(index int) *PatchError {
-	e.steps = append(e.steps, "["+strconv.Itoa(index)+"]")
-	return e
-}
-
-// rooted says that there is nothing around.
-func (e *PatchError) rooted() *PatchError {
-	if e == nil {
-		return nil
-	}
-	var b strings.Builder
-	b.WriteByte('$')
-	for i := len(e.steps) - 1; i >= 0; i-- {
-		b.WriteString(e.steps[i])
-	}
-	e.Path, e.steps = b.String(), nil
-	return e
-}
-
-// maxStep is where a key is cut off that stands in a path.
-const maxStep = 64
-
-// step is a key as it stands in a path.
-func step(key []byte) string {
-	if len(key) > maxStep {
-		return "[" + strconv.Quote(string(key[:maxStep])) + "…]"
-	}
-	for i, c := range key {
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return "[" + strconv.Quote(string(key)) + "]"
-		}
-	}
-	if len(key) == 0 {
-		return `[""]`
-	}
-	return "." + string(key)
+// patchError is what the store's callers are told of a text that was refused.
+func patchError(err *jsonb.Error) *PatchError {
+	kinds := map[jsonb.Kind]error{jsonb.Malformed: ErrMalformed, jsonb.TooLarge: ErrTooLarge}
+	return &PatchError{Path: err.Path, Reason: err.Reason, kind: kinds[err.Kind]}
 }
 
 // DocumentSizeError says that a write would have made a document larger than

@@ -114,7 +114,7 @@ func (o *Options) checkFilter(filter json.RawMessage) error {
 	switch {
 	case errors.As(err, &refused) && refused.kind != ErrTooLarge:
 		return refused.of(ErrInvalidFilter)
-	case err == nil && m.elements > MaxFindElements:
+	case err == nil && m.Elements > MaxFindElements:
 		return (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d elements in arrays", MaxFindElements)}).of(ErrTooLarge)
 	}
 	return err

@@ -439,7 +439,7 @@ func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement
 	place := make(map[string]int, n)
 	for i, t := range targets {
 		ids[i], patches[i], keys[i] = t.id, string(t.patch.text), t.key.Int64()
-		flat[i], sets[i], room[i] = t.patch.flat, t.patch.sets, t.patch.room
+		flat[i], sets[i], room[i] = t.patch.Flat, t.patch.Sets, t.patch.room
 		place[t.id] = i
 	}
 	ctx, cancel := p.bounded(ctx)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata/internal/jsonb"
 )
 
 // Memory is a [MetadataStore] without a server, for hosts' unit tests and for
@@ -63,9 +64,9 @@ func (m *Memory) Put(doc Document) error {
 	}
 	text := json.RawMessage(`{}`)
 	if len(doc.Metadata) > 0 {
-		printed, _, err := parse(doc.Metadata, noLimits)
+		printed, _, err := jsonb.Parse(doc.Metadata, jsonb.NoLimits)
 		if err != nil {
-			return named(id, err.of(ErrInvalidDocument))
+			return named(id, patchError(err).of(ErrInvalidDocument))
 		}
 		text = printed
 	}

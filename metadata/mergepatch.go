@@ -1,6 +1,10 @@
 package metadata
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"example.com/lockstore/metadata/internal/jsonb"
+)
 
 // MergePatch applies a JSON merge patch to target as RFC 7396, section 2,
 // defines it: members of patch replace those of target, null removes, objects
@@ -17,18 +21,18 @@ import "encoding/json"
 // 100 000 levels deep and 2 GiB long. Its time and memory are linear in size, whatever
 // the shape, but for the sorting of keys.
 func MergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
-	doc := &value{text: []byte("{}")}
+	doc := jsonb.Open([]byte("{}"))
 	if len(target) > 0 {
-		text, _, err := parse(target, noLimits)
+		text, _, err := jsonb.Parse(target, jsonb.NoLimits)
 		if err != nil {
-			return nil, err.of(ErrInvalidDocument)
+			return nil, patchError(err).of(ErrInvalidDocument)
 		}
-		doc = open(text)
+		doc = jsonb.Open(text)
 	}
-	text, _, err := parse(patch, noLimits)
+	text, _, err := jsonb.Parse(patch, jsonb.NoLimits)
 	if err != nil {
-		return nil, err
+		return nil, patchError(err)
 	}
-	doc.merge(text)
-	return doc.print(), nil
+	doc.Merge(text)
+	return doc.Print(), nil
 }

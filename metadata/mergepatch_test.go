@@ -17,7 +17,7 @@ type rfcCase struct{ Target, Patch, Result json.RawMessage }
 
 // rfc7396 is the table of RFC 7396, Appendix A.
 func rfc7396(t testing.TB) []rfcCase {
-	text, err := os.ReadFile("testdata/rfc7396.json")
+	text, err := os.ReadFile("internal/jsonb/testdata/rfc7396.json")
 	require.NoError(t, err)
 	var table struct{ Cases []rfcCase }
 	require.NoError(t, json.Unmarshal(text, &table))

@@ -323,8 +323,8 @@ var mutants = []simulate.Mutant{
 		Rule: "DIFFERENT",
 	},
 	{
-		Name: "a merge in Go puts nulls into new objects", File: "value.go", Test: "TestEveryWayOfMergingAgrees",
-		Old: "\t\t\tm.object.merge(patch)\n\t\t\tfallthrough\n", New: "\t\t\tm.object = open(patch.value()).object\n\t\t\tfallthrough\n",
+		Name: "a merge in Go puts nulls into new objects", File: "internal/jsonb/value.go", Test: "TestEveryWayOfMergingAgrees",
+		Old: "\t\t\tm.object.merge(patch)\n\t\t\tfallthrough\n", New: "\t\t\tm.object = Open(patch.value()).object\n\t\t\tfallthrough\n",
 		Rule: "DIFFERENT",
 	},
 

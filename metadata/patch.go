@@ -3,6 +3,8 @@ package metadata
 import (
 	"encoding/json"
 	"fmt"
+
+	"example.com/lockstore/metadata/internal/jsonb"
 )
 
 // A patch is a merge patch that has been read. All that has to be found out about it
@@ -10,7 +12,7 @@ import (
 // neither stop nor keep for longer than the merge itself takes.
 type patch struct {
 	text json.RawMessage // as jsonb prints it
-	measure
+	jsonb.Measure
 	room int64 // how large a document may be that surely stays within MaxDocumentBytes
 	dear bool  // to be merged by itself, and in Go
 }
@@ -31,12 +33,12 @@ func (d *documents) parsePatch(text json.RawMessage) (*patch, error) {
 		return nil, err
 	}
 	for _, key := range d.options.Protect {
-		if !d.privileged && find(printed, key) != nil {
+		if !d.privileged && jsonb.Find(printed, key) != nil {
 			return nil, &ProtectedError{key}
 		}
 	}
 	room := int64(d.options.MaxDocumentBytes) - int64(len(printed))
-	dear := len(printed) > cheapBytes || measured.steps > cheapSteps || measured.levels > cheapLevels || room < 0
+	dear := len(printed) > cheapBytes || measured.Steps > cheapSteps || measured.Levels > cheapLevels || room < 0
 	return &patch{printed, measured, room, dear}, nil
 }
 
@@ -46,19 +48,19 @@ func (d *documents) parsePatch(text json.RawMessage) (*patch, error) {
 const maxDigits = 1024
 
 // parse reads what a caller wants to be stored, or to be looked for.
-func (o *Options) parse(text json.RawMessage) (json.RawMessage, measure, error) {
+func (o *Options) parse(text json.RawMessage) (json.RawMessage, jsonb.Measure, error) {
 	if len(text) > o.MaxPatchBytes {
-		return nil, measure{}, (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d bytes", o.MaxPatchBytes)}).of(ErrTooLarge)
+		return nil, jsonb.Measure{}, (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d bytes", o.MaxPatchBytes)}).of(ErrTooLarge)
 	}
-	printed, measured, err := parse(text, limits{min(o.MaxDepth, noLimits.depth), maxDigits, 2 * min(o.MaxPatchBytes, noLimits.printed/2)})
+	printed, measured, err := jsonb.Parse(text, jsonb.Limits{Depth: min(o.MaxDepth, jsonb.NoLimits.Depth), Digits: maxDigits, Bytes: 2 * min(o.MaxPatchBytes, jsonb.NoLimits.Bytes/2)})
 	if err != nil {
-		return nil, measured, err
+		return nil, measured, patchError(err)
 	}
 	return printed, measured, nil
 }
 
 // parseObject reads a patch, or a document.
-func (o *Options) parseObject(text json.RawMessage) (json.RawMessage, measure, error) {
+func (o *Options) parseObject(text json.RawMessage) (json.RawMessage, jsonb.Measure, error) {
 	printed, measured, err := o.parse(text)
 	if err == nil && printed[0] != '{' {
 		err = &PatchError{Path: "$", Reason: "not an object"}

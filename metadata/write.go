@@ -181,7 +181,7 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key 
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
 	s := p.sql.merge
-	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), patch.flat, patch.sets, patch.room), id)
+	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), patch.Flat, patch.Sets, patch.room), id)
 }
 
 // transact carries calls out in a transaction of their own. It also returns why that

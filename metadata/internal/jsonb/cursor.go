@@ -1,4 +1,4 @@
-package metadata
+package jsonb
 
 import "bytes"
 
@@ -102,8 +102,8 @@ func (c *cursor) container() {
 	}
 }
 
-// find returns the value of a member of an object, or nil.
-func find(document []byte, key string) []byte {
+// Find returns the value of a member of an object, or nil.
+func Find(document []byte, key string) []byte {
 	c := cursor{document}
 	if document[0] != '{' {
 		return nil

@@ -1,7 +1,10 @@
-package metadata
+// Package jsonb parses, merges and prints JSON (RFC 8259) as PostgreSQL's jsonb does
+// (PostgreSQL documentation, section 8.14): Parse makes of any text the one that jsonb
+// prints, within limits; a Value is opened from that and patched (RFC 7396, section 2).
+// It knows no database, and stands below package metadata, which imports it.
+package jsonb
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -13,46 +16,46 @@ import (
 // so that what waits takes little more memory than it has bytes. Its time is linear in
 // the text's length but for the sorting of members.
 type parser struct {
-	limits
-	data []byte
-	pos  int
+	limits Limits
+	data   []byte
+	pos    int
 
 	out    []byte  // what has been read, but for the order of members
 	starts []int32 // in out, of the members of the objects that are being read
 	disorder
 
 	arrays int // that are being read
-	measure
+	Measure
 }
 
-// limits are what a text may be.
-type limits struct {
-	depth   int
-	digits  int // how many a number may print; 0: numbers keep their text
-	printed int // how many bytes
+// Limits are what a text may be.
+type Limits struct {
+	Depth  int // of containers in one another
+	Digits int // how many a number may print; 0: numbers keep their text
+	Bytes  int // how many it may print
 }
 
-// noLimits are those that a text needs where none are asked for: lest the goroutine's
+// NoLimits are those that a text needs where none are asked for: lest the goroutine's
 // stack runs out, and for offsets of 32 bits.
-var noLimits = limits{depth: 100_000, printed: math.MaxInt32 - 1<<10}
+var NoLimits = Limits{Depth: 100_000, Bytes: math.MaxInt32 - 1<<10}
 
-// A measure is what a text is as a patch. What is in arrays does not count, as they
+// A Measure is what a text is as a patch. What is in arrays does not count, as they
 // are replaced whole.
-type measure struct {
-	elements int // of arrays, at all levels
+type Measure struct {
+	Elements int // of arrays, at all levels
 
-	steps  int  // members that are objects or null: what merges them takes one at a time
-	levels int  // of objects in the outermost
-	flat   bool // no member of the outermost object is an object or null: they are set as they are
-	sets   bool // nothing is null, nor an array: what has been patched contains the patch, which is cheap to find out
+	Steps  int  // members that are objects or null: what merges them takes one at a time
+	Levels int  // of objects in the outermost
+	Flat   bool // no member of the outermost object is an object or null: they are set as they are
+	Sets   bool // nothing is null, nor an array: what has been patched contains the patch, which is cheap to find out
 }
 
-// parse reads the whole of data. The result is the caller's, and shares nothing with
+// Parse reads the whole of data, and prints it as jsonb does. The result is the caller's, and shares nothing with
 // data.
-func parse(data []byte, l limits) (json.RawMessage, measure, *PatchError) {
+func Parse(data []byte, l Limits) ([]byte, Measure, *Error) {
 	p := parsers.Get().(*parser)
 	defer p.free()
-	p.data, p.limits, p.measure = data, l, measure{flat: true, sets: true}
+	p.data, p.limits, p.Measure = data, l, Measure{Flat: true, Sets: true}
 	p.out = slices.Grow(p.out, len(data)+len(data)/2) // each comma and colon takes a space
 	err := p.value(0)
 	if err == nil {
@@ -61,9 +64,9 @@ func parse(data []byte, l limits) (json.RawMessage, measure, *PatchError) {
 		}
 	}
 	if err != nil {
-		return nil, measure{}, err.rooted()
+		return nil, Measure{}, err.rooted()
 	}
-	return p.sorted(p.out), p.measure, nil
+	return p.sorted(p.out), p.Measure, nil
 }
 
 // parsers are those that have room for a small text.
@@ -78,13 +81,13 @@ func (p *parser) free() {
 
 // fault makes the error for the value that is being read. Those who read its
 // containers say where that is by within.
-func fault(format string, args ...any) *PatchError {
-	return &PatchError{Reason: fmt.Sprintf(format, args...)}
+func fault(format string, args ...any) *Error {
+	return &Error{Reason: fmt.Sprintf(format, args...)}
 }
 
 // malformed is fault for what is no JSON at all (RFC 8259).
-func malformed(format string, args ...any) *PatchError {
-	return fault(format, args...).of(ErrMalformed)
+func malformed(format string, args ...any) *Error {
+	return fault(format, args...).of(Malformed)
 }
 
 func (p *parser) space() {
@@ -108,25 +111,25 @@ func (p *parser) take(c byte) bool {
 }
 
 // value reads a value that is in so many others.
-func (p *parser) value(depth int) (err *PatchError) {
+func (p *parser) value(depth int) (err *Error) {
 	p.space()
 	if p.pos == len(p.data) {
 		return malformed("unexpected end")
 	}
 	switch c := p.data[p.pos]; c {
 	case '{', '[':
-		if depth == p.depth {
-			return fault("deeper than %d levels", p.depth)
+		if depth == p.limits.Depth {
+			return fault("deeper than %d levels", p.limits.Depth)
 		}
 		p.pos++
 		p.out = append(p.out, c)
 		if c == '{' {
 			if p.step(depth) {
-				p.levels = max(p.levels, depth)
+				p.Levels = max(p.Levels, depth)
 			}
 			err = p.object(depth + 1)
 		} else {
-			p.sets = false
+			p.Sets = false
 			p.arrays++
 			err = p.array(depth + 1)
 			p.arrays--
@@ -139,7 +142,7 @@ func (p *parser) value(depth int) (err *PatchError) {
 		err = p.literal("false")
 	case 'n':
 		if p.step(depth) {
-			p.sets = false
+			p.Sets = false
 		}
 		err = p.literal("null")
 	default:
@@ -151,9 +154,9 @@ func (p *parser) value(depth int) (err *PatchError) {
 	return err
 }
 
-func (p *parser) checkSize() *PatchError {
-	if len(p.out) > p.printed {
-		return fault("more than %d bytes as PostgreSQL prints it", p.printed).of(ErrTooLarge)
+func (p *parser) checkSize() *Error {
+	if len(p.out) > p.limits.Bytes {
+		return fault("more than %d bytes as PostgreSQL prints it", p.limits.Bytes).of(TooLarge)
 	}
 	return nil
 }
@@ -163,12 +166,12 @@ func (p *parser) step(depth int) bool {
 	if p.arrays > 0 || depth == 0 {
 		return false
 	}
-	p.steps++
-	p.flat = p.flat && depth > 1
+	p.Steps++
+	p.Flat = p.Flat && depth > 1
 	return true
 }
 
-func (p *parser) literal(word string) *PatchError {
+func (p *parser) literal(word string) *Error {
 	end := p.pos + len(word)
 	if end > len(p.data) || string(p.data[p.pos:end]) != word {
 		return malformed("not JSON at byte %d", p.pos)
@@ -179,7 +182,7 @@ func (p *parser) literal(word string) *PatchError {
 }
 
 // object reads what follows a brace.
-func (p *parser) object(depth int) *PatchError {
+func (p *parser) object(depth int) *Error {
 	start, first, sorted := int32(len(p.out)-1), len(p.starts), true
 	if p.space(); p.take('}') {
 		p.out = append(p.out, '}')
@@ -225,7 +228,7 @@ func (p *parser) object(depth int) *PatchError {
 	return p.sort(p.out, start, starts)
 }
 
-func (p *parser) key() *PatchError {
+func (p *parser) key() *Error {
 	if p.space(); p.pos == len(p.data) || p.data[p.pos] != '"' {
 		return malformed("no key at byte %d", p.pos)
 	}
@@ -236,13 +239,13 @@ func (p *parser) key() *PatchError {
 }
 
 // array reads what follows a bracket.
-func (p *parser) array(depth int) *PatchError {
+func (p *parser) array(depth int) *Error {
 	if p.space(); p.take(']') {
 		p.out = append(p.out, ']')
 		return nil
 	}
 	for i := 0; ; i++ {
-		p.elements++
+		p.Elements++
 		if err := p.value(depth); err != nil {
 			return err.at(i)
 		}

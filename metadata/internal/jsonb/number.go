@@ -1,4 +1,4 @@
-package metadata
+package jsonb
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ const numericExponent = math.MaxInt32/2 - 1
 
 // number reads a number, and prints it as jsonb does if the parser is asked
 // to: exponents expanded, every other digit kept.
-func (p *parser) number() *PatchError {
+func (p *parser) number() *Error {
 	start := p.pos
 	negative := p.take('-')
 	whole := p.digitsAt()
@@ -39,7 +39,7 @@ func (p *parser) number() *PatchError {
 		return malformed("not JSON at byte %d", start)
 	}
 	text := p.data[start:p.pos]
-	if p.digits == 0 {
+	if p.limits.Digits == 0 {
 		p.out = append(p.out, text...)
 		return nil
 	}
@@ -54,8 +54,8 @@ func (p *parser) number() *PatchError {
 		shift = -shift
 	}
 	n := newDecimal(negative, whole, fraction, shift)
-	if long := n.size + n.scale; long > int64(p.digits) && (exponent != nil || long-significant(whole, fraction) > int64(p.digits)) {
-		return fault("number of more than %d digits that takes few bytes", p.digits)
+	if long := n.size + n.scale; long > int64(p.limits.Digits) && (exponent != nil || long-significant(whole, fraction) > int64(p.limits.Digits)) {
+		return fault("number of more than %d digits that takes few bytes", p.limits.Digits)
 	}
 	if n.size > numericWhole || n.scale > numericScale {
 		return fault("number with more digits than PostgreSQL keeps")

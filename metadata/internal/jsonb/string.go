@@ -1,4 +1,4 @@
-package metadata
+package jsonb
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 )
 
 // string reads a string.
-func (p *parser) string() *PatchError {
+func (p *parser) string() *Error {
 	start := p.pos
 	body := p.data[start+1:]
 	end := bytes.IndexByte(body, '"')
@@ -24,7 +24,7 @@ func (p *parser) string() *PatchError {
 }
 
 // checkText refuses what no JSON string holds unescaped.
-func checkText(s []byte) *PatchError {
+func checkText(s []byte) *Error {
 	for _, c := range s {
 		if c < ' ' {
 			return malformed("control character in a string")
@@ -36,7 +36,7 @@ func checkText(s []byte) *PatchError {
 	return nil
 }
 
-func (p *parser) escapedString() *PatchError {
+func (p *parser) escapedString() *Error {
 	p.pos++
 	p.out = append(p.out, '"')
 	for {
@@ -63,7 +63,7 @@ func (p *parser) escapedString() *PatchError {
 }
 
 // escape reads what follows a backslash.
-func (p *parser) escape() (rune, *PatchError) {
+func (p *parser) escape() (rune, *Error) {
 	if p.pos == len(p.data) {
 		return 0, malformed("unterminated string")
 	}

@@ -1,4 +1,4 @@
-package metadata
+package jsonb
 
 import (
 	"bytes"
@@ -73,7 +73,7 @@ const smallObject = 256
 
 // sort sorts an object that out ends with, or notes how that is to be done. It begins at
 // start, and its members where starts says.
-func (d *disorder) sort(out []byte, start int32, starts []int32) *PatchError {
+func (d *disorder) sort(out []byte, start int32, starts []int32) *Error {
 	first, end := int32(len(d.members)), int32(len(out))
 	if room := cap(d.members) - len(d.members); room < len(starts) {
 		d.members = slices.Grow(d.members, max(len(starts), len(d.members)))

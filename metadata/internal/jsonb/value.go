@@ -1,4 +1,4 @@
-package metadata
+package jsonb
 
 import (
 	"bytes"
@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// A value is a JSON value that can be patched. It shares text with what it was made of.
-type value struct {
+// A Value is a JSON value that can be patched. It shares text with what it was made of.
+type Value struct {
 	text   []byte  // as jsonb prints it, if it is no object
 	object *object // or nil
 }
@@ -35,14 +35,14 @@ func compareMembers(a, b member) int {
 	return compareSaid(a.printedName(), b.printedName())
 }
 
-// open makes a value of JSON that is as jsonb prints it.
-func open(text []byte) *value {
+// Open makes a value of JSON that is as jsonb prints it.
+func Open(text []byte) *Value {
 	if text[0] != '{' {
-		return &value{text: text}
+		return &Value{text: text}
 	}
 	o := opener{cursor{text}, make([]member, 0, len(text)/32+4)}
 	o.members()
-	return &value{object: &object{o.stack}}
+	return &Value{object: &object{o.stack}}
 }
 
 // An opener opens objects. Members of those that are being opened are on a stack, so
@@ -66,16 +66,16 @@ func (o *opener) members() {
 	}
 }
 
-// merge applies a patch, which is as jsonb prints it, to v as RFC 7396, section 2,
+// Merge applies a patch, which is as jsonb prints it, to v as RFC 7396, section 2,
 // defines it, and reports whether v is another value now. v shares the patch's text.
-func (v *value) merge(patch []byte) (changed bool) {
+func (v *Value) Merge(patch []byte) (changed bool) {
 	if patch[0] != '{' {
 		changed = v.object != nil || !bytes.Equal(v.text, patch)
-		*v = value{text: patch}
+		*v = Value{text: patch}
 		return changed
 	}
 	if v.object == nil {
-		*v = value{object: &object{}}
+		*v = Value{object: &object{}}
 		changed = true
 	}
 	return v.object.merge(&cursor{patch}) || changed
@@ -151,8 +151,8 @@ func (o *object) insert(added []member) {
 	}
 }
 
-// size is how many bytes v prints.
-func (v *value) size() int {
+// Size is how many bytes v prints.
+func (v *Value) Size() int {
 	if v.object == nil {
 		return len(v.text)
 	}
@@ -171,8 +171,8 @@ func (o *object) size() int {
 	return size
 }
 
-// print prints v as jsonb does.
-func (v *value) print() []byte {
+// Print prints v as jsonb does.
+func (v *Value) Print() []byte {
 	if v.object == nil {
 		return bytes.Clone(v.text)
 	}
