@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 	"example.com/lockstore/pgtest"
 )
 
@@ -60,14 +61,14 @@ func BenchmarkShapesInPostgres(b *testing.B) {
 			for range 20 {
 				require.NoError(b, way.merge(`{"a":{"b":{"c":null}},"d":1}`))
 			}
-			cost := func(s0 shape, n int) time.Duration {
-				document, patch := s0.of(n)
+			cost := func(of jsonbtest.Shape, n int) time.Duration {
+				document, patch := of.Of(n)
 				best := time.Hour
 				for range 3 {
 					_, err := s.Replace(ctx, "a", json.RawMessage(document))
 					require.NoError(b, err)
 					begun := time.Now()
-					require.NoError(b, way.merge(patch), s0.name)
+					require.NoError(b, way.merge(patch), of.Name)
 					best = min(best, time.Since(begun))
 				}
 				return best
@@ -75,15 +76,15 @@ func BenchmarkShapesInPostgres(b *testing.B) {
 			for b.Loop() {
 				large := map[string]time.Duration{}
 				bend, bent := 0.0, ""
-				for _, s := range shapes {
-					large[s.name] = cost(s, 1<<20)
-					if grown := float64(large[s.name]) / 16 / float64(cost(s, 64<<10)); grown > bend {
-						bend, bent = grown, s.name
+				for _, s := range jsonbtest.Shapes {
+					large[s.Name] = cost(s, 1<<20)
+					if grown := float64(large[s.Name]) / 16 / float64(cost(s, 64<<10)); grown > bend {
+						bend, bent = grown, s.Name
 					}
 				}
-				names := make([]string, 0, len(shapes))
-				for _, s := range shapes {
-					names = append(names, s.name)
+				names := make([]string, 0, len(jsonbtest.Shapes))
+				for _, s := range jsonbtest.Shapes {
+					names = append(names, s.Name)
 				}
 				slices.SortFunc(names, func(a, b string) int { return int(large[a] - large[b]) })
 				for _, name := range append(names[:2:2], names[len(names)-6:]...) {

@@ -216,26 +216,3 @@ func BenchmarkMergeMany(b *testing.B) {
 	b.ReportMetric(millis(single)/millis(many), "×singles")
 	b.ReportMetric(0, "ns/op")
 }
-
-func BenchmarkMergePatch(b *testing.B) {
-	for _, size := range []int{200, 2000, 20000, 200000} {
-		b.Run(fmt.Sprintf("document=%dB", size), func(b *testing.B) {
-			doc, patch := json.RawMessage(document(size)), json.RawMessage(`{"seen":1,"by":null,"address":{"zip":"2000"}}`)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := metadata.MergePatch(doc, patch); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-	b.Run("levels=10000", func(b *testing.B) {
-		deep := json.RawMessage(strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000))
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := metadata.MergePatch(deep, deep); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 )
 
 // What costs the server more than its size allows runs into the time limit of a
@@ -24,12 +25,12 @@ func TestNoShapeKeepsTheServerBusy(t *testing.T) {
 		if testing.Short() {
 			size = 64 << 10
 		}
-		for _, s := range shapes {
-			document, patch := s.of(size)
+		for _, s := range jsonbtest.Shapes {
+			document, patch := s.Of(size)
 			want := mergedInMemory(t, document, patch)
 			for _, way := range []string{"Merge", "MergeMany"} {
 				_, err := store.Replace(ctx, "a", json.RawMessage(document))
-				require.NoError(t, err, s.name)
+				require.NoError(t, err, s.Name)
 				var got metadata.Document
 				if way == "Merge" {
 					got, err = store.Merge(ctx, "a", json.RawMessage(patch))
@@ -38,8 +39,8 @@ func TestNoShapeKeepsTheServerBusy(t *testing.T) {
 					all, err = store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: json.RawMessage(patch)}})
 					got = all[0].Document
 				}
-				require.NoError(t, err, "%s: %s", way, s.name)
-				assert.True(t, want == string(got.Metadata), "%s: %s", way, s.name)
+				require.NoError(t, err, "%s: %s", way, s.Name)
+				assert.True(t, want == string(got.Metadata), "%s: %s", way, s.Name)
 			}
 		}
 	})
@@ -50,10 +51,10 @@ func TestSmallPatchesOfLargeDocuments(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx, store := t.Context(), d.migrated(t, nil)
 		for name, c := range map[string]struct{ document, patch string }{
-			"nested": {within(4, members(900<<10, "k", "1")), within(4, `{"k000001":null}`)},
-			"twice":  {`{"a":` + members(400<<10, "k", "1") + `,"b":` + members(400<<10, "k", "1") + `}`, `{"a":{"k000001":{}},"b":{"k000002":null}}`},
-			"array":  {`{"a":` + within(3, members(900<<10, "k", "1")) + `,"t":["a"]}`, `{"t":["a"]}`},
-			"same":   {members(900<<10, "k", `{"x":1}`), `{"k000007":{"x":1}}`},
+			"nested": {jsonbtest.Within(4, jsonbtest.Members(900<<10, "k", "1")), jsonbtest.Within(4, `{"k000001":null}`)},
+			"twice":  {`{"a":` + jsonbtest.Members(400<<10, "k", "1") + `,"b":` + jsonbtest.Members(400<<10, "k", "1") + `}`, `{"a":{"k000001":{}},"b":{"k000002":null}}`},
+			"array":  {`{"a":` + jsonbtest.Within(3, jsonbtest.Members(900<<10, "k", "1")) + `,"t":["a"]}`, `{"t":["a"]}`},
+			"same":   {jsonbtest.Members(900<<10, "k", `{"x":1}`), `{"k000007":{"x":1}}`},
 		} {
 			want := mergedInMemory(t, c.document, c.patch)
 			for _, id := range []string{"a", "b"} {

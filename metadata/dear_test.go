@@ -12,28 +12,31 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 )
 
 // dear are patches that are merged by themselves, and nextToDear those that are as much
 // as others share.
 var (
 	dear = map[string]string{
-		"bytes":   one(64<<10, "x"),
+		"bytes":   jsonbtest.One(64<<10, "x"),
 		"objects": many(65, `{"x":1}`),
 		"nulls":   many(65, "null"),
-		"levels":  within(6, `1`),
+		"levels":  jsonbtest.Within(6, `1`),
 	}
 	nextToDear = map[string]string{
-		"bytes":   one(64<<10-1, "x"),
+		"bytes":   jsonbtest.One(64<<10-1, "x"),
 		"objects": many(64, `{"x":1}`),
 		"nulls":   many(64, "null"),
-		"levels":  within(5, `1`),
-		"arrays":  array(30_000, `{"a":null}`),
+		"levels":  jsonbtest.Within(5, `1`),
+		"arrays":  jsonbtest.Array(30_000, `{"a":null}`),
 	}
 )
 
 // many are so many members.
-func many(n int, value string) string { return members(n*(len(`"k000000":,`)+len(value)), "k", value) }
+func many(n int, value string) string {
+	return jsonbtest.Members(n*(len(`"k000000":,`)+len(value)), "k", value)
+}
 
 // What is dear is not left to the merge function.
 func TestDearPatchesAreMergedInGo(t *testing.T) {
@@ -126,14 +129,14 @@ func TestManyWithDearPatches(t *testing.T) {
 // Much that waits behind a dear patch of the same document, or with it, is neither late
 // nor unknown for that.
 func TestDearPatchesOfOneDocumentHarmNobody(t *testing.T) {
-	for _, s := range shapes {
-		if !slices.Contains([]string{"nested", "nulls", "array of numbers, its last"}, s.name) {
+	for _, s := range jsonbtest.Shapes {
+		if !slices.Contains([]string{"nested", "nulls", "array of numbers, its last"}, s.Name) {
 			continue
 		}
-		document, patch := s.of(256 << 10)
-		t.Run(s.name, func(t *testing.T) {
+		document, patch := s.Of(256 << 10)
+		t.Run(s.Name, func(t *testing.T) {
 			eachDriver(t, func(t *testing.T, d *database) {
-				b := newBlocked(t, d, &metadata.Options{Timeout: slowdown * 4 * time.Second})
+				b := newBlocked(t, d, &metadata.Options{Timeout: jsonbtest.Slowdown * 4 * time.Second})
 				_, err := b.store.Merge(t.Context(), "b", raw("%s", document))
 				require.NoError(t, err)
 				calls := []pending{begin(func() (metadata.Document, error) { return merging(b.store, `{"k0":0}`)(t.Context()) })}
@@ -148,7 +151,7 @@ func TestDearPatchesOfOneDocumentHarmNobody(t *testing.T) {
 				b.unblock()
 				for i, p := range calls {
 					a := p.wait(t, fmt.Sprint("call ", i))
-					assert.NoError(t, a.err, "%s: call %d", s.name, i)
+					assert.NoError(t, a.err, "%s: call %d", s.Name, i)
 				}
 				assert.LessOrEqual(t, b.store.Stats().Commits, int64(8))
 			})

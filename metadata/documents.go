@@ -223,16 +223,14 @@ func (d *documents) merge(dr *draft, p *patch) error {
 	return dr.merge(p.text)
 }
 
-// maxNamed is where an id is cut off that stands in an error.
-const maxNamed = 64
-
 // named says which document an error is about.
 func named(id string, err error) error {
 	if err == nil || errors.Is(err, ErrInvalidID) {
 		return err
 	}
-	if len(id) > maxNamed {
-		id = id[:maxNamed] + "…"
+	const most = 64 // bytes of the id
+	if len(id) > most {
+		id = id[:most] + "…"
 	}
 	return fmt.Errorf("%q: %w", id, err)
 }

@@ -144,10 +144,17 @@ func (e *PatchError) of(kind error) *PatchError {
 	return e
 }
 
-// patchError is what the store's callers are told of a text that was refused.
-func patchError(err *jsonb.Error) *PatchError {
-	kinds := map[jsonb.Kind]error{jsonb.Malformed: ErrMalformed, jsonb.TooLarge: ErrTooLarge}
-	return &PatchError{Path: err.Path, Reason: err.Reason, kind: kinds[err.Kind]}
+// patchError is what callers are told of a text that [jsonb.Parse] refused.
+func patchError(err error) *PatchError {
+	refused := err.(*jsonb.Error)
+	e := &PatchError{Path: refused.Path, Reason: refused.Reason}
+	switch {
+	case refused.Malformed:
+		e.kind = ErrMalformed
+	case refused.TooLarge:
+		e.kind = ErrTooLarge
+	}
+	return e
 }
 
 // DocumentSizeError says that a write would have made a document larger than

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 	"example.com/lockstore/pgtest"
 )
 
@@ -24,7 +24,7 @@ func FuzzMergePatchAgainstPostgres(f *testing.F) {
 	require.NoError(f, postgres.Migrate(f.Context()))
 	memory, err := metadata.NewMemory(nil, nil)
 	require.NoError(f, err)
-	for _, c := range rfc7396(f) {
+	for _, c := range jsonbtest.RFC7396() {
 		f.Add([]byte(c.Target), []byte(c.Patch))
 	}
 	f.Add([]byte(`{"b":{"c":12345678901234567890.10},"a":[null]}`), []byte(`{"b":{"c":null,"dd":{}},"\ud83d\ude00":-0.0}`))
@@ -46,7 +46,7 @@ func FuzzMergePatchAgainstPostgres(f *testing.F) {
 	f.Fuzz(func(t *testing.T, target, patch []byte) {
 		var merged json.RawMessage
 		var err error
-		quickly(t, len(target)+len(patch), func() { merged, err = metadata.MergePatch(target, patch) })
+		jsonbtest.Quickly(t, len(target)+len(patch), func() { merged, err = metadata.MergePatch(target, patch) })
 		checkStored(t, db, patch)
 		if err != nil || len(target) == 0 {
 			return
@@ -72,7 +72,7 @@ func FuzzMergePatchAgainstPostgres(f *testing.F) {
 func checkStored(t *testing.T, db *pgtest.DB, document []byte) {
 	var doc metadata.Document
 	var err error
-	quickly(t, len(document), func() {
+	jsonbtest.Quickly(t, len(document), func() {
 		store, failed := metadata.NewMemory(nil, nil)
 		require.NoError(t, failed)
 		doc, err = store.Replace(context.Background(), "a", document)
@@ -84,30 +84,4 @@ func checkStored(t *testing.T, db *pgtest.DB, document []byte) {
 	var printed string
 	require.NoError(t, db.Pool().QueryRow(t.Context(), `SELECT $1::text::jsonb::text`, string(document)).Scan(&printed), "it is taken here")
 	require.Equal(t, printed, string(doc.Metadata))
-}
-
-// quickly fails a test if what it does with so many bytes takes long for them. A
-// busy machine has several tries, and counts no more than the time of its processors.
-func quickly(t *testing.T, size int, do func()) {
-	t.Helper()
-	const limit = slowdown * 100 * time.Millisecond
-	for tries := 5; ; tries-- {
-		begun, used := time.Now(), cpuTime()
-		ended := make(chan any, 1)
-		go func() {
-			defer func() { ended <- recover() }()
-			do()
-		}()
-		select {
-		case panicked := <-ended:
-			require.Nil(t, panicked)
-		case <-time.After(2 * patience):
-			require.Fail(t, "it does not end")
-		}
-		if took := min(time.Since(begun), cpuTime()-used); size > 64<<10 || took < limit {
-			return
-		} else if tries == 1 {
-			require.Less(t, took, limit)
-		}
-	}
 }

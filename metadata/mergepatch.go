@@ -21,7 +21,7 @@ import (
 // 100 000 levels deep and 2 GiB long. Its time and memory are linear in size, whatever
 // the shape, but for the sorting of keys.
 func MergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
-	doc := jsonb.Open([]byte("{}"))
+	doc := new(jsonb.Value)
 	if len(target) > 0 {
 		text, _, err := jsonb.Parse(target, jsonb.NoLimits)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 	"example.com/lockstore/pgtest"
 )
 
@@ -118,7 +119,7 @@ func TestMergeFunctionPassesTheTableOfTheRFC(t *testing.T) {
 	require.NoError(t, err)
 	defer store.Close()
 	require.NoError(t, store.Migrate(t.Context()))
-	for _, c := range rfc7396(t) {
+	for _, c := range jsonbtest.RFC7396() {
 		var got string
 		require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT lockstore_merge_patch($1::text::jsonb, $2::text::jsonb)::text",
 			string(c.Target), string(c.Patch)).Scan(&got))

@@ -12,6 +12,7 @@ import (
 
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 )
 
 // What is short can print very much.
@@ -20,15 +21,15 @@ func TestPatchesThatPrintTooMuchAreRefused(t *testing.T) {
 		limit       int
 		patch, path string // empty: fits
 	}{
-		"an array of large numbers":   {1 << 20, array(1<<20, "1e999"), `$.a[2092]`},
-		"an array of small numbers":   {1 << 20, array(1<<20, "1e-999"), `$.a[2090]`},
-		"members":                     {1000, members(1000, "k", "1e999"), `$.k000001`},
-		"in depth":                    {100, within(3, `{"b":[0,1e999]}`), `$.a.a.a.b[1]`},
+		"an array of large numbers":   {1 << 20, jsonbtest.Array(1<<20, "1e999"), `$.a[2092]`},
+		"an array of small numbers":   {1 << 20, jsonbtest.Array(1<<20, "1e-999"), `$.a[2090]`},
+		"members":                     {1000, jsonbtest.Members(1000, "k", "1e999"), `$.k000001`},
+		"in depth":                    {100, jsonbtest.Within(3, `{"b":[0,1e999]}`), `$.a.a.a.b[1]`},
 		"one number":                  {100, `{"a":-1e200}`, `$.a`},
 		"one number, at the limit":    {100, `{"a":1e192}`, ``},
 		"one number, above the limit": {100, `{"a":1e193}`, `$`},
-		"spaces only":                 {1000, array(1000, "0"), ``},
-		"escapes":                     {1000, members(1000, `\u00e9`, `"\u0001\/"`), ``},
+		"spaces only":                 {1000, jsonbtest.Array(1000, "0"), ``},
+		"escapes":                     {1000, jsonbtest.Members(1000, `\u00e9`, `"\u0001\/"`), ``},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := must(metadata.NewMemory(nil, &metadata.Options{MaxPatchBytes: c.limit}))
@@ -49,7 +50,7 @@ func TestPatchesThatPrintTooMuchAreRefused(t *testing.T) {
 				assert.ErrorIs(t, err, metadata.ErrInvalidPatch, of)
 				assert.Equal(t, c.path, patchErr.Path, of)
 			}
-			allocated := allocates(func() { store.Merge(t.Context(), "a", raw("%s", c.patch)) })
+			allocated := jsonbtest.Allocates(func() { store.Merge(t.Context(), "a", raw("%s", c.patch)) })
 			assert.Less(t, allocated, uint64(16*c.limit+100_000), "before it is refused")
 		})
 	}
@@ -232,30 +233,30 @@ func TestOneThatIsRefusedForItsSizeFailsAlone(t *testing.T) {
 func TestAQueueIsBounded(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		b := newBlocked(t, d, &metadata.Options{MaxWaitingBytes: 1000})
-		large := one(600, "x")
+		large := jsonbtest.One(600, "x")
 		calls := []pending{begin(func() (metadata.Document, error) { return merging(b.store, large)(t.Context()) })}
 		waitForRow(t, d)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		leaving := lineUp(ctx, merging(b.store, one(300, "y")))
-		_, err := b.store.Merge(t.Context(), "a", raw("%s", one(200, "z")))
+		leaving := lineUp(ctx, merging(b.store, jsonbtest.One(300, "y")))
+		_, err := b.store.Merge(t.Context(), "a", raw("%s", jsonbtest.One(200, "z")))
 		var busy *lock.BusyError
 		require.ErrorAs(t, err, &busy)
 		assert.ErrorIs(t, err, lock.ErrBusy)
 		assert.ErrorContains(t, busy.Cause, "MaxWaitingBytes")
 		assert.Equal(t, b.store.Key("a"), busy.Key)
-		_, err = b.store.Merge(t.Context(), "b", raw("%s", one(2000, "z")))
+		_, err = b.store.Merge(t.Context(), "b", raw("%s", jsonbtest.One(2000, "z")))
 		assert.NoError(t, err, "another document")
 
 		cancel()
 		assert.ErrorIs(t, leaving.wait(t, "who leaves").err, context.Canceled)
-		calls = append(calls, lineUpOrEnd(t, merging(b.store, one(300, "z"))))
+		calls = append(calls, lineUpOrEnd(t, merging(b.store, jsonbtest.One(300, "z"))))
 		b.unblock()
 		for i, p := range calls {
 			assert.NoError(t, p.wait(t, fmt.Sprint("call ", i)).err)
 		}
 		for range 3 {
-			_, err = b.store.Merge(t.Context(), "a", raw("%s", one(2000, "z")))
+			_, err = b.store.Merge(t.Context(), "a", raw("%s", jsonbtest.One(2000, "z")))
 			assert.NoError(t, err, "a lone one")
 		}
 		for range 3 { // all that is taken is given back
@@ -263,9 +264,9 @@ func TestAQueueIsBounded(t *testing.T) {
 			require.NoError(t, err)
 			_, err = host.Exec(t.Context(), "SELECT FROM lockstore_metadata WHERE id = 'a' FOR UPDATE")
 			require.NoError(t, err)
-			first := begin(func() (metadata.Document, error) { return merging(b.store, one(50, "f"))(t.Context()) })
+			first := begin(func() (metadata.Document, error) { return merging(b.store, jsonbtest.One(50, "f"))(t.Context()) })
 			waitForRow(t, d)
-			second := lineUpOrEnd(t, merging(b.store, one(900, "s")))
+			second := lineUpOrEnd(t, merging(b.store, jsonbtest.One(900, "s")))
 			require.NoError(t, host.Rollback(t.Context()))
 			assert.NoError(t, first.wait(t, "the first").err)
 			assert.NoError(t, second.wait(t, "the second").err)

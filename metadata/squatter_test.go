@@ -15,6 +15,7 @@ import (
 	"example.com/lockstore/internal/squatter"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 	"example.com/lockstore/pgtest"
 )
 
@@ -82,7 +83,7 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 					must(s.Merge(ctx, a, raw(`{"a":2}`)))("Merge, flat")
 					must(s.Merge(ctx, a, raw(`{"a":2}`)))("Merge, no change")
 					must(s.Merge(ctx, a, raw(`{"o":{"p":{"q":[1]},"gone":null},"n":null}`)))("Merge, nested")
-					must(s.Merge(ctx, a, json.RawMessage(members(600, "k", "null"))))("Merge, nulls")
+					must(s.Merge(ctx, a, json.RawMessage(jsonbtest.Members(600, "k", "null"))))("Merge, nulls")
 					must(s.Get(ctx, a))("Get")
 					must(s.Replace(ctx, b, raw(`{"b":1}`)))("Replace")
 					must(s.Update(ctx, a, func(metadata.Document) (json.RawMessage, error) { return raw(`{"u":1}`), nil }))("Update")

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 )
 
 // What a role or database allows a statement, a wait or a transaction ends no write that
@@ -28,7 +29,7 @@ func TestTimeoutsOfTheHostEndNoWait(t *testing.T) {
 				if !known {
 					t.Skip("not in this version of PostgreSQL")
 				}
-				d.exec(t, fmt.Sprintf(`ALTER DATABASE "%s" SET %s = '%dms'`, d.Pool().Config().ConnConfig.Database, timeout, 200*slowdown))
+				d.exec(t, fmt.Sprintf(`ALTER DATABASE "%s" SET %s = '%dms'`, d.Pool().Config().ConnConfig.Database, timeout, 200*jsonbtest.Slowdown))
 				d.Pool().Reset()
 				d.SQLX().SetMaxIdleConns(0)
 				host, err := d.Pool().Acquire(ctx)

@@ -19,6 +19,7 @@ import (
 
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 	"example.com/lockstore/pgtest"
 )
 
@@ -50,7 +51,7 @@ func TestEveryWayOfMergingAgrees(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64N(1 << 40)
 	}
-	steps := *mergeSteps / slowdown
+	steps := *mergeSteps / jsonbtest.Slowdown
 	t.Logf("%d steps, -seed %d", steps, seed)
 	r, w := rand.New(rand.NewPCG(seed, 0)), newWays(t)
 	for round, left := 0, steps/storySteps; left > 0 && !t.Failed(); round++ {

@@ -109,10 +109,9 @@ func Find(document []byte, key string) []byte {
 		return nil
 	}
 	for more := c.enter(); more; more = c.next() {
-		if name := c.name(); isNamed(name, key) {
-			return c.value()
+		if name, value := c.name(), c.value(); isNamed(name, key) {
+			return value
 		}
-		c.value()
 	}
 	return nil
 }

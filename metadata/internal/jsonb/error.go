@@ -1,34 +1,34 @@
 package jsonb
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// An Error says why a text was refused, and where: names of members, but no value of it.
+// An Error says what is wrong with a text, and where: names of members, but no value.
 type Error struct {
-	Path   string // such as $.profile["first name"][0]; $ is the whole
-	Reason string
-	Kind   Kind
+	Path      string // such as $.profile["first name"][0]; $ is the whole
+	Reason    string
+	Malformed bool // it is no JSON at all
+	TooLarge  bool // it prints more than Limits.Bytes
 
 	steps []string // of the path, innermost first, until it is known whole
 }
 
-// A Kind is what sort of fault an [Error] tells of.
-type Kind int
-
-const (
-	Unfit     Kind = iota // JSON that jsonb does not keep as it is, or that goes deeper than allowed
-	Malformed             // no JSON at all
-	TooLarge              // more bytes than allowed
-)
-
 // Error implements error.
 func (e *Error) Error() string { return "jsonb: " + e.Reason + " at " + e.Path }
 
-func (e *Error) of(kind Kind) *Error {
-	e.Kind = kind
-	return e
+// fault makes the error for the value that is being read. Those who read its
+// containers say where that is by within and at.
+func fault(format string, args ...any) *Error {
+	return &Error{Reason: fmt.Sprintf(format, args...)}
+}
+
+// malformed is fault for what is no JSON at all.
+func malformed(format string, args ...any) *Error {
+	return &Error{Reason: fmt.Sprintf(format, args...), Malformed: true}
 }
 
 // within says that the fault is in the member called key.
@@ -45,15 +45,8 @@ func (e *Error) at(index int) *Error {
 
 // rooted says that there is nothing around.
 func (e *Error) rooted() *Error {
-	if e == nil {
-		return nil
-	}
-	var b strings.Builder
-	b.WriteByte('$')
-	for i := len(e.steps) - 1; i >= 0; i-- {
-		b.WriteString(e.steps[i])
-	}
-	e.Path, e.steps = b.String(), nil
+	slices.Reverse(e.steps)
+	e.Path, e.steps = "$"+strings.Join(e.steps, ""), nil
 	return e
 }
 

@@ -6,10 +6,13 @@ import (
 	"slices"
 )
 
-// compareNames is jsonb's order of keys, which are given as they are printed: the
-// shorter first, then by bytes.
-func compareNames(a, b []byte) int {
-	return cmp.Or(cmp.Compare(saidSize(a), saidSize(b)), compareSaid(a, b))
+// compareNames is jsonb's order of keys: the shorter first, then by bytes. They are given
+// as they are printed, each with the size of what it says, which is measured once.
+func compareNames(a []byte, aSize int, b []byte, bSize int) int {
+	if aSize != bSize {
+		return cmp.Compare(aSize, bSize)
+	}
+	return compareSaid(a, b)
 }
 
 // compareSaid compares what two strings say that are equally long.
@@ -89,10 +92,7 @@ func (d *disorder) sort(out []byte, start int32, starts []int32) *Error {
 	}
 	members := d.members[first:]
 	slices.SortFunc(members, func(a, b placed) int {
-		if a.size != b.size {
-			return cmp.Compare(a.size, b.size)
-		}
-		return compareSaid(a.printedName(out), b.printedName(out))
+		return compareNames(a.printedName(out), int(a.size), b.printedName(out), int(b.size))
 	})
 	for i := range members[1:] {
 		if name := members[i].printedName(out); bytes.Equal(name, members[i+1].printedName(out)) {

@@ -1,11 +1,18 @@
-// Package jsonb parses, merges and prints JSON (RFC 8259) as PostgreSQL's jsonb does
-// (PostgreSQL documentation, section 8.14): Parse makes of any text the one that jsonb
-// prints, within limits; a Value is opened from that and patched (RFC 7396, section 2).
-// It knows no database, and stands below package metadata, which imports it.
+// Package jsonb reads, merges and prints JSON as PostgreSQL's type jsonb does, to the
+// byte, without a server. It mirrors
+//
+//   - what is JSON, and is taken (RFC 8259; PostgreSQL documentation, section 8.14), but
+//     for duplicate keys: jsonb keeps the last of them, here they are an error;
+//   - how it is printed: keys by length and then by bytes, a space after each comma and
+//     colon, no escape that a string can do without (sections 8.14.1 and 8.14.4);
+//   - what numeric makes of numbers, and has no digits for (section 8.1.2);
+//   - merge patches (RFC 7396, section 2), as the merge function in the database does.
+//
+// [Parse] makes of a text the one that jsonb prints. [Find] looks for a member of such a
+// text, and [Open] makes a [Value] of it, which patches are merged into.
 package jsonb
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -50,9 +57,9 @@ type Measure struct {
 	Sets   bool // nothing is null, nor an array: what has been patched contains the patch, which is cheap to find out
 }
 
-// Parse reads the whole of data, and prints it as jsonb does. The result is the caller's, and shares nothing with
-// data.
-func Parse(data []byte, l Limits) ([]byte, Measure, *Error) {
+// Parse reads the whole of data, and prints it as jsonb does, sharing nothing with it.
+// The error is an [*Error].
+func Parse(data []byte, l Limits) ([]byte, Measure, error) {
 	p := parsers.Get().(*parser)
 	defer p.free()
 	p.data, p.limits, p.Measure = data, l, Measure{Flat: true, Sets: true}
@@ -77,17 +84,6 @@ func (p *parser) free() {
 		*p = parser{out: p.out[:0], starts: p.starts[:0], disorder: disorder{members: p.members[:0], scratch: p.scratch}}
 		parsers.Put(p)
 	}
-}
-
-// fault makes the error for the value that is being read. Those who read its
-// containers say where that is by within.
-func fault(format string, args ...any) *Error {
-	return &Error{Reason: fmt.Sprintf(format, args...)}
-}
-
-// malformed is fault for what is no JSON at all (RFC 8259).
-func malformed(format string, args ...any) *Error {
-	return fault(format, args...).of(Malformed)
 }
 
 func (p *parser) space() {
@@ -156,7 +152,9 @@ func (p *parser) value(depth int) (err *Error) {
 
 func (p *parser) checkSize() *Error {
 	if len(p.out) > p.limits.Bytes {
-		return fault("more than %d bytes as PostgreSQL prints it", p.limits.Bytes).of(TooLarge)
+		err := fault("more than %d bytes as PostgreSQL prints it", p.limits.Bytes)
+		err.TooLarge = true
+		return err
 	}
 	return nil
 }
@@ -188,21 +186,21 @@ func (p *parser) object(depth int) *Error {
 		p.out = append(p.out, '}')
 		return nil
 	}
-	var last text
+	last, lastSize := text{}, -1 // the name before, and what that says
 	for {
 		begin := int32(len(p.out))
 		if err := p.key(); err != nil {
 			return err
 		}
 		name := text{begin, int32(len(p.out))}
-		if len(p.starts) > first && sorted {
-			order := compareNames(last.of(p.out), name.of(p.out))
+		if sorted {
+			size := saidSize(name.of(p.out))
+			order := compareNames(last.of(p.out), lastSize, name.of(p.out), size)
 			if order == 0 {
 				return fault("duplicate key").within(unquote(name.of(p.out)))
 			}
-			sorted = order < 0
+			sorted, last, lastSize = order < 0, name, size
 		}
-		last = name
 		p.starts = append(p.starts, begin)
 		if p.space(); !p.take(':') {
 			return malformed("no colon at byte %d", p.pos)

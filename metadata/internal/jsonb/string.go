@@ -2,8 +2,16 @@ package jsonb
 
 import (
 	"bytes"
+	"encoding/hex"
 	"unicode/utf16"
 	"unicode/utf8"
+)
+
+// unescaped is what each letter after a backslash stands for (RFC 8259, section 7), but
+// for u. escaped is the letter that jsonb prints for a character.
+var (
+	unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+	escaped   = [utf8.RuneSelf]byte{'"': '"', '\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't'}
 )
 
 // string reads a string.
@@ -69,39 +77,26 @@ func (p *parser) escape() (rune, *Error) {
 	}
 	c := p.data[p.pos]
 	p.pos++
-	switch c {
-	case '"', '\\', '/':
-		return rune(c), nil
-	case 'b':
-		return '\b', nil
-	case 'f':
-		return '\f', nil
-	case 'n':
-		return '\n', nil
-	case 'r':
-		return '\r', nil
-	case 't':
-		return '\t', nil
-	case 'u':
-		r, ok := p.hex()
-		switch {
-		case !ok:
-			return 0, malformed("bad escape in a string")
-		case r == 0:
-			return 0, fault(`\u0000 in a string`)
-		case !utf16.IsSurrogate(r):
-			return r, nil
-		}
-		if p.take('\\') && p.take('u') {
-			if low, ok := p.hex(); ok {
-				if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
-					return r, nil
-				}
+	if said := unescaped[c]; said != 0 {
+		return rune(said), nil
+	}
+	r, ok := p.hex()
+	switch {
+	case c != 'u' || !ok:
+		return 0, malformed("bad escape in a string")
+	case r == 0:
+		return 0, fault(`\u0000 in a string`)
+	case !utf16.IsSurrogate(r):
+		return r, nil
+	}
+	if p.take('\\') && p.take('u') {
+		if low, ok := p.hex(); ok {
+			if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+				return r, nil
 			}
 		}
-		return 0, fault("lone surrogate in a string")
 	}
-	return 0, malformed("bad escape in a string")
+	return 0, fault("lone surrogate in a string")
 }
 
 // hex reads four hexadecimal digits.
@@ -109,43 +104,20 @@ func (p *parser) hex() (rune, bool) {
 	if p.pos+4 > len(p.data) {
 		return 0, false
 	}
-	var r rune
-	for _, c := range p.data[p.pos : p.pos+4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, false
-		}
-		r = r<<4 | rune(c)
-	}
+	var r [2]byte
+	_, err := hex.Decode(r[:], p.data[p.pos:p.pos+4])
 	p.pos += 4
-	return r, true
+	return rune(r[0])<<8 | rune(r[1]), err == nil
 }
 
 // appendQuoted prints a character of a string as jsonb does.
 func appendQuoted(dst []byte, r rune) []byte {
-	switch r {
-	case '"', '\\':
-		return append(dst, '\\', byte(r))
-	case '\b':
-		return append(dst, `\b`...)
-	case '\f':
-		return append(dst, `\f`...)
-	case '\n':
-		return append(dst, `\n`...)
-	case '\r':
-		return append(dst, `\r`...)
-	case '\t':
-		return append(dst, `\t`...)
-	}
-	if r < ' ' {
-		const hex = "0123456789abcdef"
-		return append(dst, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+	switch {
+	case r < utf8.RuneSelf && escaped[r] != 0:
+		return append(dst, '\\', escaped[r])
+	case r < ' ':
+		const digits = "0123456789abcdef"
+		return append(dst, '\\', 'u', '0', '0', digits[r>>4], digits[r&15])
 	}
 	return utf8.AppendRune(dst, r)
 }
@@ -179,24 +151,12 @@ func firstByte(printed []byte) (c byte, size int) {
 	if printed[0] != '\\' {
 		return printed[0], 1
 	}
-	switch c := printed[1]; c {
-	case 'b':
-		return '\b', 2
-	case 'f':
-		return '\f', 2
-	case 'n':
-		return '\n', 2
-	case 'r':
-		return '\r', 2
-	case 't':
-		return '\t', 2
-	case 'u': // of a control character, which has two digits
-		low := printed[5] - '0'
-		if low > 9 {
-			low = printed[5] - 'a' + 10
-		}
-		return (printed[4]-'0')<<4 | low, 6
-	default:
+	if c = unescaped[printed[1]]; c != 0 {
 		return c, 2
 	}
+	low := printed[5] - '0' // the second digit of a control character
+	if low > 9 {
+		low = printed[5] - 'a' + 10
+	}
+	return (printed[4]-'0')<<4 | low, 6
 }

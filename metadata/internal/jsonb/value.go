@@ -2,11 +2,11 @@ package jsonb
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 )
 
 // A Value is a JSON value that can be patched. It shares text with what it was made of.
+// The zero Value is none, of which a patch makes one.
 type Value struct {
 	text   []byte  // as jsonb prints it, if it is no object
 	object *object // or nil
@@ -26,13 +26,8 @@ type member struct {
 
 func (m *member) printedName() []byte { return m.text[:m.name] }
 
-// compareMembers is the order of their names. It takes no longer than the shorter of
-// them: what each says is measured once.
 func compareMembers(a, b member) int {
-	if a.said != b.said {
-		return cmp.Compare(a.said, b.said)
-	}
-	return compareSaid(a.printedName(), b.printedName())
+	return compareNames(a.printedName(), int(a.said), b.printedName(), int(b.said))
 }
 
 // Open makes a value of JSON that is as jsonb prints it.

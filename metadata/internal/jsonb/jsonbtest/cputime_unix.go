@@ -1,6 +1,6 @@
 //go:build unix
 
-package metadata_test
+package jsonbtest
 
 import (
 	"syscall"

@@ -1,4 +1,4 @@
-package metadata_test
+package jsonb_test
 
 import (
 	"encoding/json"
@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 )
 
 // A shaper makes an object of a program of two bytes for each step, so that a few of
@@ -23,7 +24,7 @@ type shaper struct {
 
 const maxShape = 30 << 10
 
-func shapeOf(program []byte) json.RawMessage {
+func shapeOf(program []byte) []byte {
 	s := &shaper{}
 	s.begin('{')
 	for ; len(program) >= 2 && s.Len() < maxShape; program = program[2:] {
@@ -55,7 +56,7 @@ func shapeOf(program []byte) json.RawMessage {
 	for len(s.open) > 0 {
 		s.close()
 	}
-	return json.RawMessage(s.String())
+	return []byte(s.String())
 }
 
 // begin opens an object or an array.
@@ -123,44 +124,85 @@ func FuzzShapes(f *testing.F) {
 }
 
 // costsLittle fails a test if a patch costs more than its size and the document's.
-func costsLittle(t *testing.T, document, patch json.RawMessage) {
+func costsLittle(t *testing.T, document, patch []byte) {
 	require.True(t, json.Valid(document) && json.Valid(patch))
 	size := len(document) + len(patch)
-	var merged json.RawMessage
-	quickly(t, size, func() {
-		var err error
-		merged, err = metadata.MergePatch(document, patch)
-		require.NoError(t, err)
-	})
-	require.Equal(t, reference(decoded(t, document), decoded(t, patch)), decoded(t, merged))
+	var got []byte
+	var err error
+	jsonbtest.Quickly(t, size, func() { got, err = merge(document, patch, jsonb.NoLimits) })
+	require.NoError(t, err)
+	require.Equal(t, reference(decoded(t, document), decoded(t, patch)), decoded(t, got))
 	limit := uint64(64*size + 64<<10)
-	assert.LessOrEqual(t, allocates(func() { metadata.MergePatch(document, patch) }), limit)
+	assert.LessOrEqual(t, jsonbtest.Allocates(func() { merge(document, patch, jsonb.NoLimits) }), limit)
 
-	store := must(metadata.NewMemory(nil, nil))
-	write := func(of func() (metadata.Document, error)) (doc metadata.Document, err error) {
-		quickly(t, size, func() { doc, err = of() })
-		if err != nil { // which expands to too many bytes
-			require.ErrorIs(t, err, metadata.ErrInvalidPatch)
-		}
-		return doc, err
-	}
-	if _, err := write(func() (metadata.Document, error) { return store.Replace(t.Context(), "a", document) }); err != nil {
+	jsonbtest.Quickly(t, size, func() { got, err = merge(document, patch, stored) })
+	if err != nil { // which expands to too many bytes
 		return
 	}
-	if doc, err := write(func() (metadata.Document, error) { return store.Merge(t.Context(), "a", patch) }); err == nil {
-		require.True(t, json.Valid(doc.Metadata))
-		require.LessOrEqual(t, len(doc.Metadata), 4<<20)
-		again, err := store.Replace(t.Context(), "b", doc.Metadata[:min(len(doc.Metadata), 1<<20)])
-		if len(doc.Metadata) <= 1<<20 {
-			require.NoError(t, err)
-			require.Equal(t, string(doc.Metadata), string(again.Metadata), "its form is canonical")
+	require.LessOrEqual(t, len(got), 2*stored.Bytes)
+	again, _, err := jsonb.Parse(got, jsonb.Limits{Depth: stored.Depth, Digits: stored.Digits, Bytes: len(got)})
+	require.NoError(t, err)
+	require.Equal(t, string(got), string(again), "its form is canonical")
+}
+
+func TestShapesCostLittle(t *testing.T) {
+	for _, s := range jsonbtest.Shapes {
+		document, patch := s.Of(30 << 10)
+		costsLittle(t, []byte(document), []byte(patch))
+	}
+}
+
+func TestShapesAreOfTheirSize(t *testing.T) {
+	for _, s := range jsonbtest.Shapes {
+		for _, n := range []int{2 << 10, 64 << 10} {
+			document, patch := s.Of(n)
+			require.LessOrEqual(t, len(document), n, s.Name)
+			require.LessOrEqual(t, len(patch), n, s.Name)
+			require.Greater(t, max(len(document), len(patch)), n/2, s.Name)
+			_, err := merge([]byte(document), []byte(patch), stored)
+			require.NoError(t, err, s.Name)
 		}
 	}
 }
 
-func TestShapesCostLittle(t *testing.T) {
-	for _, s := range shapes {
-		document, patch := s.of(30 << 10)
-		costsLittle(t, json.RawMessage(document), json.RawMessage(patch))
+// Reading a text takes few bytes for each of its own, and merging two not many more.
+func TestPatchesTakeLittleMemory(t *testing.T) {
+	if jsonbtest.Slowdown > 1 {
+		t.Skip("the race detector has pools forget what they have")
+	}
+	for _, s := range jsonbtest.Shapes {
+		of, by := s.Of(256 << 10)
+		document, patch := []byte(of), []byte(by)
+		read := jsonbtest.Allocates(func() {
+			_, _, err := jsonb.Parse(patch, stored)
+			require.NoError(t, err, s.Name)
+		})
+		assert.LessOrEqual(t, read, uint64(10*len(patch)+1000), s.Name)
+		all := jsonbtest.Allocates(func() {
+			_, err := merge(document, patch, jsonb.NoLimits)
+			require.NoError(t, err, s.Name)
+		})
+		assert.LessOrEqual(t, all, uint64(32*(len(document)+len(patch))), s.Name)
+		t.Logf("%-28s reading %.1f, merging %.1f", s.Name, float64(read)/float64(len(patch)), float64(all)/float64(len(document)+len(patch)))
+	}
+}
+
+// BenchmarkShapes merges every shape at several sizes. A cost for each byte that grows
+// with the size is one that somebody can run up.
+func BenchmarkShapes(b *testing.B) {
+	for _, s := range jsonbtest.Shapes {
+		for _, n := range []int{16 << 10, 64 << 10, 256 << 10, 1 << 20} {
+			b.Run(fmt.Sprintf("%s/%dKiB", s.Name, n>>10), func(b *testing.B) {
+				document, patch := s.Of(n)
+				b.SetBytes(int64(len(document) + len(patch)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := merge([]byte(document), []byte(patch), jsonb.NoLimits); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*(len(document)+len(patch))), "ns/byte")
+			})
+		}
 	}
 }

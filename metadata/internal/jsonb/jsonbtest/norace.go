@@ -1,0 +1,5 @@
+//go:build !race
+
+package jsonbtest
+
+const Slowdown = 1

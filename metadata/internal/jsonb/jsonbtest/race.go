@@ -1,0 +1,6 @@
+//go:build race
+
+package jsonbtest
+
+// Slowdown is what the race detector makes of time.
+const Slowdown = 10

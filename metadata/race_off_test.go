@@ -1,5 +1,0 @@
-//go:build !race
-
-package metadata_test
-
-const slowdown = 1

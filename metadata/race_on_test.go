@@ -1,6 +1,0 @@
-//go:build race
-
-package metadata_test
-
-// slowdown is what the race detector makes of time.
-const slowdown = 10
