@@ -49,8 +49,11 @@ func (p *parser) escapedString() *Error {
 	p.out = append(p.out, '"')
 	for {
 		rest := p.data[p.pos:]
-		n := bytes.IndexAny(rest, `"\`)
-		if n < 0 {
+		n := 0
+		for n < len(rest) && rest[n] != '"' && rest[n] != '\\' {
+			n++
+		}
+		if n == len(rest) {
 			return malformed("unterminated string")
 		}
 		if err := checkText(rest[:n]); err != nil {
