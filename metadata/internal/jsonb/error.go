@@ -2,6 +2,7 @@ package jsonb
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,22 +51,16 @@ func (e *Error) rooted() *Error {
 	return e
 }
 
-// maxStep is where a key is cut off that stands in a path.
-const maxStep = 64
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z_0-9]*$`)
 
 // step is a key as it stands in a path.
 func step(key []byte) string {
-	if len(key) > maxStep {
-		return "[" + strconv.Quote(string(key[:maxStep])) + "…]"
+	const most = 64 // bytes of it
+	switch {
+	case len(key) > most:
+		return "[" + strconv.Quote(string(key[:most])) + "…]"
+	case identifier.Match(key):
+		return "." + string(key)
 	}
-	for i, c := range key {
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return "[" + strconv.Quote(string(key)) + "]"
-		}
-	}
-	if len(key) == 0 {
-		return `[""]`
-	}
-	return "." + string(key)
+	return "[" + strconv.Quote(string(key)) + "]"
 }
