@@ -77,7 +77,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "who may write alone only shares a commit", File: "queue.go",
 		Old: "!c.alone && !other.alone &&", New: "",
-		Rule: "RIGHTS, TWICE",
+		Rule: "RIGHTS, TWICE, DENIED THOUGH MADE",
 	},
 	{
 		Name: "who may write alone only shares a connection", File: "boarding.go",
