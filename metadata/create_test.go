@@ -144,12 +144,12 @@ func TestDocumentThatAHostIsInsertingIsWaitedFor(t *testing.T) {
 	})
 }
 
-// What decides has seen that there is none, and does not run again.
+// What decides has seen that there is none, and does not run again where it must not.
 func TestUpdateOfADocumentThatAHostIsInsertingIsBusy(t *testing.T) {
 	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
 		t.Parallel()
-		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 400 * time.Millisecond})
+		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 400 * time.Millisecond, MaxBatch: 1})
 		for _, name := range []string{"Update", "In"} {
 			for _, commits := range []bool{false, true} {
 				id := fmt.Sprint(name, commits)

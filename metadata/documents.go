@@ -32,12 +32,12 @@ type engine interface {
 
 // A write is one caller's change of one document.
 type write struct {
-	change func(*draft) error // run for each attempt to commit it, but see once
-	patch  *patch             // the change, where it is nothing but a merge patch
-	size   int                // of what the caller supplied, as it is printed, in bytes
+	change func(*draft) error             // run for each attempt to commit it
+	decide func(Document) (*patch, error) // instead: what to merge, if anything; run on its caller's goroutine
+	patch  *patch                         // the change, where it is nothing but a merge patch
+	size   int                            // of what the caller supplied, as it is printed, in bytes
 
 	alone  bool // not in one commit with others
-	once   bool // change runs host code, and must not run again
 	create bool // makes the document if it is missing
 	try    bool // gives up where it finds the document in somebody's hands
 }
@@ -89,22 +89,18 @@ func (d *documents) merging(p *patch) *write {
 
 // Update implements [MetadataStore].
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
-	return d.write(ctx, id, &write{alone: true, once: true, create: true, change: func(dr *draft) error {
-		if err := d.checkVersion(dr); err != nil {
-			return err
+	return d.write(ctx, id, &write{create: true, decide: func(doc Document) (*patch, error) {
+		if ctx.Err() != nil {
+			return nil, causeOf(ctx)
 		}
-		if err := d.options.checkAge(ctx, dr.doc.Version); err != nil {
-			return err
+		if err := cmp.Or(d.checkVersion(doc.Version), d.options.checkAge(ctx, doc.Version)); err != nil {
+			return nil, err
 		}
-		patch, err := decide(dr.document())
+		patch, err := decide(doc)
 		if err != nil || patch == nil {
-			return err
+			return nil, err
 		}
-		p, err := d.parsePatch(patch)
-		if err != nil {
-			return err
-		}
-		return d.merge(dr, p)
+		return d.parsePatch(patch)
 	}}, nil)
 }
 
@@ -113,7 +109,7 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
 	return d.write(ctx, id, &write{size: len(text), alone: true, create: true, change: func(dr *draft) error {
-		if err := d.checkVersion(dr); err != nil {
+		if err := d.checkVersion(dr.doc.Version); err != nil {
 			return err
 		}
 		for _, key := range d.options.Protect {
@@ -134,7 +130,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 		refused = fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
 	}
 	_, err := d.write(ctx, id, &write{alone: true, change: func(dr *draft) error {
-		if err := d.checkVersion(dr); err != nil {
+		if err := d.checkVersion(dr.doc.Version); err != nil {
 			return err
 		}
 		for _, key := range d.options.Protect {
@@ -209,15 +205,15 @@ func (d *documents) checkID(id string) (canonical string, err error) {
 	return canonical, nil
 }
 
-func (d *documents) checkVersion(dr *draft) error {
-	if d.version != nil && *d.version != dr.doc.Version {
-		return &VersionError{Want: *d.version, Have: dr.doc.Version}
+func (d *documents) checkVersion(have int64) error {
+	if d.version != nil && *d.version != have {
+		return &VersionError{Want: *d.version, Have: have}
 	}
 	return nil
 }
 
 func (d *documents) merge(dr *draft, p *patch) error {
-	if err := d.checkVersion(dr); err != nil {
+	if err := d.checkVersion(dr.doc.Version); err != nil {
 		return err
 	}
 	return dr.merge(p.text)

@@ -29,12 +29,17 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 	if err != nil {
 		return Document{}, err
 	}
-	leads, err := p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes)
-	if err == nil {
+	for err = errLate; err == errLate; {
+		var leads bool
+		if leads, err = p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes); err != nil {
+			break
+		}
 		if leads || p.queue.wait(ctx, c) {
 			p.lead(ctx, c.line, c)
 		}
-		err = c.err
+		if err = c.err; err == errLate {
+			c = c.again()
+		}
 	}
 	if !errors.Is(err, ErrUnknownOutcome) {
 		ended()
@@ -133,34 +138,20 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 		return 0, p.failure(err, false)
 	}
 	defer conn.Release()
-	calls, err := p.queue.take(l, p.options.MaxBatch, p.options.MaxBatchBytes)
+	calls, err := p.queue.take(l, p.options)
 	if err != nil {
 		return 0, err
 	}
 	whole := false
 	defer func() { // before the connection is released, which is foreign code
 		if !whole {
-			n = max(1, abandon(calls))
+			n = max(1, p.queue.abandon(l))
 		}
 		p.queue.settle(l, n, errors.Is(err, errTaken))
 	}()
 	n, err = p.commit(ctx, conn, l, c, calls)
 	whole = true
 	return n, err
-}
-
-// abandon decides on calls whose leader was stopped by a panic of foreign code: what
-// had been decided stays so, and of what may have been committed the outcome is
-// unknown. It returns how many these are, from the first on; the rest can be tried
-// again.
-func abandon(calls []*call) (n int) {
-	for n < len(calls) && calls[n].fate != undecided {
-		if calls[n].fate == sent {
-			decide(calls[n:n+1], ErrUnknownOutcome)
-		}
-		n++
-	}
-	return n
 }
 
 // commit is commitTurn for calls that have been taken. Where the database
@@ -183,24 +174,27 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 			return 0, err
 		}
 	}
-	done, stuck, err := p.transact(ctx, conn, l.key.id, p.gateOf(l), calls)
+	calls, stuck, err := p.transact(ctx, conn, l, calls)
 	var last *unsettled
 	err = p.failure(err, errors.As(err, &last))
-	r := report{writes: done, took: time.Since(start), err: err, stuck: stuck}
+	done = len(calls)
+	once := p.options.MaxBatch == 1 && calls[0].decide != nil && calls[0].begun
 	switch {
 	case err == nil:
-	case isRepeatable(err) && !(calls[0].once && calls[0].begun):
+	case isRepeatable(err) && !once:
 		return 0, err
 	case errors.Is(err, ErrRejected) && done > 1:
 		half, err := p.commit(ctx, conn, l, leader, calls[:done/2])
 		if err != nil || half < done/2 {
 			return half, err
 		}
-		rest, err := p.commit(ctx, conn, l, leader, calls[half:done])
+		rest, err := p.commit(ctx, conn, l, leader, calls[half:])
 		return half + rest, err
 	}
-	decide(calls[:done], l.final(leader, err))
-	leader.reports = append(leader.reports, r)
+	decide(calls, l.final(leader, err))
+	if done > 0 {
+		leader.reports = append(leader.reports, report{writes: done, took: time.Since(start), err: err, stuck: stuck})
+	}
 	return done, nil
 }
 

@@ -144,7 +144,7 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 		doc = Document{ID: id, Metadata: []byte(`{}`)}
 	}
 	dr := newDraft(doc, !found, m.options)
-	if err := w.change(dr); err != nil {
+	if err := dr.make(w); err != nil {
 		return Document{}, err
 	}
 	return m.store(dr, held)

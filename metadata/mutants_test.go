@@ -122,9 +122,29 @@ var mutants = []simulate.Mutant{
 		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
 	},
 	{
-		Name: "decide is run again", File: "lead.go",
-		Old: "isRepeatable(err) && !(calls[0].once && calls[0].begun):", New: "isRepeatable(err):",
+		Name: "decide is run again where each write has its own commit", File: "lead.go",
+		Old: "isRepeatable(err) && !once:", New: "isRepeatable(err):",
 		Rule: "TWICE",
+	},
+	{
+		Name: "what was decided on something that was undone counts", File: "decide.go",
+		Old: "\tcase c.decide == nil:\n", New: "\tcase c.decided != nil:\n\t\treturn true, dr.decided(c.decided.patch, c.decided.err)\n\tcase c.decide == nil:\n",
+		Rule: "BASIS",
+	},
+	{
+		Name: "who decides is waited for", File: "decide.go",
+		Old: "timer := time.NewTimer(budget)", New: "timer := time.NewTimer(time.Hour)",
+		Rule: "HELD UP, LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "others are taken along while the leader decides", File: "queue.go",
+		Old: "c.size, c.decide != nil, undecided", New: "c.size, false, undecided",
+		Rule: "HELD UP",
+	},
+	{
+		Name: "who decides for too long is forgotten", File: "queue.go",
+		Old: "\tc.tell(errLate)\n", New: "",
+		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
 		Name: "what may have been made is tried again", File: "lead.go",

@@ -61,11 +61,12 @@ type Options struct {
 	// comes to none waits whatever its size. 0: 64 MiB.
 	MaxWaitingBytes int
 
-	// MaxBatch and MaxBatchBytes bound how many merges share a commit, and how
+	// MaxBatch and MaxBatchBytes bound how many writes share a commit, and how
 	// large the answers to them are together, before the others have to wait for
 	// the next one. (Of different documents never more than 64 share one; there
 	// it is the patches that MaxBatchBytes bounds.) A table whose constraints or
-	// triggers must see each patch by itself needs a MaxBatch of 1.
+	// triggers must see each patch by itself needs a MaxBatch of 1, as does an Update
+	// whose decide must not run again.
 	// 0: 1024 and 8 MiB.
 	MaxBatch      int
 	MaxBatchBytes int

@@ -66,6 +66,7 @@ type line struct {
 	led   bool    // else the turn is about to be given to the first
 	apart bool    // its document has another line: see split
 	taken int
+	bytes int  // of those together
 	busy  bool // the lock was found taken when it was last tried
 
 	rowFirst bool // somebody else writes the document, too: no lone statements (the leader's to use)
@@ -80,6 +81,8 @@ type call struct {
 	line      *line            // that of a leader stays the same
 	signal    chan struct{}    // that the call leads, or is done
 	found     chan struct{}    // that another look found the lock taken
+	asked     chan Document    // to decide on
+	decisions chan decision
 	leads     bool
 	attempts  int       // that found the lock taken, by whoever led
 	due       time.Time // when its policy has it look again
@@ -168,6 +171,9 @@ func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool
 		return false, &lock.BusyError{Key: k, Waited: time.Since(c.since), Cause: errQueueFull}
 	}
 	c.signal, c.found = make(chan struct{}, 1), make(chan struct{}, 1)
+	if c.decide != nil {
+		c.asked, c.decisions = make(chan Document, 1), make(chan decision, 1)
+	}
 	c.line = l
 	l.calls = append(l.calls, c)
 	l.size += c.size
@@ -185,28 +191,32 @@ func (q *queue) wait(ctx context.Context, c *call) (leads bool) {
 			}
 		}
 	}()
-	var cause error
-	for cause == nil {
+	ended, found := ctx.Done(), c.found
+	for {
+		var cause error
 		select {
 		case <-c.signal:
 			whole = true
 			return c.leads
-		case <-ctx.Done():
+		case doc := <-c.asked:
+			c.answer(doc)
+		case <-ended:
 			cause = causeOf(ctx)
-		case <-c.found:
+		case <-found:
 			if wait, ok := c.polls.Next(); ok {
 				q.postpone(c, wait)
 			} else {
 				cause = backoff.ErrExhausted
 			}
 		}
+		if cause != nil {
+			if q.withdraw(c, cause) {
+				whole = true
+				return false
+			}
+			ended, found = nil, nil
+		}
 	}
-	whole = true
-	if q.withdraw(c, cause) {
-		return false
-	}
-	<-c.signal
-	return c.leads
 }
 
 // postpone has c not look again before wait has passed.
@@ -237,23 +247,58 @@ func (q *queue) withdraw(c *call, cause error) bool {
 }
 
 // take gathers the calls that the leader's commit is to serve: as many as are
-// allowed, up to the next that does not share it.
-func (q *queue) take(l *line, maxCalls, maxBytes int) ([]*call, error) {
+// allowed, up to the next that does not share it, and no further than one that
+// decides. When that has, take goes on with those behind.
+func (q *queue) take(l *line, o *Options) ([]*call, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return nil, ErrClosed
+	decides := false
+	if l.taken == 0 {
+		if q.closed {
+			return nil, ErrClosed
+		}
+		q.sent.Add(1)
+		c := l.calls[0]
+		l.taken, l.bytes, decides, c.fate = 1, c.size, c.decide != nil, undecided
 	}
-	n, size := 1, l.calls[0].size
-	for ; n < min(len(l.calls), maxCalls) && l.calls[0].shares(l.calls[n]); n++ {
-		if size += l.calls[n].size; size > maxBytes {
+	n := l.taken
+	for ; !decides && n < min(len(l.calls), o.MaxBatch) && l.calls[0].shares(l.calls[n]); n++ {
+		c := l.calls[n]
+		if l.bytes+c.size > o.MaxBatchBytes {
 			break
 		}
+		l.bytes += c.size
+		decides = c.decide != nil
+		c.fate = undecided
 	}
 	l.taken = n
-	q.sent.Add(1)
-	became(l.calls[:n], undecided)
 	return l.calls[:n:n], nil
+}
+
+// drop has a commit go on without a call that it was to serve.
+func (q *queue) drop(l *line, c *call) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(l.calls, c)
+	l.calls = slices.Concat(l.calls[:i], l.calls[i+1:]) // not in the place that the leader looks at
+	l.size -= c.size
+	l.taken--
+	c.tell(errLate)
+}
+
+// abandon decides on the calls of a leader that was stopped by a panic of foreign code:
+// what had been decided stays so, and of what may have been committed the outcome is
+// unknown. It returns how many these are, from the first on; the rest can be tried
+// again.
+func (q *queue) abandon(l *line) (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for ; n < l.taken && l.calls[n].fate != undecided; n++ {
+		if l.calls[n].fate == sent {
+			decide(l.calls[n:n+1], ErrUnknownOutcome)
+		}
+	}
+	return n
 }
 
 // begin is take for a statement that nobody lines up for: sent.Done ends it.
@@ -347,12 +392,20 @@ func (l *line) appoint() {
 	l.calls[0].signal <- struct{}{}
 }
 
-// split has those behind a leader that waits for its connection go on without it. That
-// one keeps its line, in which it is alone, as if it were in another process.
+// split has those behind a leader that waits for its connection, or decides for too
+// long, go on without it. That one keeps its line, in which it is alone, as if it were in
+// another process.
 func (q *queue) split(l *line, leader *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !l.led || l.calls[0] != leader || l.taken > 0 || len(l.calls) == 1 {
+	switch {
+	case !l.led || l.calls[0] != leader || l.taken > 1:
+		return
+	case len(l.calls) == 1:
+		if l.taken == 1 && q.lines[l.key] == l { // those who come do not line up behind it
+			l.apart = true
+			delete(q.lines, l.key)
+		}
 		return
 	}
 	rest := &line{key: l.key, lock: l.lock, calls: l.calls[1:], size: l.size - leader.size, led: true}

@@ -108,7 +108,7 @@ func (w *world) applied(o *op) {
 
 // judge judges an answer.
 func (w *world) judge(o *op) {
-	if o.decided > 1 {
+	if o.decided > 1 && (o.host != nil || o.at.store.options.MaxBatch == 1) {
 		w.Problem("TWICE", "%s decided %d times", o, o.decided)
 	}
 	if o.observed > 1 && o.kind != "many" {
@@ -156,6 +156,9 @@ func (w *world) judgeSuccess(o *op) {
 		return
 	}
 	c, shown := o.change, marksOf(o.got.Metadata)
+	if o.kind == "update" && (o.basis.Version != o.got.Version-1 || marksOf(o.basis.Metadata).count() != shown.count()-1) {
+		w.Problem("BASIS", "%s: has decided on version %d, %s, and made %d, %s", o, o.basis.Version, o.basis.Metadata, o.got.Version, o.got.Metadata)
+	}
 	switch {
 	case o.applied != 1 || c == nil:
 		w.Problem("LOST WRITE", "%s: applied %d times", o, o.applied)
@@ -292,8 +295,26 @@ func (w *world) check() {
 		p.judgeQueue()
 	}
 	for _, o := range w.live() {
+		w.judgeSlow(o)
 		if o.host == nil && o.overdue() && o.busy.Load() == 0 && o.at.yielding.Load() == 0 && !o.at.pool.busyWith(o) {
 			w.Problem("LATE ANSWER", "%s: nothing of it is under way, context %v, closed %t", o, o.ctx.Err(), o.at.closing)
+		}
+	}
+}
+
+// judgeSlow judges that somebody who decides holds up nobody for longer than is allowed:
+// by then others go on, or wait for a statement.
+func (w *world) judgeSlow(slow *op) {
+	p := slow.at
+	if slow.host != nil || slow.asked.IsZero() || time.Since(slow.asked) < 3*decideBudget || p.yielding.Load() > 0 {
+		return
+	}
+	if slices.ContainsFunc(p.pool.used, func(c *conn) bool { return c.sent != nil || c.op != slow && c.op.busy.Load() > 0 }) {
+		return
+	}
+	for _, o := range w.live() {
+		if o != slow && o.at == p && o.host == nil && o.overdue() && o.doc == slow.doc && o.asked.IsZero() && o.busy.Load() == 0 && o.kind != "many" {
+			w.Problem("HELD UP", "%s, as %s decides for %s", o, slow, time.Since(slow.asked))
 		}
 	}
 }

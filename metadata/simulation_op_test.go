@@ -29,6 +29,8 @@ type op struct {
 	undos   atomic.Int32 // those that were undone, as the server resolved a conflict
 	first   int          // the document's history when it began
 	decided int
+	basis   Document  // what it has decided on last
+	asked   time.Time // since when it decides, if it does
 
 	busy       atomic.Int32 // in the host's code
 	connecting atomic.Bool  // waits for the pool, which only its context ends

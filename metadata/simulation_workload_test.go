@@ -142,7 +142,8 @@ func (o *op) run(d documents) {
 		o.got, o.err = d.Merge(o.ctx, o.doc, o.patch)
 	case "update", "idle update", "failing update":
 		o.got, o.err = d.Update(o.ctx, o.doc, func(doc Document) (json.RawMessage, error) {
-			o.decided++
+			w.model(func() { o.decided, o.basis, o.asked = o.decided+1, doc, time.Now() })
+			defer w.model(func() { o.asked = time.Time{} })
 			w.judgeOrigin(o, doc)
 			w.foreign(o, "decide")
 			switch {

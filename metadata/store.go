@@ -32,16 +32,21 @@ type MetadataStore interface {
 	// until ctx ends.
 	Merge(ctx context.Context, id string, patch json.RawMessage) (Document, error)
 
-	// Update reads the document, has decide make a patch of it, and applies
-	// that as Merge does, while nobody else can write the document. An error
-	// of decide is returned as it is, and nothing is changed; a nil patch
-	// changes nothing either.
+	// Update reads the document, has decide, which can run several times, make a
+	// patch of it, and applies that as Merge does, while nobody else can write the
+	// document. An error of decide is returned as it is, and nothing is changed; a nil
+	// patch changes nothing either.
 	//
-	// decide runs at most once, on the caller's goroutine, while others wait
-	// and a connection is taken: it should be quick (a [Postgres] ends what
-	// takes longer than half of [Options].Timeout), do without the same pool,
-	// and must not write the same document by itself. Where others insert that
-	// without the lock meanwhile, Update fails with [lock.ErrBusy].
+	// decide runs on the caller's goroutine, while others wait and a connection is
+	// taken: it should be quick, do without the same pool, and must not write the same
+	// document by itself. What it is given can be what writes before it in the same
+	// commit have made. If they fail, or the commit cannot be made, or others have waited
+	// for it too long (20 ms), it runs again, on the document as it is then; the last
+	// run counts. A [Postgres] ends what takes longer than half of [Options].Timeout.
+	//
+	// In a host's transaction ([Postgres.In]), and with an [Options].MaxBatch of 1, decide
+	// runs at most once. Where others insert the document without the lock meanwhile,
+	// Update then fails with [lock.ErrBusy].
 	Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error)
 }
 

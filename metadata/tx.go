@@ -81,7 +81,7 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 			return c.doc, nil // the write ends with the host's transaction
 		}
 		var last *unsettled
-		if err = h.failure(err, false); !errors.Is(err, errTaken) || w.once && errors.As(err, &last) {
+		if err = h.failure(err, false); !errors.Is(err, errTaken) || w.decide != nil && errors.As(err, &last) {
 			ended()
 			return Document{}, l.final(c, err)
 		}
@@ -120,7 +120,7 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	if err := h.fit(ctx, h.q); err != nil {
 		return err
 	}
-	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil}, l.key.id, h.gateOf(l), []*call{c}); err != nil {
+	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil}, l, h.gateOf(l), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil

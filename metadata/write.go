@@ -186,20 +186,20 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key 
 
 // transact carries calls out in a transaction of their own. It also returns why that
 // could not be rolled back, if it had to be.
-func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, id string, g gate, calls []*call) (decided int, stuck, err error) {
+func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (made []*call, stuck, err error) {
 	begin, cancel := p.bounded(ctx)
 	defer cancel()
 	tx, err := conn.Begin(begin)
 	if err != nil {
-		return len(calls), nil, err
+		return calls, nil, err
 	}
 	defer func() {
 		ctx, cancel := p.bounded(ctx)
 		defer cancel()
 		stuck = tx.Rollback(ctx)
 	}()
-	decided, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit}, id, g, calls)
-	return decided, stuck, err
+	made, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit}, l, p.gateOf(l), calls)
+	return made, stuck, err
 }
 
 // bounded is the context of one statement, which nobody's cancellation ends.
@@ -219,36 +219,49 @@ func (o *Options) patience() string {
 	return strconv.FormatInt(min(half, math.MaxInt32), 10) + "ms"
 }
 
-// carryOut makes the changes of calls, in order, and stores what becomes of
-// the document. It decides on as many of them as fit into one answer; when the
-// error is nil, each of these has its own document or error.
-func (p *postgres) carryOut(ctx context.Context, s session, id string, g gate, calls []*call) (decided int, err error) {
-	doc, fresh, err := p.open(ctx, s, id, g, calls[0].create)
+// carryOut makes the changes of calls, in order, and of those that have come behind
+// the last of the line's meanwhile, and stores what becomes of the document. It makes as
+// many of them as fit into one answer; when the error is nil, each of these has its own
+// document or error.
+func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, calls []*call) (made []*call, err error) {
+	doc, fresh, err := p.open(ctx, s, l.key.id, g, calls[0].create)
 	if err != nil {
-		return len(calls), err
+		return calls, err
 	}
-	dr := newDraft(doc, fresh, p.options)
-	for size := 0; decided < len(calls) && (decided == 0 || size < p.options.MaxBatchBytes); decided++ {
-		c := calls[decided]
+	dr, since := newDraft(doc, fresh, p.options), time.Now()
+	n := 0
+	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
+		if n == len(calls) && n == l.taken {
+			calls, _ = p.queue.take(l, p.options)
+		}
+		if n == len(calls) {
+			break
+		}
+		c := calls[n]
 		c.begun = true
-		if c.err = c.change(dr); c.err == nil {
+		in, err := p.change(l, c, dr, since)
+		if !in {
+			break
+		}
+		if c.err = err; err == nil {
 			c.doc, c.changes = dr.document(), dr.changes
 		}
 		size += len(dr.doc.Metadata) // also where it was refused, which takes its time
 	}
+	made = calls[:n]
 	if err := g.check(); err != nil {
-		return decided, err
+		return made, err
 	}
 	switch {
 	case dr.removed:
-		err = p.finish(ctx, s, g.remove, dr, calls[:decided])
+		err = p.finish(ctx, s, g.remove, dr, made)
 	case dr.changes == 0:
 	case fresh:
-		err = p.create(ctx, s, id, g, dr, calls[:decided])
+		err = p.create(ctx, s, l.key.id, g, dr, made)
 	default:
-		err = p.finish(ctx, s, g.save(dr), dr, calls[:decided])
+		err = p.finish(ctx, s, g.save(dr), dr, made)
 	}
-	return decided, err
+	return made, err
 }
 
 // open locks the document and reads it. One that is missing, and that the write

@@ -1,0 +1,207 @@
+package metadata_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/metadata"
+)
+
+// updating is an Update of the document a.
+func updating(s *metadata.Postgres, decide func(metadata.Document) (json.RawMessage, error)) func(context.Context) (metadata.Document, error) {
+	return func(ctx context.Context) (metadata.Document, error) { return s.Update(ctx, "a", decide) }
+}
+
+// counting is a decide that counts what the document has counted, and its runs.
+func counting(runs *atomic.Int32) func(metadata.Document) (json.RawMessage, error) {
+	return func(doc metadata.Document) (json.RawMessage, error) {
+		runs.Add(1)
+		var d struct{ N int }
+		err := json.Unmarshal(doc.Metadata, &d)
+		return raw(`{"N":%d}`, d.N+1), err
+	}
+}
+
+// behind has an Update lead that decides when all others are in line, and returns what
+// became of them.
+func behind(t *testing.T, s *metadata.Postgres, calls ...func(context.Context) (metadata.Document, error)) (answers []answer) {
+	t.Helper()
+	var waiting []pending
+	_, err := s.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) {
+		if waiting == nil {
+			for _, call := range calls {
+				waiting = append(waiting, lineUp(t.Context(), call))
+			}
+		}
+		return nil, nil
+	})
+	require.NoError(t, err)
+	for i, p := range waiting {
+		answers = append(answers, p.wait(t, fmt.Sprint("call ", i)))
+	}
+	return answers
+}
+
+func TestUpdatesShareACommit(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		var runs atomic.Int32
+		var calls []func(context.Context) (metadata.Document, error)
+		for range 20 {
+			calls = append(calls, updating(store, counting(&runs)))
+		}
+		for i, a := range behind(t, store, calls...) {
+			require.NoError(t, a.err)
+			assert.Equal(t, fmt.Sprintf(`{"N": %d}`, i+1), string(a.doc.Metadata))
+			assert.Equal(t, int64(i+1), a.doc.Version)
+		}
+		assert.GreaterOrEqual(t, runs.Load(), int32(20))
+		assert.Less(t, store.Stats().Commits, int64(10))
+	})
+}
+
+func TestWhoDecidesIsOnItsOwnGoroutine(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		behind(t, store, func(ctx context.Context) (metadata.Document, error) {
+			mine := goroutine()
+			return store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
+				assert.Equal(t, mine, goroutine())
+				return nil, nil
+			})
+		})
+	})
+}
+
+func goroutine() string {
+	stack := make([]byte, 32)
+	var id string
+	fmt.Sscanf(string(stack[:runtime.Stack(stack, false)]), "goroutine %s", &id)
+	return id
+}
+
+// Who decides for ever holds up nobody but itself.
+func TestSlowDecisionHoldsUpNobody(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		free := make(chan struct{})
+		var runs, slow atomic.Int32
+		late := make(chan answer, 1)
+		answers := behind(t, store, updating(store, counting(&runs)), func(ctx context.Context) (metadata.Document, error) {
+			go func() {
+				doc, err := store.Update(ctx, "a", func(doc metadata.Document) (json.RawMessage, error) {
+					if slow.Load() == 0 {
+						<-free
+					}
+					return counting(&slow)(doc)
+				})
+				late <- answer{doc: doc, err: err}
+			}()
+			return metadata.Document{}, nil
+		}, updating(store, counting(&runs)), merging(store, `{"m":1}`))
+		for _, a := range answers {
+			require.NoError(t, a.err)
+		}
+		close(free)
+		a := <-late
+		require.NoError(t, a.err)
+		assert.Equal(t, `{"N": 3, "m": 1}`, string(a.doc.Metadata), "decided on what there is now")
+	})
+}
+
+// Who decides for ever with the lock has it for as long as the server lets it.
+func TestLeaderThatDecidesForEverIsLeftBehind(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, &metadata.Options{Timeout: time.Second})
+		free, begun := make(chan struct{}), make(chan struct{})
+		first := begin(func() (metadata.Document, error) {
+			return store.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) {
+				close(begun)
+				<-free
+				return raw(`{"late":1}`), nil
+			})
+		})
+		<-begun
+		doc, err := begin(func() (metadata.Document, error) { return store.Merge(t.Context(), "a", raw(`{"m":1}`)) }).wait(t, "merge").both()
+		require.NoError(t, err)
+		assert.Equal(t, `{"m": 1}`, string(doc.Metadata))
+		close(free)
+		assert.Error(t, first.wait(t, "first").err)
+	})
+}
+
+func (a answer) both() (metadata.Document, error) { return a.doc, a.err }
+
+// A panic, or runtime.Goexit, of one that decides ends that one alone.
+func TestDecisionThatDoesNotReturnFailsAlone(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		var runs atomic.Int32
+		answers := behind(t, store, updating(store, counting(&runs)),
+			updating(store, func(metadata.Document) (json.RawMessage, error) { panic("the host's") }),
+			updating(store, func(metadata.Document) (json.RawMessage, error) { runtime.Goexit(); return nil, nil }),
+			updating(store, counting(&runs)))
+		assert.Equal(t, "the host's", answers[1].panicked)
+		for _, i := range []int{0, 3} {
+			require.NoError(t, answers[i].err)
+		}
+		assert.Equal(t, `{"N": 2}`, string(answers[3].doc.Metadata))
+		closeInTime(t, store)
+	})
+}
+
+// What was decided on top of what the database rejects is decided anew.
+func TestRejectedUpdateFailsAlone(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.exec(t, guarded)
+		store := d.migrated(t, guardedOptions(false))
+		_, err := store.Merge(t.Context(), "a", raw(`{"N":0}`))
+		require.NoError(t, err)
+		var runs atomic.Int32
+		answers := behind(t, store, updating(store, counting(&runs)),
+			updating(store, func(metadata.Document) (json.RawMessage, error) { return raw(`{"bad":1,"N":100}`), nil }),
+			updating(store, counting(&runs)), updating(store, counting(&runs)))
+		assert.ErrorIs(t, answers[1].err, metadata.ErrRejected)
+		for i, n := range map[int]int{0: 1, 2: 2, 3: 3} {
+			require.NoError(t, answers[i].err)
+			assert.Equal(t, fmt.Sprintf(`{"N": %d}`, n), string(answers[i].doc.Metadata))
+		}
+	})
+}
+
+// With a commit for each write, decide runs once.
+func TestDecideRunsOnceWhereNothingIsShared(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, &metadata.Options{MaxBatch: 1})
+		var runs atomic.Int32
+		var calls []func(context.Context) (metadata.Document, error)
+		for range 8 {
+			calls = append(calls, updating(store, counting(&runs)))
+		}
+		behind(t, store, calls...)
+		assert.Equal(t, int32(8), runs.Load())
+	})
+}
+
+// Updates that change nothing, and conflicts, cost no commit of the server's.
+func TestConflictInASharedCommitFailsAlone(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		var runs atomic.Int32
+		answers := behind(t, store, updating(store, counting(&runs)), updating(store.IfVersion(9), counting(&runs)),
+			updating(store, func(metadata.Document) (json.RawMessage, error) { return nil, nil }), updating(store.IfVersion(1), counting(&runs)))
+		assert.ErrorIs(t, answers[1].err, metadata.ErrConflict)
+		require.NoError(t, answers[2].err)
+		assert.Equal(t, int64(1), answers[2].doc.Version)
+		require.NoError(t, answers[3].err)
+		assert.Equal(t, int64(2), answers[3].doc.Version)
+	})
+}
