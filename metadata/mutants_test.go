@@ -108,28 +108,23 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
-		Old: "n = max(1, abandon(calls))", New: "n = 1",
+		Old: "n = max(1, p.queue.abandon(l))", New: "n = 1",
 		Rule: "TWICE, VERSION, DENIED THOUGH MADE, UNFOUNDED",
 	},
 	{
-		Name: "after a panic all that was sent counts as made", File: "lead.go",
-		Old: "decide(calls[n:n+1], ErrUnknownOutcome)", New: "decide(calls[n:n+1], nil)",
+		Name: "after a panic all that was sent counts as made", File: "queue.go",
+		Old: "decide(l.calls[n:n+1], ErrUnknownOutcome)", New: "decide(l.calls[n:n+1], nil)",
 		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
 	},
 	{
 		Name: "halving forgets the second half", File: "lead.go",
-		Old: "\t\trest, err := p.commit(ctx, conn, l, leader, calls[half:done])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
+		Old: "\t\trest, err := p.commit(ctx, conn, l, leader, calls[half:])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
 		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
 	},
 	{
 		Name: "decide is run again where each write has its own commit", File: "lead.go",
 		Old: "isRepeatable(err) && !once:", New: "isRepeatable(err):",
 		Rule: "TWICE",
-	},
-	{
-		Name: "what was decided on something that was undone counts", File: "decide.go",
-		Old: "\tcase c.decide == nil:\n", New: "\tcase c.decided != nil:\n\t\treturn true, dr.decided(c.decided.patch, c.decided.err)\n\tcase c.decide == nil:\n",
-		Rule: "BASIS",
 	},
 	{
 		Name: "who decides is waited for", File: "decide.go",
@@ -265,7 +260,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "whether the hold has ended is not looked at", File: "write.go",
-		Old: "\tif err := g.check(); err != nil {\n\t\treturn decided, err\n\t}\n", New: "",
+		Old: "\tif err := g.check(); err != nil {\n\t\treturn made, err\n\t}\n", New: "",
 		Rule: "LATE WRITE",
 	},
 	{
@@ -287,7 +282,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "versions are not checked", File: "documents.go",
-		Old: "if d.version != nil && *d.version != dr.doc.Version {", New: "if false {",
+		Old: "if d.version != nil && *d.version != have {", New: "if false {",
 		Rule: "VERSION",
 	},
 	{
