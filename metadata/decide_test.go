@@ -117,28 +117,55 @@ func TestSlowDecisionHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// Who decides for ever with the lock has it for as long as the server lets it.
-func TestLeaderThatDecidesForEverIsLeftBehind(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		store := d.migrated(t, &metadata.Options{Timeout: time.Second})
-		free, begun := make(chan struct{}), make(chan struct{})
-		first := begin(func() (metadata.Document, error) {
-			return store.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) {
-				close(begun)
-				<-free
-				return raw(`{"late":1}`), nil
+// Who decides for long, and has the document, lets it go when others wait. What it has
+// decided counts if the document is the same still.
+func TestLeaderThatDecidesForLongHoldsUpNobody(t *testing.T) {
+	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
+		store := view(false)
+		for name, c := range map[string]struct {
+			other func(context.Context) (metadata.Document, error)
+			err   error
+			runs  int32
+			want  string
+		}{
+			"others change it":    {merging(store, `{"m":1}`), nil, 2, `{"N": 2, "m": 1}`},
+			"others leave it":     {merging(store, `{"N":1}`), nil, 1, `{"N": 2}`},
+			"others cannot write": {merging(view(false, 99), `{"m":1}`), metadata.ErrConflict, 1, `{"N": 2}`},
+		} {
+			_, err := store.Replace(t.Context(), "a", raw(`{"N":1}`))
+			require.NoError(t, err)
+			var runs atomic.Int32
+			doc, err := store.Update(t.Context(), "a", func(doc metadata.Document) (json.RawMessage, error) {
+				if runs.Load() == 0 {
+					assert.ErrorIs(t, begin(func() (metadata.Document, error) { return c.other(t.Context()) }).wait(t, "other").err, c.err)
+				}
+				return counting(&runs)(doc)
 			})
-		})
-		<-begun
-		doc, err := begin(func() (metadata.Document, error) { return store.Merge(t.Context(), "a", raw(`{"m":1}`)) }).wait(t, "merge").both()
-		require.NoError(t, err)
-		assert.Equal(t, `{"m": 1}`, string(doc.Metadata))
-		close(free)
-		assert.Error(t, first.wait(t, "first").err)
+			require.NoError(t, err)
+			assert.Equal(t, c.want, string(doc.Metadata), name)
+			assert.Equal(t, c.runs, runs.Load(), name)
+		}
 	})
 }
 
-func (a answer) both() (metadata.Document, error) { return a.doc, a.err }
+// A panic, or runtime.Goexit, of one that has let the document go ends that one alone.
+func TestLeaderThatDoesNotReturnHoldsUpNobody(t *testing.T) {
+	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
+		store := view(false)
+		for _, end := range []func(){func() { panic("the host's") }, runtime.Goexit} {
+			first := begin(func() (metadata.Document, error) {
+				return store.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) {
+					require.NoError(t, begin(func() (metadata.Document, error) { return merging(store, `{"m":1}`)(t.Context()) }).wait(t, "merge").err)
+					end()
+					return nil, nil
+				})
+			})
+			assert.NoError(t, first.wait(t, "first").err)
+			_, err := store.Merge(t.Context(), "a", raw(`{"m":2}`))
+			require.NoError(t, err)
+		}
+	})
+}
 
 // A panic, or runtime.Goexit, of one that decides ends that one alone.
 func TestDecisionThatDoesNotReturnFailsAlone(t *testing.T) {
@@ -177,16 +204,25 @@ func TestRejectedUpdateFailsAlone(t *testing.T) {
 	})
 }
 
-// With a commit for each write, decide runs once.
+// With a commit for each write, decide runs once, however long.
 func TestDecideRunsOnceWhereNothingIsShared(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		store := d.migrated(t, &metadata.Options{MaxBatch: 1})
+	eachStore(t, &metadata.Options{MaxBatch: 1}, func(t *testing.T, view func(bool, ...int64) full) {
+		store := view(false)
 		var runs atomic.Int32
-		var calls []func(context.Context) (metadata.Document, error)
-		for range 8 {
-			calls = append(calls, updating(store, counting(&runs)))
+		var calls []pending
+		for i := range 8 {
+			calls = append(calls, begin(func() (metadata.Document, error) {
+				return store.Update(t.Context(), "a", func(doc metadata.Document) (json.RawMessage, error) {
+					if i == 0 {
+						time.Sleep(400 * time.Millisecond)
+					}
+					return counting(&runs)(doc)
+				})
+			}))
 		}
-		behind(t, store, calls...)
+		for _, call := range calls {
+			require.NoError(t, call.wait(t, "call").err)
+		}
 		assert.Equal(t, int32(8), runs.Load())
 	})
 }

@@ -34,6 +34,7 @@ type engine interface {
 type write struct {
 	change func(*draft) error             // run for each attempt to commit it
 	decide func(Document) (*patch, error) // instead: what to merge, if anything; run on its caller's goroutine
+	late   *decision                      // the last one of its own, which may hold still
 	patch  *patch                         // the change, where it is nothing but a merge patch
 	size   int                            // of what the caller supplied, as it is printed, in bytes
 

@@ -56,20 +56,12 @@ func (d *draft) merge(patch []byte) error {
 	return nil
 }
 
-// make has a write change the draft, on its caller's goroutine.
-func (d *draft) make(w *write) error {
-	if w.decide == nil {
-		return w.change(d)
-	}
-	return d.decided(w.decide(d.document()))
-}
-
 // decided merges what has been decided on the draft as it is.
-func (d *draft) decided(p *patch, err error) error {
-	if err != nil || p == nil {
-		return err
+func (d *draft) decided(what *decision) error {
+	if what.err != nil || what.patch == nil {
+		return what.err
 	}
-	return d.merge(p.text)
+	return d.merge(what.patch.text)
 }
 
 // replace makes text, which is as jsonb prints it, the document. Nothing may change the

@@ -181,7 +181,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	once := p.options.MaxBatch == 1 && calls[0].decide != nil && calls[0].begun
 	switch {
 	case err == nil:
-	case isRepeatable(err) && !once:
+	case err == errLate, isRepeatable(err) && !once:
 		return 0, err
 	case errors.Is(err, ErrRejected) && done > 1:
 		half, err := p.commit(ctx, conn, l, leader, calls[:done/2])

@@ -115,6 +115,16 @@ func (m *memory) load(id string) (Document, bool) {
 }
 
 func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, err error) {
+	for wait := leaderBudget; ; wait *= 2 {
+		if doc, err = m.attempt(ctx, id, w, wait); err != errLate {
+			return doc, err
+		}
+	}
+}
+
+// attempt is a write whose document is let go if it decides for longer than wait.
+func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Duration) (doc Document, err error) {
+	var letGo func()
 	key := m.options.key(id)
 	held := lock.FromContextOf(ctx, m.locker, key) // another's keeps nobody out here
 	switch {
@@ -122,6 +132,7 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 		if held, err = m.locker.Lock(ctx, key); err != nil {
 			return Document{}, err
 		}
+		letGo = func() { held.Unlock() }
 		defer func() {
 			if failed := held.Unlock(); failed != nil && err == nil {
 				err = fmt.Errorf("%w: %w", ErrUnknownOutcome, failed)
@@ -134,7 +145,8 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 		if err != nil {
 			return Document{}, err
 		}
-		defer turn.Unlock()
+		letGo = func() { turn.Unlock() }
+		defer letGo()
 	}
 	doc, found := m.load(id)
 	if !found {
@@ -144,7 +156,7 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 		doc = Document{ID: id, Metadata: []byte(`{}`)}
 	}
 	dr := newDraft(doc, !found, m.options)
-	if err := dr.make(w); err != nil {
+	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); err != nil {
 		return Document{}, err
 	}
 	return m.store(dr, held)

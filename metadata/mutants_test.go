@@ -128,13 +128,28 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "who decides is waited for", File: "decide.go",
-		Old: "timer := time.NewTimer(budget)", New: "timer := time.NewTimer(time.Hour)",
+		Old: "timer := time.NewTimer(p.budget())", New: "timer := time.NewTimer(time.Hour)",
 		Rule: "HELD UP, LATE ANSWER, LIVENESS",
 	},
 	{
 		Name: "others are taken along while the leader decides", File: "queue.go",
 		Old: "c.size, c.decide != nil, undecided", New: "c.size, false, undecided",
 		Rule: "HELD UP",
+	},
+	{
+		Name: "who decides for long keeps the document", File: "queue.go",
+		Old: "return len(l.calls) > 1 || l.apart && q.lines[l.key] != nil", New: "return false",
+		Rule: "HELD UP, LATE ANSWER",
+	},
+	{
+		Name: "who lets the document go keeps its row", File: "decide.go",
+		Old: "\t\t\ts.undo()\n", New: "",
+		Rule: "HELD UP",
+	},
+	{
+		Name: "what was decided on another document counts", File: "decide.go",
+		Old: "w.late == nil || !w.late.holdsFor(dr.doc)", New: "w.late == nil",
+		Rule: "BASIS",
 	},
 	{
 		Name: "who decides for too long is forgotten", File: "queue.go",
@@ -346,7 +361,7 @@ var mutants = []simulate.Mutant{
 	// The store without a server.
 	{
 		Name: "writes under a hold of a Memory have no turns", File: "memory.go", Test: "TestSimulationOfMemory",
-		Old: "\t\tdefer turn.Unlock()\n", New: "\t\tturn.Unlock()\n",
+		Old: "\t\tdefer letGo()\n", New: "\t\tletGo()\n",
 		Rule: "LOST WRITE, VERSION, TWICE",
 	},
 	{

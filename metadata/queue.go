@@ -82,11 +82,12 @@ type call struct {
 	signal    chan struct{}    // that the call leads, or is done
 	found     chan struct{}    // that another look found the lock taken
 	asked     chan Document    // to decide on
-	decisions chan decision
+	decisions chan *decision
 	leads     bool
-	attempts  int       // that found the lock taken, by whoever led
-	due       time.Time // when its policy has it look again
-	leaving   error     // what to tell it if it is put back, as it waits no longer
+	attempts  int           // that found the lock taken, by whoever led
+	due       time.Time     // when its policy has it look again
+	leaving   error         // what to tell it if it is put back, as it waits no longer
+	wait      time.Duration // how long it may decide while it leads and others wait
 
 	begun   bool // its change has run
 	fate    fate
@@ -172,7 +173,7 @@ func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool
 	}
 	c.signal, c.found = make(chan struct{}, 1), make(chan struct{}, 1)
 	if c.decide != nil {
-		c.asked, c.decisions = make(chan Document, 1), make(chan decision, 1)
+		c.asked, c.decisions = make(chan Document, 1), make(chan *decision, 1)
 	}
 	c.line = l
 	l.calls = append(l.calls, c)
@@ -317,8 +318,7 @@ func (q *queue) begin() error {
 // been, the leader leads on. Found says whether the lock was found taken.
 func (q *queue) settle(l *line, done int, found bool) {
 	q.mu.Lock()
-	answered, back, behind := l.calls[:done], l.calls[done:l.taken], l.calls[l.taken:]
-	rest := l.calls[done:done] // in the same place
+	answered := l.calls[:done]
 	l.busy = found
 	for _, c := range answered {
 		l.size -= c.size
@@ -326,8 +326,23 @@ func (q *queue) settle(l *line, done int, found bool) {
 	if found {
 		l.note(done)
 	}
-	for i, c := range back {
-		switch leads := done+i == 0; {
+	q.putBack(l, done, found)
+	l.calls, l.taken, l.led = l.calls[done:], 0, done == 0
+	q.sent.Done()
+	q.mu.Unlock()
+	for i, c := range answered {
+		if i > 0 {
+			c.signal <- struct{}{}
+		}
+	}
+}
+
+// putBack has those that were taken, from the first on, wait again, but for those that
+// wait no longer. Its caller has queue.mu.
+func (q *queue) putBack(l *line, first int, found bool) {
+	rest, behind := l.calls[:first], l.calls[l.taken:]
+	for i, c := range l.calls[first:l.taken] {
+		switch leads := first+i == 0; {
 		case !leads && c.leaving != nil:
 			l.size -= c.size
 			c.tell(l.busyError(c, c.leaving))
@@ -337,17 +352,10 @@ func (q *queue) settle(l *line, done int, found bool) {
 		case !leads && q.closed:
 			c.tell(ErrClosed)
 		default:
-			rest = append(rest, c)
+			rest = append(rest, c) // in the same place
 		}
 	}
-	l.calls, l.taken, l.led = append(rest, behind...), 0, done == 0
-	q.sent.Done()
-	q.mu.Unlock()
-	for i, c := range answered {
-		if i > 0 {
-			c.signal <- struct{}{}
-		}
-	}
+	l.calls, l.taken = append(rest, behind...), first
 }
 
 // note has those from the first on know that the lock was found taken, whose time it
@@ -392,27 +400,45 @@ func (l *line) appoint() {
 	l.calls[0].signal <- struct{}{}
 }
 
-// split has those behind a leader that waits for its connection, or decides for too
-// long, go on without it. That one keeps its line, in which it is alone, as if it were in
-// another process.
+// split has those behind a leader that waits for its connection go on without it.
 func (q *queue) split(l *line, leader *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch {
-	case !l.led || l.calls[0] != leader || l.taken > 1:
-		return
-	case len(l.calls) == 1:
-		if l.taken == 1 && q.lines[l.key] == l { // those who come do not line up behind it
-			l.apart = true
-			delete(q.lines, l.key)
-		}
+	if l.led && l.calls[0] == leader && l.taken == 0 {
+		q.divide(l)
+	}
+}
+
+// letGo has all others go on without a leader that decides.
+func (q *queue) letGo(l *line) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l.taken > 1 {
+		q.putBack(l, 1, false)
+	}
+	if l.taken > 0 {
+		q.divide(l)
+	}
+}
+
+// isAwaited reports whether others wait for a leader that decides.
+func (q *queue) isAwaited(l *line) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(l.calls) > 1 || l.apart && q.lines[l.key] != nil
+}
+
+// divide has those behind a leader go on. That one keeps its line, in which it is alone,
+// as if it were in another process. Its caller has queue.mu.
+func (q *queue) divide(l *line) {
+	if len(l.calls) == 1 {
 		return
 	}
-	rest := &line{key: l.key, lock: l.lock, calls: l.calls[1:], size: l.size - leader.size, led: true}
+	rest := &line{key: l.key, lock: l.lock, calls: l.calls[1:], size: l.size - l.calls[0].size, led: true}
 	for _, c := range rest.calls {
 		c.line = rest
 	}
-	l.calls, l.size, l.apart = l.calls[:1:1], leader.size, true
+	l.calls, l.size, l.apart = l.calls[:1:1], l.calls[0].size, true
 	q.lines[l.key] = rest
 	rest.appoint()
 }

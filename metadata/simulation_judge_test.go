@@ -303,18 +303,21 @@ func (w *world) check() {
 }
 
 // judgeSlow judges that somebody who decides holds up nobody for longer than is allowed:
-// by then others go on, or wait for a statement.
+// by then a leader has let the document go, and those whose context has ended have left.
 func (w *world) judgeSlow(slow *op) {
-	p := slow.at
-	if slow.host != nil || slow.asked.IsZero() || time.Since(slow.asked) < 3*decideBudget || p.yielding.Load() > 0 {
+	p, took := slow.at, time.Since(slow.asked)
+	if slow.host != nil || slow.asked.IsZero() || p.yielding.Load() > 0 {
 		return
 	}
-	if slices.ContainsFunc(p.pool.used, func(c *conn) bool { return c.sent != nil || c.op != slow && c.op.busy.Load() > 0 }) {
-		return
-	}
+	used := func(is func(*conn) bool) bool { return slices.ContainsFunc(p.pool.used, is) }
+	keeps := w.panics == 0 && p.store.options.MaxBatch > 1 && used(func(c *conn) bool { return c.op == slow && c.inTx && c.sent == nil })
+	rests := !used(func(c *conn) bool { return c.sent != nil || c.op != slow && c.op.busy.Load() > 0 })
 	for _, o := range w.live() {
-		if o != slow && o.at == p && o.host == nil && o.overdue() && o.doc == slow.doc && o.asked.IsZero() && o.busy.Load() == 0 && o.kind != "many" {
-			w.Problem("HELD UP", "%s, as %s decides for %s", o, slow, time.Since(slow.asked))
+		if o == slow || o.at != p || o.host != nil || o.doc != slow.doc || o.tenure != slow.tenure || !o.asked.IsZero() || o.busy.Load() > 0 || o.many > 0 || strings.HasPrefix(o.kind, "get") {
+			continue
+		}
+		if rests && took > 3*decideBudget && o.overdue() || keeps && min(took, time.Since(o.since)) > p.store.options.Timeout/3 {
+			w.Problem("HELD UP", "%s, as %s decides for %s", o, slow, took)
 		}
 	}
 }

@@ -33,16 +33,23 @@ type MetadataStore interface {
 	Merge(ctx context.Context, id string, patch json.RawMessage) (Document, error)
 
 	// Update reads the document, has decide, which can run several times, make a
-	// patch of it, and applies that as Merge does, while nobody else can write the
-	// document. An error of decide is returned as it is, and nothing is changed; a nil
-	// patch changes nothing either.
+	// patch of it, and applies that as Merge does, to just what decide was given. An
+	// error of decide is returned as it is, and nothing is changed; a nil patch
+	// changes nothing either.
 	//
 	// decide runs on the caller's goroutine, while others wait and a connection is
 	// taken: it should be quick, do without the same pool, and must not write the same
 	// document by itself. What it is given can be what writes before it in the same
-	// commit have made. If they fail, or the commit cannot be made, or others have waited
-	// for it too long (20 ms), it runs again, on the document as it is then; the last
-	// run counts. A [Postgres] ends what takes longer than half of [Options].Timeout.
+	// commit have made. It runs again, on the document as it is then, and only its last
+	// run counts, where
+	//
+	//   - those writes fail, or the commit cannot be made and the document has changed;
+	//   - it takes longer than others in the process wait for it: 20 ms, and then, or if
+	//     it is the first of its commit, 250 ms and twice as long each time; and the
+	//     document has changed meanwhile. They go on as soon as it is late.
+	//
+	// While nobody else in the process waits, a [Postgres] keeps the document for half
+	// of [Options].Timeout; what takes longer fails.
 	//
 	// In a host's transaction ([Postgres.In]), and with an [Options].MaxBatch of 1, decide
 	// runs at most once. Where others insert the document without the lock meanwhile,

@@ -276,7 +276,7 @@ func inOneCommit(ctx context.Context, s *metadata.Postgres, l line) []metadata.R
 	answers := make([]metadata.Result, len(l.story))
 	var calls []pending
 	s.Update(ctx, l.id, func(metadata.Document) (json.RawMessage, error) {
-		for i := range l.story {
+		for i := len(calls); i < len(l.story); i++ {
 			calls = append(calls, lineUp(ctx, func(ctx context.Context) (metadata.Document, error) { return s.Merge(ctx, l.id, l.raw(i)) }))
 		}
 		return nil, nil

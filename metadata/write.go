@@ -173,6 +173,7 @@ type session struct {
 	idle  any                                                                  // the time between two, as text; nil: as the host has it
 
 	commit func(context.Context) error // for a new row, which is looked at before; nil: the host does
+	undo   func()                      // ends the transaction before its time
 }
 
 // mergeOne sends a merge as one statement, and reports ErrNotFound where only
@@ -193,12 +194,13 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls 
 	if err != nil {
 		return calls, nil, err
 	}
-	defer func() {
+	undo := func() {
 		ctx, cancel := p.bounded(ctx)
 		defer cancel()
 		stuck = tx.Rollback(ctx)
-	}()
-	made, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit}, l, p.gateOf(l), calls)
+	}
+	defer undo()
+	made, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l), calls)
 	return made, stuck, err
 }
 
@@ -228,8 +230,7 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 	if err != nil {
 		return calls, err
 	}
-	dr, since := newDraft(doc, fresh, p.options), time.Now()
-	n := 0
+	dr, n, until := newDraft(doc, fresh, p.options), 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
 		if n == len(calls) && n == l.taken {
 			calls, _ = p.queue.take(l, p.options)
@@ -239,9 +240,15 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 		}
 		c := calls[n]
 		c.begun = true
-		in, err := p.change(l, c, dr, since)
+		in, err := p.change(s, l, c, dr, until)
+		if err == errLate {
+			return nil, err
+		}
 		if !in {
 			break
+		}
+		if n == 0 {
+			until = time.Now().Add(p.budget())
 		}
 		if c.err = err; err == nil {
 			c.doc, c.changes = dr.document(), dr.changes

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,6 +48,7 @@ func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 		{"UpdatePanicChangesNothing", (*suite).updatePanic},
 		{"ConcurrentMergesAreAllKept", (*suite).concurrentMerges},
 		{"ConcurrentUpdatesAreAllKept", (*suite).concurrentUpdates},
+		{"ConcurrentUpdatesDecideOneAfterTheOther", (*suite).counter},
 		{"HoldOfAnotherLockerIsNone", (*suite).holdOfAnotherLocker},
 		{"EndedContextChangesNothing", (*suite).endedContext},
 		{"OlderThanAtLeastIsRefused", (*suite).atLeast},
@@ -304,16 +306,18 @@ func (s *suite) answersAreTheCallers() {
 	s.wantText(s.got(s.id()), `{"a": "value"}`)
 }
 
-func (s *suite) update() {
-	decide := func(doc metadata.Document) (json.RawMessage, error) {
-		var counted struct{ N int }
-		if err := json.Unmarshal(doc.Metadata, &counted); err != nil {
-			return nil, err
-		}
-		return json.RawMessage(fmt.Sprintf(`{"N":%d}`, counted.N+1)), nil
+// count decides that a document has counted one more.
+func count(doc metadata.Document) (json.RawMessage, error) {
+	var counted struct{ N int }
+	if err := json.Unmarshal(doc.Metadata, &counted); err != nil {
+		return nil, err
 	}
+	return json.RawMessage(fmt.Sprintf(`{"N":%d}`, counted.N+1)), nil
+}
+
+func (s *suite) update() {
 	for n := range 3 {
-		doc := s.must(s.store.Update(s.ctx, s.id(), decide))
+		doc := s.must(s.store.Update(s.ctx, s.id(), count))
 		s.wantText(doc, fmt.Sprintf(`{"N": %d}`, n+1))
 		if doc.Version != int64(n+1) {
 			s.Errorf("version is %d, want %d", doc.Version, n+1)
@@ -333,14 +337,15 @@ func (s *suite) update() {
 	s.wantError(err, metadata.ErrNotFound)
 }
 
+var errEnough = errors.New("enough")
+
 func (s *suite) updateError() {
 	s.merged(s.id(), `{"a":1}`)
-	enough := errors.New("enough")
 	for _, id := range []string{s.id(), s.id("missing")} {
 		_, err := s.store.Update(s.ctx, id, func(metadata.Document) (json.RawMessage, error) {
-			return json.RawMessage(`{"a":2}`), enough
+			return json.RawMessage(`{"a":2}`), errEnough
 		})
-		s.wantError(err, enough)
+		s.wantError(err, errEnough)
 	}
 	s.wantText(s.got(s.id()), `{"a": 1}`)
 	_, err := s.store.Get(s.ctx, s.id("missing"))
@@ -399,6 +404,30 @@ func (s *suite) concurrentUpdates() {
 		})
 	})
 	s.history(docs, func(i int) string { return fmt.Sprintf(`{"w%d":1}`, i) })
+}
+
+func (s *suite) counter() {
+	docs := s.writers(64, func(i int) (metadata.Document, error) {
+		switch i % 8 {
+		case 6:
+			_, err := s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) { return nil, errEnough })
+			s.wantError(err, errEnough)
+		case 7:
+			_, err := s.store.Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) { return json.RawMessage(`7`), nil })
+			s.wantError(err, metadata.ErrInvalidPatch)
+		default:
+			return s.store.Update(s.ctx, s.id(), count)
+		}
+		return metadata.Document{}, nil
+	})
+	counted := slices.DeleteFunc(docs, func(doc metadata.Document) bool { return doc.ID == "" })
+	slices.SortFunc(counted, func(a, b metadata.Document) int { return int(a.Version - b.Version) })
+	for i, doc := range counted {
+		s.wantText(doc, fmt.Sprintf(`{"N": %d}`, i+1))
+		if doc.Version != int64(i+1) {
+			s.Errorf("version %d counts %d", doc.Version, i+1)
+		}
+	}
 }
 
 // history checks that the answers, in the order of their versions, are what
