@@ -162,9 +162,29 @@ var mutants = []simulate.Mutant{
 		Rule: "PARKING, LIVENESS, LEAK",
 	}, {
 		Name: "an unlock of what may not be locked is pipelined", File: "session.go",
-		Old:  "return len(s.sent) == 0 || s.blind == 0 && len(s.sent)",
-		New:  "return len(s.sent) == 0 || len(s.sent)",
+		Old:  " || s.inFlight > 0 && s.blind > 0 {",
+		New:  " {",
 		Rule: "EXCLUSION, LATE WRITE, LEAK", Schedules: 150000,
+	}, {
+		Name: "a batch is answered as if it were the last", File: "reading.go",
+		Old:  "\tanswers := s.sent[0].ops\n\tsize = len(answers)\n\ts.inFlight -= size\n\ts.sent = slices.Delete(s.sent, 0, 1)\n",
+		New:  "\tanswers := s.sent[len(s.sent)-1].ops\n\tsize = len(answers)\n\ts.inFlight -= size\n\ts.sent = slices.Delete(s.sent, len(s.sent)-1, len(s.sent))\n",
+		Rule: "EXCLUSION, PANIC",
+	}, {
+		Name: "any number of operations is in flight", File: "session.go",
+		Old:  "depth*min(s.waiting, s.pace.maxBatch) >= s.inFlight",
+		New:  "(depth > 0 || s.inFlight == 0)",
+		Rule: "WINDOW",
+	}, {
+		Name: "a part waits while a batch is in flight", File: "session.go",
+		Old:  "depth*min(s.waiting, s.pace.maxBatch) >= s.inFlight",
+		New:  "depth*0 >= s.inFlight",
+		Rule: "LOST WAKE-UP",
+	}, {
+		Name: "a dead session tells of the first batch in flight", File: "session.go",
+		Old:  "\tfor _, b := range s.sent {\n\t\tunanswered",
+		New:  "\tfor _, b := range s.sent[:min(1, len(s.sent))] {\n\t\tunanswered",
+		Rule: "LOST WAKE-UP, LIVENESS",
 	}, {
 		Name: "what failed is not unlocked", File: "reading.go",
 		Old:  "\t\tcase opTry, opWait:\n\t\t\ts.enqueue([]op{{code: opDrop, key: batch[failed].key}})\n",

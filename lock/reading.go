@@ -115,8 +115,13 @@ func (s *session) ready(values []int64, failure error) (size int) {
 	s.mu.Lock()
 	s.heard = s.sent[0].at
 	s.turns++
+	s.took = now.Sub(s.heard)
+	if s.trip == 0 || s.took < s.trip {
+		s.trip = s.took
+	}
 	answers := s.sent[0].ops
 	size = len(answers)
+	s.inFlight -= size
 	s.sent = slices.Delete(s.sent, 0, 1)
 	if s.blind > 0 {
 		s.blind -= countBlind(answers)

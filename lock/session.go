@@ -50,15 +50,18 @@ type session struct {
 	unused  time.Time // since when, for a spare session (guarded by queue.mu)
 	looks   looks
 
-	mu      sync.Mutex
-	pending [opcodes][]op // to be sent next
-	waiting int           // their number
-	blind   int           // of them and of those under way, unlocks of what may not be locked
-	sent    []batch       // that are under way, in their order
-	over    [][]op        // the memory of batches that are over
-	heard   time.Time     // when the last batch was sent that was answered
-	turns   int           // batches that were answered
-	why     error         // why it is dead
+	mu       sync.Mutex
+	pending  [opcodes][]op // to be sent next
+	waiting  int           // their number
+	blind    int           // of them and of those under way, unlocks of what may not be locked
+	sent     []batch       // that are under way, in their order
+	inFlight int           // operations of these
+	over     [][]op        // the memory of batches that are over
+	heard    time.Time     // when the last batch was sent that was answered
+	turns    int           // batches that were answered
+	took     time.Duration // by the last answer
+	trip     time.Duration // by the fastest one
+	why      error         // why it is dead
 
 	reading seam.Mutex    // taken before writing
 	values  []int64       // answers to the first batch under way, so far
@@ -99,12 +102,21 @@ type pace struct {
 	// being dealt with here.
 	minBatch, maxSent int
 
+	// Over a network, where answers take longer, a batch is also sent when it has its
+	// part of the operations in flight. There are as many parts as there are spacings
+	// in the round trip, up to maxDepth, which fit a socket's buffers both ways: so few
+	// operations are sent at once, each alone. Where answers come late one end is busy,
+	// and each batch costs it time: there are fewer parts, and from half a round trip on
+	// there is none.
+	spacing  time.Duration
+	maxDepth int
+
 	// After so many lone operations serve leaves the reading to callers, until
 	// there is none for lull: so long the session's end may not be noticed.
 	manyLone int
 }
 
-var defaultPace = pace{maxBatch: 256, minBatch: 16, maxSent: 3, manyLone: 8}
+var defaultPace = pace{maxBatch: 256, minBatch: 16, maxSent: 3, manyLone: 8, spacing: 150 * time.Microsecond, maxDepth: 16}
 
 const lull = time.Millisecond
 
@@ -202,16 +214,20 @@ func (s *session) sendDue() {
 	}
 }
 
-// isDue reports whether nothing is under way, or enough is pending.
+// isDue reports whether a batch is to be sent: no operation is in flight, or enough are
+// pending, or as many as make a part of those in flight.
 //
 // An unlock of what may not be locked travels alone. If its batch fails before it,
 // it is sent again; by then a batch behind it could have taken the same key anew,
 // which it would give back. Within a batch unlocks come first.
 func (s *session) isDue(enough int) bool {
-	if s.why != nil || s.waiting == 0 {
+	if s.why != nil || s.waiting == 0 || s.inFlight > 0 && s.blind > 0 {
 		return false
 	}
-	return len(s.sent) == 0 || s.blind == 0 && len(s.sent) < s.pace.maxSent && s.waiting >= enough
+	late := s.took - s.trip
+	depth := int(min(max(0, s.trip-2*late)/s.pace.spacing, time.Duration(s.pace.maxDepth)))
+	isPart := depth*min(s.waiting, s.pace.maxBatch) >= s.inFlight
+	return isPart || len(s.sent) < s.pace.maxSent && s.waiting >= enough
 }
 
 // send writes the next batch if it is due.
@@ -221,6 +237,7 @@ func (s *session) send(enough int) {
 	if s.isDue(enough) {
 		ops = s.take()
 		s.sent = append(s.sent, batch{ops, time.Now()})
+		s.inFlight += len(ops)
 	}
 	s.mu.Unlock()
 	if len(ops) > 0 {
@@ -311,11 +328,12 @@ func (s *session) heartbeat() {
 
 func (s *session) ping() {
 	s.writing.Lock()
-	defer s.writing.Unlock()
 	s.mu.Lock()
 	s.sent = append(s.sent, batch{at: time.Now()})
 	s.mu.Unlock()
 	s.write(nil)
+	s.writing.Unlock()
+	s.sendDue()
 }
 
 // leave has the server end the session once it has answered what is under

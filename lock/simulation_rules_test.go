@@ -248,7 +248,7 @@ func (p *process) checkParking() {
 	}
 }
 
-// checkSessions checks that what is requested is sent.
+// checkSessions checks that what is requested is sent, and what is in flight bounded.
 func (p *process) checkSessions(stalled bool) {
 	left := false
 	for _, s := range p.sessions {
@@ -256,15 +256,22 @@ func (p *process) checkSessions(stalled bool) {
 	}
 	for _, s := range p.sessions {
 		s.mu.Lock()
-		pending := 0
+		pending, inFlight := 0, 0
 		for _, ops := range s.pending {
 			pending += len(ops)
 		}
-		if pending != s.waiting {
-			p.w.Problem("STATS", "%s: session %d has %d pending, counted as %d", p, s.backend.PID, pending, s.waiting)
+		for _, b := range s.sent {
+			inFlight += len(b.ops)
 		}
-		if pending > 0 && len(s.sent) == 0 && s.why == nil && !stalled && !left && !p.frozen.Load() {
-			p.w.Problem("LOST WAKE-UP", "%s: session %d has %d pending, and sends nothing", p, s.backend.PID, pending)
+		if pending != s.waiting || inFlight != s.inFlight {
+			p.w.Problem("STATS", "%s: session %d has %d pending and %d in flight, counted as %d and %d", p, s.backend.PID, pending, inFlight, s.waiting, s.inFlight)
+		}
+		if inFlight > (max(s.pace.maxSent-1, s.pace.maxDepth)+1)*s.pace.maxBatch {
+			p.w.Problem("WINDOW", "%s: session %d has %d operations in flight", p, s.backend.PID, inFlight)
+		}
+		isPart := inFlight <= min(pending, s.pace.maxBatch)*min(s.pace.maxDepth, int(max(0, 3*s.trip-2*s.took)/s.pace.spacing))
+		if pending > 0 && (inFlight == 0 || s.blind == 0 && isPart) && s.why == nil && !stalled && !left && !p.frozen.Load() {
+			p.w.Problem("LOST WAKE-UP", "%s: session %d has %d pending and %d in flight, and sends nothing", p, s.backend.PID, pending, inFlight)
 		}
 		s.mu.Unlock()
 	}

@@ -71,6 +71,7 @@ func draw(s *simulate.Schedule) (c config) {
 	c.pace = pace{
 		maxBatch: simulate.One(s, 2, 4, 256, 256),
 		minBatch: simulate.One(s, 1, 2, 3, 16), maxSent: 3,
+		spacing: simulate.One(s, time.Nanosecond, time.Millisecond, time.Hour), maxDepth: simulate.One(s, 2, 4, 16),
 		manyLone: simulate.One(s, 1, 2, 8),
 	}
 	c.passes = passes{rival: simulate.One(s, 1, 2, 20), alone: simulate.One(s, 1, 3, 256)}
