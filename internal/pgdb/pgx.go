@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,7 +40,7 @@ func (q pgxQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 
 // openPgx makes a DB of pgx's pool.
 func openPgx(p *pgxpool.Pool) DB {
-	config := p.Config()
+	config, leaving := p.Config(), make(chan struct{}, 1)
 	return &pool{
 		prepares: config.PrepareConn != nil || config.BeforeAcquire != nil, //lint:ignore SA1019 hosts have it
 		take: func(ctx context.Context) (taken, error) {
@@ -47,7 +48,7 @@ func openPgx(p *pgxpool.Pool) DB {
 			if err != nil {
 				return nil, err
 			}
-			return pgxTaken{c}, nil
+			return pgxTaken{c, config.BeforeClose, leaving}, nil
 		},
 		size: func() int { return int(p.Stat().MaxConns()) },
 		full: func() bool {
@@ -57,10 +58,53 @@ func openPgx(p *pgxpool.Pool) DB {
 	}
 }
 
-type pgxTaken struct{ conn *pgxpool.Conn }
+type pgxTaken struct {
+	conn        *pgxpool.Conn
+	beforeClose func(*pgx.Conn) // the host's, unless nil
+	leaving     chan struct{}   // has the one that is cleaned up outside the pool
+}
 
 func (t pgxTaken) on(f func(*pgx.Conn) error) error { return f(t.conn.Conn()) }
-func (t pgxTaken) release()                         { t.conn.Release() }
+
+// release gives the connection back.
+func (t pgxTaken) release() {
+	conn := t.conn.Conn()
+	select {
+	case <-conn.PgConn().CleanupDone():
+	default:
+		if conn.IsClosed() {
+			go t.leave(conn)
+			return
+		}
+	}
+	t.conn.Release()
+}
+
+// leave gives back a connection that broke. It would keep its place in the pool until pgx
+// has had the server cancel what it did, which takes 15 seconds if the server is silent,
+// and a pool of such connections could not connect to another server. So one at a time
+// leaves the pool meanwhile. For each [DB] there is never more than one, as the server may
+// only be slow, and is not to have many more connections than the host allows for.
+func (t pgxTaken) leave(conn *pgx.Conn) {
+	cleaned := conn.PgConn().CleanupDone()
+	select {
+	case <-cleaned:
+		t.conn.Release()
+		return
+	case <-time.After(farewell):
+	}
+	select {
+	case <-cleaned:
+		t.conn.Release()
+	case t.leaving <- struct{}{}:
+		if t.beforeClose != nil {
+			t.beforeClose(conn)
+		}
+		t.conn.Hijack()
+		<-cleaned
+		<-t.leaving
+	}
+}
 
 // A transaction pipelines: its state on the server is that of the
 // connection's last reply.

@@ -58,9 +58,9 @@ func eachPool(t *testing.T, test func(t *testing.T, db pgdb.DB, end func())) {
 	}
 }
 
-// fill has a pool make all of its connections, each of which is used.
-func fill(t *testing.T, db pgdb.DB) {
-	conns := make([]pgdb.Conn, connections)
+// fill has a pool make so many connections, each of which is used.
+func fill(t *testing.T, db pgdb.DB, size int) {
+	conns := make([]pgdb.Conn, size)
 	for i := range conns {
 		var err error
 		conns[i], err = db.Acquire(t.Context())
@@ -118,7 +118,7 @@ func TestStaleConnectionsFailNothing(t *testing.T) {
 		}
 		n := 0
 		for name, way := range ways {
-			fill(t, db)
+			fill(t, db, connections)
 			end()
 			var wg sync.WaitGroup
 			errs := make([]error, 3*connections)
