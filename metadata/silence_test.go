@@ -3,9 +3,13 @@ package metadata_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -77,4 +81,48 @@ func TestSilentNetworkHoldsUpAWriteForItsTimeoutOnly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server that is slow, rows that are locked for long and a full pool are no reason to
+// give up connections: each one made anew would make an overload worse.
+func TestSlowServerKeepsItsConnections(t *testing.T) {
+	t.Parallel() // it mostly waits
+	const connections, writers, rounds = 4, 16, 3
+	db := pgtest.New(t)
+	proxy := pgtest.NewProxy(t, db)
+	config, err := pgxpool.ParseConfig(proxy.URL())
+	require.NoError(t, err)
+	var made atomic.Int32
+	config.MaxConns = connections
+	config.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { made.Add(1); return nil }
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	store, err := metadata.NewPostgres(pool, nil)
+	require.NoError(t, err)
+	t.Cleanup(store.Close)
+	require.NoError(t, store.Migrate(t.Context()))
+	for i := range writers {
+		_, err = store.Merge(t.Context(), fmt.Sprint("d", i), raw(`{"n":0}`))
+		require.NoError(t, err)
+	}
+	tx, err := db.Pool().Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "SELECT FROM lockstore_metadata WHERE id = 'd0' FOR UPDATE")
+	require.NoError(t, err)
+	proxy.Delay(350*time.Millisecond, 0)
+	var group sync.WaitGroup
+	for i := range writers {
+		group.Go(func() {
+			for n := range rounds {
+				_, err := store.Merge(t.Context(), fmt.Sprint("d", i), raw(`{"n":%d}`, n+1))
+				assert.NoError(t, err)
+				if i == 1 && n == 1 {
+					assert.NoError(t, tx.Rollback(t.Context()))
+				}
+			}
+		})
+	}
+	group.Wait()
+	assert.LessOrEqual(t, made.Load(), int32(connections))
 }
