@@ -2,8 +2,15 @@ package lock
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jmoiron/sqlx"
 
 	"example.com/lockstore/internal/pgdb"
 )
@@ -11,7 +18,7 @@ import (
 // A Finding is a setting that does not suit the load a [Postgres] is
 // configured for.
 type Finding struct {
-	Setting string // of the server, or of [PostgresOptions]
+	Setting string // of the server, of [PostgresOptions], or of the URL of the host's pool
 	Value   string // what it is
 	Want    string // what to set
 	Why     string
@@ -30,11 +37,13 @@ const settingsSQL = `SELECT s.name, s.setting FROM pg_catalog.pg_settings AS s
 WHERE s.name OPERATOR(pg_catalog.=) ANY (ARRAY[
 	'max_locks_per_transaction', 'max_connections', 'max_prepared_transactions',
 	'idle_in_transaction_session_timeout', 'client_connection_check_interval',
-	'fsync', 'synchronous_commit', 'application_name']::pg_catalog.text[])`
+	'fsync', 'synchronous_commit', 'synchronous_standby_names', 'client_min_messages',
+	'application_name']::pg_catalog.text[])`
 
-// Check compares the server's settings with what this Locker needs of them. No
-// findings means that nothing stands out. It asks the server on a connection
-// of the host's pool, and changes nothing.
+// Check compares the server's settings, as the host's role and database have them, with
+// what this Locker and package metadata need of them, and those of the host's pool with
+// what a failover asks of it. No findings means that nothing stands out. It asks the
+// server on connections of the host's pool, and changes nothing.
 // (PostgreSQL documentation, chapter 20, Server Configuration.)
 func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
 	settings := make(map[string]string)
@@ -48,6 +57,11 @@ func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
 		return nil, fmt.Errorf("lock: check: %w", ofServer(err))
 	}
 	found := findings(settings, p.opts)
+	connecting, err := poolFindings(ctx, p.host)
+	if err != nil {
+		return nil, fmt.Errorf("lock: check: %w", ofServer(pgdb.Clean(err)))
+	}
+	found = append(found, connecting...)
 	seen, err := p.poolSees(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("lock: check: %w", ofServer(err))
@@ -89,8 +103,15 @@ func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
 	if settings["fsync"] == "off" {
 		add("fsync", "on", "a crash of the server may lose what was committed")
 	}
-	if settings["synchronous_commit"] == "off" {
+	replicates := settings["synchronous_standby_names"] != ""
+	switch commit := settings["synchronous_commit"]; {
+	case commit == "off":
 		add("synchronous_commit", "on", "a crash of the server may lose the last commits that it confirmed")
+	case commit == "local" && replicates:
+		add("synchronous_commit", "on", "commits do not wait for the synchronous standbys, so that a failover may lose what the server confirmed")
+	}
+	if replicates && settings["client_min_messages"] == "error" {
+		add("client_min_messages", "warning", "the server does not say when a commit's wait for its synchronous standbys was cancelled, so that a failover may lose what counts as confirmed")
 	}
 	if settings["application_name"] == "" {
 		add("application_name", "the application's name", "Status cannot say by name who holds a lock")
@@ -100,4 +121,53 @@ func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
 			"if the pooler is ever put into transaction mode, locks are stranded on sessions of others"})
 	}
 	return found
+}
+
+// poolFindings is what stands out in how the host's pool connects, as far as its driver
+// shows that.
+func poolFindings(ctx context.Context, host any) (found []Finding, err error) {
+	var config *pgx.ConnConfig
+	switch host := host.(type) {
+	case *pgxpool.Pool:
+		pool := host.Config()
+		config = pool.ConnConfig
+		if pool.PingTimeout == 0 {
+			found = append(found, Finding{"pool_ping_timeout", "0", "a second or two",
+				"a caller that takes an idle connection which has fallen silent waits for it until its context ends"})
+		}
+	case *sqlx.DB:
+		return poolFindings(ctx, host.DB)
+	case *sql.DB:
+		conn, err := host.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		_ = conn.Raw(func(c any) error {
+			if c := pgdb.Unwrap(c); c != nil {
+				config = c.Config()
+			}
+			return nil
+		})
+	}
+	if config == nil || !severalHosts(config) {
+		return found, nil
+	}
+	if config.ValidateConnect == nil {
+		found = append(found, Finding{"target_session_attrs", "any", "read-write",
+			"of several hosts, connections may lead to a standby, which takes no writes and lags behind"})
+	}
+	if config.ConnectTimeout == 0 {
+		found = append(found, Finding{"connect_timeout", "0", "a second or two",
+			"a connection is not tried at the next host while one is silent"})
+	}
+	return found, nil
+}
+
+// severalHosts reports whether there are fallbacks to another host than the first. The
+// same one can be tried with TLS and without.
+func severalHosts(c *pgx.ConnConfig) bool {
+	return slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+		return f.Host != c.Host || f.Port != c.Port
+	})
 }

@@ -21,6 +21,7 @@ type Postgres struct {
 	queue  queue
 	open   opener
 	db     pgdb.DB // the host's, for questions
+	host   any     // as it was given
 	opts   PostgresOptions
 	chance chance
 
@@ -64,6 +65,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	p := newPostgres(host, opts.withDefaults())
+	p.host = db
 	p.open = openerOf(db, p.opts.Connect)
 	if err := p.start(ctx); err != nil {
 		return nil, fmt.Errorf("lock: connect: %w", ofServer(err))
