@@ -45,7 +45,7 @@ func mergeCases() []testCase {
 		floor: concat.name, by: byRate, far: true,
 		subjects: mergeSubjects(mergeLoad{Writers: 64, Documents: 10_000, Bytes: 1500, Conns: mergeConns},
 			storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge25),
-	}, mergeManyCase(), growthCase(1_000, 1_000), growthCase(100_000, 10_000), growthCase(1_000_000, 20_000))
+	}, hungCase(), mergeManyCase(), growthCase(1_000, 1_000), growthCase(100_000, 10_000), growthCase(1_000_000, 20_000))
 }
 
 func mergeSubjects(l mergeLoad, kinds ...mergeKind) []subject {

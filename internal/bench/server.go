@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -33,6 +34,8 @@ type arena struct {
 	redis   *redisServer  // nil if there is none
 	etcd    *etcd.Client  // to look on with
 	undo    []func() error
+
+	dialed func(net.Conn) net.Conn // what becomes of connections of pgx's pools; nil: nothing
 
 	near    *arena   // the same servers without the distance, where there is one
 	network *network // nil: there is none
@@ -131,6 +134,15 @@ func (in *arena) pool(ctx context.Context, conns int) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	config.MaxConns = int32(conns)
+	if dial := config.ConnConfig.DialFunc; in.dialed != nil {
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return in.dialed(conn), nil
+		}
+	}
 	return pgxpool.NewWithConfig(ctx, config)
 }
 

@@ -118,6 +118,7 @@ var targets = []target{
 	{name: "rate, × floor", inOne: "merge/one-document/1024", value: ratioToFloor, least: 12},
 	{name: "rate, × floor", inOne: "merge/one-document/4-processes", value: ratioToFloor, least: 30},
 	{name: "rate, × floor", inOne: "merge/spread/10000", value: ratioToFloor, least: 0.9},
+	{name: "rate, × by hand", inOne: "merge/hung/8", value: ratioToFloor, least: 0.9},
 	{name: "rate, × pipelined by hand", inOne: "merge/many/1000", value: ratioToFloor, least: 1},
 	{name: "rate, × single merges", inOne: "merge/many/1000", value: against("lockstore one by one"), least: 10},
 	{name: "rate, × by hand", inOne: "update/one-document/16", value: ratioToFloor, least: 5},
