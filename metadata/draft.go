@@ -18,6 +18,8 @@ type draft struct {
 	removed   bool
 
 	given bool // doc.Metadata is in somebody's hands
+
+	row string // which one has it, once it is stored, as far as the server tells: see base.go
 }
 
 // newDraft starts from a document as the database printed it.
@@ -64,8 +66,7 @@ func (d *draft) decided(what *decision) error {
 	return d.merge(what.patch.text)
 }
 
-// replace makes text, which is as jsonb prints it, the document. Nothing may change the
-// draft after it.
+// replace makes text, which is as jsonb prints it, the document.
 func (d *draft) replace(text []byte) error {
 	if bytes.Equal(text, d.doc.Metadata) {
 		d.unchanged()
@@ -74,6 +75,7 @@ func (d *draft) replace(text []byte) error {
 	if err := d.checkSize(len(text)); err != nil {
 		return err
 	}
+	d.value = nil
 	d.changed(text)
 	return nil
 }

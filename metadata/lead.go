@@ -130,6 +130,7 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 	conn, done, err := p.connect(ctx, l, c)
 	switch {
 	case done:
+		l.base = nil
 		return 1, nil
 	case err == nil:
 	case ctx.Err() != nil:
@@ -159,9 +160,10 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 // are to blame stand alone. The leader gets the reports.
 func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *call, calls []*call) (done int, err error) {
 	start := time.Now()
-	if c := calls[0]; len(calls) == 1 && p.isOneStatement(l, c) {
+	base := l.baseFor(calls[0], p.options)
+	if c := calls[0]; len(calls) == 1 && base == nil && p.isOneStatement(l, c) {
 		c.fate = sent
-		c.doc, err = p.mergeOne(ctx, conn, l.key.id, l.lock, c.patch)
+		c.doc, err = p.mergeOne(ctx, conn, l, c)
 		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
 			c.err = err
 			decide(calls, nil)
@@ -174,7 +176,14 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 			return 0, err
 		}
 	}
-	calls, stuck, err := p.transact(ctx, conn, l, calls)
+	var stuck error
+	err = errStale
+	if base != nil {
+		calls, err = p.amend(ctx, conn, l, base, calls)
+	}
+	if err == errStale {
+		calls, stuck, err = p.transact(ctx, conn, l, calls)
+	}
 	var last *unsettled
 	err = p.failure(err, errors.As(err, &last))
 	done = len(calls)

@@ -174,6 +174,33 @@ var mutants = []simulate.Mutant{
 		Rule: "DENIED THOUGH MADE",
 	},
 
+	// What a commit has left.
+	{
+		Name: "a document is stored over what others have written meanwhile", File: "base.go",
+		Old: `OR {4}::{text} {=} "+toldSQL+")"`, New: `OR true)"`,
+		Rule: "LOST WRITE",
+	},
+	{
+		Name: "a document that was read before is stored without its lock", File: "base.go",
+		Old: ` AND pg_catalog.pg_try_advisory_xact_lock({3}::bigint)"`, New: `"`,
+		Rule: "UNLOCKED",
+	},
+	{
+		Name: "what changes nothing of a document as it was is not looked at again", File: "base.go",
+		Old: "\t\treturn made, errStale\n", New: "\t\treturn made, nil\n",
+		Rule: "STALE",
+	},
+	{
+		Name: "what was not stored, as the document is another, counts as stored", File: "base.go",
+		Old: "\t\terr = errStale\n", New: "\t\terr = nil\n",
+		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
+	},
+	{
+		Name: "what may have been stored on a base is made anew", File: "base.go",
+		Old: "!errors.As(err, &last), !pgdb.Uncertain(err):", New: "!errors.As(err, &last), true:",
+		Rule: "TWICE, DENIED THOUGH MADE, VERSION",
+	},
+
 	// Those who share a connection.
 	{
 		Name: "the captain's place is not passed on", File: "boarding.go",
@@ -275,7 +302,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "whether the hold has ended is not looked at", File: "write.go",
-		Old: "\tif err := g.check(); err != nil {\n\t\treturn made, err\n\t}\n", New: "",
+		Old: "\tif err := g.check(); err != nil {\n\t\treturn made, nil, err\n\t}\n", New: "",
 		Rule: "LATE WRITE",
 	},
 	{
@@ -317,12 +344,12 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a missing document needs no lock", File: "write.go",
-		Old: "	case !free:\n", New: "	case !free && found:\n",
+		Old: "\tcase !row.free:\n", New: "\tcase !row.free && row.found:\n",
 		Rule: "UNLOCKED",
 	},
 	{
 		Name: "a row that was in the way has the write refused", File: "write.go",
-		Old: "	case found:\n\t\treturn &unsettled", New: "\tcase found && false:\n\t\treturn &unsettled",
+		Old: "\tcase row.found:\n\t\treturn &unsettled", New: "\tcase row.found && false:\n\t\treturn &unsettled",
 		Rule: "UNFOUNDED",
 	},
 	{

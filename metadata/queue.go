@@ -69,6 +69,9 @@ type line struct {
 	bytes int  // of those together
 	busy  bool // the lock was found taken when it was last tried
 
+	base   *base // what the last commit has left, if that is known (the leader's to use)
+	misses int   // commits to come that leave none
+
 	rowFirst bool // somebody else writes the document, too: no lone statements (the leader's to use)
 }
 

@@ -19,8 +19,7 @@ func TestServersLogStaysSilent(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
 		store, locker := d.migrated(t, nil), newLocker(t, d)
-		var from int64
-		require.NoError(t, d.Pool().QueryRow(ctx, "SELECT size FROM pg_stat_file(current_setting('data_directory') || '/../log')").Scan(&from))
+		log := serverLog(t, d)
 		for _, id := range []string{"a", "b"} {
 			_, err := store.Merge(ctx, id, raw(`{"n":0}`))
 			require.NoError(t, err)
@@ -71,10 +70,18 @@ func TestServersLogStaysSilent(t *testing.T) {
 			group.Wait()
 			cancel()
 		}
-		var log string
-		require.NoError(t, d.Pool().QueryRow(ctx, `SELECT coalesce(string_agg(line, chr(10)), '')
+		assert.Empty(t, log())
+	})
+}
+
+// serverLog returns what the server's log says of the database from now on.
+func serverLog(t *testing.T, d *database) func() string {
+	var from int64
+	require.NoError(t, d.Pool().QueryRow(t.Context(), "SELECT size FROM pg_stat_file(current_setting('data_directory') || '/../log')").Scan(&from))
+	return func() (log string) {
+		require.NoError(t, d.Pool().QueryRow(t.Context(), `SELECT coalesce(string_agg(line, chr(10)), '')
 			FROM string_to_table(pg_read_file(current_setting('data_directory') || '/../log', $1, 1 << 28), chr(10)) AS line
 			WHERE position('] ' || current_database() || ': ' IN line) > 0`, from).Scan(&log))
-		assert.Empty(t, log)
-	})
+		return log
+	}
 }

@@ -178,7 +178,7 @@ func (s *backend) insert(q *request, id string, text []byte, changes int64) (m *
 
 // open is openSQL: {row}, whether there is one, and whether its lock is free.
 func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any) error {
-	*dest[3].(*bool), *dest[4].(*bool), *dest[5].(*bool) = false, false, true
+	*dest[3].(*bool), *dest[4].(*bool), *dest[5].(*bool), *dest[6].(*bool) = false, false, true, true
 	r := s.server.rows[q.ids[0]]
 	found := s.visible(q.ids[0]) != nil
 	if found {
@@ -247,6 +247,30 @@ func (s *backend) save(q *request, changes int64, text string, open bool, dest [
 		return err
 	}
 	stored(m, altered, dest)
+	return nil
+}
+
+// saveOn is saveOnSQL.
+func (s *backend) saveOn(q *request, changes int64, text string, lock int64, row string, d *dialect, dest []any) error {
+	r := s.server.rows[q.ids[0]]
+	same := func(m *image) bool { return m != nil && (row == "" || m.row == row || !d.compared) }
+	*dest[0].(*bool) = !d.relocked || s.try(lock)
+	if !*dest[0].(*bool) || !same(s.visible(q.ids[0])) {
+		return nil
+	}
+	if err := s.lockRow(r); err != nil {
+		return err
+	}
+	if !same(r.current) {
+		s.yieldRow(r)
+		return nil
+	}
+	m, altered, err := s.write(q, r, []byte(text), changes)
+	if err != nil || m == nil {
+		return err
+	}
+	stored(m, altered, dest)
+	*dest[5].(*string) = m.row
 	return nil
 }
 

@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"math/bits"
+	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,10 +13,13 @@ type image struct {
 	version int64
 	updated int64 // in microseconds since 2000
 	marks   marks
+	row     string // toldSQL
 }
 
+var images atomic.Int64
+
 func newImage(text []byte, version int64) *image {
-	return &image{text, version, time.Now().UnixMicro() - secondsBefore2000*1e6, marksOf(text)}
+	return &image{text, version, time.Now().UnixMicro() - secondsBefore2000*1e6, marksOf(text), strconv.FormatInt(images.Add(1), 10)}
 }
 
 // marks are the numbers of the writes that a document shows.

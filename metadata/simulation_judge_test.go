@@ -149,6 +149,7 @@ func (w *world) judgeSuccess(o *op) {
 		if o.applied != 0 {
 			w.Problem("TWICE", "%s: changed something", o)
 		}
+		w.judgeFresh(o)
 		return
 	}
 	if o.refused() {
@@ -195,6 +196,23 @@ func (w *world) judgeOrder(ops []*op) {
 func (w *world) judgeOrigin(o *op, doc Document) {
 	if bytes.Contains(doc.Metadata, []byte(`"old"`)) {
 		w.Problem("ELSEWHERE", "%s: was given %s", o, doc.Metadata)
+	}
+}
+
+// judgeFresh judges that what changes nothing was not told of a document as it was before
+// it began. What others have made in the same commit may be in it.
+func (w *world) judgeFresh(o *op) {
+	if o.host != nil || o.first == 0 {
+		return
+	}
+	since := w.server.history[o.doc][o.first-1:]
+	for i, m := range since {
+		if m == nil || i > 0 && m.version < since[i-1].version {
+			return // it was deleted, and its versions have begun anew
+		}
+	}
+	if o.got.Version < since[0].version {
+		w.Problem("STALE", "%s: version %d was given, and %d was stored before it began", o, o.got.Version, since[0].version)
 	}
 }
 

@@ -47,7 +47,7 @@ type dialect struct {
 	names map[string]string
 	waits map[string]time.Duration // for a row, where the statement limits that
 
-	locked, guarded, proven, checked bool // what the statements say that they do
+	locked, guarded, proven, checked, compared, relocked bool // what the statements say that they do
 }
 
 // limit is where a statement says how long it waits for a row.
@@ -56,9 +56,9 @@ var limit = regexp.MustCompile(`LEAST\('(\d+ms)'::interval`)
 func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
 	for name, s := range map[string]statement{
-		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
+		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge": sql.merge, "merge told": sql.mergeTold, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
 		"create many": sql.createMany,
-		"open":        sql.taking.open, "insert": sql.taking.insert, "save": sql.taking.save, "remove": sql.taking.remove,
+		"open":        sql.taking.open, "insert": sql.taking.insert, "save": sql.taking.save, "save on": sql.saveOn, "remove": sql.taking.remove,
 		"open under": sql.under.open, "insert under": sql.under.insert, "save under": sql.under.save, "remove under": sql.under.remove,
 	} {
 		d.names[s.text] = name
@@ -73,6 +73,8 @@ func newDialect(sql statements) *dialect {
 	d.locked = strings.Contains(sql.taking.open.text, "pg_try_advisory_xact_lock(")
 	d.guarded = strings.Contains(sql.under.open.text, "pg_try_advisory_xact_lock(")
 	d.proven = strings.Contains(sql.under.open.text, "pg_locks")
+	d.relocked = strings.Contains(sql.saveOn.text, "pg_try_advisory_xact_lock(")
+	d.compared = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) (t.tableoid")
 	d.checked = strings.Contains(sql.under.save.text, "pg_locks")
 	return d
 }
@@ -116,12 +118,15 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			}
 			return nil
 		}
-	case "merge":
+	case "merge", "merge told":
 		q.commits = true
 		q.run = func(s *backend) error {
 			m, err := s.merge(q, q.ids[0], args[1].(string), args[2].(int64), false)
 			if err == nil {
 				err = answer(dest, m)
+			}
+			if err == nil && q.what == "merge told" {
+				*dest[3].(*string) = m.row
 			}
 			return err
 		}
@@ -148,6 +153,11 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		}
 	case "save":
 		q.run = func(s *backend) error { return s.save(q, args[1].(int64), args[2].(string), true, dest) }
+	case "save on":
+		q.commits = args[4] != ""
+		q.run = func(s *backend) error {
+			return s.saveOn(q, args[1].(int64), args[2].(string), args[3].(int64), args[4].(string), d, dest)
+		}
 	case "save under":
 		q.run = func(s *backend) error {
 			return s.save(q, args[1].(int64), args[2].(string), !d.checked || s.held(args[3:]), dest)

@@ -53,6 +53,18 @@ func (tr *tracer) once(at moment, text string, do func()) {
 	tr.hooks = append(tr.hooks, hook{at, text, do})
 }
 
+// count counts the statements, and batches, that contain the text from now on.
+func (tr *tracer) count(text string) *atomic.Int64 {
+	var n atomic.Int64
+	var again func()
+	again = func() {
+		n.Add(1)
+		tr.once(sending, text, again)
+	}
+	tr.once(sending, text, again)
+	return &n
+}
+
 func (tr *tracer) reached(at moment, sql string) {
 	tr.mu.Lock()
 	var due func()

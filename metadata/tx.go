@@ -120,7 +120,7 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	if err := h.fit(ctx, h.q); err != nil {
 		return err
 	}
-	if _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, l, h.gateOf(l), []*call{c}); err != nil {
+	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, l, h.gateOf(l), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil

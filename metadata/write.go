@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
-	"example.com/lockstore/lock"
 )
 
 // mergeSQL is a lone merge in one round trip: it takes the document's lock for
@@ -32,6 +31,9 @@ UPDATE {table} AS t SET {column} = {merged}{bump}
 WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
 	AND pg_catalog.pg_try_advisory_xact_lock({2}::bigint) AND {fits} AND {changes}
 RETURNING {row}`
+
+// mergeToldSQL tells in which row it has stored the document, too.
+var mergeToldSQL = mergeSQL + `, ` + toldSQL
 
 // What a patch makes of a target, whether that is something else, and whether it
 // is surely no larger than a document may be. All of it takes time in proportion
@@ -93,7 +95,8 @@ WITH ` + waitSQL + `, doc AS MATERIALIZED (
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	{held}, doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {gate} ELSE false END,
-	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
+	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END,
+	` + tellsSQL + `
 FROM wait LEFT JOIN doc ON true`
 
 // waitSQL limits how long a statement waits for others. What it was before,
@@ -138,16 +141,18 @@ FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
 
 // saveSQL stores a document whose row openSQL has locked. It returns the
 // document only if a trigger has made it another.
-const saveSQL = `
+var saveSQL = strings.NewReplacer("{still}", "", "{told}", "", "{tell}", "").Replace(storeSQL)
+
+const storeSQL = `
 WITH gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes),
 stored AS (
 	UPDATE {table} AS t SET {column} = new.doc{bumps}
 	FROM gate, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
-	WHERE {match} AND gate.open
+	WHERE {match} AND gate.open{still}
 	RETURNING {version} AS version, {updated} AS updated_at,
-		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered
+		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered{told}
 )
-SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered{tell}
 FROM gate LEFT JOIN stored ON true`
 
 const removeSQL = `
@@ -178,15 +183,29 @@ type session struct {
 
 // mergeOne sends a merge as one statement, and reports ErrNotFound where only
 // carryOut can tell what is the matter.
-func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, id string, key lock.Key, patch *patch) (Document, error) {
+func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, l *line, c *call) (doc Document, err error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	s := p.sql.merge
-	return p.read(ctx, conn, s, s.args(id, string(patch.text), key.Int64(), patch.Flat, patch.Sets, patch.room), id)
+	id, patch := l.key.id, c.patch
+	send := func(s statement, more ...any) {
+		doc, err = p.read(ctx, conn, s, s.args(id, string(patch.text), l.lock.Int64(), patch.Flat, patch.Sets, patch.room), id, more...)
+	}
+	if p.tells(c) {
+		var row string
+		if send(p.sql.mergeTold, &row); err == nil {
+			l.left(c, doc, row)
+		}
+		if !mayNot(err) {
+			return doc, err
+		}
+		p.learn(c, false)
+	}
+	send(p.sql.merge)
+	return doc, err
 }
 
-// transact carries calls out in a transaction of their own. It also returns why that
-// could not be rolled back, if it had to be.
+// transact carries calls out in a transaction of their own, and has the line know what
+// that has left. It also returns why it could not be rolled back, if it had to be.
 func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (made []*call, stuck, err error) {
 	begin, cancel := p.bounded(ctx)
 	defer cancel()
@@ -200,7 +219,10 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls 
 		stuck = tx.Rollback(ctx)
 	}
 	defer undo()
-	made, err = p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l), calls)
+	made, dr, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l), calls)
+	if err == nil {
+		l.left(calls[0], dr.doc, dr.row)
+	}
 	return made, stuck, err
 }
 
@@ -221,16 +243,43 @@ func (o *Options) patience() string {
 	return strconv.FormatInt(min(half, math.MaxInt32), 10) + "ms"
 }
 
-// carryOut makes the changes of calls, in order, and of those that have come behind
-// the last of the line's meanwhile, and stores what becomes of the document. It makes as
-// many of them as fit into one answer; when the error is nil, each of these has its own
+// carryOut makes the changes of calls on the document as it is, and stores what becomes of
+// it, which it returns. When the error is nil, each of those that were made has its own
 // document or error.
-func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, calls []*call) (made []*call, err error) {
-	doc, fresh, err := p.open(ctx, s, l.key.id, g, calls[0].create)
+func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, calls []*call) (made []*call, dr *draft, err error) {
+	row, err := p.open(ctx, s, l.key.id, g, calls[0].create)
 	if err != nil {
-		return calls, err
+		return calls, nil, err
 	}
-	dr, n, until := newDraft(doc, fresh, p.options), 0, time.Time{}
+	if s.commit != nil {
+		p.learn(calls[0], row.tells)
+	}
+	dr = newDraft(row.doc, !row.found, p.options)
+	if made, err = p.changeAll(s, l, calls, dr); err == nil {
+		err = g.check()
+	}
+	if err != nil {
+		return made, nil, err
+	}
+	switch {
+	case dr.removed:
+		err = p.finish(ctx, s, g.remove, dr, made)
+	case dr.changes == 0:
+	case !row.found:
+		err = p.create(ctx, s, l.key.id, g, dr, made)
+	case row.tells && g.saveOn != nil && s.commit != nil:
+		err = p.finish(ctx, s, g.saveOn(dr), dr, made, &dr.row)
+	default:
+		err = p.finish(ctx, s, g.save(dr), dr, made)
+	}
+	return made, dr, err
+}
+
+// changeAll makes the changes of calls on a draft, in order, and of those that have come
+// behind the last of the line's meanwhile. It makes as many of them as fit into one
+// answer. The error is errLate.
+func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft) (made []*call, err error) {
+	n, until := 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
 		if n == len(calls) && n == l.taken {
 			calls, _ = p.queue.take(l, p.options)
@@ -255,56 +304,51 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 		}
 		size += len(dr.doc.Metadata) // also where it was refused, which takes its time
 	}
-	made = calls[:n]
-	if err := g.check(); err != nil {
-		return made, err
-	}
-	switch {
-	case dr.removed:
-		err = p.finish(ctx, s, g.remove, dr, made)
-	case dr.changes == 0:
-	case fresh:
-		err = p.create(ctx, s, l.key.id, g, dr, made)
-	default:
-		err = p.finish(ctx, s, g.save(dr), dr, made)
-	}
-	return made, err
+	return calls[:n], nil
+}
+
+// A locked is what openSQL returns of a row.
+type locked struct {
+	doc   Document
+	found bool
+	free  bool // its lock, which is ours now
+	tells bool // it may be asked which row it is
 }
 
 // open locks the document and reads it. One that is missing, and that the write
-// makes, is fresh: it is looked for again once its lock is there, as another writer
-// may have made it before.
-func (p *postgres) open(ctx context.Context, s session, id string, g gate, create bool) (doc Document, fresh bool, err error) {
+// makes, is looked for again once its lock is there, as another writer may have made it
+// before.
+func (p *postgres) open(ctx context.Context, s session, id string, g gate, create bool) (row locked, err error) {
 	create = create && p.options.Table.Create
-	doc, found, free, err := p.lockRow(ctx, s, id, g)
-	if err == nil && create && !found && free {
-		doc, found, free, err = p.lockRow(ctx, s, id, g)
+	row, err = p.lockRow(ctx, s, id, g)
+	if err == nil && create && !row.found && row.free {
+		row, err = p.lockRow(ctx, s, id, g)
 	}
 	switch {
 	case err != nil:
-	case !found && !create:
+	case !row.found && !create:
 		err = ErrNotFound
-	case !free:
+	case !row.free:
 		err = errTaken
-	case !found:
-		doc = Document{ID: id, Metadata: json.RawMessage(`{}`)}
+	case !row.found:
+		row.doc = Document{ID: id, Metadata: json.RawMessage(`{}`)}
 	}
-	return doc, !found, err
+	return row, err
 }
 
-// lockRow runs openSQL. It reports whether the document was found, and its lock free.
-func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (doc Document, found, free bool, err error) {
+// lockRow runs openSQL.
+func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (row locked, err error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var set bool
 	q := g.open(s.idle)
-	doc, err = p.read(ctx, s.q, q.statement, q.args, id, pgdb.Here{}, &found, &free, &set)
+	row.doc, err = p.read(ctx, s.q, q.statement, q.args, id, pgdb.Here{}, &row.found, &row.free, &set, &row.tells)
 	if errors.Is(err, pgdb.ErrElsewhere) {
 		if over := g.check(); over != nil {
 			err = over
 		}
 	}
-	return doc, found, free, err
+	return row, err
 }
 
 // create stores a fresh document. What is in its way is the document, if somebody has
@@ -315,10 +359,10 @@ func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr 
 	if !errors.Is(err, errSuppressed) {
 		return err
 	}
-	switch _, found, _, err := p.lockRow(ctx, s, id, g); {
+	switch row, err := p.lockRow(ctx, s, id, g); {
 	case err != nil:
 		return err
-	case found:
+	case row.found:
 		return &unsettled{fmt.Errorf("somebody else has inserted it: %w", errTaken)}
 	}
 	return &RejectedError{Table: p.options.Table.Name, Cause: errNotInserted}
@@ -334,7 +378,7 @@ func (s session) insert(ctx context.Context, dest []any, sql string, args ...any
 }
 
 // finish sends the statement that makes the changes last.
-func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls []*call) error {
+func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls []*call, more ...any) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var open, done bool
@@ -342,7 +386,7 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 	var updated nullTime
 	var altered []byte
 	became(calls, sent)
-	err := s.last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
+	err := s.last(ctx, append([]any{&open, &done, &version, &updated.at, &altered}, more...), q.text, q.args...)
 	if !pgdb.Uncertain(err) {
 		became(calls, undecided)
 	}
@@ -362,6 +406,10 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 			c.doc.UpdatedAt = updated.time()
 		}
 		c.doc.Version += version - dr.doc.Version
+	}
+	dr.doc.Version, dr.doc.UpdatedAt = version, updated.time()
+	if altered != nil {
+		dr.doc.Metadata = altered
 	}
 	became(calls, decided)
 	return nil

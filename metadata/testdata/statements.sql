@@ -77,6 +77,16 @@ WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SE
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
+-- .lockstore_metadata: Merge, alone, before others
+UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
+WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
+RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, (t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text)
+
 -- .lockstore_metadata: MergeMany
 WITH share AS MATERIALIZED (
 	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
@@ -224,7 +234,8 @@ WITH wait AS MATERIALIZED (
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	true, doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
 	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($2::interval,
-	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END,
+	coalesce(pg_catalog.has_column_privilege('"lockstore_metadata"'::pg_catalog.regclass, (-1)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"lockstore_metadata"'::pg_catalog.regclass, (-2)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"lockstore_metadata"'::pg_catalog.regclass, (-6)::smallint, 'SELECT'), false)
 FROM wait LEFT JOIN doc ON true
 
 -- .lockstore_metadata: write: create
@@ -257,6 +268,21 @@ stored AS (
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
 
+-- .lockstore_metadata: write: store, and tell in which row, or store if it is still in that
+WITH gate AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AS open, $2::bigint AS changes),
+stored AS (
+	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
+	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
+	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open AND ($5::pg_catalog.text OPERATOR(pg_catalog.=) '' OR $5::pg_catalog.text OPERATOR(pg_catalog.=) (t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text))
+	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered, (t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text) AS told
+)
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered, coalesce(stored.told, '')
+FROM gate LEFT JOIN stored ON true
+
 -- .lockstore_metadata: Delete
 WITH gate AS MATERIALIZED (SELECT true AS open),
 removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open RETURNING 1)
@@ -281,7 +307,8 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 			AND l.pid OPERATOR(pg_catalog.=) $6::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) $7::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE), doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END,
 	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($2::interval,
-	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END,
+	coalesce(pg_catalog.has_column_privilege('"lockstore_metadata"'::pg_catalog.regclass, (-1)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"lockstore_metadata"'::pg_catalog.regclass, (-2)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"lockstore_metadata"'::pg_catalog.regclass, (-6)::smallint, 'SELECT'), false)
 FROM wait LEFT JOIN doc ON true
 
 -- .lockstore_metadata: write under a hold: create
@@ -416,6 +443,16 @@ WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND 
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+
+-- app.users: Merge, alone, before others
+UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
+WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
+RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at, (t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text)
 
 -- app.users: MergeMany
 WITH share AS MATERIALIZED (
@@ -564,7 +601,8 @@ WITH wait AS MATERIALIZED (
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	true, doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($3::interval,
-	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END,
+	coalesce(pg_catalog.has_column_privilege('"app"."users"'::pg_catalog.regclass, (-1)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"app"."users"'::pg_catalog.regclass, (-2)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"app"."users"'::pg_catalog.regclass, (-6)::smallint, 'SELECT'), false)
 FROM wait LEFT JOIN doc ON true
 
 -- app.users: write: create
@@ -597,6 +635,21 @@ stored AS (
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
 
+-- app.users: write: store, and tell in which row, or store if it is still in that
+WITH gate AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($5::bigint) AS open, $3::bigint AS changes),
+stored AS (
+	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
+	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
+	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open AND ($6::pg_catalog.text OPERATOR(pg_catalog.=) '' OR $6::pg_catalog.text OPERATOR(pg_catalog.=) (t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text))
+	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered, (t.tableoid::pg_catalog.text OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text) AS told
+)
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered, coalesce(stored.told, '')
+FROM gate LEFT JOIN stored ON true
+
 -- app.users: Delete
 WITH gate AS MATERIALIZED (SELECT true AS open),
 removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1)
@@ -621,7 +674,8 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 			AND l.pid OPERATOR(pg_catalog.=) $7::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) $8::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE), doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) ELSE false END,
 	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($3::interval,
-	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END,
+	coalesce(pg_catalog.has_column_privilege('"app"."users"'::pg_catalog.regclass, (-1)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"app"."users"'::pg_catalog.regclass, (-2)::smallint, 'SELECT'), false) AND coalesce(pg_catalog.has_column_privilege('"app"."users"'::pg_catalog.regclass, (-6)::smallint, 'SELECT'), false)
 FROM wait LEFT JOIN doc ON true
 
 -- app.users: write under a hold: create
