@@ -23,7 +23,8 @@
 // way share the next commit, in the order of their arrival, so that a document
 // under fire takes more merges per second and not fewer; each caller gets the
 // version and the document after its own patch, and a patch that fails, fails
-// alone. One whose connection is late is overtaken by those behind it: to have one
+// alone. A commit that follows another builds on what that has left: it stores the
+// document, in one round trip, if that is the same still, and else looks again. One whose connection is late is overtaken by those behind it: to have one
 // merge come before another, wait for its answer. Merges of different documents that
 // have to wait for a connection share a commit, too: the next one who has it takes
 // them along. [Postgres.Update] reads, decides and patches, and shares commits, too: each
