@@ -100,7 +100,7 @@ func BenchmarkProcesses(b *testing.B) {
 	var workers []worker
 	for range processes {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), workerURL+"="+bench.pool.Config().ConnString())
+		cmd.Env = append(os.Environ(), workerURL+"="+bench.url)
 		cmd.Stderr = os.Stderr
 		in, err := cmd.StdinPipe()
 		require.NoError(b, err)

@@ -25,6 +25,7 @@ const floorSQL = `UPDATE lockstore_metadata SET metadata = metadata || $2 WHERE 
 
 type benchmark struct {
 	*testing.B
+	url   string
 	pool  *pgxpool.Pool
 	store *metadata.Postgres
 	n     atomic.Int64 // makes every patch another one
@@ -42,7 +43,7 @@ func newBenchmark(b *testing.B) *benchmark {
 	b.Cleanup(store.Close)
 	require.NoError(b, store.Migrate(b.Context()))
 	b.ReportAllocs()
-	return &benchmark{B: b, pool: pool, store: store}
+	return &benchmark{B: b, url: db.URL(), pool: pool, store: store}
 }
 
 // documents fills n documents of about so many bytes, among others: a table of
