@@ -55,11 +55,11 @@ func aware(t *testing.T, calls map[string]pending) {
 // writes of one document share. That goes on in the call that ran it. The others
 // are not told what is untrue, and nothing is made again.
 func TestPanicAfterASharedCommit(t *testing.T) {
-	for name, arm := range map[string]func(*tracer, *panicking){
-		"of the tracer":   func(tr *tracer, _ *panicking) { tr.once(answered, "commit;", func() { panic("the host's tracer") }) },
-		"of the observer": func(tr *tracer, o *panicking) { tr.once(answered, "commit;", func() { o.armed.Store(true) }) },
+	for name, panics := range map[string]func(*panicking){
+		"of the tracer":   func(*panicking) { panic("the host's tracer") },
+		"of the observer": func(o *panicking) { o.armed.Store(true) },
 	} {
-		t.Run(name, func(t *testing.T) {
+		test := func(t *testing.T, committing string) {
 			eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
 				o := new(panicking)
 				b := newBlocked(t, d, &metadata.Options{Observer: o})
@@ -69,7 +69,10 @@ func TestPanicAfterASharedCommit(t *testing.T) {
 				for _, last := range []string{"leader", "second", "third", "fourth"} {
 					calls[last] = lineUp(t.Context(), merging(b.store, `{"last":"`+last+`"}`))
 				}
-				arm(tr, o)
+				if committing == "commit;" { // the document is another than the first has left
+					tr.once(sending, saving, func() { d.exec(t, "UPDATE lockstore_metadata SET metadata = metadata WHERE id = 'a'") })
+				}
+				tr.once(answered, committing, func() { panics(o) })
 				b.unblock()
 				require.NoError(t, first.wait(t, "the first").err)
 				aware(t, calls)
@@ -78,7 +81,9 @@ func TestPanicAfterASharedCommit(t *testing.T) {
 				assert.Equal(t, int64(1+1+4+1), after.Version, "each change counts once")
 				closeInTime(t, b.store)
 			})
-		})
+		}
+		t.Run(name, func(t *testing.T) { test(t, saving) })
+		t.Run(name+", in a transaction", func(t *testing.T) { test(t, "commit;") })
 	}
 }
 
