@@ -103,8 +103,10 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, 
 	dr := newDraft(b.doc, false, p.options)
 	dr.row = b.row
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}
-	if made, err = p.changeAll(s, l, calls, dr); err != nil {
-		return nil, err
+	// What takes more than one statement is carried out anew.
+	made, _, dr, err = p.changeAll(s, l, calls, dr, func(*draft, []*call) error { return errStale })
+	if err != nil {
+		return made, err
 	}
 	if len(made) == 0 { // the first decided for too long
 		l.base = b
@@ -113,7 +115,7 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, 
 	if dr.changes == 0 || dr.removed { // which this statement does not ask the server about
 		return made, errStale
 	}
-	err = p.finish(ctx, s, p.taking(l.key.id, l.lock).saveOn(dr), dr, made, &dr.row)
+	err = p.finish(ctx, s, p.taking(l.key.id, l.lock).saveOn(dr), dr, made, made, &dr.row)
 	var last *unsettled
 	switch {
 	case err == nil:

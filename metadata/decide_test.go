@@ -34,12 +34,15 @@ func counting(runs *atomic.Int32) func(metadata.Document) (json.RawMessage, erro
 // became of them.
 func behind(t *testing.T, s *metadata.Postgres, calls ...func(context.Context) (metadata.Document, error)) (answers []answer) {
 	t.Helper()
+	return behindIn(t.Context(), t, s, calls...)
+}
+
+func behindIn(ctx context.Context, t *testing.T, s *metadata.Postgres, calls ...func(context.Context) (metadata.Document, error)) (answers []answer) {
+	t.Helper()
 	var waiting []pending
-	_, err := s.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) {
-		if waiting == nil {
-			for _, call := range calls {
-				waiting = append(waiting, lineUp(t.Context(), call))
-			}
+	_, err := s.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
+		for _, call := range calls[len(waiting):] {
+			waiting = append(waiting, lineUp(ctx, call))
 		}
 		return nil, nil
 	})
@@ -239,5 +242,89 @@ func TestConflictInASharedCommitFailsAlone(t *testing.T) {
 		assert.Equal(t, int64(1), answers[2].doc.Version)
 		require.NoError(t, answers[3].err)
 		assert.Equal(t, int64(2), answers[3].doc.Version)
+	})
+}
+
+// Whatever they do, writes of one document share commits, and are answered as one after
+// the other.
+func TestEveryWriteSharesCommits(t *testing.T) {
+	type calls = []func(context.Context) (metadata.Document, error)
+	all := func(view func(version int64) full, runs *atomic.Int32) (some calls) {
+		store := view(-1)
+		update := func(ctx context.Context) (metadata.Document, error) { return store.Update(ctx, "a", counting(runs)) }
+		replace := func(version int64, text string) func(context.Context) (metadata.Document, error) {
+			return func(ctx context.Context) (metadata.Document, error) {
+				return view(version).Replace(ctx, "a", raw("%s", text))
+			}
+		}
+		remove := func(ctx context.Context) (metadata.Document, error) {
+			return metadata.Document{}, store.Delete(ctx, "a")
+		}
+		return calls{
+			remove, merging(store, `{"a":1}`), update, update, replace(-1, `{"r":1}`), merging(view(9), `{"never":1}`), replace(4, `{"r":2}`),
+			merging(store, `{"a":2}`), replace(4, `{"never":1}`), remove, remove, replace(0, `{"r":3}`), update, remove, update, merging(view(1), `{"b":1}`),
+		}
+	}
+	eachDriver(t, func(t *testing.T, d *database) {
+		for name, c := range map[string]struct {
+			inGo, held bool
+		}{"with the function": {}, "merged in Go": {inGo: true}, "under a hold": {held: true}} {
+			t.Run(name, func(t *testing.T) {
+				store, ctx := d.migrated(t, &metadata.Options{MergeInGo: c.inGo}), t.Context()
+				memory, err := metadata.NewMemory(nil, nil)
+				require.NoError(t, err)
+				if c.held {
+					held, err := newLocker(t, d).Lock(ctx, store.Key("a"))
+					require.NoError(t, err)
+					defer held.Unlock()
+					ctx = held.Context()
+				}
+				var runs atomic.Int32
+				answers := behindIn(ctx, t, store, all(func(version int64) full {
+					if version < 0 {
+						return store
+					}
+					return store.IfVersion(version)
+				}, &runs)...)
+				for i, call := range all(func(version int64) full {
+					if version < 0 {
+						return memory
+					}
+					return memory.IfVersion(version)
+				}, new(atomic.Int32)) {
+					want, err := call(t.Context())
+					got := answers[i]
+					assert.Equal(t, fmt.Sprint(err), fmt.Sprint(got.err), "call %d", i)
+					got.doc.UpdatedAt, want.UpdatedAt = time.Time{}, time.Time{}
+					assert.Equal(t, want, got.doc, "call %d", i)
+				}
+				stored, err := store.Get(ctx, "a")
+				require.NoError(t, err)
+				assert.Equal(t, `{"N": 1, "b": 1}`, string(stored.Metadata))
+				assert.Equal(t, int64(2), stored.Version)
+				assert.LessOrEqual(t, store.Stats().Commits, int64(3))
+				require.NoError(t, store.Delete(ctx, "a"))
+			})
+		}
+	})
+}
+
+// The database sees also what the next write of the same commit covers.
+func TestRejectedWriteThatIsCoveredFailsAlone(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.exec(t, guarded)
+		store := d.migrated(t, guardedOptions(false))
+		replacing := func(text string) func(context.Context) (metadata.Document, error) {
+			return func(ctx context.Context) (metadata.Document, error) { return store.Replace(ctx, "a", raw("%s", text)) }
+		}
+		answers := behind(t, store, merging(store, `{"bad":1}`), replacing(`{"n":1}`), replacing(`{"bad":1}`), replacing(`{"n":2}`), merging(store, `{"m":1}`))
+		for i, want := range []string{"", `{"n": 1}`, "", `{"n": 2}`, `{"m": 1, "n": 2}`} {
+			if want == "" {
+				assert.ErrorIs(t, answers[i].err, metadata.ErrRejected)
+			} else {
+				assert.NoError(t, answers[i].err)
+				assert.Equal(t, want, string(answers[i].doc.Metadata))
+			}
+		}
 	})
 }

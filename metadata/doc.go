@@ -27,11 +27,11 @@
 // document, in one round trip, if that is the same still, and else looks again. One whose connection is late is overtaken by those behind it: to have one
 // merge come before another, wait for its answer. Merges of different documents that
 // have to wait for a connection share a commit, too: the next one who has it takes
-// them along. [Postgres.Update] reads, decides and patches, and shares commits, too: each
-// decides on the document as the one before has left it. [Postgres.Replace],
-// [Postgres.Delete], [Postgres.MergeMany], and the views of
-// [Postgres.IfVersion] and [Postgres.Privileged] are built on the same, and
-// [Postgres.In] does it within the host's own transaction.
+// them along. [Postgres.Update] reads, decides and patches; it shares commits, too, as do
+// [Postgres.Replace], [Postgres.Delete], and the writes of the views of
+// [Postgres.IfVersion] and [Postgres.Privileged]: each is made of the document as the one
+// before has left it. [Postgres.MergeMany] is built on the same, and [Postgres.In] does it
+// within the host's own transaction.
 //
 // # Security
 //
@@ -51,8 +51,8 @@
 //   - Principal must tell apart all that the hook does: callers for whom it returns
 //     the same write with each other's rights.
 //
-// Reads, [Postgres.MergeMany], Replace and Delete use a connection of their
-// own caller's, and [Postgres.In] the host's. What a shared commit sends is sent with
+// Reads and [Postgres.MergeMany] use a connection of their own caller's, and
+// [Postgres.In] the host's. What a shared commit sends is sent with
 // the values, but neither the deadline nor the cancellation, of one of the callers'
 // contexts: tracers, [Observer].Committed and a Logger see that one.
 //

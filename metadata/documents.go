@@ -38,8 +38,8 @@ type write struct {
 	patch  *patch                         // the change, where it is nothing but a merge patch
 	size   int                            // of what the caller supplied, as it is printed, in bytes
 
+	covers bool // what others did before does not show in what it makes
 	alone  bool // not in one commit with others
-	create bool // makes the document if it is missing
 	try    bool // gives up where it finds the document in somebody's hands
 }
 
@@ -78,7 +78,7 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 
 // merging is the write that merges a patch.
 func (d *documents) merging(p *patch) *write {
-	w := &write{change: func(dr *draft) error { return d.merge(dr, p) }, create: true}
+	w := &write{change: func(dr *draft) error { return d.merge(dr, p) }}
 	if p != nil {
 		w.size = len(p.text)
 	}
@@ -90,7 +90,7 @@ func (d *documents) merging(p *patch) *write {
 
 // Update implements [MetadataStore].
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
-	return d.write(ctx, id, &write{create: true, decide: func(doc Document) (*patch, error) {
+	return d.write(ctx, id, &write{decide: func(doc Document) (*patch, error) {
 		if ctx.Err() != nil {
 			return nil, causeOf(ctx)
 		}
@@ -109,7 +109,7 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 // as a new one where writes may create. It waits and fails as Merge does.
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
-	return d.write(ctx, id, &write{size: len(text), alone: true, create: true, change: func(dr *draft) error {
+	return d.write(ctx, id, &write{size: len(text), covers: true, change: func(dr *draft) error {
 		if err := d.checkVersion(dr.doc.Version); err != nil {
 			return err
 		}
@@ -130,7 +130,10 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 	if !d.options.Table.Create {
 		refused = fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
 	}
-	_, err := d.write(ctx, id, &write{alone: true, change: func(dr *draft) error {
+	_, err := d.write(ctx, id, &write{covers: true, change: func(dr *draft) error {
+		if dr.fresh {
+			return ErrNotFound
+		}
 		if err := d.checkVersion(dr.doc.Version); err != nil {
 			return err
 		}
@@ -139,7 +142,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 				return &ProtectedError{key}
 			}
 		}
-		dr.removed = true
+		dr.remove()
 		return nil
 	}}, refused)
 	return err

@@ -14,7 +14,8 @@ type draft struct {
 	max       int          // how many bytes of it may be printed
 	changes   int64        // since the draft was made
 	versioned bool         // changes count as versions
-	fresh     bool         // there is no such document yet, and no change of it
+	made      bool         // there was no such document
+	fresh     bool         // nor is there yet, as nothing has changed it
 	removed   bool
 
 	given bool // doc.Metadata is in somebody's hands
@@ -24,7 +25,7 @@ type draft struct {
 
 // newDraft starts from a document as the database printed it.
 func newDraft(doc Document, fresh bool, o *Options) *draft {
-	return &draft{doc: doc, max: o.MaxDocumentBytes, fresh: fresh, versioned: o.Table.Version != "", given: true}
+	return &draft{doc: doc, max: o.MaxDocumentBytes, made: fresh, fresh: fresh, versioned: o.Table.Version != "", given: true}
 }
 
 // document is what the draft is now, for the caller to own.
@@ -78,6 +79,26 @@ func (d *draft) replace(text []byte) error {
 	d.value = nil
 	d.changed(text)
 	return nil
+}
+
+// remove removes the document. Nothing may change the draft after it.
+func (d *draft) remove() {
+	d.removed, d.doc.Version = true, 0
+	d.changes++
+}
+
+// next is the draft for a write: another one, if what this one is must be stored before.
+// The database is to see, and may reject, all that a write makes, also where that is
+// covered by the next.
+func (d *draft) next(w *write) *draft {
+	switch next := (&draft{doc: d.doc, max: d.max, versioned: d.versioned, given: true}); {
+	case d.removed:
+		next.made, next.fresh, next.doc = true, true, Document{ID: d.doc.ID, Metadata: []byte(`{}`)}
+		return next
+	case w.covers && d.changes > 0:
+		return next
+	}
+	return d
 }
 
 // checkSize refuses what makes a document larger than it may be. One that is, as it

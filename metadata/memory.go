@@ -150,7 +150,7 @@ func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Dur
 	}
 	doc, found := m.load(id)
 	if !found {
-		if !w.create || !m.options.Table.Create {
+		if !m.options.Table.Create {
 			return Document{}, ErrNotFound
 		}
 		doc = Document{ID: id, Metadata: []byte(`{}`)}

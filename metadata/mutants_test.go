@@ -152,6 +152,16 @@ var mutants = []simulate.Mutant{
 		Rule: "BASIS",
 	},
 	{
+		Name: "what is covered is not stored", File: "draft.go",
+		Old: "case w.covers && d.changes > 0:", New: "case false:",
+		Rule: "LOST WRITE, TWICE, REFUSED",
+	},
+	{
+		Name: "the first part of a commit is made without the last", File: "write.go",
+		Old: "\t\ts.last = s.checked\n", New: "",
+		Rule: "BASIS, DENIED THOUGH MADE, TWICE, VERSION, LOST WRITE",
+	},
+	{
 		Name: "who decides for too long is forgotten", File: "queue.go",
 		Old: "\tc.tell(errLate)\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS",

@@ -1,5 +1,7 @@
 package metadata
 
+import "errors"
+
 // judgeEnd judges what is left of a process when nobody wants anything any more,
 // and what it says that it has done.
 func (p *process) judgeEnd() {
@@ -14,6 +16,16 @@ func (p *process) judgeEnd() {
 	}
 	if len(p.pool.used) != 0 {
 		w.Problem("LEAK", "process %d: %d connections", p.n, len(p.pool.used))
+	}
+	for by, left := range w.removals {
+		for _, o := range w.ops {
+			if o.kind == "delete" && o.at == by.at && o.doc == by.id && (o.panicked != nil || errors.Is(o.err, ErrUnknownOutcome)) {
+				left--
+			}
+		}
+		if by.at == p && left > 0 {
+			w.Problem("DENIED THOUGH MADE", "process %d: %d removals of %s", p.n, left, by.id)
+		}
 	}
 	for _, t := range w.tenures {
 		if t.writing < 0 || t.writing > 0 && !w.strange.Load() && len(w.hosts) == 0 { // writes of a host end with its transaction

@@ -31,10 +31,12 @@ func (w *world) stored(s *backend, c *change) {
 	c.to, c.fresh = c.after.version, c.after.marks.without(c.before.marks)
 	c.claimed = map[int64]*op{}
 	changes := int(c.to - c.from)
+	replaces := false
+	c.fresh.each(func(n int) { replaces = replaces || w.ops[n].kind == "replace" })
 	if n := c.fresh.count(); n > changes || n < changes-1 || n < changes && c.from > 0 {
 		w.Problem("TWICE", "%s stores %d changes in %s, of which %d are new: %s", c.what, changes, c.id, n, c.after.text)
 	}
-	if lost := c.before.marks.without(c.after.marks); lost != (marks{}) && (c.op == nil || c.op.kind != "replace") {
+	if lost := c.before.marks.without(c.after.marks); lost != (marks{}) && !replaces {
 		w.Problem("LOST WRITE", "%s stores %s over %s", c.what, c.after.text, c.before.text)
 	}
 	c.fresh.each(func(n int) {
@@ -68,11 +70,11 @@ func (w *world) made(r *row, c *change) {
 	if t := c.tenure(); t != nil && t.turn < w.turns[c.id] {
 		w.Problem("LATE WRITE", "tenure %d of %s writes when %d has begun", t.turn, c.id, w.turns[c.id])
 	}
-	if c.after == nil {
-		if c.op != nil {
-			w.applied(c.op)
-		}
-		return
+	switch {
+	case c.after == nil && c.op != nil && c.op.host == nil: // of whoever comes to know of it
+		w.removals[removal{c.op.at, c.id}]++
+	case c.after == nil && c.op != nil:
+		w.applied(c.op)
 	}
 	c.fresh.each(func(n int) { w.applied(w.ops[n]) })
 }
@@ -131,6 +133,10 @@ func (w *world) judge(o *op) {
 
 func (w *world) judgeSuccess(o *op) {
 	if o.kind == "delete" {
+		if by := (removal{o.at, o.doc}); o.host == nil && w.removals[by] > 0 {
+			w.removals[by]--
+			o.applied = 1
+		}
 		if o.applied != 1 {
 			w.Problem("LOST WRITE", "%s: applied %d times", o, o.applied)
 		}
@@ -313,6 +319,9 @@ func (w *world) check() {
 		p.judgeQueue()
 	}
 	for _, o := range w.live() {
+		if o.at.yielding.Load() > 0 {
+			o.kept = time.Now()
+		}
 		w.judgeSlow(o)
 		if o.host == nil && o.overdue() && o.busy.Load() == 0 && o.at.yielding.Load() == 0 && !o.at.pool.busyWith(o) {
 			w.Problem("LATE ANSWER", "%s: nothing of it is under way, context %v, closed %t", o, o.ctx.Err(), o.at.closing)
@@ -334,7 +343,7 @@ func (w *world) judgeSlow(slow *op) {
 		if o == slow || o.at != p || o.host != nil || o.doc != slow.doc || o.tenure != slow.tenure || !o.asked.IsZero() || o.busy.Load() > 0 || o.many > 0 || strings.HasPrefix(o.kind, "get") {
 			continue
 		}
-		if rests && took > 3*decideBudget && o.overdue() || keeps && min(took, time.Since(o.since)) > p.store.options.Timeout/3 {
+		if rests && took > 3*decideBudget && o.overdue() || keeps && min(took, time.Since(o.since), time.Since(o.kept)) > p.store.options.Timeout/3 {
 			w.Problem("HELD UP", "%s, as %s decides for %s", o, slow, took)
 		}
 	}

@@ -31,6 +31,7 @@ type op struct {
 	decided int
 	basis   Document  // what it has decided on last
 	asked   time.Time // since when it decides, if it does
+	kept    time.Time // when the schedule last kept something of its process from the queue
 
 	busy       atomic.Int32 // in the host's code
 	connecting atomic.Bool  // waits for the pool, which only its context ends

@@ -61,6 +61,11 @@ func (s *backend) back(to int) {
 // commit makes the transaction's changes true, and ends it.
 func (s *backend) commit() {
 	for _, u := range s.undo {
+		if u.change != nil && u.change.after == nil { // perhaps to be made anew
+			s.server.history[u.row.id] = append(s.server.history[u.row.id], nil)
+		}
+	}
+	for _, u := range s.undo {
 		if u.row == nil || u.locked {
 			continue
 		}

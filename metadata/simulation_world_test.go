@@ -27,8 +27,10 @@ type world struct {
 	ops     []*op      // by their mark
 	tenures []*tenure
 	turns   map[string]int // of keys
-	hosts   []*host
-	strange atomic.Bool // something failed that need not have
+
+	removals map[removal]int // that nobody was told of yet
+	hosts    []*host
+	strange  atomic.Bool // something failed that need not have
 
 	pending  []*op // see live
 	settled  int
@@ -96,7 +98,7 @@ type dialectOf struct {
 }
 
 func newWorld(s *simulate.Schedule) *world {
-	w := &world{Schedule: s, docs: []string{"d0", "d1", "d2"}, keys: map[string]lock.Key{}, turns: map[string]int{}}
+	w := &world{Schedule: s, docs: []string{"d0", "d1", "d2"}, keys: map[string]lock.Key{}, turns: map[string]int{}, removals: map[removal]int{}}
 	w.server = newServer(w)
 	w.faults = simulate.One(s, 0, 0, 10, 60)
 	w.panics = simulate.One(s, 0, 0, 8, 25)
@@ -170,6 +172,12 @@ type change struct {
 	from, to      int64
 	altered       bool
 	claimed       map[int64]*op
+}
+
+// A removal is by whom a document was removed.
+type removal struct {
+	at *process
+	id string
 }
 
 // about is d and a little more, so that hardly ever two timers end at once: which

@@ -247,39 +247,47 @@ func (o *Options) patience() string {
 // it, which it returns. When the error is nil, each of those that were made has its own
 // document or error.
 func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, calls []*call) (made []*call, dr *draft, err error) {
-	row, err := p.open(ctx, s, l.key.id, g, calls[0].create)
+	row, err := p.open(ctx, s, l.key.id, g)
 	if err != nil {
 		return calls, nil, err
 	}
 	if s.commit != nil {
 		p.learn(calls[0], row.tells)
 	}
-	dr = newDraft(row.doc, !row.found, p.options)
-	if made, err = p.changeAll(s, l, calls, dr); err == nil {
+	store := func(s session, dr *draft, calls, all []*call) error {
+		switch {
+		case dr.removed:
+			return p.finish(ctx, s, g.remove, dr, calls, all)
+		case dr.changes == 0:
+			return nil
+		case dr.made:
+			return p.create(ctx, s, l.key.id, g, dr, calls, all)
+		case row.tells && g.saveOn != nil && s.commit != nil:
+			return p.finish(ctx, s, g.saveOn(dr), dr, calls, all, &dr.row)
+		}
+		return p.finish(ctx, s, g.save(dr), dr, calls, all)
+	}
+	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), func(dr *draft, calls []*call) error {
+		return store(s.within(), dr, calls, nil)
+	})
+	if err == nil {
 		err = g.check()
 	}
 	if err != nil {
 		return made, nil, err
 	}
-	switch {
-	case dr.removed:
-		err = p.finish(ctx, s, g.remove, dr, made)
-	case dr.changes == 0:
-	case !row.found:
-		err = p.create(ctx, s, l.key.id, g, dr, made)
-	case row.tells && g.saveOn != nil && s.commit != nil:
-		err = p.finish(ctx, s, g.saveOn(dr), dr, made, &dr.row)
-	default:
-		err = p.finish(ctx, s, g.save(dr), dr, made)
+	if len(last) < len(made) { // which are stored already
+		s.last = s.checked
 	}
-	return made, dr, err
+	return made, dr, store(s, dr, last, made)
 }
 
 // changeAll makes the changes of calls on a draft, in order, and of those that have come
 // behind the last of the line's meanwhile. It makes as many of them as fit into one
-// answer. The error is errLate.
-func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft) (made []*call, err error) {
-	n, until := 0, time.Time{}
+// answer, the last of them on the draft that it returns: what a write covers, stage stores
+// before. The error is errLate, or stage's, of all that were taken.
+func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
+	n, from, until := 0, 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
 		if n == len(calls) && n == l.taken {
 			calls, _ = p.queue.take(l, p.options)
@@ -289,9 +297,10 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft) (made
 		}
 		c := calls[n]
 		c.begun = true
-		in, err := p.change(s, l, c, dr, until)
+		next := dr.next(c.write)
+		in, err := p.change(s, l, c, next, until)
 		if err == errLate {
-			return nil, err
+			return nil, nil, nil, err
 		}
 		if !in {
 			break
@@ -300,11 +309,17 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft) (made
 			until = time.Now().Add(p.budget())
 		}
 		if c.err = err; err == nil {
-			c.doc, c.changes = dr.document(), dr.changes
+			c.doc, c.changes = next.document(), next.changes
 		}
-		size += len(dr.doc.Metadata) // also where it was refused, which takes its time
+		size += len(next.doc.Metadata) // also where it was refused, which takes its time
+		if next != dr && next.changes > 0 {
+			if err := stage(dr, calls[from:n]); err != nil {
+				return calls, nil, nil, err
+			}
+			dr, from = next, n
+		}
 	}
-	return calls[:n], nil
+	return calls[:n], calls[from:n], dr, nil
 }
 
 // A locked is what openSQL returns of a row.
@@ -315,11 +330,11 @@ type locked struct {
 	tells bool // it may be asked which row it is
 }
 
-// open locks the document and reads it. One that is missing, and that the write
-// makes, is looked for again once its lock is there, as another writer may have made it
+// open locks the document and reads it. One that is missing, and that writes
+// make, is looked for again once its lock is there, as another writer may have made it
 // before.
-func (p *postgres) open(ctx context.Context, s session, id string, g gate, create bool) (row locked, err error) {
-	create = create && p.options.Table.Create
+func (p *postgres) open(ctx context.Context, s session, id string, g gate) (row locked, err error) {
+	create := p.options.Table.Create
 	row, err = p.lockRow(ctx, s, id, g)
 	if err == nil && create && !row.found && row.free {
 		row, err = p.lockRow(ctx, s, id, g)
@@ -353,9 +368,9 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (r
 
 // create stores a fresh document. What is in its way is the document, if somebody has
 // inserted that without asking for the lock, and the write can be made again.
-func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr *draft, calls []*call) error {
-	s.last = s.insert
-	err := p.finish(ctx, s, g.insert(dr), dr, calls)
+func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr *draft, calls, all []*call) error {
+	s.last = s.checked
+	err := p.finish(ctx, s, g.insert(dr), dr, calls, all)
 	if !errors.Is(err, errSuppressed) {
 		return err
 	}
@@ -368,8 +383,14 @@ func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr 
 	return &RejectedError{Table: p.options.Table.Name, Cause: errNotInserted}
 }
 
-// insert runs insertSQL, and commits if that has stored the document.
-func (s session) insert(ctx context.Context, dest []any, sql string, args ...any) error {
+// within is the session for statements that others follow in the transaction.
+func (s session) within() session {
+	s.last, s.commit = s.q.QueryRow, nil
+	return s
+}
+
+// checked commits only if the statement has stored the document.
+func (s session) checked(ctx context.Context, dest []any, sql string, args ...any) error {
 	err := s.q.QueryRow(ctx, dest, sql, args...)
 	if stored := *dest[0].(*bool) && *dest[1].(*bool); err == nil && stored && s.commit != nil {
 		err = s.commit(ctx)
@@ -377,20 +398,23 @@ func (s session) insert(ctx context.Context, dest []any, sql string, args ...any
 	return err
 }
 
-// finish sends the statement that makes the changes last.
-func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls []*call, more ...any) error {
+// finish sends the statement that stores what calls have made of a draft, and with it, if
+// it commits, what all have made.
+func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls, all []*call, more ...any) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var open, done bool
 	var version int64
 	var updated nullTime
 	var altered []byte
-	became(calls, sent)
+	became(all, sent)
 	err := s.last(ctx, append([]any{&open, &done, &version, &updated.at, &altered}, more...), q.text, q.args...)
 	if !pgdb.Uncertain(err) {
-		became(calls, undecided)
+		became(all, undecided)
 	}
 	switch {
+	case err != nil && all == nil:
+		return err
 	case err != nil:
 		return &unsettled{err}
 	case !open:
@@ -411,7 +435,7 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 	if altered != nil {
 		dr.doc.Metadata = altered
 	}
-	became(calls, decided)
+	became(all, decided)
 	return nil
 }
 
