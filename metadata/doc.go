@@ -18,20 +18,20 @@
 //
 // # Writing
 //
-// [Postgres.Merge] sends one statement, which takes the document's lock,
-// merges and commits. Merges of one document that arrive while one is on its
-// way share the next commit, in the order of their arrival, so that a document
-// under fire takes more merges per second and not fewer; each caller gets the
-// version and the document after its own patch, and a patch that fails, fails
-// alone. A commit that follows another builds on what that has left: it stores the
-// document, in one round trip, if that is the same still, and else looks again. One whose connection is late is overtaken by those behind it: to have one
-// merge come before another, wait for its answer. Merges of different documents that
-// have to wait for a connection share a commit, too: the next one who has it takes
-// them along. [Postgres.Update] reads, decides and patches; it shares commits, too, as do
-// [Postgres.Replace], [Postgres.Delete], and the writes of the views of
-// [Postgres.IfVersion] and [Postgres.Privileged]: each is made of the document as the one
-// before has left it. [Postgres.MergeMany] is built on the same, and [Postgres.In] does it
-// within the host's own transaction.
+// [Postgres.Merge] sends one statement, which takes the document's lock, merges and
+// commits. Merges of one document that arrive while one is on its way share the next
+// commit, in the order of their arrival, so that a document under fire takes more
+// merges per second and not fewer; each caller gets the version and the document after
+// its own patch, and a patch that fails, fails alone. A commit that follows another
+// builds on what that has left: it stores the document, in one round trip, if that is
+// the same still, and else looks again. One whose connection is late is overtaken by
+// those behind it: to have one merge come before another, wait for its answer. Merges
+// of different documents that have to wait for a connection share a commit, too: the
+// next one who has it takes them along. [Postgres.Update] reads, decides and patches;
+// it shares commits, too, as do [Postgres.Replace], [Postgres.Delete], and the writes
+// of the views of [Postgres.IfVersion] and [Postgres.Privileged]: each is made of the
+// document as the one before has left it. [Postgres.MergeMany] is built on the same,
+// and [Postgres.In] does it within the host's own transaction.
 //
 // # Security
 //
