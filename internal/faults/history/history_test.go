@@ -289,6 +289,8 @@ func TestHung(t *testing.T) {
 	quick, late := write(10, 20, "b", `1`, 1, `{"b":1}`), write(20, 101, "c", `1`, 8, `{"b":1,"c":1}`)
 	elsewhere, never := late, as(history.Unknown, late)
 	elsewhere.Process, never.Return = 1, time.Time{}
+	quickElsewhere := quick
+	quickElsewhere.Process = 1
 	for name, c := range map[string]struct {
 		others []history.Event
 		rules  int
@@ -296,6 +298,8 @@ func TestHung(t *testing.T) {
 		"others go on":                     {[]history.Event{quick, late}, 0},
 		"they wait for the one that hangs": {[]history.Event{quick, late, late}, 1},
 		"they are elsewhere":               {[]history.Event{elsewhere}, 0},
+		"all wait for a document":          {[]history.Event{quick, late, late, elsewhere}, 0},
+		"one waits for it elsewhere":       {[]history.Event{quick, late, late, elsewhere, quickElsewhere}, 1},
 		"they came late":                   {[]history.Event{write(60, 101, "c", `1`, 8, `{"c":1}`)}, 0},
 		"they never returned":              {[]history.Event{never}, 0},
 	} {
