@@ -197,7 +197,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what changes nothing of a document as it was is not looked at again", File: "base.go",
-		Old: "\t\treturn made, errStale\n", New: "\t\treturn made, nil\n",
+		Old: "\tif dr.changes == 0 || dr.removed {", New: "\tif dr.changes == 0 {\n\t\treturn made, nil\n\t}\n\tif dr.removed {",
 		Rule: "STALE",
 	},
 	{
