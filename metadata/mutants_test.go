@@ -188,7 +188,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a document is stored over what others have written meanwhile", File: "base.go",
 		Old: `OR {4}::{text} {=} "+toldSQL+")"`, New: `OR true)"`,
-		Rule: "LOST WRITE",
+		Rule: "LOST WRITE, TWICE",
 	},
 	{
 		Name: "a document that was read before is stored without its lock", File: "base.go",
