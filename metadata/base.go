@@ -12,9 +12,13 @@ import (
 // Who leads after another knows the document already, as the commit before has left it:
 // the base. What is decided on that is stored by one statement, in one round trip, where
 // to lock the document, read it and store it takes two. The statement stores it only if
-// the row is the very one that was stored then, so that nothing is lost of what others
-// have written meanwhile, whatever way they took: then, and whenever it fails, all that was
-// decided is decided anew, on the document as it is.
+// the document says the same still, and is of the same version and time, so that nothing is
+// lost of what others have written meanwhile, whatever way they took. If it is not, and
+// whenever the statement fails, all that was decided is decided anew, on the document as
+// it is.
+//
+// Only what a document says proves that. Which row it is, by ctid and xmin, does not: a
+// server that has lost its last commits gives both anew.
 //
 // A base is only for those who have the same rights as those whose commit has left it, as
 // it is shown to whoever decides before the server has been asked.
@@ -23,65 +27,42 @@ import (
 // write the document, too.
 const misses = 16
 
-// toldSQL is which row it is: each that is stored, at each time, is another (PostgreSQL
-// documentation, section 5.5 System Columns).
-const toldSQL = `(t.tableoid::{text} {||} t.ctid::{text} {||} t.xmin::{text})`
+// sealSQL tells documents apart by a hash of what they say, their version and time. Of
+// those that are large, whose text takes its time, there is none.
+const sealSQL = `pg_catalog.hashtextextended(t.{column}::{text} COLLATE pg_catalog."C", 0::bigint)::{text} {||} ' ' {||} {version}::{text} {||} ' ' {||} coalesce(({updated})::{text}, '')`
 
-// tellsSQL is whether the role may ask for that. A view's rows have none of it.
-var tellsSQL = func() string {
-	var all []string
-	for _, column := range []string{"-1", "-2", "-6"} { // ctid, xmin, tableoid
-		all = append(all, "coalesce(pg_catalog.has_column_privilege({relation}, ("+column+")::smallint, 'SELECT'), false)")
-	}
-	return strings.Join(all, " AND ")
-}()
+// sealIf is sealSQL for documents that are small enough, and of which condition is true.
+func sealIf(condition string) string {
+	small := strings.ReplaceAll(sizeSQL, "{target}", "t.{column}") + " {<=} 32768"
+	return "CASE WHEN " + small + " THEN CASE WHEN " + condition + " THEN " + sealSQL + " END END"
+}
 
 // saveOnSQL is saveSQL for a document whose row openSQL has locked, or, where the fourth
-// argument is not empty, that is still in that row; then it takes the document's lock, too.
+// argument is not empty, that has that seal still; then it takes the document's lock, too.
+// It returns the seal of what it has stored, if that is what it was given, to the byte.
 var saveOnSQL = strings.NewReplacer(
 	"{held}", atMost("lock_timeout", "'{patience}'")+" AND pg_catalog.pg_try_advisory_xact_lock({3}::bigint)",
-	"{still}", " AND ({4}::{text} {=} '' OR {4}::{text} {=} "+toldSQL+")",
-	"{told}", ", "+toldSQL+" AS told", "{tell}", ", coalesce(stored.told, '')").Replace(storeSQL)
+	"{still}", " AND ({4}::{text} {=} '' OR {4}::{text} {=} "+sealIf("true")+")",
+	"{seal}", ", "+sealIf("t.{column}::{text} {=} new.doc::{text}")+" AS seal",
+	"{sealed}", ", coalesce(stored.seal, '')").Replace(storeSQL)
 
 // A base is a document as a commit has left it.
 type base struct {
 	doc       Document
-	row       string // where it is: toldSQL
+	seal      string // by which the server knows it: sealSQL
 	principal string // whose it is to see
 }
 
 // left has the next leader, if there will be one, know what a commit for c has left.
-func (l *line) left(c *call, doc Document, row string) {
+func (l *line) left(c *call, doc Document, seal string) {
 	switch {
-	case row == "":
+	case seal == "":
 	case l.misses > 0:
 		l.misses--
 	default:
 		doc.Metadata = slices.Clone(doc.Metadata) // which callers have
-		l.base = &base{doc, row, c.principal}
+		l.base = &base{doc, seal, c.principal}
 	}
-}
-
-// tells reports whether c may ask for rows, as far as is known.
-func (p *postgres) tells(c *call) bool {
-	known := p.told.Load()
-	return known != nil && *known == c.principal && !c.alone && p.options.MaxBatch > 1
-}
-
-// learn notes whether c may ask for rows.
-func (p *postgres) learn(c *call, tells bool) {
-	switch principal := c.principal; {
-	case tells && !p.tells(c):
-		p.told.Store(&principal)
-	case !tells && p.tells(c):
-		p.told.Store(nil)
-	}
-}
-
-// mayNot reports whether an error is, or could be, that a role may not ask for rows.
-func mayNot(err error) bool {
-	code := pgdb.Code(err)
-	return code == "42501" || code == "42703" || code == "0A000"
 }
 
 // baseFor is the base of a commit for such calls, or nil. It is used once.
@@ -101,7 +82,7 @@ var errStale = errors.New("the document is not what it was")
 // anew: the error is errStale.
 func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, calls []*call) (made []*call, err error) {
 	dr := newDraft(b.doc, false, p.options)
-	dr.row = b.row
+	dr.seal = b.seal
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}
 	// What takes more than one statement is carried out anew.
 	made, _, dr, err = p.changeAll(s, l, calls, dr, func(*draft, []*call) error { return errStale })
@@ -115,11 +96,11 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, 
 	if dr.changes == 0 || dr.removed { // which this statement does not ask the server about
 		return made, errStale
 	}
-	err = p.finish(ctx, s, p.taking(l.key.id, l.lock).saveOn(dr), dr, made, made, &dr.row)
+	err = p.finish(ctx, s, p.taking(l.key.id, l.lock).saveOn(dr), dr, made, made, &dr.seal)
 	var last *unsettled
 	switch {
 	case err == nil:
-		l.left(calls[0], dr.doc, dr.row)
+		l.left(calls[0], dr.doc, dr.seal)
 	case !errors.As(err, &last), !pgdb.Uncertain(err):
 		l.misses = misses
 		err = errStale

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -48,8 +50,23 @@ func (c *chain) run(t *testing.T) metadata.Document {
 	return doc
 }
 
-// saving is in the statements that store a document and tell in which row.
-const saving = "stored.told"
+// share has merges of a store share a commit: from then on a lone one leaves its document
+// to the next, too.
+func share(t *testing.T, store *metadata.Postgres) {
+	for store.Stats().Largest < 2 {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				_, err := store.Merge(t.Context(), "shared", raw(`{"k%d":%d}`, i, store.Stats().Writes))
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+	}
+}
+
+// saving is in the statements that store a document and return its seal.
+const saving = "stored.seal"
 
 // Who leads after another does not read the document again.
 func TestHotDocumentIsReadOnce(t *testing.T) {
@@ -58,7 +75,7 @@ func TestHotDocumentIsReadOnce(t *testing.T) {
 		reads, saves := tr.count("FOR NO KEY UPDATE"), tr.count(saving)
 		doc := c.run(t)
 		assert.Equal(t, int64(1+links), doc.Version)
-		assert.Zero(t, reads.Load(), "as the first merge was one statement")
+		assert.Equal(t, int64(1), reads.Load())
 		assert.Equal(t, int64(links/2), saves.Load())
 		assert.Equal(t, int64(1+1+links/2), c.store.Stats().Commits, "and the first")
 	})
@@ -123,13 +140,12 @@ func TestHotDocumentThatATriggerWritesAgain(t *testing.T) {
 	})
 }
 
-// Where a role may not ask which row it is, or there is none, hot documents are written all
-// the same, and the server has nothing to say.
-func TestHotDocumentsWhereRowsAreNotTold(t *testing.T) {
+// Hot documents are written whatever the table is, and whatever of it a role may see; the
+// server has nothing to say.
+func TestHotDocumentsInAnyTable(t *testing.T) {
 	for name, set := range map[string]string{
-		"a view":             `ALTER TABLE docs RENAME TO below; CREATE VIEW docs AS SELECT * FROM below; GRANT SELECT, UPDATE ON docs TO %[1]s`,
-		"rights of columns":  `GRANT SELECT (id, metadata, version), UPDATE (metadata, version) ON docs TO %[1]s`,
-		"rights of a column": `GRANT SELECT (id, metadata, version, xmin), UPDATE (metadata, version) ON docs TO %[1]s`,
+		"a view":            `ALTER TABLE docs RENAME TO below; CREATE VIEW docs AS SELECT * FROM below; GRANT SELECT, UPDATE ON docs TO %[1]s`,
+		"rights of columns": `GRANT SELECT (id, metadata, version), UPDATE (metadata, version) ON docs TO %[1]s`,
 		"a partition": `DROP TABLE docs; CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb, version bigint) PARTITION BY HASH (id);
 			CREATE TABLE docs_0 PARTITION OF docs FOR VALUES WITH (MODULUS 1, REMAINDER 0); INSERT INTO docs VALUES ('a', '{}', 1); GRANT SELECT, UPDATE ON docs TO %[1]s`,
 	} {
@@ -178,10 +194,102 @@ func TestHotDocumentIsReadByWhomItIsShown(t *testing.T) {
 		reads := tr.count("FOR NO KEY UPDATE")
 		c.calls = append(c.calls, lineUp(as(t.Context(), "b"), func(ctx context.Context) (metadata.Document, error) {
 			return c.store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
-				assert.Equal(t, int64(1), reads.Load())
+				assert.Equal(t, int64(2), reads.Load())
 				return raw(`{"b":1}`), nil
 			})
 		}))
 		c.run(t)
+	})
+}
+
+// A server that crashes can lose its last commits, where the host allows for that, and then
+// gives their transactions' numbers, and their rows' places, to others.
+func TestHotDocumentAfterCommitsWereLost(t *testing.T) {
+	db, ctx := pgtest.New(t, pgtest.Dedicated(), pgtest.Setting("synchronous_commit", "off"), pgtest.Setting("wal_writer_delay", "10s"), pgtest.Setting("autovacuum", "off")), context.Background()
+	var uses atomic.Int32
+	var reached, goOn [2]chan struct{}
+	for i := range 2 {
+		reached[i], goOn[i] = make(chan struct{}), make(chan struct{})
+	}
+	config := db.Pool().Config()
+	config.PrepareConn = func(ctx context.Context, c *pgx.Conn) (bool, error) {
+		if i := uses.Add(1) - 1; i >= 0 && i < 2 {
+			close(reached[i])
+			<-goOn[i]
+		}
+		return c.Ping(ctx) == nil, nil
+	}
+	uses.Store(-1000)
+	store, err := metadata.NewPostgres(newPool(t, config), &metadata.Options{MaxBatch: 2, Principal: func(context.Context) string { return "" }})
+	require.NoError(t, err)
+	require.NoError(t, store.Migrate(ctx))
+	_, err = store.Merge(ctx, "a", raw(`{"zero":0}`))
+	require.NoError(t, err)
+	_, err = db.Pool().Exec(ctx, "CHECKPOINT")
+	require.NoError(t, err)
+
+	uses.Store(0)
+	first := begin(func() (metadata.Document, error) { return store.Merge(ctx, "a", raw(`{"a":1}`)) })
+	<-reached[0]
+	second := lineUp(ctx, merging(store, `{"with":1}`)) // in the same commit
+	third := lineUp(ctx, merging(store, `{"b":1}`))     // which builds on that
+	close(goOn[0])
+	require.NoError(t, first.wait(t, "first").err)
+	require.NoError(t, second.wait(t, "second").err)
+	<-reached[1]
+	require.NoError(t, db.Server().Kill(ctx))
+	require.NoError(t, db.Server().Restart(ctx))
+	db.Pool().Reset()
+	other, err := metadata.NewPostgres(newPool(t, db.Pool().Config()), nil)
+	require.NoError(t, err)
+	_, err = other.Merge(ctx, "a", raw(`{"other":1}`))
+	require.NoError(t, err)
+	close(goOn[1])
+	assert.NoError(t, third.wait(t, "third").err)
+	doc, err := other.Get(ctx, "a")
+	require.NoError(t, err)
+	assert.Contains(t, string(doc.Metadata), `"other": 1`)
+}
+
+// A row may leave a partition for one whose columns lie otherwise, for which the server has
+// no system columns to return.
+func TestHotDocumentThatMovesBetweenPartitions(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.exec(t, `CREATE TABLE docs (old int, id text, metadata jsonb, version bigint) PARTITION BY LIST ((metadata->>'region'));
+			CREATE TABLE docs_eu PARTITION OF docs FOR VALUES IN ('eu');
+			ALTER TABLE docs DROP COLUMN old;
+			CREATE TABLE docs_us PARTITION OF docs FOR VALUES IN ('us');
+			INSERT INTO docs VALUES ('a', '{"region": "us"}', 1)`)
+		store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "docs", Version: "version"}})
+		log := serverLog(t, d)
+		for _, region := range []string{"eu", "us", "eu"} {
+			_, err := store.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"region":%q}`, region), nil })
+			assert.NoError(t, err, region)
+		}
+		_, err := store.Replace(t.Context(), "a", raw(`{"region":"us","replaced":true}`))
+		assert.NoError(t, err)
+		assert.Empty(t, log())
+	})
+}
+
+// A trigger may write a number otherwise, which is equal to the one that it was given.
+func TestHotDocumentKeepsHowATriggerWritesANumber(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		d.migrated(t, nil)
+		d.exec(t, `CREATE FUNCTION cents() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				NEW.metadata := jsonb_set(NEW.metadata, '{price}', to_jsonb((NEW.metadata->>'price')::numeric(10,2))); RETURN NEW; END $$;
+			CREATE TRIGGER cents BEFORE UPDATE ON lockstore_metadata FOR EACH ROW
+				WHEN (OLD.metadata->'price' IS DISTINCT FROM NEW.metadata->'price') EXECUTE FUNCTION cents()`)
+		c := newBlocked(t, d, &metadata.Options{MaxBatch: 2})
+		c.merge(t.Context(), true, "a")
+		var calls []pending
+		for _, p := range []string{`{"price":1}`, `{"with":1}`, `{"after":1}`} {
+			calls = append(calls, lineUp(t.Context(), merging(c.store, p)))
+		}
+		c.unblock()
+		for i, p := range calls {
+			assert.NoError(t, p.wait(t, fmt.Sprint("call ", i)).err)
+		}
+		assert.Contains(t, string(c.document().Metadata), `"price": 1.00`)
 	})
 }

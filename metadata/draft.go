@@ -20,7 +20,7 @@ type draft struct {
 
 	given bool // doc.Metadata is in somebody's hands
 
-	row string // which one has it, once it is stored, as far as the server tells: see base.go
+	seal string // by which the server knows what is stored: see base.go
 }
 
 // newDraft starts from a document as the database printed it.

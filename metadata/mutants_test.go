@@ -104,7 +104,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "who was not decided on is answered", File: "lead.go",
 		Old: "\twhole = true\n", New: "\twhole = true\n\tif n > 0 {\n\t\tn = len(calls)\n\t}\n",
-		Rule: "EMPTY ANSWER, LOST WRITE",
+		Rule: "EMPTY ANSWER, LOST WRITE, REFUSED",
 	},
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
@@ -187,7 +187,7 @@ var mutants = []simulate.Mutant{
 	// What a commit has left.
 	{
 		Name: "a document is stored over what others have written meanwhile", File: "base.go",
-		Old: `OR {4}::{text} {=} "+toldSQL+")"`, New: `OR true)"`,
+		Old: `OR {4}::{text} {=} "+sealIf("true")+")"`, New: `OR true)"`,
 		Rule: "LOST WRITE, TWICE",
 	},
 	{
@@ -288,7 +288,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "the lock is not taken", File: "postgres.go",
 		Old: `newGates(expand, tryLockSQL, "true")`, New: `newGates(expand, "true", "true")`,
-		Rule: "UNLOCKED",
+		Rule: "UNLOCKED, UNFOUNDED",
 	},
 	{
 		Name: "the guard is not taken", File: "postgres.go",

@@ -63,14 +63,14 @@ func TestPanicAfterASharedCommit(t *testing.T) {
 			eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
 				o := new(panicking)
 				b := newBlocked(t, d, &metadata.Options{Observer: o})
+				if committing == saving {
+					share(t, b.store)
+				}
 				first := begin(func() (metadata.Document, error) { return merging(b.store, `{"last":"first"}`)(t.Context()) })
 				waitForRow(t, d)
 				calls := map[string]pending{}
 				for _, last := range []string{"leader", "second", "third", "fourth"} {
 					calls[last] = lineUp(t.Context(), merging(b.store, `{"last":"`+last+`"}`))
-				}
-				if committing == "commit;" { // the document is another than the first has left
-					tr.once(sending, saving, func() { d.exec(t, "UPDATE lockstore_metadata SET metadata = metadata WHERE id = 'a'") })
 				}
 				tr.once(answered, committing, func() { panics(o) })
 				b.unblock()

@@ -87,14 +87,12 @@ type postgres struct {
 
 	defaultTable bool        // which Migrate creates
 	fits         atomic.Bool // the table, as is known for good
-
-	told atomic.Pointer[string] // a principal that may ask for rows: see base.go
 }
 
 // statements are the SQL of one table.
 type statements struct {
 	get, getMany             reading
-	merge, mergeTold         statement
+	merge                    statement
 	find, findAll            pages     // findAll finds rows without a document, too
 	mergeMany, mergeManyFree statement // of small documents
 	mergeFree, mergeLate     statement
@@ -113,7 +111,6 @@ func newStatements(o *Options) statements {
 		find:      newPages(expand, "t.{column}"),
 		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
 		merge:     expand(merging(mergeSQL, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
-		mergeTold: expand(merging(mergeToldSQL, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
 
 		mergeManyFree: expand(merging(mergeFreeSQL, mostOfMany, "metadata", "patch", "flat", "", "room")),

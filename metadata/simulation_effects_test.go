@@ -178,7 +178,7 @@ func (s *backend) insert(q *request, id string, text []byte, changes int64) (m *
 
 // open is openSQL: {row}, whether there is one, and whether its lock is free.
 func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any) error {
-	*dest[3].(*bool), *dest[4].(*bool), *dest[5].(*bool), *dest[6].(*bool) = false, false, true, true
+	*dest[3].(*bool), *dest[4].(*bool), *dest[5].(*bool) = false, false, true
 	r := s.server.rows[q.ids[0]]
 	found := s.visible(q.ids[0]) != nil
 	if found {
@@ -251,9 +251,9 @@ func (s *backend) save(q *request, changes int64, text string, open bool, dest [
 }
 
 // saveOn is saveOnSQL.
-func (s *backend) saveOn(q *request, changes int64, text string, lock int64, row string, d *dialect, dest []any) error {
+func (s *backend) saveOn(q *request, changes int64, text string, lock int64, seal string, d *dialect, dest []any) error {
 	r := s.server.rows[q.ids[0]]
-	same := func(m *image) bool { return m != nil && (row == "" || m.row == row || !d.compared) }
+	same := func(m *image) bool { return m != nil && (seal == "" || m.seal() == seal || !d.compared) }
 	*dest[0].(*bool) = !d.relocked || s.try(lock)
 	if !*dest[0].(*bool) || !same(s.visible(q.ids[0])) {
 		return nil
@@ -270,7 +270,9 @@ func (s *backend) saveOn(q *request, changes int64, text string, lock int64, row
 		return err
 	}
 	stored(m, altered, dest)
-	*dest[5].(*string) = m.row
+	if !altered {
+		*dest[5].(*string) = m.seal()
+	}
 	return nil
 }
 

@@ -1,9 +1,8 @@
 package metadata
 
 import (
+	"fmt"
 	"math/bits"
-	"strconv"
-	"sync/atomic"
 	"time"
 )
 
@@ -13,13 +12,13 @@ type image struct {
 	version int64
 	updated int64 // in microseconds since 2000
 	marks   marks
-	row     string // toldSQL
 }
 
-var images atomic.Int64
+// seal is sealSQL.
+func (m *image) seal() string { return fmt.Sprint(string(m.text), m.version, m.updated) }
 
 func newImage(text []byte, version int64) *image {
-	return &image{text, version, time.Now().UnixMicro() - secondsBefore2000*1e6, marksOf(text), strconv.FormatInt(images.Add(1), 10)}
+	return &image{text, version, time.Now().UnixMicro() - secondsBefore2000*1e6, marksOf(text)}
 }
 
 // marks are the numbers of the writes that a document shows.

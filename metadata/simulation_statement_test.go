@@ -56,7 +56,7 @@ var limit = regexp.MustCompile(`LEAST\('(\d+ms)'::interval`)
 func newDialect(sql statements) *dialect {
 	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
 	for name, s := range map[string]statement{
-		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge": sql.merge, "merge told": sql.mergeTold, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
+		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
 		"create many": sql.createMany,
 		"open":        sql.taking.open, "insert": sql.taking.insert, "save": sql.taking.save, "save on": sql.saveOn, "remove": sql.taking.remove,
 		"open under": sql.under.open, "insert under": sql.under.insert, "save under": sql.under.save, "remove under": sql.under.remove,
@@ -74,7 +74,7 @@ func newDialect(sql statements) *dialect {
 	d.guarded = strings.Contains(sql.under.open.text, "pg_try_advisory_xact_lock(")
 	d.proven = strings.Contains(sql.under.open.text, "pg_locks")
 	d.relocked = strings.Contains(sql.saveOn.text, "pg_try_advisory_xact_lock(")
-	d.compared = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) (t.tableoid")
+	d.compared = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) CASE")
 	d.checked = strings.Contains(sql.under.save.text, "pg_locks")
 	return d
 }
@@ -118,15 +118,15 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			}
 			return nil
 		}
-	case "merge", "merge told":
+	case "merge":
 		q.commits = true
 		q.run = func(s *backend) error {
 			m, err := s.merge(q, q.ids[0], args[1].(string), args[2].(int64), false)
 			if err == nil {
 				err = answer(dest, m)
 			}
-			if err == nil && q.what == "merge told" {
-				*dest[3].(*string) = m.row
+			if err == nil && args[6].(bool) {
+				*dest[3].(*string) = m.seal()
 			}
 			return err
 		}

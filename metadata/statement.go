@@ -90,7 +90,6 @@ func (t *Table) expand(text string) statement {
 	}
 	pairs := []string{
 		"{table}", t.qualify(t.Name),
-		"{relation}", quoteText(t.qualify(t.Name)) + "::pg_catalog.regclass",
 		"{id}", quoteName(t.ID),
 		"{idtype}", t.IDType.sql(),
 		"{column}", quoteName(t.Column),

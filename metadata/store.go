@@ -44,9 +44,10 @@ type MetadataStore interface {
 	// run counts, where
 	//
 	//   - those writes fail, or the commit cannot be made and the document has changed;
-	//   - it takes longer than others in the process wait for it: 20 ms, and then, or if
-	//     it is the first of its commit, 250 ms and twice as long each time; and the
-	//     document has changed meanwhile. They go on as soon as it is late.
+	//   - it takes longer than others in the process wait for it, which is 20 ms;
+	//   - or, if it is the first of its commit, as it is then, 250 ms and twice as long
+	//     each time, and the document has changed meanwhile. They go on as soon as it is
+	//     late.
 	//
 	// While nobody else in the process waits, a [Postgres] keeps the document for half
 	// of [Options].Timeout; what takes longer fails.

@@ -61,7 +61,7 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.stored()...)} },
 		saveOn: func(d *draft) query {
 			s := p.sql.saveOn
-			return query{s, s.args(id, append(d.stored(), key.Int64(), d.row)...)}
+			return query{s, s.args(id, append(d.stored(), key.Int64(), d.seal)...)}
 		},
 		remove: query{g.remove, g.remove.args(id)},
 	}

@@ -25,15 +25,12 @@ import (
 // again: that is how updates are lost. It waits for no longer than {patience} each
 // time, so that a row in somebody's hands costs neither the connection nor the
 // knowledge of what became of the merge; then its caller, if it still waits, sends it
-// again.
+// again. {6} is whether others may build on it.
 var mergeSQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
 WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
 	AND pg_catalog.pg_try_advisory_xact_lock({2}::bigint) AND {fits} AND {changes}
-RETURNING {row}`
-
-// mergeToldSQL tells in which row it has stored the document, too.
-var mergeToldSQL = mergeSQL + `, ` + toldSQL
+RETURNING {row}, coalesce(` + sealIf("{6}::boolean") + `, '')`
 
 // What a patch makes of a target, whether that is something else, and whether it
 // is surely no larger than a document may be. All of it takes time in proportion
@@ -95,8 +92,7 @@ WITH ` + waitSQL + `, doc AS MATERIALIZED (
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	{held}, doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {gate} ELSE false END,
-	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END,
-	` + tellsSQL + `
+	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
 FROM wait LEFT JOIN doc ON true`
 
 // waitSQL limits how long a statement waits for others. What it was before,
@@ -141,7 +137,7 @@ FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
 
 // saveSQL stores a document whose row openSQL has locked. It returns the
 // document only if a trigger has made it another.
-var saveSQL = strings.NewReplacer("{still}", "", "{told}", "", "{tell}", "").Replace(storeSQL)
+var saveSQL = strings.NewReplacer("{still}", "", "{seal}", "", "{sealed}", "").Replace(storeSQL)
 
 const storeSQL = `
 WITH gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes),
@@ -150,9 +146,9 @@ stored AS (
 	FROM gate, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
 	WHERE {match} AND gate.open{still}
 	RETURNING {version} AS version, {updated} AS updated_at,
-		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered{told}
+		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered{seal}
 )
-SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered{tell}
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered{sealed}
 FROM gate LEFT JOIN stored ON true`
 
 const removeSQL = `
@@ -183,24 +179,15 @@ type session struct {
 
 // mergeOne sends a merge as one statement, and reports ErrNotFound where only
 // carryOut can tell what is the matter.
-func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, l *line, c *call) (doc Document, err error) {
+func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, l *line, c *call) (Document, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	id, patch := l.key.id, c.patch
-	send := func(s statement, more ...any) {
-		doc, err = p.read(ctx, conn, s, s.args(id, string(patch.text), l.lock.Int64(), patch.Flat, patch.Sets, patch.room), id, more...)
+	s, shares := p.sql.merge, p.counts.largest.Load() > 1
+	var seal string
+	doc, err := p.read(ctx, conn, s, s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, shares), l.key.id, &seal)
+	if err == nil {
+		l.left(c, doc, seal)
 	}
-	if p.tells(c) {
-		var row string
-		if send(p.sql.mergeTold, &row); err == nil {
-			l.left(c, doc, row)
-		}
-		if !mayNot(err) {
-			return doc, err
-		}
-		p.learn(c, false)
-	}
-	send(p.sql.merge)
 	return doc, err
 }
 
@@ -221,7 +208,7 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls 
 	defer undo()
 	made, dr, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l), calls)
 	if err == nil {
-		l.left(calls[0], dr.doc, dr.row)
+		l.left(calls[0], dr.doc, dr.seal)
 	}
 	return made, stuck, err
 }
@@ -251,9 +238,6 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 	if err != nil {
 		return calls, nil, err
 	}
-	if s.commit != nil {
-		p.learn(calls[0], row.tells)
-	}
 	store := func(s session, dr *draft, calls, all []*call) error {
 		switch {
 		case dr.removed:
@@ -262,8 +246,8 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 			return nil
 		case dr.made:
 			return p.create(ctx, s, l.key.id, g, dr, calls, all)
-		case row.tells && g.saveOn != nil && s.commit != nil:
-			return p.finish(ctx, s, g.saveOn(dr), dr, calls, all, &dr.row)
+		case g.saveOn != nil && s.commit != nil:
+			return p.finish(ctx, s, g.saveOn(dr), dr, calls, all, &dr.seal)
 		}
 		return p.finish(ctx, s, g.save(dr), dr, calls, all)
 	}
@@ -327,7 +311,6 @@ type locked struct {
 	doc   Document
 	found bool
 	free  bool // its lock, which is ours now
-	tells bool // it may be asked which row it is
 }
 
 // open locks the document and reads it. One that is missing, and that writes
@@ -357,7 +340,7 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (r
 	defer cancel()
 	var set bool
 	q := g.open(s.idle)
-	row.doc, err = p.read(ctx, s.q, q.statement, q.args, id, pgdb.Here{}, &row.found, &row.free, &set, &row.tells)
+	row.doc, err = p.read(ctx, s.q, q.statement, q.args, id, pgdb.Here{}, &row.found, &row.free, &set)
 	if errors.Is(err, pgdb.ErrElsewhere) {
 		if over := g.check(); over != nil {
 			err = over
