@@ -104,7 +104,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "who was not decided on is answered", File: "lead.go",
 		Old: "\twhole = true\n", New: "\twhole = true\n\tif n > 0 {\n\t\tn = len(calls)\n\t}\n",
-		Rule: "EMPTY ANSWER, LOST WRITE, REFUSED",
+		Rule: "EMPTY ANSWER, LOST WRITE, REFUSED, DENIED THOUGH MADE, VERSION, TWICE",
 	},
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
@@ -123,7 +123,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "decide is run again where each write has its own commit", File: "lead.go",
-		Old: "isRepeatable(err) && !once:", New: "isRepeatable(err):",
+		Old: "isRepeatable(err) && !once:", New: "isRepeatable(err) && (!once || true):",
 		Rule: "TWICE",
 	},
 	{
@@ -409,6 +409,6 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a Memory deletes nothing", File: "memory.go", Test: "TestSimulationOfMemory",
 		Old: "\tcase dr.removed:\n\t\tdelete(m.stored, doc.ID)\n", New: "",
-		Rule: "TWICE, LOST WRITE, VERSION",
+		Rule: "TWICE, LOST WRITE, VERSION, EMPTY ANSWER",
 	},
 }
