@@ -104,7 +104,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "who was not decided on is answered", File: "lead.go",
 		Old: "\twhole = true\n", New: "\twhole = true\n\tif n > 0 {\n\t\tn = len(calls)\n\t}\n",
-		Rule: "EMPTY ANSWER, LOST WRITE, REFUSED, DENIED THOUGH MADE, VERSION, TWICE",
+		Rule: "EMPTY ANSWER, LOST WRITE, REFUSED, DENIED THOUGH MADE, VERSION, TWICE, BASIS, STALE, UNFOUNDED",
 	},
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
