@@ -34,7 +34,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "patience is used up by others' attempts", File: "queue.go",
 		Old: "\t\tcase !c.due.After(now):\n", New: "\t\tcase !c.due.After(now):\n\t\t\tc.polls.Next()\n",
-		Rule: "PATIENCE",
+		Rule: "PATIENCE, LATE ANSWER",
 	},
 	{
 		Name: "who stands behind others has the patience of all", File: "queue.go",
