@@ -2,4 +2,5 @@
 
 package jsonbtest
 
+// Slowdown is what the race detector makes of time.
 const Slowdown = 1
