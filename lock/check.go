@@ -15,12 +15,12 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// A Finding is a setting that does not suit the load a [Postgres] is
-// configured for.
+// A Finding is a setting that does not suit the load a [Postgres] is configured for, or
+// something in the database that is not as package metadata is configured.
 type Finding struct {
-	Setting string // of the server, of [PostgresOptions], or of the URL of the host's pool
+	Setting string // of the server, of [PostgresOptions], or of the URL of the host's pool; or a table, say
 	Value   string // what it is
-	Want    string // what to set
+	Want    string // what to set, or to do
 	Why     string
 }
 

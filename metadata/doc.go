@@ -13,7 +13,8 @@
 //	doc, err := store.Merge(ctx, userID, json.RawMessage(`{"plan":"pro","trial":null}`))
 //
 // The documents are in a table of the store's own, which [Postgres.Migrate]
-// creates, or in a jsonb column that the host has already: see [Table]. A
+// creates, or in a jsonb column that the host has already: see [Table].
+// [Postgres.Check] tells, at start-up say, what is not as it should be there. A
 // [Memory] stands in for the database in unit tests.
 //
 // # Writing

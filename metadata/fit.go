@@ -88,6 +88,19 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	}
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
+	unfit, found, err := p.unfit(ctx, q)
+	switch {
+	case err != nil:
+		return p.failure(err, false)
+	case unfit != nil:
+		return unfit[0]
+	}
+	p.fits.Store(found)
+	return nil
+}
+
+// unfit asks for all that keeps a table from keeping documents, and whether there is one.
+func (p *postgres) unfit(ctx context.Context, q pgdb.Querier) (unfit []*TableError, found bool, err error) {
 	table := &p.options.Table
 	names := []string{table.ID}
 	for _, s := range table.Scope {
@@ -95,10 +108,8 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	}
 	asked, err := json.Marshal(names) // as other drivers take no []string
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	found := false
-	var unfit *TableError
 	err = q.Query(ctx, func(row pgdb.Row) error {
 		var column, typeName string
 		var oid int64
@@ -114,17 +125,10 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 		case column != "" && bad:
 			reason = "has a collation in which values may be equal that are written otherwise"
 		}
-		if reason != "" && unfit == nil {
-			unfit = &TableError{Table: table.Name, Column: column, Reason: reason}
+		if reason != "" {
+			unfit = append(unfit, &TableError{Table: table.Name, Column: column, Reason: reason})
 		}
 		return err
 	}, fitSQL, table.qualify(table.Name), string(asked))
-	switch {
-	case err != nil:
-		return p.failure(err, false)
-	case unfit != nil:
-		return unfit
-	}
-	p.fits.Store(found)
-	return nil
+	return unfit, found, err
 }

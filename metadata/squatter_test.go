@@ -78,6 +78,7 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 						return caught
 					}
 					must(nil, s.Migrate(ctx))("Migrate")
+					must(s.Check(ctx))("Check")
 					a, b, missing := c.ids[0], c.ids[1], c.ids[2]
 					must(s.Merge(ctx, a, raw(`{"a":1}`)))("Merge, new")
 					must(s.Merge(ctx, a, raw(`{"a":2}`)))("Merge, flat")
