@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/lockstore/pgtest"
+)
+
+// db keeps a database of package pgtest's for as long as the program runs.
+func (c *call) db() func(context.Context, []string) error {
+	durable := c.flags.Bool("durable", false, "with PostgreSQL's own defaults, and data on disk")
+	tcp := c.flags.Bool("tcp", false, "on a server of its own that listens at 127.0.0.1, for drivers that know no Unix sockets")
+	migrate := c.flags.Bool("migrate", false, "with the default table")
+	return func(ctx context.Context, _ []string) (err error) {
+		var opts []pgtest.Option
+		if *durable {
+			opts = append(opts, pgtest.Durable())
+		}
+		if *tcp {
+			opts = append(opts, pgtest.Setting("listen_addresses", "127.0.0.1"))
+		}
+		server, err := pgtest.Start(ctx, opts...)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if closed := server.Close(); err == nil {
+				err = closed
+			}
+		}()
+		db, err := server.New(ctx)
+		if err != nil {
+			return err
+		}
+		if *migrate {
+			up, _, err := c.table.DDL()
+			if err != nil {
+				return err
+			}
+			if _, err := db.Pool().Exec(ctx, up); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintln(c.stdout, db.URL())
+		fmt.Fprintln(c.stderr, "lockctl: the database is dropped when this is interrupted (Ctrl-C); the URL has its password")
+		<-ctx.Done()
+		return nil
+	}
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+// answer is what a call ended with.
+type answer struct {
+	status         int
+	stdout, stderr string
+}
+
+// with calls the program with a database, and what else of the environment it is given.
+func with(t *testing.T, dsn, stdin string, terminal bool, args ...string) answer {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c := &call{stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs, terminal: terminal, env: func(name string) string {
+		return map[string]string{"LOCKSTORE_DSN": dsn}[name]
+	}}
+	return answer{c.run(t.Context(), args), out.String(), errs.String()}
+}
+
+func newLocker(t *testing.T, db *pgtest.DB) *lock.Postgres {
+	l, err := lock.NewPostgres(t.Context(), db.Pool(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, l.Close(context.Background())) })
+	return l
+}
+
+func TestKeyIsSeenAndFreed(t *testing.T) {
+	db := pgtest.New(t)
+	l := newLocker(t, db)
+	held, err := l.Lock(t.Context(), lock.Name("user", "42"))
+	require.NoError(t, err)
+	b, _ := held.Backend(held.Key())
+	shared, err := l.RLock(t.Context(), lock.ID(7))
+	require.NoError(t, err)
+	defer shared.Unlock()
+
+	assert.Equal(t, answer{3, "user/43\tfree\t\t\t\t\t\t0\n", ""}, with(t, db.URL(), "", false, "who", "user/43"))
+	who := with(t, db.URL(), "", false, "who", "user/42")
+	assert.Zero(t, who.status, who.stderr)
+	fields := strings.Split(strings.TrimSuffix(who.stdout, "\n"), "\t")
+	require.Len(t, fields, 8, who.stdout)
+	assert.Equal(t, []string{"user/42", "exclusive"}, fields[:2])
+	assert.Contains(t, with(t, db.URL(), "", true, "who", "#7").stdout, "shared")
+
+	var keys []shown
+	locks := with(t, db.URL(), "", false, "locks", "-json")
+	require.NoError(t, json.Unmarshal([]byte(locks.stdout), &keys), locks.stderr)
+	require.Len(t, keys, 1, "that of the namespace")
+	assert.Equal(t, held.Key().Int64(), keys[0].ID)
+	assert.Equal(t, b.PID, keys[0].Holders[0].PID)
+	table := with(t, db.URL(), "", true, "locks").stdout
+	assert.Regexp(t, `^KEY +MODE +PID +USER +APPLICATION +ADDRESS +CONNECTED +WAITING\n#-?\d+ +exclusive +\d+ .* ago +0\n$`, table)
+	assert.Equal(t, answer{0, "", ""}, with(t, db.URL(), "", false, "locks", "-namespace", "other"))
+
+	evicted := with(t, db.URL(), "", false, "evict", "-grace", "1m", "-timeout", "30s", "user/42")
+	assert.Zero(t, evicted.status, evicted.stderr)
+	assert.Contains(t, evicted.stdout, "user/42\texclusive\t")
+	<-held.Context().Done()
+	assert.ErrorIs(t, context.Cause(held.Context()), lock.ErrEvicted)
+	assert.Equal(t, answer{3, "", "user/42 is free\n"}, with(t, db.URL(), "", false, "evict", "user/42"))
+}
+
+// A role, a key or an application can be named so that a terminal would obey it.
+func TestNamesDoNothingToATerminal(t *testing.T) {
+	db := pgtest.New(t)
+	l := newLocker(t, db)
+	held, err := l.Lock(t.Context(), lock.Name("\x1b[2J\n\u202e"))
+	require.NoError(t, err)
+	defer held.Unlock()
+	for _, terminal := range []bool{false, true} {
+		got := with(t, db.URL(), "", terminal, "who", "\x1b[2J\n\u202e")
+		assert.Zero(t, got.status)
+		assert.NotContains(t, got.stdout, "\x1b")
+		assert.Contains(t, got.stdout, `\u202e`)
+	}
+}
+
+func TestWatchLooksAgainUntilInterrupted(t *testing.T) {
+	db := pgtest.New(t)
+	l := newLocker(t, db)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	r, w := io.Pipe()
+	c := &call{stdout: w, stderr: io.Discard, env: func(string) string { return db.URL() }}
+	status := make(chan int, 1)
+	go func() {
+		status <- c.run(ctx, []string{"locks", "-watch", "-every", "1ms", "-json"})
+		w.Close()
+	}()
+	lines := bufio.NewScanner(r)
+	sees := func(n int) {
+		for lines.Scan() {
+			var keys []shown
+			require.NoError(t, json.Unmarshal(lines.Bytes(), &keys))
+			if len(keys) == n {
+				return
+			}
+		}
+		t.Fatal("it ended")
+	}
+	sees(0)
+	held, err := l.Lock(t.Context(), lock.Name("a"))
+	require.NoError(t, err)
+	sees(1)
+	require.NoError(t, held.Unlock())
+	sees(0)
+	interrupt()
+	for lines.Scan() {
+	}
+	assert.Zero(t, <-status)
+}
+
+func TestDocumentsAndTheirTable(t *testing.T) {
+	db := pgtest.New(t)
+	missing := with(t, db.URL(), "", false, "check")
+	assert.Equal(t, 3, missing.status)
+	assert.Contains(t, missing.stdout, "table \"lockstore_metadata\"\tmissing from")
+	assert.Contains(t, with(t, db.URL(), "", true, "check").stdout, "• table \"lockstore_metadata\" is missing")
+	require.Equal(t, answer{}, with(t, db.URL(), "", false, "migrate", "up"))
+	assert.NotContains(t, with(t, db.URL(), "", false, "check").stdout, "lockstore_")
+
+	assert.Equal(t, answer{3, "", "lockctl: \"ann\": metadata: not found\n"}, with(t, db.URL(), "", false, "docs", "get", "ann"))
+	assert.Equal(t, answer{0, "{\"plan\":\"<pro>\"}\n", ""}, with(t, db.URL(), `{"plan":"<pro>"}`, false, "docs", "merge", "ann"))
+	assert.Equal(t, answer{0, "{\n  \"n\": 1,\n  \"plan\": \"<pro>\"\n}\n", ""}, with(t, db.URL(), "", true, "docs", "merge", "ann", `{"n":1}`))
+	assert.Equal(t, 1, with(t, db.URL(), "", false, "docs", "merge", "-if-version", "1", "ann", `{"n":2}`).status)
+	assert.Zero(t, with(t, db.URL(), `{"n":2}`, false, "docs", "merge", "-if-version", "2", "ann", "-").status)
+	var doc struct{ Version int }
+	require.NoError(t, json.Unmarshal([]byte(with(t, db.URL(), "", false, "docs", "get", "-json", "ann").stdout), &doc))
+	assert.Equal(t, 3, doc.Version)
+
+	l := newLocker(t, db)
+	held, err := l.Lock(t.Context(), lock.Name("metadata", `"lockstore_metadata"."metadata"`, "ann"))
+	require.NoError(t, err)
+	assert.Zero(t, with(t, db.URL(), "", false, "who", "-doc", "ann").status)
+	require.NoError(t, held.Unlock())
+
+	_, err = db.Pool().Exec(t.Context(), `CREATE TABLE users (tenant uuid, id bigint, doc jsonb, PRIMARY KEY (tenant, id)); INSERT INTO users VALUES ('7f3f9a3e-0000-4000-8000-00000000000a', 7, '{}')`)
+	require.NoError(t, err)
+	users := []string{"-table", "users", "-id-type", "bigint", "-column", "doc", "-scope", "tenant:uuid=7f3f9a3e-0000-4000-8000-00000000000a"}
+	assert.Equal(t, answer{0, "{\"a\":1}\n", ""}, with(t, db.URL(), "", false, append(append([]string{"docs", "merge"}, users...), "7", `{"a":1}`)...))
+	assert.NotContains(t, with(t, db.URL(), "", false, append([]string{"check"}, users...)...).stdout, "users")
+
+	down := with(t, db.URL(), "", false, "migrate", "down")
+	assert.Equal(t, 2, down.status)
+	assert.Contains(t, down.stderr, "DROP TABLE IF EXISTS")
+	assert.Zero(t, with(t, db.URL(), "", false, "docs", "get", "ann").status, "still there")
+	printed := with(t, "", "", false, "migrate", "print", "-down")
+	assert.Contains(t, down.stderr, printed.stdout)
+	assert.Equal(t, answer{}, with(t, db.URL(), "", false, "migrate", "down", "-yes"))
+	_, err = db.Pool().Exec(t.Context(), with(t, "", "", false, "migrate", "print").stdout)
+	require.NoError(t, err)
+	assert.Equal(t, 3, with(t, db.URL(), "", false, "docs", "get", "ann").status)
+}
+
+// No password is taken where others could read it, nor shown.
+func TestPasswordsStayHidden(t *testing.T) {
+	db := pgtest.New(t)
+	_, err := db.Pool().Exec(t.Context(), "SELECT 1")
+	require.NoError(t, err)
+	for _, dsn := range []string{
+		"postgres://ann:s3cret@127.0.0.1:1/db", "postgres://127.0.0.1:1/db?user=ann&password=s3cret", "postgres://127.0.0.1:1/db?p%61ssword=s3cret",
+		"host=127.0.0.1 port=1 user=ann password = s3cret", "host=127.0.0.1 port=1 PassWord='s3cret'", "postgres://ann:s3cr@et@127.0.0.1:1/db",
+		"postgres://ann:s3cret@127.0.0.1:port/db", "postgres://127.0.0.1:1/db?sslpassword=s3cret", "postgres://ann:%zzs3cret@127.0.0.1:1/db",
+		"postgres://ann:1/s3cret@127.0.0.1:1/db", "postgres://ann:1#s3cret@127.0.0.1:1/db", "postgres://ann:1?s3cret@127.0.0.1:1/db",
+	} {
+		got := with(t, db.URL(), "", false, "locks", "-dsn", dsn)
+		assert.Equal(t, 2, got.status, dsn)
+		assert.Contains(t, got.stderr, "has a password")
+		file := filepath.Join(t.TempDir(), "dsn")
+		require.NoError(t, os.WriteFile(file, []byte(dsn+"\n"), 0o600))
+		for _, got := range []answer{got, with(t, dsn, "", false, "locks"), with(t, "", "", false, "locks", "-dsn-file", file), with(t, dsn, "", false, "docs", "get", "a"), with(t, dsn, "", false, "check")} {
+			assert.NotZero(t, got.status, dsn)
+			assert.NotContains(t, got.stdout+got.stderr, "s3cr", dsn)
+			assert.NotContains(t, got.stdout+got.stderr, "et@", dsn)
+		}
+	}
+	u, err := url.Parse(db.URL())
+	require.NoError(t, err)
+	assert.False(t, hasPassword("host=localhost user=ann"))
+	assert.False(t, hasPassword("postgres://ann@localhost/db?passfile=x"))
+	password, _ := u.User.Password()
+	u.User = url.User(u.User.Username())
+	t.Setenv("PGPASSWORD", password)
+	assert.Equal(t, answer{}, with(t, "", "", false, "locks", "-dsn", u.String()), "without a password")
+}
+
+func TestWrongCallsAreTold(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"lock"}, {"docs"}, {"docs", "put", "a"}, {"who"}, {"who", "a", "b"}, {"locks", "x"}, {"locks", "-colour"}, {"who", "#x"}, {"who", "#1x"},
+		{"locks", "-dsn", "a", "-dsn-file", "b"}, {"docs", "get", "-id-type", "float", "a"}, {"docs", "get", "-scope", "x", "a"}, {"locks", "-every", "0s"},
+	} {
+		got := with(t, "host=127.0.0.1 port=1", "", false, args...)
+		assert.Equal(t, 2, got.status, "%q: %s", args, got.stderr)
+		assert.Contains(t, got.stderr, "Try: lockctl -help")
+	}
+	assert.Zero(t, with(t, "", "", false, "-help").status)
+	for _, c := range commands {
+		got := with(t, "", "", false, append(strings.Fields(c.name), "-help")...)
+		assert.Zero(t, got.status, c.name)
+		assert.Contains(t, got.stderr, "Usage: lockctl "+c.name)
+	}
+	unreachable := with(t, "host=127.0.0.1 port=1", "", false, "locks")
+	assert.Equal(t, 1, unreachable.status)
+	assert.Contains(t, unreachable.stderr, "server unavailable")
+}
+
+func TestDatabaseIsKeptUntilInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	r, w := io.Pipe()
+	c := &call{stdout: w, stderr: io.Discard}
+	status := make(chan int, 1)
+	go func() { status <- c.run(ctx, []string{"db", "-migrate"}) }()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	require.NoError(t, err)
+	conn, err := pgx.Connect(t.Context(), strings.TrimSpace(line))
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "SELECT FROM lockstore_metadata")
+	assert.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	interrupt()
+	assert.Zero(t, <-status)
+	_, err = pgx.Connect(t.Context(), strings.TrimSpace(line))
+	assert.Error(t, err)
+}

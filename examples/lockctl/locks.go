@@ -1,0 +1,202 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/internal/printable"
+	"example.com/lockstore/lock"
+)
+
+// shown is a key's state as -json prints it.
+type shown struct {
+	Key     string   `json:"key"`
+	ID      int64    `json:"id"`
+	Holders []holder `json:"holders"`
+	Waiters int      `json:"waiters"` // in the server's queue
+}
+
+type holder struct {
+	PID         uint32     `json:"pid"`
+	Mode        string     `json:"mode"` // exclusive, shared or writing
+	User        string     `json:"user"`
+	Application string     `json:"application"`
+	Address     string     `json:"address,omitempty"`
+	Connected   *time.Time `json:"connected,omitempty"` // its session; absent where the role may not see it
+}
+
+func show(s lock.Status) shown {
+	out := shown{Key: s.Key.String(), ID: s.Key.Int64(), Holders: []holder{}, Waiters: s.Waiters}
+	for _, h := range s.Holders {
+		mode := "exclusive"
+		switch {
+		case h.Writing:
+			mode = "writing"
+		case h.Shared:
+			mode = "shared"
+		}
+		to := holder{PID: h.PID, Mode: mode, User: h.User, Application: h.Application, Address: h.Address}
+		if !h.Start.IsZero() {
+			to.Connected = &h.Start
+		}
+		out.Holders = append(out.Holders, to)
+	}
+	return out
+}
+
+// print writes the state of keys: as JSON, as a table, or as fields.
+func (c *call) print(all []shown) error {
+	if c.json {
+		return json.NewEncoder(c.stdout).Encode(all)
+	}
+	out, end := c.stdout, func() error { return nil }
+	if c.terminal {
+		table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "KEY\tMODE\tPID\tUSER\tAPPLICATION\tADDRESS\tCONNECTED\tWAITING")
+		out, end = table, table.Flush
+	}
+	for _, s := range all {
+		for _, h := range s.Holders {
+			connected := ""
+			if h.Connected != nil {
+				connected = c.since(*h.Connected)
+			}
+			c.line(out, s.Key, h.Mode, fmt.Sprint(h.PID), h.User, h.Application, h.Address, connected, fmt.Sprint(s.Waiters))
+		}
+		if len(s.Holders) == 0 {
+			c.line(out, s.Key, "free", "", "", "", "", "", fmt.Sprint(s.Waiters))
+		}
+	}
+	return end()
+}
+
+// line writes fields, which are never empty on a terminal. What strangers chose does
+// nothing to it.
+func (c *call) line(out io.Writer, fields ...string) {
+	for i, f := range fields {
+		fields[i] = printable.Text(f)
+		if c.terminal {
+			fields[i] = cmp.Or(fields[i], "-")
+		}
+	}
+	fmt.Fprintln(out, strings.Join(fields, "\t"))
+}
+
+// since is a time for people, or one for programs.
+func (c *call) since(at time.Time) string {
+	if c.terminal {
+		return max(time.Since(at), 0).Round(time.Second).String() + " ago"
+	}
+	return at.UTC().Format(time.RFC3339)
+}
+
+func (c *call) locks() func(context.Context, []string) error {
+	c.reaching()
+	c.flags.BoolVar(&c.json, "json", false, "print JSON, an array a look")
+	watch := c.flags.Bool("watch", false, "look again and again, until interrupted")
+	every := c.flags.Duration("every", time.Second, "how often")
+	return func(ctx context.Context, _ []string) error {
+		if *every <= 0 {
+			return wrong("-every %s: want a longer time", *every)
+		}
+		return c.withLocker(ctx, func(ctx context.Context, _ *pgxpool.Pool, l *lock.Postgres) error {
+			for tick := time.Tick(*every); ; {
+				err := c.look(ctx, l, *watch)
+				if err != nil || !*watch {
+					return err
+				}
+				select {
+				case <-ctx.Done():
+					return nil // it was interrupted, as it is meant to be
+				case <-tick:
+				}
+			}
+		})
+	}
+}
+
+// look prints what is there now.
+func (c *call) look(ctx context.Context, l *lock.Postgres, again bool) error {
+	asking, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	found, err := l.List(asking, lock.Namespace(c.namespace))
+	switch {
+	case err != nil && again && ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return err
+	case again && c.terminal && !c.json:
+		fmt.Fprintf(c.stdout, "\x1b[H\x1b[2J%s, %d keys\n", time.Now().Format(time.TimeOnly), len(found))
+	}
+	all := []shown{}
+	for _, s := range found {
+		all = append(all, show(s))
+	}
+	return c.print(all)
+}
+
+func (c *call) who() func(context.Context, []string) error {
+	c.reaching()
+	c.storing()
+	c.flags.BoolVar(&c.json, "json", false, "print JSON")
+	doc := c.flags.Bool("doc", false, "KEY is the id of a document")
+	return func(ctx context.Context, args []string) error {
+		key, err := c.key(args[0], *doc)
+		if err != nil {
+			return err
+		}
+		return c.withLocker(ctx, func(ctx context.Context, _ *pgxpool.Pool, l *lock.Postgres) error {
+			ctx, cancel := context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+			status, err := l.Status(ctx, key)
+			if err != nil {
+				return err
+			}
+			if err := c.print([]shown{show(status)}); err != nil {
+				return err
+			}
+			if len(status.Holders) == 0 {
+				return errNo
+			}
+			return nil
+		})
+	}
+}
+
+func (c *call) evict() func(context.Context, []string) error {
+	c.reaching()
+	c.storing()
+	doc := c.flags.Bool("doc", false, "KEY is the id of a document")
+	grace := c.flags.Duration("grace", 5*time.Second, "how long its holder has to give it up, before the session is ended")
+	return func(ctx context.Context, args []string) error {
+		key, err := c.key(args[0], *doc)
+		if err != nil {
+			return err
+		}
+		return c.withLocker(ctx, func(ctx context.Context, _ *pgxpool.Pool, l *lock.Postgres) error {
+			ctx, cancel := context.WithTimeout(ctx, c.timeout+2*max(*grace, 0))
+			defer cancel()
+			status, err := l.Status(ctx, key)
+			if err != nil {
+				return err
+			}
+			if len(status.Holders) == 0 {
+				fmt.Fprintf(c.stderr, "%s is free\n", key)
+				return errNo
+			}
+			if err := l.Evict(ctx, key, *grace); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.stderr, "%s has been freed from:\n", key)
+			return c.print([]shown{show(status)})
+		})
+	}
+}
