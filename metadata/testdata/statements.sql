@@ -181,6 +181,54 @@ SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at 
 	) AS done
 ) AS done ON true
 
+-- .lockstore_metadata: MergeMany, what is free or late
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
+	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
+	FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
+	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
+), new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
+), made AS MATERIALIZED (
+	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
+), stored AS (
+	UPDATE "lockstore_metadata" AS t SET "metadata" = made.merged, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp() FROM made
+	WHERE t."id" OPERATOR(pg_catalog.=) made.id AND made.changed
+	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at
+)
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
+	UNION ALL
+	SELECT id::pg_catalog.text, NULL, 0, NULL FROM free
+	UNION ALL
+	SELECT p.id::pg_catalog.text, NULL, 0, NULL FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
+	WHERE NOT EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) p.id)
+) AS done ON true
+
 -- .lockstore_metadata: MergeMany, what is missing
 WITH share AS MATERIALIZED (
 	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
@@ -532,6 +580,54 @@ SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at 
 		UNION ALL
 		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
 	) AS done
+) AS done ON true
+
+-- app.users: MergeMany, what is free or late
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
+	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
+	FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
+), new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
+), made AS MATERIALIZED (
+	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
+), stored AS (
+	UPDATE "app"."users" AS t SET "profile" = made.merged, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp() FROM made
+	WHERE t."email" OPERATOR(pg_catalog.=) made.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND made.changed
+	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at
+)
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
+	UNION ALL
+	SELECT id::pg_catalog.text, NULL, 0, NULL FROM free
+	UNION ALL
+	SELECT p.id::pg_catalog.text, NULL, 0, NULL FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
+	WHERE NOT EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid)
 ) AS done ON true
 
 -- app.users: MergeMany, what is missing
