@@ -36,22 +36,14 @@ var shareSQL = strings.ReplaceAll(`share AS MATERIALIZED (
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 )`, "{slots}", slotsKey)
 
-// patchesSQL are the patches that a statement may do. (An unnest of several arrays is
-// always PostgreSQL's own, and cannot be qualified.)
+// patchesSQL are the patches that a statement may do, each parsed once. (An unnest of
+// several arrays is always PostgreSQL's own, and cannot be qualified.)
 const patchesSQL = `(
-	SELECT * FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::{jsonb} AS patch, key, flat, sets, room
+	FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p`
 
-// doneSQL has a statement that stores return {row} of each document, and how many
-// patches it may have done, in a row without an id.
-func doneSQL(stores string) string {
-	return `
-WITH ` + shareSQL + `, done AS (` + stores + `
-)
-SELECT id, metadata, version, updated_at FROM done` + sharedSQL
-}
-
-const sharedSQL = `
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share`
+// reportSQL returns how many patches a statement may have done, and with it the id and
+// {row} of each document: without an id where there are none.
+const reportSQL = `SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN `

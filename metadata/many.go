@@ -88,12 +88,16 @@ type Result struct {
 // that somebody else has locked it keeps those that it has locked before, so it
 // does not wait for long: for less than passes before PostgreSQL looks for a
 // deadlock, by default, of which a host's transaction could be the victim.
-var mergeManySQL = doneSQL(`
+//
+// What it returns comes from no subquery, which would keep a copy of all documents: so
+// where it has done nothing, it does not say how many patches it has tried.
+var mergeManySQL = `
+WITH ` + shareSQL + `
 UPDATE {table} AS t SET {column} = {merged}{bump}
 FROM ` + patchesSQL + `
 WHERE t.{id} {=} p.id{within} AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND {fits} AND {changes}
 	AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
-RETURNING t.{id}::{text} AS id, {row}`)
+RETURNING (SELECT locks FROM share), t.{id}::{text}, {row}`
 
 // mergeFreeSQL is mergeManySQL without waiting: it passes over rows that others
 // have locked. It also returns the documents that their patch does not change: a
@@ -101,7 +105,7 @@ RETURNING t.{id}::{text} AS id, {row}`)
 // All that is stored has been computed from rows that were locked before.
 var mergeFreeSQL = `
 WITH ` + shareSQL + `, doc AS MATERIALIZED (
-	SELECT t.{id} AS id, coalesce(t.{column}, '{}') AS metadata, {version} AS version, {at} AS updated_at, p.patch::{jsonb} AS patch, p.key, p.flat, p.room
+	SELECT t.{id} AS id, coalesce(t.{column}, '{}') AS metadata, {version} AS version, {at} AS updated_at, p.patch, p.key, p.flat, p.room
 	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} {=} p.id{within}
 	FOR NO KEY UPDATE OF t SKIP LOCKED
 ), free AS MATERIALIZED (
@@ -115,33 +119,38 @@ WITH ` + shareSQL + `, doc AS MATERIALIZED (
 	WHERE t.{id} {=} made.id{within} AND made.changed
 	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {at} AS updated_at
 )
-SELECT id::{text}, metadata, version, ` + micros("updated_at") + ` FROM (
-	SELECT id, metadata, version, updated_at FROM stored
-	UNION ALL
-	SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
-) AS done` + sharedSQL
+` + reportSQL + `(
+	SELECT id::{text}, metadata, version, ` + micros("updated_at") + ` AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done{late}
+) AS done ON true`
 
 // lateSQL has mergeFreeSQL return, too, the ids of documents that are free, done or
 // not, or missing.
 const lateSQL = `
-UNION ALL
-SELECT id::{text}, NULL, 0, NULL FROM free
-UNION ALL
-SELECT p.id::{text}, NULL, 0, NULL FROM ` + patchesSQL + `
-WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})`
+	UNION ALL
+	SELECT id::{text}, NULL, 0, NULL FROM free
+	UNION ALL
+	SELECT p.id::{text}, NULL, 0, NULL FROM ` + patchesSQL + `
+	WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})`
 
 // createManySQL makes documents of patches that the others found missing, or have
 // passed over: what there is already it leaves alone, also where nothing but the table's
 // partitions tell two rows apart. It waits for another transaction that makes one of
 // them no longer than mergeManySQL does. A row that a trigger gives another id fails it.
-var createManySQL = doneSQL(`
+var createManySQL = `
+WITH ` + shareSQL + `, done AS (
 INSERT INTO {table} AS t ({id}, {column}{columns})
-SELECT p.id, {merge}('{}'::{jsonb}, p.patch::{jsonb}){firsts}
+SELECT p.id, {merge}('{}'::{jsonb}, p.patch){firsts}
 FROM ` + patchesSQL + `
 WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})
 	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room {>=} 0 AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING CASE WHEN t.{id}::{text} {=} ANY ($1::{text}[]) THEN t.{id}::{text} ELSE (t.{id}::{text} {||} ' is not what was inserted')::bigint::{text} END AS id, {row}`)
+RETURNING CASE WHEN t.{id}::{text} {=} ANY ($1::{text}[]) THEN t.{id}::{text} ELSE (t.{id}::{text} {||} ' is not what was inserted')::bigint::{text} END AS id, {row}
+)
+` + reportSQL + `done ON true`
 
 // Bounds of one statement of MergeMany.
 const (
@@ -444,16 +453,14 @@ func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement
 	}
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	docs = make([]Document, n)
+	docs, tried = make([]Document, n), n
 	err = conn.Write(ctx, func(row pgdb.Row) error {
-		doc, err := scanDocument(row)
-		if i, ours := place[doc.ID]; ours {
-			if docs[i].Metadata == nil {
-				docs[i] = doc
-			}
-		} else if doc.ID == "" {
-			tried = int(min(doc.Version, int64(n)))
+		var locks int64
+		doc, err := scanDocument(row, &locks)
+		if i, ours := place[doc.ID]; ours && docs[i].Metadata == nil {
+			docs[i] = doc
 		}
+		tried = int(min(locks, int64(n)))
 		return err
 	}, s.text, s.args(ids, patches, keys, flat, sets, room)...)
 	return docs, tried, err

@@ -111,12 +111,11 @@ func newStatements(o *Options) statements {
 		find:      newPages(expand, "t.{column}"),
 		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
 		merge:     expand(merging(mergeSQL, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
-		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch::{jsonb}", "p.flat", "p.sets", "p.room")),
+		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch", "p.flat", "p.sets", "p.room")),
 
-		mergeManyFree: expand(merging(mergeFreeSQL, mostOfMany, "metadata", "patch", "flat", "", "room")),
-		mergeFree:     expand(merging(mergeFreeSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
-
-		mergeLate: expand(merging(mergeFreeSQL+lateSQL, mostOfFew, "metadata", "patch", "flat", "", "room")),
+		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),
+		mergeFree:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfFew, "metadata", "patch", "flat", "", "room")),
+		mergeLate:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", lateSQL), mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		createMany: expand(createManySQL),
 		taking:     newGates(expand, tryLockSQL, "true"),

@@ -108,12 +108,15 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys, roo
 				q.lost()
 			}
 		}
+		if len(out) == 0 && q.what != "merge many" {
+			out = append(out, idRow{})
+		}
 		for _, r := range out {
-			if err := each(r); err != nil {
+			if err := each(shareRow{r, q.locks}); err != nil {
 				return err
 			}
 		}
-		return each(shareRow(q.locks))
+		return nil
 	}
 }
 

@@ -216,10 +216,13 @@ func (r provenRow) Scan(dest ...any) error {
 	return r.Row.Scan(dest[1:]...)
 }
 
-// A shareRow says how many documents a statement may have done.
-type shareRow int
+// A shareRow says before its row how many documents a statement may have done.
+type shareRow struct {
+	idRow
+	locks int
+}
 
 func (r shareRow) Scan(dest ...any) error {
-	*dest[0].(*string), *dest[1].(*[]byte), *dest[2].(*int64) = "", nil, int64(r)
-	return nil
+	*dest[0].(*int64) = int64(r.locks)
+	return r.idRow.Scan(dest[1:]...)
 }

@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,36 +15,95 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// testdata/statements.sql has what the server is sent, to be read whole, for the
-// default table and for a host's own.
+// What the server is sent for the default table, and for a host's own.
+var sentFor = []Table{{}, {
+	Schema: "app", Name: "users", ID: "email", Column: "profile", Version: "revision", UpdatedAt: "changed",
+	Scope: []Scope{{Column: "tenant", Type: UUID, Value: "7f3f9a3e-0000-4000-8000-00000000000a"}},
+}}
+
+type namedStatement struct {
+	name string
+	statement
+}
+
+func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
+	o, err := (&Options{Table: table}).withDefaults()
+	require.NoError(t, err)
+	sql := newStatements(&o)
+	return &o, []namedStatement{
+		{"Get", sql.get.plain}, {"GetMany", sql.getMany.plain},
+		{"Find, first page", sql.find.first.plain}, {"Find, next page", sql.find.next.plain}, {"Find, all of them", sql.findAll.first.plain},
+		{"Get under a hold", sql.get.proven}, {"GetMany under holds", sql.getMany.proven}, {"Find under holds, next page", sql.find.next.proven},
+		{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
+		{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
+		{"MergeMany, what is free or late", sql.mergeLate},
+		{"MergeMany, what is missing", sql.createMany},
+		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert}, {"write: store", sql.taking.save}, {"write: store, or store if it is the same still; and its seal", sql.saveOn}, {"Delete", sql.taking.remove},
+		{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert},
+		{"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
+	}
+}
+
+// testdata/statements.sql has them, to be read whole.
 func TestStatementsAsTheServerGetsThem(t *testing.T) {
 	var got strings.Builder
-	for _, table := range []Table{{}, {
-		Schema: "app", Name: "users", ID: "email", Column: "profile", Version: "revision", UpdatedAt: "changed",
-		Scope: []Scope{{Column: "tenant", Type: UUID, Value: "7f3f9a3e-0000-4000-8000-00000000000a"}},
-	}} {
-		o, err := (&Options{Table: table}).withDefaults()
-		require.NoError(t, err)
-		sql := newStatements(&o)
-		for _, s := range []struct {
-			name string
-			statement
-		}{
-			{"Get", sql.get.plain}, {"GetMany", sql.getMany.plain},
-			{"Find, first page", sql.find.first.plain}, {"Find, next page", sql.find.next.plain}, {"Find, all of them", sql.findAll.first.plain},
-			{"Get under a hold", sql.get.proven}, {"GetMany under holds", sql.getMany.proven}, {"Find under holds, next page", sql.find.next.proven},
-			{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
-			{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
-			{"MergeMany, what is missing", sql.createMany},
-			{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert}, {"write: store", sql.taking.save}, {"write: store, or store if it is the same still; and its seal", sql.saveOn}, {"Delete", sql.taking.remove},
-			{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert},
-			{"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
-		} {
+	for _, table := range sentFor {
+		o, statements := sentStatements(t, table)
+		for _, s := range statements {
 			fmt.Fprintf(&got, "-- %s.%s: %s\n%s\n\n", o.Table.Schema, o.Table.Name, s.name, strings.TrimSpace(s.text))
 			assert.NotContains(t, strings.ReplaceAll(s.text, "'{}'", ""), "{", "%s: nothing is left to be filled in", s.name)
 		}
 	}
 	simulate.Golden(t, "testdata/statements.sql", got.String())
+}
+
+// No statement reads the whole table, also where its plan is one for all arguments: each
+// finds its rows by an index, or only inserts.
+func TestStatementsPlanWithoutReadingTheTable(t *testing.T) {
+	db := pgtest.New(t)
+	store, err := NewPostgres(db.Pool(), nil)
+	require.NoError(t, err)
+	require.NoError(t, store.Migrate(t.Context()))
+	function, _, err := sentFor[1].DDL()
+	require.NoError(t, err)
+	_, err = db.Pool().Exec(t.Context(), `CREATE SCHEMA app; `+function+`;
+		CREATE TABLE app.users (email text PRIMARY KEY, tenant uuid NOT NULL, profile jsonb, revision bigint, changed timestamptz);
+		INSERT INTO lockstore_metadata (id, metadata) SELECT 'user-' || n, '{"plan":"pro"}' FROM generate_series(1, 5000) AS n;
+		INSERT INTO app.users (email, tenant, profile) SELECT 'user-' || n, '7f3f9a3e-0000-4000-8000-00000000000a', '{"plan":"pro"}' FROM generate_series(1, 5000) AS n;
+		ANALYZE lockstore_metadata, app.users`)
+	require.NoError(t, err)
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	explain := func(of string) string {
+		rows, err := conn.Query(t.Context(), "EXPLAIN "+of, pgx.QueryExecModeSimpleProtocol)
+		require.NoError(t, err)
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		return strings.Join(plan, "\n")
+	}
+	assert.Contains(t, explain("SELECT FROM app.users WHERE profile @> '{}'"), "Seq Scan on users", "what is looked for in the plans")
+	_, err = conn.Exec(t.Context(), "SET plan_cache_mode = force_generic_plan")
+	require.NoError(t, err)
+	place := regexp.MustCompile(`\$(\d+)`)
+	for _, table := range sentFor {
+		o, statements := sentStatements(t, table)
+		for _, s := range statements {
+			name := o.Table.Name + ": " + s.name
+			_, err := conn.Exec(t.Context(), "DEALLOCATE ALL; PREPARE s AS "+s.text, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err, name)
+			places := 0
+			for _, p := range place.FindAllStringSubmatch(s.text, -1) {
+				n, _ := strconv.Atoi(p[1])
+				places = max(places, n)
+			}
+			plan := explain("EXECUTE s (" + strings.Repeat("NULL, ", places-1) + "NULL)")
+			assert.NotRegexp(t, `Seq Scan on (\w+\.)?`+o.Table.Name, plan, name)
+			if !strings.Contains(s.name, "create") {
+				assert.Regexp(t, `Index (Only )?Scan (using|on) `+o.Table.Name+`_pkey`, plan, name)
+			}
+		}
+	}
 }
 
 // A document is found by the index on its id, whatever the protocol.

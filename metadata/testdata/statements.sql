@@ -88,23 +88,20 @@ WITH share AS MATERIALIZED (
 			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
 		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
-), done AS (
-UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
+)
+UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p
 WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
+		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
-RETURNING t."id"::pg_catalog.text AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
-)
-SELECT id, metadata, version, updated_at FROM done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+RETURNING (SELECT locks FROM share), t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- .lockstore_metadata: MergeMany, what is free
 WITH share AS MATERIALIZED (
@@ -118,9 +115,10 @@ WITH share AS MATERIALIZED (
 		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 ), doc AS MATERIALIZED (
-	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
 	FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
 	FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -136,13 +134,13 @@ WITH share AS MATERIALIZED (
 	WHERE t."id" OPERATOR(pg_catalog.=) made.id AND made.changed
 	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at
 )
-SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END FROM (
-	SELECT id, metadata, version, updated_at FROM stored
-	UNION ALL
-	SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
-) AS done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
+) AS done ON true
 
 -- .lockstore_metadata: MergeMany of larger documents, and merges that share a connection
 WITH share AS MATERIALIZED (
@@ -156,9 +154,10 @@ WITH share AS MATERIALIZED (
 		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 ), doc AS MATERIALIZED (
-	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
 	FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
 	FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -174,13 +173,61 @@ WITH share AS MATERIALIZED (
 	WHERE t."id" OPERATOR(pg_catalog.=) made.id AND made.changed
 	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at
 )
-SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END FROM (
-	SELECT id, metadata, version, updated_at FROM stored
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
+) AS done ON true
+
+-- .lockstore_metadata: MergeMany, what is free or late
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
+	SELECT t."id" AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
+	FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) p.id
+	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
+), new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
+), made AS MATERIALIZED (
+	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
+), stored AS (
+	UPDATE "lockstore_metadata" AS t SET "metadata" = made.merged, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp() FROM made
+	WHERE t."id" OPERATOR(pg_catalog.=) made.id AND made.changed
+	RETURNING t."id" AS id, t."metadata" AS metadata, coalesce(t."version", 0)::bigint AS version, t."updated_at"::pg_catalog.timestamptz AS updated_at
+)
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
 	UNION ALL
-	SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
-) AS done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+	SELECT id::pg_catalog.text, NULL, 0, NULL FROM free
+	UNION ALL
+	SELECT p.id::pg_catalog.text, NULL, 0, NULL FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
+	WHERE NOT EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) p.id)
+) AS done ON true
 
 -- .lockstore_metadata: MergeMany, what is missing
 WITH share AS MATERIALIZED (
@@ -195,9 +242,10 @@ WITH share AS MATERIALIZED (
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 ), done AS (
 INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
-SELECT p.id, "lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), 1, pg_catalog.clock_timestamp()
+SELECT p.id, "lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch), 1, pg_catalog.clock_timestamp()
 FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[], $3::bigint[], $4::boolean[], $5::boolean[], $6::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p
 WHERE NOT EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) p.id)
@@ -208,9 +256,7 @@ WHERE NOT EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN t."id"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."id"::pg_catalog.text ELSE (t."id"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
-SELECT id, metadata, version, updated_at FROM done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN done ON true
 
 -- .lockstore_metadata: write: lock
 WITH wait AS MATERIALIZED (
@@ -443,23 +489,20 @@ WITH share AS MATERIALIZED (
 			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
 		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
-), done AS (
-UPDATE "app"."users" AS t SET "profile" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
+)
+UPDATE "app"."users" AS t SET "profile" = CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p
 WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(16384, 65536, p.room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 16384 AND (p.flat OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch::pg_catalog.jsonb OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
+		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
-RETURNING t."email"::pg_catalog.text AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
-)
-SELECT id, metadata, version, updated_at FROM done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+RETURNING (SELECT locks FROM share), t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- app.users: MergeMany, what is free
 WITH share AS MATERIALIZED (
@@ -473,9 +516,10 @@ WITH share AS MATERIALIZED (
 		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 ), doc AS MATERIALIZED (
-	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
 	FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -491,13 +535,13 @@ WITH share AS MATERIALIZED (
 	WHERE t."email" OPERATOR(pg_catalog.=) made.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND made.changed
 	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at
 )
-SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END FROM (
-	SELECT id, metadata, version, updated_at FROM stored
-	UNION ALL
-	SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
-) AS done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
+) AS done ON true
 
 -- app.users: MergeMany of larger documents, and merges that share a connection
 WITH share AS MATERIALIZED (
@@ -511,9 +555,10 @@ WITH share AS MATERIALIZED (
 		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 ), doc AS MATERIALIZED (
-	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at, p.patch::pg_catalog.jsonb AS patch, p.key, p.flat, p.room
+	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
 	FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	FOR NO KEY UPDATE OF t SKIP LOCKED
@@ -529,13 +574,61 @@ WITH share AS MATERIALIZED (
 	WHERE t."email" OPERATOR(pg_catalog.=) made.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND made.changed
 	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at
 )
-SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END FROM (
-	SELECT id, metadata, version, updated_at FROM stored
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
+) AS done ON true
+
+-- app.users: MergeMany, what is free or late
+WITH share AS MATERIALIZED (
+	SELECT own OPERATOR(pg_catalog.+) (64 OPERATOR(pg_catalog.*) (SELECT pg_catalog.count(*) FROM (
+		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
+		WHERE pg_catalog.pg_try_advisory_xact_lock(-2678752870978760006::bigint OPERATOR(pg_catalog.+) slot)
+		LIMIT greatest((pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.-) own OPERATOR(pg_catalog.+) 63) OPERATOR(pg_catalog./) 64, 0)
+	) AS taken)) AS locks
+	FROM (SELECT most OPERATOR(pg_catalog./) 4 AS own, most::bigint OPERATOR(pg_catalog.*) (
+			pg_catalog.current_setting('max_connections')::int OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::int
+		) OPERATOR(pg_catalog./) 4 OPERATOR(pg_catalog./) 64 AS slots
+		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
+), doc AS MATERIALIZED (
+	SELECT t."email" AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at, p.patch, p.key, p.flat, p.room
+	FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+	FOR NO KEY UPDATE OF t SKIP LOCKED
+), free AS MATERIALIZED (
+	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
+), new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, CASE WHEN flat AND pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object' THEN metadata OPERATOR(pg_catalog.||) patch ELSE "app"."lockstore_merge_patch"(metadata::pg_catalog.jsonb, patch) END AS merged FROM free WHERE (coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(131072, 65536, room OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 131072 AND (flat OR coalesce(pg_catalog.pg_column_size(metadata OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(metadata::pg_catalog.text) OPERATOR(pg_catalog.<=) room)
+), made AS MATERIALIZED (
+	SELECT *, merged OPERATOR(pg_catalog.<>) metadata OR merged::pg_catalog.text OPERATOR(pg_catalog.<>) metadata::pg_catalog.text AS changed FROM new
+), stored AS (
+	UPDATE "app"."users" AS t SET "profile" = made.merged, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp() FROM made
+	WHERE t."email" OPERATOR(pg_catalog.=) made.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND made.changed
+	RETURNING t."email" AS id, t."profile" AS metadata, coalesce(t."revision", 0)::bigint AS version, t."changed"::pg_catalog.timestamptz AS updated_at
+)
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN (
+	SELECT id::pg_catalog.text, metadata, version, CASE WHEN pg_catalog.isfinite(updated_at) THEN ((extract(epoch FROM updated_at) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM (
+		SELECT id, metadata, version, updated_at FROM stored
+		UNION ALL
+		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+	) AS done
 	UNION ALL
-	SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
-) AS done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+	SELECT id::pg_catalog.text, NULL, 0, NULL FROM free
+	UNION ALL
+	SELECT p.id::pg_catalog.text, NULL, 0, NULL FROM (
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	LIMIT (SELECT locks FROM share)
+) AS p
+	WHERE NOT EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid)
+) AS done ON true
 
 -- app.users: MergeMany, what is missing
 WITH share AS MATERIALIZED (
@@ -550,9 +643,10 @@ WITH share AS MATERIALIZED (
 		FROM (SELECT pg_catalog.current_setting('max_locks_per_transaction')::int AS most) AS setting) AS part
 ), done AS (
 INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
-SELECT p.id, "app"."lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch::pg_catalog.jsonb), $2::pg_catalog.text::pg_catalog.uuid, 1, pg_catalog.clock_timestamp()
+SELECT p.id, "app"."lockstore_merge_patch"('{}'::pg_catalog.jsonb, p.patch), $2::pg_catalog.text::pg_catalog.uuid, 1, pg_catalog.clock_timestamp()
 FROM (
-	SELECT * FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
+	SELECT id, patch::pg_catalog.jsonb AS patch, key, flat, sets, room
+	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[], $4::bigint[], $5::boolean[], $6::boolean[], $7::bigint[]) AS p (id, patch, key, flat, sets, room)
 	LIMIT (SELECT locks FROM share)
 ) AS p
 WHERE NOT EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid)
@@ -563,9 +657,7 @@ WHERE NOT EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_cat
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN t."email"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."email"::pg_catalog.text ELSE (t."email"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
-SELECT id, metadata, version, updated_at FROM done
-UNION ALL
-SELECT '', NULL, locks, NULL FROM share
+SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN done ON true
 
 -- app.users: write: lock
 WITH wait AS MATERIALIZED (
