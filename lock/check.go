@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -157,9 +158,9 @@ func poolFindings(ctx context.Context, host any) (found []Finding, err error) {
 		found = append(found, Finding{"target_session_attrs", "any", "read-write",
 			"of several hosts, connections may lead to a standby, which takes no writes and lags behind"})
 	}
-	if config.ConnectTimeout == 0 {
-		found = append(found, Finding{"connect_timeout", "0", "a second or two",
-			"a connection is not tried at the next host while one is silent"})
+	if t := config.ConnectTimeout; t == 0 || t > time.Second {
+		found = append(found, Finding{"connect_timeout", fmt.Sprint(t.Seconds()), "a second, or half of one by ConnConfig.ConnectTimeout",
+			"a connection is not tried at the next host before one that is silent has had so long, and so much later it finds a new primary"})
 	}
 	return found, nil
 }

@@ -85,7 +85,8 @@ func TestCheckFindsHowThePoolConnects(t *testing.T) {
 		"one host, and a timeout":          {u.String() + "&pool_ping_timeout=1s", map[string]string{}, ""},
 		"one host, with TLS and without":   {u.String() + "&pool_ping_timeout=1s&sslmode=prefer", map[string]string{}, ""},
 		"several hosts":                    {several.String() + "&pool_ping_timeout=1s", map[string]string{"target_session_attrs": "any", "connect_timeout": "0"}, ""},
-		"several hosts, as they should be": {several.String() + "&pool_ping_timeout=1s&target_session_attrs=read-write&connect_timeout=2", map[string]string{}, ""},
+		"several hosts, slowly":            {several.String() + "&pool_ping_timeout=1s&target_session_attrs=read-write&connect_timeout=2", map[string]string{"connect_timeout": "2"}, ""},
+		"several hosts, as they should be": {several.String() + "&pool_ping_timeout=1s&target_session_attrs=read-write&connect_timeout=1", map[string]string{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, err := pgxpool.ParseConfig(c.url)

@@ -31,7 +31,7 @@ func ConnectTo(url string) func(context.Context) (*pgx.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return pgx.ConnectConfig(ctx, config.ConnConfig)
+		return connectConfig(ctx, config.ConnConfig)
 	}
 }
 

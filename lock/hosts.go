@@ -1,53 +1,135 @@
 package lock
 
 import (
+	"cmp"
 	"context"
-	"net/netip"
+	"errors"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.com/lockstore/internal/pgdb"
 )
 
-// connectConfig is pgx.ConnectConfig, but that each address that there may be to connect
-// to has a share of the time that is left to ctx, and what comes after another: one that
-// is silent leaves time for the others. A shorter ConnectTimeout of the host's own stays.
-// It changes config.
+// attemptDelay is how long a host may be silent before the next one is tried beside it
+// (RFC 8305, section 5), and how soon one is tried again that has refused.
+const attemptDelay = 250 * time.Millisecond
+
+// connectConfig is pgx.ConnectConfig, but that an address which is silent holds up none of
+// the others, where there are several. They are tried in their order: one after the other
+// has failed, or beside it when that is silent. As long as one is, those that have refused
+// are tried again: a standby can become the primary meanwhile. Each has a share of the time
+// that is left to ctx; a shorter ConnectTimeout of the host's own stays.
 func connectConfig(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
-	deadline, bounded := ctx.Deadline()
-	if !bounded {
+	all := addresses(ctx, config)
+	if len(all) == 1 {
 		return pgx.ConnectConfig(ctx, config)
 	}
-	type address struct {
-		host string
+	if deadline, bounded := ctx.Deadline(); bounded {
+		share := time.Until(deadline) / time.Duration(len(all)+1)
+		for _, c := range all {
+			c.ConnectTimeout = min(cmp.Or(c.ConnectTimeout, share), share)
+		}
+	}
+	return connectFirst(ctx, all)
+}
+
+// addresses are configurations of one address each. The same one can be tried with TLS and
+// without.
+func addresses(ctx context.Context, config *pgx.ConnConfig) (all []*pgx.ConnConfig) {
+	type host struct {
+		name string
 		port uint16
 	}
-	counts := map[address]int{{config.Host, config.Port}: 1}
-	for _, f := range config.Fallbacks { // with TLS and without are one
-		counts[address{f.Host, f.Port}] = 1
+	var hosts []host
+	ways := make(map[host][]*pgconn.FallbackConfig)
+	for _, f := range append([]*pgconn.FallbackConfig{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}, config.Fallbacks...) {
+		h := host{f.Host, f.Port}
+		if ways[h] == nil {
+			hosts = append(hosts, h)
+		}
+		ways[h] = append(ways[h], f)
 	}
-	lookup, known := config.LookupFunc, make(map[string][]string)
-	n := 0
-	for a := range counts {
-		if _, err := netip.ParseAddr(a.host); err != nil && lookup != nil && !filepath.IsAbs(a.host) {
-			if found, err := lookup(ctx, a.host); err == nil {
-				known[a.host] = found
+	for _, h := range hosts {
+		found := []string{""}
+		if !filepath.IsAbs(h.name) {
+			if known, err := config.LookupFunc(ctx, h.name); err == nil && len(known) > 0 {
+				found = known
 			}
 		}
-		n += max(1, len(known[a.host]))
-	}
-	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
-		if found := known[host]; found != nil {
-			return found, nil
+		for _, address := range found {
+			c := config.Copy()
+			c.Host, c.Port, c.TLSConfig, c.Fallbacks = h.name, h.port, ways[h][0].TLSConfig, ways[h][1:]
+			if address != "" {
+				c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{address}, nil }
+			}
+			all = append(all, c)
 		}
-		return lookup(ctx, host)
 	}
-	if n > 1 {
-		n++
+	return all
+}
+
+// connectFirst returns the first connection that there is to one of several addresses.
+func connectFirst(ctx context.Context, all []*pgx.ConnConfig) (*pgx.Conn, error) {
+	type answer struct {
+		of    int
+		again bool // it had been refused before
+		conn  *pgx.Conn
+		err   error
 	}
-	share := time.Until(deadline) / time.Duration(n)
-	if config.ConnectTimeout == 0 || share < config.ConnectTimeout {
-		config.ConnectTimeout = share
+	ctx, cancel := context.WithCancel(ctx)
+	answers := make(chan answer, len(all)) // an address is tried once at a time
+	var trying sync.WaitGroup
+	defer func() {
+		cancel()
+		trying.Wait()
+		close(answers)
+		for late := range answers {
+			if late.conn != nil {
+				_ = late.conn.Close(context.Background())
+			}
+		}
+	}()
+	errs := make([]error, len(all)) // of those that are not under way
+	underWay, untried, unheard := 0, len(all), len(all)
+	try := func(n int, again bool) {
+		errs[n] = nil
+		underWay++
+		trying.Go(func() {
+			conn, err := pgx.ConnectConfig(ctx, all[n])
+			answers <- answer{n, again, conn, err}
+		})
 	}
-	return pgx.ConnectConfig(ctx, config)
+	next := func() {
+		if untried > 0 {
+			try(len(all)-untried, false)
+			untried--
+		}
+	}
+	delay := time.NewTicker(attemptDelay)
+	defer delay.Stop()
+	for next(); underWay > 0; {
+		select {
+		case a := <-answers:
+			if a.err == nil {
+				return a.conn, nil
+			}
+			underWay--
+			if errs[a.of] = a.err; !a.again {
+				unheard--
+				next()
+			}
+		case <-delay.C:
+			for n, err := range errs {
+				if untried == 0 && unheard > 0 && err != nil && !pgconn.Timeout(err) && pgdb.Unavailable(err) {
+					try(n, true)
+				}
+			}
+			next()
+		}
+	}
+	return nil, errors.Join(errs...)
 }

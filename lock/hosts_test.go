@@ -2,8 +2,12 @@ package lock_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,4 +67,70 @@ func TestSilentHostLeavesTimeForTheOthers(t *testing.T) {
 			require.NoError(t, locker.Close(t.Context()))
 		})
 	}
+}
+
+// A standby that has refused becomes the primary while another host is silent, whose
+// timeout is not waited for: neither where the silent one comes first, nor where it is last.
+func TestPrimaryIsFoundBesideASilentHost(t *testing.T) {
+	for name, silentFirst := range map[string]bool{"the silent host is the first": true, "the silent host is the last": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			silent, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			t.Cleanup(func() { silent.Close() })
+			config, err := pgxpool.ParseConfig(pgtest.NewProxy(t, pgtest.New(t)).URL())
+			require.NoError(t, err)
+			c := config.ConnConfig
+			works, mute := c.Port, uint16(silent.Addr().(*net.TCPAddr).Port)
+			c.Port, c.Fallbacks = works, []*pgconn.FallbackConfig{{Host: c.Host, Port: mute}}
+			if silentFirst {
+				c.Port, c.Fallbacks = mute, []*pgconn.FallbackConfig{{Host: c.Host, Port: works}}
+			}
+			var promoted atomic.Bool
+			refused := make(chan struct{}, 100)
+			c.ValidateConnect = func(context.Context, *pgconn.PgConn) error {
+				if promoted.Load() {
+					return nil
+				}
+				refused <- struct{}{}
+				return errors.New("read only connection")
+			}
+			var opened atomic.Int32 // to the host that works
+			dial := c.DialFunc
+			c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := dial(ctx, network, address)
+				if err != nil || !strings.HasSuffix(address, fmt.Sprint(":", works)) {
+					return conn, err
+				}
+				assert.EqualValues(t, 1, opened.Add(1), "connections at a time")
+				return &closing{conn, sync.OnceFunc(func() { opened.Add(-1) })}, nil
+			}
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			defer pool.Close()
+			var at time.Time
+			go func() {
+				for range 2 { // at once, and once more
+					<-refused
+				}
+				at = time.Now()
+				promoted.Store(true)
+			}()
+			locker, err := lock.NewPostgres(t.Context(), pool, nil)
+			require.NoError(t, err)
+			assert.Less(t, time.Since(at), time.Second)
+			require.NoError(t, locker.Close(t.Context()))
+		})
+	}
+}
+
+// closing is a connection that tells when it is closed.
+type closing struct {
+	net.Conn
+	closed func()
+}
+
+func (c *closing) Close() error {
+	c.closed()
+	return c.Conn.Close()
 }

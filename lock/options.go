@@ -57,8 +57,9 @@ type PostgresOptions struct {
 	Silence time.Duration
 
 	// ConnectTimeout bounds each attempt to connect. Where there are several hosts, or
-	// addresses of one, each has a share of it. Over database/sql it is the host that
-	// gives them one, by connect_timeout. Default: 10 s.
+	// addresses of one, each has a share of it, and one that is silent holds up none of
+	// the others. Over database/sql they are tried one after the other, and it is the host
+	// that gives each a share, by connect_timeout. Default: 10 s.
 	ConnectTimeout time.Duration
 
 	// SessionPooler accepts a connection pooler between this process and the

@@ -5,13 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
@@ -119,6 +124,120 @@ func Test19Promotion(t *testing.T) {
 
 	// The old server comes back for the checks at the end.
 	require.NoError(t, w.db.Server().Restart(w.ctx))
+}
+
+// The primary, the first of two hosts, falls silent, and the other takes its place when
+// somebody has just begun to connect by hand. What a pool connects with tries the silent
+// host first, for as long as its ConnectTimeout; a locker tries both.
+func TestSuccessorOfASilentPrimary(t *testing.T) {
+	for name, c := range map[string]struct {
+		connectTimeout time.Duration
+		soon           bool // whether a pool connects within a second
+	}{
+		"ConnectTimeout of half a second": {500 * time.Millisecond, true},
+		"of two seconds":                  {2 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			primary, standby := pgtest.NewProxy(t, w.db), pgtest.NewProxy(t, w.db)
+			successor, err := pgx.ParseConfig(standby.URL())
+			require.NoError(t, err)
+			var silent, promoted atomic.Bool
+			connecting := make(chan struct{}, 1) // by hand, to the silent host
+			pool := func(size int32, dials func()) *pgxpool.Pool {
+				config, err := pgxpool.ParseConfig(primary.URL())
+				require.NoError(t, err)
+				config.MaxConns = size
+				h := config.ConnConfig
+				h.ConnectTimeout = c.connectTimeout
+				h.Fallbacks = []*pgconn.FallbackConfig{{Host: successor.Host, Port: successor.Port}}
+				h.ValidateConnect = func(_ context.Context, conn *pgconn.PgConn) error {
+					if conn.Conn().RemoteAddr().(*net.TCPAddr).Port == int(successor.Port) && !promoted.Load() {
+						return errors.New("read only connection")
+					}
+					return nil
+				}
+				dial := h.DialFunc
+				h.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+					conn, err := dial(ctx, network, address)
+					if strings.HasSuffix(address, fmt.Sprint(":", h.Port)) && silent.Load() {
+						dials()
+					}
+					return conn, err
+				}
+				pool, err := pgxpool.NewWithConfig(w.ctx, config)
+				require.NoError(t, err)
+				t.Cleanup(pool.Close)
+				return pool
+			}
+			byHand := pool(2, func() { // what is silent keeps a place for 15 seconds
+				select {
+				case connecting <- struct{}{}:
+				default:
+				}
+			})
+			used := pool(4, func() {})
+			store, locker := w.store(used, &metadata.Options{Timeout: time.Second}), w.locker(used, impatient())
+
+			ctx, stop := context.WithCancel(w.ctx)
+			defer stop()
+			var hand, merge, held successes
+			var workers sync.WaitGroup
+			work := func(to *successes, do func(ctx context.Context) error) {
+				workers.Go(func() {
+					for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+						patient, cancel := context.WithTimeout(w.ctx, clientPatience)
+						if do(patient) == nil {
+							to.add(time.Now())
+						}
+						cancel()
+					}
+				})
+			}
+			work(&hand, func(ctx context.Context) error {
+				brief, cancel := context.WithTimeout(ctx, 3*time.Second)
+				defer cancel()
+				_, err := byHand.Exec(brief, "SELECT 1")
+				return err
+			})
+			for i := range 8 {
+				work(&merge, func(ctx context.Context) error { _, err := w.merge(ctx, store, fmt.Sprint("d", i)); return err })
+			}
+			var keys atomic.Int64
+			work(&held, func(ctx context.Context) error {
+				brief, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // a session that is lost may keep the key for long
+				defer cancel()
+				h, err := locker.Lock(brief, lock.ID(keys.Add(1)))
+				if err == nil {
+					_ = h.Unlock()
+				}
+				return err
+			})
+			all := func(since time.Time) func() bool {
+				return func() bool {
+					return !hand.after(since).IsZero() && !merge.after(since).IsZero() && !held.after(since).IsZero()
+				}
+			}
+			w.soon(all(time.Time{}), "everybody to work")
+			primary.Blackhole(pgtest.Both)
+			silent.Store(true)
+			w.await(connecting, "one to connect by hand")
+			w.await(connecting, "one to connect by hand again") // others have given up what was silent
+			at := time.Now()
+			promoted.Store(true)
+			w.soon(all(at), "everybody to work again")
+			stop()
+			primary.Restore()
+			workers.Wait()
+
+			t.Logf("first success: by hand %v, merge %v, lock %v", hand.after(at).Sub(at), merge.after(at).Sub(at), held.after(at).Sub(at))
+			assert.Less(t, held.after(at).Sub(at), time.Second, "lock")
+			assert.Equal(t, c.soon, hand.after(at).Sub(at) < time.Second, "by hand")
+			if c.soon {
+				assert.Less(t, merge.after(at).Sub(at), time.Second, "merge")
+			}
+		})
+	}
 }
 
 // Connections of the pool lead to a standby that lags behind, as a load balancer may
