@@ -12,7 +12,7 @@ const (
 )
 
 // CheckEvictions checks that no hold outlives by more than grace an eviction that
-// was called after its grant, and returned nil.
+// was called after its grant, and returned nil. See also untold.
 func CheckEvictions(events []Event, pauses []Pause, grace time.Duration) (found []Violation) {
 	tenures := byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK })
 	for key, evictions := range byKey(events, func(e Event) bool { return e.Kind == Eviction && e.Outcome == OK }) {
@@ -21,7 +21,7 @@ func CheckEvictions(events []Event, pauses []Pause, grace time.Duration) (found 
 				if v.Call.Before(t.Return) {
 					continue
 				}
-				if held := t.Until.Sub(v.Return) - paused(pauses, t.Process, v.Return, t.Until); held > grace {
+				if held := t.Until.Sub(v.Return) - paused(pauses, t.Process, v.Return, t.Until); held > max(grace, untold(pauses, t.Process, v.Return, grace)) {
 					found = append(found, Violation{Freed, key, fmt.Sprintf("it was held for %v more", held), []Event{t, v}})
 				}
 			}

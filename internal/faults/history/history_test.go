@@ -235,6 +235,36 @@ func TestPausedProcessCannotBeTold(t *testing.T) {
 	assert.NotEmpty(t, history.CheckLocks(events, []history.Pause{pause}, 100*time.Millisecond))
 }
 
+// Who is evicted while the network is black is told of it by nobody, and notices the
+// silence by itself; who could be told must have been.
+func TestBlackNetworkTellsNobody(t *testing.T) {
+	const silence, grace = 300 * time.Millisecond, 100 * time.Millisecond
+	for name, c := range map[string]struct {
+		process, from, to int // of the network that is black
+		told              int // of the loss of the key, which another has at 10, and an eviction that returns then
+		right             bool
+	}{
+		"told when the silence was noticed":      {3, 5, 900, 400, true},
+		"told later than that":                   {3, 5, 900, 420, false},
+		"told when the network was back":         {3, 5, 200, 290, true},
+		"the network was back long before":       {3, 5, 200, 310, false},
+		"the network was back before the end":    {3, 5, 9, 120, false},
+		"the network was black after the end":    {3, 11, 900, 400, false},
+		"another's network was black":            {4, 5, 900, 400, false},
+		"told soon, whatever the network did":    {3, 5, 11, 105, true},
+		"told late, of what ended in an instant": {3, 10, 11, 150, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			evicted := lost(tenure(0, 1, c.told, 0))
+			evicted.Process = 3
+			events := []history.Event{evicted, tenure(0, 10, 1000, 0), eviction(2, 10)}
+			black := []history.Pause{{Process: c.process, From: at(c.from), To: at(c.to), Silence: silence}}
+			assert.Equal(t, c.right, len(history.CheckLocks(events, black, grace)) == 0, "lost to another")
+			assert.Equal(t, c.right, len(history.CheckEvictions(events, black, grace)) == 0, "evicted")
+		})
+	}
+}
+
 func TestKilledProcessLeavesAHistory(t *testing.T) {
 	var out bytes.Buffer
 	r := history.NewRecorder(1, history.Write(&out))

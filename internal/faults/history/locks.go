@@ -15,15 +15,17 @@ const (
 	KeptOut    = "kept out"    // who has a document's lock keeps other writers out
 )
 
-// Pause is a time in which a process was stopped, and could be told nothing.
+// Pause is a time in which a process could be told nothing: it was stopped, or its network
+// lost what the server sent.
 type Pause struct {
 	Process  int
 	From, To time.Time
+	Silence  time.Duration // of the network, of which the process may take a third more to notice it; 0: it was stopped
 }
 
 // CheckLocks checks tenures. A tenure that was lost may overlap its successor
 // by grace: the server gives a key away at the moment at which it ends a
-// session, and the network needs a while to tell.
+// session, and the network needs a while to tell. See also untold.
 func CheckLocks(events []Event, pauses []Pause, grace time.Duration) (found []Violation) {
 	for key, tenures := range byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK }) {
 		slices.SortFunc(tenures, func(a, b Event) int { return a.Return.Compare(b.Return) })
@@ -42,7 +44,7 @@ func CheckLocks(events []Event, pauses []Pause, grace time.Duration) (found []Vi
 					found = append(found, Violation{Exclusion, key, fmt.Sprintf("two held it for %v", both), []Event{a, b}})
 				}
 				for _, loser := range []Event{a, b} {
-					if loser.Lost && both-paused(pauses, loser.Process, b.Return, loser.Until) > grace {
+					if loser.Lost && both-paused(pauses, loser.Process, b.Return, loser.Until) > max(grace, untold(pauses, loser.Process, b.Return, grace)) {
 						found = append(found, Violation{ToldLate, key, fmt.Sprintf("two held it for %v", both), []Event{a, b}})
 						break
 					}
@@ -100,10 +102,22 @@ func Overlap(events []Event, pauses []Pause) (longest time.Duration) {
 	return longest
 }
 
+// untold is how long after a session has ended, while the network lost what its process was
+// to be told of that, the process may know nothing of it: until it has noticed the silence,
+// or for grace once the network is back. Zero: the network lost nothing.
+func untold(pauses []Pause, process int, ended time.Time, grace time.Duration) time.Duration {
+	for _, p := range pauses {
+		if p.Process == process && p.Silence > 0 && !p.From.After(ended) && p.To.After(ended) {
+			return min(p.Silence+p.Silence/3, p.To.Sub(ended)+grace)
+		}
+	}
+	return 0
+}
+
 // paused is for how long a process was stopped between two moments.
 func paused(pauses []Pause, process int, from, to time.Time) (sum time.Duration) {
 	for _, p := range pauses {
-		if p.Process == process {
+		if p.Process == process && p.Silence == 0 {
 			begin, end := p.From, p.To
 			if begin.Before(from) {
 				begin = from

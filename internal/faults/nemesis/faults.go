@@ -43,9 +43,9 @@ var faults = append(attacks(neighbour.Attacks...), []fault{
 	{"pause a process and terminate its sessions", pauseAndTerminate},
 	{"reset", func(_ *nemesis, _ context.Context, c *client, _ time.Duration) error { c.proxy.Reset(); return nil }},
 	{"cut", network(func(p *pgtest.Proxy) { p.Cut() })},
-	{"blackhole", network(func(p *pgtest.Proxy) { p.Blackhole(pgtest.Both) })},
+	{"blackhole", blackhole(pgtest.Both)},
 	{"blackhole to the server", network(func(p *pgtest.Proxy) { p.Blackhole(pgtest.ToServer) })},
-	{"blackhole to the client", network(func(p *pgtest.Proxy) { p.Blackhole(pgtest.ToClient) })},
+	{"blackhole to the client", blackhole(pgtest.ToClient)},
 	{"lost replies", lostReplies},
 	{"latency", network(func(p *pgtest.Proxy) { p.Delay(time.Millisecond, 20*time.Millisecond) })},
 	{"slices", network(func(p *pgtest.Proxy) { p.Slice(3) })},
@@ -96,6 +96,19 @@ func network(harm func(*pgtest.Proxy)) func(*nemesis, context.Context, *client, 
 		time.Sleep(d)
 		c.proxy.Restore()
 		return nil
+	}
+}
+
+// blackhole is network that loses what a client would be told.
+func blackhole(d pgtest.Direction) func(*nemesis, context.Context, *client, time.Duration) error {
+	lose := network(func(p *pgtest.Proxy) { p.Blackhole(d) })
+	return func(n *nemesis, ctx context.Context, c *client, d time.Duration) error {
+		black := history.Pause{Process: c.process(), From: time.Now(), Silence: silence}
+		defer func() {
+			black.To = time.Now()
+			n.pauses = append(n.pauses, black)
+		}()
+		return lose(n, ctx, c, d)
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	liveness = "liveness"             // who is not disturbed any more makes progress within
 	soon     = 20 * time.Second       // so long
 	late     = 500 * time.Millisecond // for a holder to be told that it has lost a lock
+	silence  = time.Second            // that a client takes for the loss of its locks
 )
 
 // app is the clients' role, its password, and the schema of their documents.
