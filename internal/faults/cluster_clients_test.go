@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,12 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// clientPatience is how long each call of a client may take.
-const clientPatience = 5 * time.Second
+// How long each call of a client may take, and a connection to one of several hosts: less
+// than a DSN can say.
+const (
+	clientPatience = 5 * time.Second
+	hostPatience   = 500 * time.Millisecond
+)
 
 // A client is what uses a cluster by one name of it, as a process would: with lockstore
 // over a pool, and by hand over another.
@@ -25,6 +30,7 @@ type client struct {
 	name, url         string
 	number            int
 	merge, lock, hand successes
+	trace             trace
 	byHand            atomic.Int64 // increments of its row that were acknowledged
 }
 
@@ -60,15 +66,21 @@ func (c *cluster) clients() []*client {
 	const options = "/app?sslmode=disable&connect_timeout=2"
 	return []*client{
 		{number: 0, name: "HAProxy", url: "postgres://app@" + lanAddress + ":5000" + options},
-		{number: 1, name: "hosts", url: "postgres://app@" + hosts[1:] + options + "&target_session_attrs=read-write"},
+		{number: 1, name: fmt.Sprintf("hosts (%v each)", hostPatience), url: "postgres://app@" + hosts[1:] + options + "&target_session_attrs=read-write"},
 	}
 }
 
-func (c *cluster) pool(ctx context.Context, url string) *pgxpool.Pool {
+func (c *cluster) pool(ctx context.Context, url string, configure ...func(*pgxpool.Config)) *pgxpool.Pool {
 	c.Helper()
 	config, err := pgxpool.ParseConfig(url)
 	require.NoError(c, err)
 	config.MaxConns = 6
+	if len(config.ConnConfig.Fallbacks) > 0 {
+		config.ConnConfig.ConnectTimeout = hostPatience
+	}
+	for _, f := range configure {
+		f(config)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	require.NoError(c, err)
 	c.Cleanup(pool.Close)
@@ -77,7 +89,8 @@ func (c *cluster) pool(ctx context.Context, url string) *pgxpool.Pool {
 
 // work has a client at work until ctx ends.
 func (c *cluster) work(ctx context.Context, u *client, log *history.Log) {
-	pool, byHand := c.pool(context.WithoutCancel(ctx), u.url), c.pool(context.WithoutCancel(ctx), u.url)
+	lasting := context.WithoutCancel(ctx)
+	pool, byHand := c.pool(lasting, u.url, u.trace.of("lockstore")), c.pool(lasting, u.url, u.trace.of("by hand"))
 	store, err := metadata.NewPostgres(pool, nil)
 	require.NoError(c, err)
 	defer store.Close()

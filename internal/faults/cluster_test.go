@@ -31,8 +31,11 @@ var (
 const enclosedEnv = "LOCKSTORE_FAULTS_ENCLOSED"
 
 // clusterGrace is how much later than by the clock of the server a holder may be told
-// that it has lost its lock.
-const clusterGrace = time.Second
+// that it has lost its lock. clusterTarget is when everybody should work again.
+const (
+	clusterGrace  = time.Second
+	clusterTarget = time.Second
+)
 
 // A primary is switched, killed, frozen and cut off, and so is what leads to it, under
 // two processes that lock and write.
@@ -123,7 +126,7 @@ func testCluster(t *testing.T) {
 		working.Go(func() { c.work(ctx, u, &log) })
 	}
 	c.recovered(clients, time.Now())
-	var table strings.Builder
+	var table, late strings.Builder
 	columns := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(columns, "ms\twithout primary\twith two\t")
 	for _, u := range clients {
@@ -131,12 +134,12 @@ func testCluster(t *testing.T) {
 	}
 	fmt.Fprintln(columns)
 	for _, d := range disturbances {
-		c.disturb(d, watch, clients, columns)
+		c.disturb(d, watch, clients, columns, &late)
 	}
 	stop()
 	working.Wait()
 	_ = columns.Flush()
-	fmt.Print(table.String())
+	fmt.Print(table.String(), late.String())
 	c.judge(log.Events(), watch, clients)
 }
 
@@ -182,8 +185,9 @@ func (c *cluster) recovered(clients []*client, since time.Time) {
 	}, "recovery of everybody")
 }
 
-// disturb does it, waits until all is well again, and writes down how long that took.
-func (c *cluster) disturb(d disturbance, watch *probe, clients []*client, table *tabwriter.Writer) {
+// disturb does it, waits until all is well again, and writes down how long that took, and
+// why what took longer than it should.
+func (c *cluster) disturb(d disturbance, watch *probe, clients []*client, table *tabwriter.Writer, late *strings.Builder) {
 	c.Helper()
 	begun, primary := time.Now(), c.is("leader")
 	undo := d.do(c, primary)
@@ -202,8 +206,15 @@ func (c *cluster) disturb(d disturbance, watch *probe, clients []*client, table 
 
 	fmt.Fprintf(table, "%s\t%d\t%d\t", d.name, watch.gap(begun, recovered).Milliseconds(), watch.both(primary, begun).Milliseconds())
 	for _, u := range clients {
-		for _, s := range []*successes{&u.hand, &u.merge, &u.lock} {
-			fmt.Fprintf(table, "%d\t", s.after(healed).Sub(healed).Milliseconds())
+		for _, of := range []struct {
+			what string
+			*successes
+		}{{"by hand", &u.hand}, {"merge", &u.merge}, {"lock", &u.lock}} {
+			first := of.after(healed)
+			fmt.Fprintf(table, "%d\t", first.Sub(healed).Milliseconds())
+			if first.Sub(healed) > clusterTarget {
+				fmt.Fprintf(late, "%s, %s, %s: what took long until then (ms: from, to)\n%s\n", d.name, u.name, of.what, u.trace.between(healed, first))
+			}
 		}
 	}
 	fmt.Fprintln(table)

@@ -1,0 +1,138 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// leastTraced is how long something takes, at least, to be a reason for what is late.
+const leastTraced = 50 * time.Millisecond
+
+// A trace is what the connections of a client waited for: a place in the pool, a host, the
+// answer to a statement.
+type trace struct {
+	mu    sync.Mutex
+	waits map[*wait]struct{} // that are under way, or were long
+}
+
+type wait struct {
+	what     string
+	from, to time.Time // zero: not yet
+	err      error
+}
+
+// begin notes that something begins, which the function that it returns ends.
+func (t *trace) begin(what string) (end func(error)) {
+	w := &wait{what: what, from: time.Now()}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waits == nil {
+		t.waits = map[*wait]struct{}{}
+	}
+	t.waits[w] = struct{}{}
+	return func(err error) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if w.to, w.err = time.Now(), err; w.to.Sub(w.from) < leastTraced {
+			delete(t.waits, w)
+		}
+	}
+}
+
+// between is what was waited for between two moments.
+func (t *trace) between(from, to time.Time) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var lines []string
+	ms := func(at time.Time) string { return fmt.Sprintf("%+6d", at.Sub(from).Milliseconds()) }
+	for w := range t.waits {
+		if w.from.After(to) || !w.to.IsZero() && w.to.Before(from) {
+			continue
+		}
+		end := "      "
+		if !w.to.IsZero() {
+			end = ms(w.to)
+		}
+		line := fmt.Sprintf("    %s  %s  %s", ms(w.from), end, w.what)
+		if w.err != nil {
+			line += ": " + strings.ReplaceAll(w.err.Error(), "\n", "; ")
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// of has what the connections of a pool wait for traced by a name.
+func (t *trace) of(name string) func(*pgxpool.Config) {
+	return func(config *pgxpool.Config) {
+		config.ConnConfig.Tracer = tracer{t, name}
+		dial := config.ConnConfig.DialFunc
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			end := t.begin(name + ": dial " + address)
+			conn, err := dial(ctx, network, address)
+			end(err)
+			return conn, err
+		}
+	}
+}
+
+// tracer is a trace's of one pool.
+type tracer struct {
+	*trace
+	name string
+}
+
+type traced struct{}
+
+func (t tracer) start(ctx context.Context, what string) context.Context {
+	return context.WithValue(ctx, traced{}, t.begin(t.name+": "+what))
+}
+
+func (t tracer) end(ctx context.Context, err error) {
+	if end, ok := ctx.Value(traced{}).(func(error)); ok {
+		end(err)
+	}
+}
+
+func (t tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	return t.start(ctx, "statement "+strings.Join(strings.Fields(d.SQL[:min(len(d.SQL), 60)]), " "))
+}
+
+func (t tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	t.end(ctx, d.Err)
+}
+
+func (t tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	return t.start(ctx, "batch")
+}
+
+func (tracer) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (t tracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
+	t.end(ctx, d.Err)
+}
+
+func (t tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	return t.start(ctx, "connect")
+}
+
+func (t tracer) TraceConnectEnd(ctx context.Context, d pgx.TraceConnectEndData) {
+	t.end(ctx, d.Err)
+}
+
+func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
+	return t.start(ctx, "place in the pool")
+}
+
+func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, d pgxpool.TraceAcquireEndData) {
+	t.end(ctx, d.Err)
+}
