@@ -26,7 +26,7 @@ const attemptDelay = 250 * time.Millisecond
 func connectConfig(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	all := addresses(ctx, config)
 	if len(all) == 1 {
-		return pgx.ConnectConfig(ctx, config)
+		return pgx.ConnectConfig(ctx, all[0])
 	}
 	if deadline, bounded := ctx.Deadline(); bounded {
 		share := time.Until(deadline) / time.Duration(len(all)+1)

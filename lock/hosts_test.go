@@ -124,6 +124,45 @@ func TestPrimaryIsFoundBesideASilentHost(t *testing.T) {
 	}
 }
 
+// Of two hosts that work the first is the one. If it is slow the other is, and nothing is
+// left of the first.
+func TestHostsAreTriedInTheirOrder(t *testing.T) {
+	for name, slow := range map[string]bool{"the first is well": false, "the first is slow": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			first, second := pgtest.NewProxy(t, db), pgtest.NewProxy(t, db)
+			if slow {
+				first.Delay(time.Second, 0)
+			}
+			config, err := pgxpool.ParseConfig(first.URL() + "&application_name=hosts")
+			require.NoError(t, err)
+			other, err := pgx.ParseConfig(second.URL())
+			require.NoError(t, err)
+			c := config.ConnConfig
+			c.Fallbacks = []*pgconn.FallbackConfig{{Host: other.Host, Port: other.Port}}
+			var others atomic.Int32
+			dial := c.DialFunc
+			c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if strings.HasSuffix(address, fmt.Sprint(":", other.Port)) {
+					others.Add(1)
+				}
+				return dial(ctx, network, address)
+			}
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			defer pool.Close()
+			locker, err := lock.NewPostgres(t.Context(), pool, nil)
+			require.NoError(t, err)
+			assert.Equal(t, slow, others.Load() > 0)
+			assert.Eventually(t, func() bool {
+				return query[int](t, db.Pool(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hosts'") == 1
+			}, patience, 5*time.Millisecond)
+			require.NoError(t, locker.Close(t.Context()))
+		})
+	}
+}
+
 // closing is a connection that tells when it is closed.
 type closing struct {
 	net.Conn
