@@ -236,6 +236,7 @@ defaults
   timeout client 12s
   timeout server 12s
   timeout check 1s
+  retries 0
   option clitcpka
   option srvtcpka
 listen primary
