@@ -206,15 +206,14 @@ func (c *cluster) disturb(d disturbance, watch *probe, clients []*client, table 
 
 	fmt.Fprintf(table, "%s\t%d\t%d\t", d.name, watch.gap(begun, recovered).Milliseconds(), watch.both(primary, begun).Milliseconds())
 	for _, u := range clients {
-		for _, of := range []struct {
-			what string
-			*successes
-		}{{"by hand", &u.hand}, {"merge", &u.merge}, {"lock", &u.lock}} {
-			first := of.after(healed)
+		last := healed
+		for _, s := range []*successes{&u.hand, &u.merge, &u.lock} {
+			first := s.after(healed)
 			fmt.Fprintf(table, "%d\t", first.Sub(healed).Milliseconds())
-			if first.Sub(healed) > clusterTarget {
-				fmt.Fprintf(late, "%s, %s, %s: what took long until then (ms: from, to)\n%s\n", d.name, u.name, of.what, u.trace.between(healed, first))
-			}
+			last = later(last, first)
+		}
+		if last.Sub(healed) > clusterTarget {
+			fmt.Fprintf(late, "%s, %s: what took long until all was well (ms: from, to)\n%s", d.name, u.name, u.trace.between(healed, last))
 		}
 	}
 	fmt.Fprintln(table)

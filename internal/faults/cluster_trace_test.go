@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -47,28 +48,25 @@ func (t *trace) begin(what string) (end func(error)) {
 	}
 }
 
-// between is what was waited for between two moments.
+// between is what was waited for between two moments, by its beginning.
 func (t *trace) between(from, to time.Time) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var lines []string
-	ms := func(at time.Time) string { return fmt.Sprintf("%+6d", at.Sub(from).Milliseconds()) }
-	for w := range t.waits {
+	var lines strings.Builder
+	for _, w := range slices.SortedFunc(maps.Keys(t.waits), func(a, b *wait) int { return a.from.Compare(b.from) }) {
 		if w.from.After(to) || !w.to.IsZero() && w.to.Before(from) {
 			continue
 		}
-		end := "      "
+		end, err := "", ""
 		if !w.to.IsZero() {
-			end = ms(w.to)
+			end = fmt.Sprintf("%+d", w.to.Sub(from).Milliseconds())
 		}
-		line := fmt.Sprintf("    %s  %s  %s", ms(w.from), end, w.what)
 		if w.err != nil {
-			line += ": " + strings.ReplaceAll(w.err.Error(), "\n", "; ")
+			err = ": " + strings.ReplaceAll(w.err.Error(), "\n", "; ")
 		}
-		lines = append(lines, line)
+		fmt.Fprintf(&lines, "    %+6d  %6s  %s%s\n", w.from.Sub(from).Milliseconds(), end, w.what, err)
 	}
-	slices.Sort(lines)
-	return strings.Join(lines, "\n")
+	return lines.String()
 }
 
 // of has what the connections of a pool wait for traced by a name.
