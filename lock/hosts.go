@@ -103,14 +103,15 @@ func connectFirst(ctx context.Context, all []*pgx.ConnConfig) (*pgx.Conn, error)
 			answers <- answer{n, again, conn, err}
 		})
 	}
+	delay := time.NewTicker(attemptDelay)
+	defer delay.Stop()
 	next := func() {
 		if untried > 0 {
 			try(len(all)-untried, false)
 			untried--
+			delay.Reset(attemptDelay)
 		}
 	}
-	delay := time.NewTicker(attemptDelay)
-	defer delay.Stop()
 	for next(); underWay > 0; {
 		select {
 		case a := <-answers:
