@@ -21,17 +21,21 @@ const attemptDelay = 250 * time.Millisecond
 // connectConfig is pgx.ConnectConfig, but that an address which is silent holds up none of
 // the others, where there are several. They are tried in their order: one after the other
 // has failed, or beside it when that is silent. As long as one is, those that have refused
-// are tried again: a standby can become the primary meanwhile. Each has a share of the time
-// that is left to ctx; a shorter ConnectTimeout of the host's own stays.
+// are tried again: a standby, which is refused, can become the primary meanwhile. Each has
+// a share of the time that is left to ctx; a shorter ConnectTimeout of the host's own stays.
 func connectConfig(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	all := addresses(ctx, config)
 	if len(all) == 1 {
 		return pgx.ConnectConfig(ctx, all[0])
 	}
-	if deadline, bounded := ctx.Deadline(); bounded {
-		share := time.Until(deadline) / time.Duration(len(all)+1)
-		for _, c := range all {
+	deadline, bounded := ctx.Deadline()
+	share := time.Until(deadline) / time.Duration(len(all)+1)
+	for _, c := range all {
+		if bounded {
 			c.ConnectTimeout = min(cmp.Or(c.ConnectTimeout, share), share)
+		}
+		if c.ValidateConnect == nil { // a standby may be sooner than the primary before it
+			c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 		}
 	}
 	return connectFirst(ctx, all)

@@ -240,6 +240,27 @@ func TestSuccessorOfASilentPrimary(t *testing.T) {
 	}
 }
 
+// The first of two hosts is the primary, and slow to connect to; the other, which is not
+// asked to be one, is a standby. A locker waits for the primary.
+func TestSlowPrimaryBeforeAStandby(t *testing.T) {
+	w := newWorld(t, pgtest.Dedicated())
+	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
+	standby.start(nil)
+	elsewhere, err := pgx.ParseConfig(standby.url())
+	require.NoError(t, err)
+	primary := pgtest.NewProxy(t, w.db)
+	primary.Delay(200*time.Millisecond, 0) // for each of several round trips
+	config, err := pgxpool.ParseConfig(primary.URL())
+	require.NoError(t, err)
+	config.ConnConfig.Fallbacks = []*pgconn.FallbackConfig{{Host: elsewhere.Host, Port: elsewhere.Port}}
+	pool, err := pgxpool.NewWithConfig(w.ctx, config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	held, err := w.locker(pool, nil).Lock(w.ctx, lock.ID(1))
+	require.NoError(t, err)
+	require.NoError(t, held.Unlock())
+}
+
 // Connections of the pool lead to a standby that lags behind, as a load balancer may
 // have it. Locks are held, and writes made, on the primary only.
 func TestConnectionsToAStandby(t *testing.T) {
