@@ -47,7 +47,7 @@ func latencyBound(callers, roundTrips int, commits bool) subject {
 			each += committed - answered
 		}
 		m.Ops, m.Took = int64(float64(callers)*float64(time.Minute)/float64(each)), time.Minute
-		m.latency.record(each)
+		m.Latency.record(each)
 		return m, nil
 	}}
 }
@@ -72,7 +72,7 @@ func (in *arena) roundTrip(ctx context.Context, p pace, ask func(context.Context
 	if m.Errors > 0 {
 		return 0, fmt.Errorf("measure a round trip: %s", m.Error)
 	}
-	return m.latency.at(50), nil
+	return m.Latency.at(50), nil
 }
 
 const socketBoundName = "bound: lockstore over the socket"

@@ -77,7 +77,7 @@ const (
 
 func (f figure) better(m, than *measurement) float64 {
 	if f == byMedian {
-		return quotient(float64(than.latency.at(50)), float64(m.latency.at(50)))
+		return quotient(float64(than.Latency.at(50)), float64(m.Latency.at(50)))
 	}
 	return quotient(m.rate(), than.rate())
 }
@@ -159,7 +159,7 @@ func (s subject) measured(ctx context.Context, in *arena, p pace) outcome {
 		return outcome{err: err}
 	}
 	if o.measurement != nil {
-		o.measurement.Extra["network late, p99, µs"] = float64(use.Late.latency.at(99).Nanoseconds()) / 1000
+		o.measurement.Extra["network late, p99, µs"] = float64(use.Late.Latency.at(99).Nanoseconds()) / 1000
 		o.measurement.Extra["network's share of the cores, %"] = 100 * use.Processor.Seconds() / time.Since(began).Seconds() / float64(runtime.NumCPU())
 	}
 	return o

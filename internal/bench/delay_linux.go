@@ -75,7 +75,7 @@ func networkRole(_ context.Context, j job, boss *wire) error {
 		u := networkUse{newMeasurement(), processorTime() - used}
 		used += u.Processor
 		d.mu.Lock()
-		u.Late.latency, d.late = d.late, newLatencies()
+		u.Late.Latency, d.late = d.late, newLatencies()
 		d.mu.Unlock()
 		if err := boss.report(u); err != nil {
 			return err

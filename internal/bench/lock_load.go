@@ -125,7 +125,7 @@ func (l lockLoad) drive(ctx context.Context, lk locker, g *guard, p pace) (m *me
 	}
 	group.Wait()
 	m = newMeasurement()
-	m.Took, m.latency = p.Count, rec.sum()
+	m.Took, m.Latency = p.Count, rec.sum()
 	var slept time.Duration
 	for _, c := range callers {
 		m.Ops += c.ops
@@ -206,7 +206,7 @@ func (c *caller) fail(at time.Time, err error) {
 // describeWaits says how fair the waits for one key were.
 func (l lockLoad) describeWaits(m *measurement) {
 	if l.Waits && m.Ops > 0 {
-		m.Extra["longest wait / mean"] = quotient(float64(m.longest()), float64(m.latency.mean()))
+		m.Extra["longest wait / mean"] = quotient(float64(m.longest()), float64(m.Latency.mean()))
 	}
 }
 

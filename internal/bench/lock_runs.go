@@ -97,7 +97,7 @@ func wake(kind lockKind) runFunc {
 			}
 			m.Ops++
 			m.Took += wait
-			m.latency.record(wait)
+			m.Latency.record(wait)
 		}
 		m.Conns = connections()
 		return m, nil
@@ -193,9 +193,9 @@ func holdMany(kind lockKind) runFunc {
 			g.leave(key, 0)
 			failures[key] = unlocks[key]()
 		})
-		m.latency = rec.sum()
+		m.Latency = rec.sum()
 		m.fail(failures...)
-		m.Ops = m.latency.TotalCount()
+		m.Ops = m.Latency.TotalCount()
 		m.Violations = g.violations(m.Ops)
 		return m, in.noteLeftLocks(ctx, m)
 	}

@@ -12,11 +12,8 @@ import (
 
 // A machine is what the figures belong to.
 type machine struct {
-	processor string
-	cores     int
-	system    string
-	versions  []string
-	rtts      []string // each distance that was asked for, and the round trip that was measured
+	what string
+	rtts []string // each distance that was asked for, and the round trip that was measured
 }
 
 func thisMachine(in *arena) machine {
@@ -24,13 +21,13 @@ func thisMachine(in *arena) machine {
 	if in.redis != nil {
 		redis = in.redis.version
 	}
-	return machine{processor: processor(), cores: runtime.NumCPU(), system: runtime.GOOS + "/" + runtime.GOARCH,
-		versions: []string{in.Database, redis, etcdVersion, strings.Replace(runtime.Version(), "go", "Go ", 1)}}
+	versions := []string{in.Database, redis, etcdVersion, strings.Replace(runtime.Version(), "go", "Go ", 1)}
+	return machine{what: fmt.Sprintf("%d cores (%s), %s/%s, %s; durable commits (fsync)",
+		runtime.NumCPU(), processor(), runtime.GOOS, runtime.GOARCH, strings.Join(versions, ", "))}
 }
 
 func (m machine) String() string {
-	return fmt.Sprintf("%d cores (%s), %s, %s; durable commits (fsync); round trips, as asked for and measured: %s",
-		m.cores, m.processor, m.system, strings.Join(m.versions, ", "), strings.Join(m.rtts, ", "))
+	return m.what + "; round trips, as asked for and measured: " + strings.Join(m.rtts, ", ")
 }
 
 // processor is the name that Linux gives it.

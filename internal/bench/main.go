@@ -6,6 +6,7 @@
 //	go -C internal/bench run . -cases 'lock/hot|merge/one' -rounds 5
 //	go -C internal/bench run . -rtt 0,0.2ms,1ms,5ms
 //	go -C internal/bench run . -json -svg ../../docs >bench.json
+//	go -C internal/bench run . -read part1.json,part2.json -svg pictures -readme
 //
 // It starts its own PostgreSQL and Redis. Every case runs each of its subjects in
 // turn, several rounds long. The tables, or with -json one array of their rows, go
@@ -55,6 +56,8 @@ type plan struct {
 	json   bool
 	list   bool
 	svg    string // directory
+	read   []string
+	readme bool
 }
 
 // run is the program, from its arguments to its exit status.
@@ -85,12 +88,15 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors are reported once, by run
 	flags.BoolVar(&p.json, "json", false, "print a JSON array instead of tables")
+	flags.BoolVar(&p.readme, "readme", false, "print the table of lockstore's README instead of tables")
+	read := flags.String("read", "", "run nothing, but show what earlier runs have printed with -json, as if it were of one run: `files`, with commas between")
 	flags.BoolVar(&p.list, "list", false, "print the cases, and run nothing")
 	flags.StringVar(&p.svg, "svg", "", "also draw the pictures into this `directory`")
 	flags.BoolVar(&p.pace.Quick, "quick", false, "one short round of each: a look, not a measurement")
 	distances := flags.String("rtt", "0", "round trips to the servers, as in `0,0.2ms,1ms,5ms`; 0 is their sockets")
 	flags.IntVar(&p.rounds, "rounds", 0, "how many rounds; 0 means 3, or 1 with -quick")
 	chosen := flags.String("cases", "", "only cases whose names match this `regexp`")
+	without := flags.String("without", "^$", "no subjects whose names match this `regexp`")
 	flags.Usage = func() {
 		fmt.Fprintln(stderr, "Usage: bench [flags]")
 		flags.SetOutput(stderr)
@@ -102,7 +108,14 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: everything is a flag", flags.Arg(0))
 	}
+	if *read != "" {
+		p.read = strings.Split(*read, ",")
+	}
 	pattern, err := regexp.Compile(*chosen)
+	if err != nil {
+		return nil, err
+	}
+	unwanted, err := regexp.Compile(*without)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +124,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	}
 	for _, c := range suite(p.rtts...) {
 		if pattern.MatchString(c.name) {
+			c.subjects = slices.DeleteFunc(slices.Clone(c.subjects), func(s subject) bool { return unwanted.MatchString(s.name) })
 			p.cases = append(p.cases, c)
 		}
 	}
@@ -167,30 +181,64 @@ func suite(rtts ...time.Duration) []testCase {
 	return all
 }
 
-// run runs the cases and shows what came of them.
-func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	in, err := openArena(ctx)
+// run runs the cases, or reads what came of others, and shows it.
+func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) error {
+	rows, err := readRows(p.read)
+	if len(p.read) == 0 {
+		rows, err = p.measure(ctx, stdout, stderr)
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.close()) }()
-	m := thisMachine(in)
-	places := map[time.Duration]*arena{}
-	for _, rtt := range p.rtts {
-		if places[rtt], err = in.away(ctx, rtt); err != nil {
-			return err
-		}
-		measured, err := places[rtt].roundTrip(ctx, pace{Warm: 50 * time.Millisecond, Count: 200 * time.Millisecond}, ping)
+	if p.svg != "" {
+		missing, err := drawPictures(p.svg, rows)
 		if err != nil {
 			return err
 		}
-		m.rtts = append(m.rtts, fmt.Sprintf("%v: %s", rtt, brief(float64(measured.Nanoseconds())/1000)))
+		for _, file := range missing {
+			fmt.Fprintf(stderr, "bench: %s was not drawn: -cases leaves out what it shows\n", file)
+		}
 	}
-	if !p.json {
+	switch {
+	case p.json:
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(rows)
+	case p.readme:
+		err = printReadme(stdout, rows)
+	default:
+		err = printTargets(stdout, rows)
+	}
+	return errors.Join(err, broken(rows))
+}
+
+// measure runs the cases, with a table for each.
+func (p *plan) measure(ctx context.Context, stdout, stderr io.Writer) (all []row, err error) {
+	in, err := openArena(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.close()) }()
+	m := thisMachine(in)
+	trips := map[time.Duration]string{}
+	places := map[time.Duration]*arena{}
+	for _, rtt := range p.rtts {
+		if places[rtt], err = in.away(ctx, rtt); err != nil {
+			return nil, err
+		}
+		measured, err := places[rtt].roundTrip(ctx, pace{Warm: 50 * time.Millisecond, Count: 200 * time.Millisecond}, ping)
+		if err != nil {
+			return nil, err
+		}
+		trips[rtt] = fmt.Sprintf("%v: %s", rtt, brief(float64(measured.Nanoseconds())/1000))
+		m.rtts = append(m.rtts, trips[rtt])
+	}
+	tables := !p.json && !p.readme
+	if tables {
 		fmt.Fprintln(stdout, m)
 	}
 	progress := newProgress(stderr, len(p.cases))
-	all := []row{}
+	all = []row{} // also in JSON
 	for i, c := range p.cases {
 		pace := p.pace
 		if pace.Quick { // a connection takes a dozen round trips to open, and to plan its statements
@@ -199,34 +247,21 @@ func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		r, err := c.run(ctx, places[c.rtt], pace, p.rounds, func(what string) { progress.at(i+1, c.name, what) })
 		progress.clear()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		rows := r.summarize()
+		for i := range rows {
+			rows[i].Machine, rows[i].RoundTrip = m.what, trips[c.rtt]
+		}
 		all = append(all, rows...)
-		if !p.json {
+		if tables {
 			if err := printTable(stdout, c, rows); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	progress.end()
-	if p.svg != "" {
-		missing, err := drawPictures(p.svg, all, m)
-		if err != nil {
-			return err
-		}
-		for _, file := range missing {
-			fmt.Fprintf(stderr, "bench: %s was not drawn: -cases leaves out what it shows\n", file)
-		}
-	}
-	if p.json {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(all)
-	} else {
-		err = printTargets(stdout, all)
-	}
-	return errors.Join(err, broken(all))
+	return all, nil
 }
 
 // broken returns an error if lockstore did not do what it promises.

@@ -61,6 +61,30 @@ func TestQuickRunPrintsEveryFieldAndDraws(t *testing.T) {
 	assert.NoFileExists(t, dir+"/merge-growth.svg", "its cases were left out")
 }
 
+// What was measured in parts is shown as one run, with all that pictures and targets take.
+func TestPartsAreShownAsOneRun(t *testing.T) {
+	dir := t.TempDir()
+	locks, merges := dir+"/locks.json", dir+"/merges.json"
+	require.NoError(t, os.WriteFile(locks, []byte(bench(t, 0, "-quick", "-json", "-cases", "^lock/hot/(1ms|empty)$")), 0o600))
+	require.NoError(t, os.WriteFile(merges, []byte(bench(t, 0, "-quick", "-json", "-rtt", "0,1ms", "-cases", "^merge/one-document/16(@1ms)?$")), 0o600))
+	both := locks + "," + merges
+	out := bench(t, 0, "-read", both, "-svg", dir)
+	assert.Regexp(t, `lock/hot/empty +rate, × go-pglock .*\(`, out, "round by round")
+	for _, file := range []string{"lock-wait.svg", "merge-throughput.svg", "merge-throughput-1ms.svg"} {
+		assert.FileExists(t, dir+"/"+file)
+	}
+	picture, err := os.ReadFile(dir + "/lock-wait.svg")
+	require.NoError(t, err)
+	assert.Regexp(t, `0s: .*1ms: `, strings.ReplaceAll(string(picture), "\n", " "), "every distance is in the footer")
+	table := bench(t, 0, "-read", both, "-readme")
+	assert.Contains(t, table, "| merges/s into one document, 16 writers | ")
+	assert.Contains(t, table, "| … held for 1 ms: of the ideal (longest wait) | ")
+	assert.NotContains(t, table, "counter", "which was not measured")
+	bench(t, 1, "-read", locks+","+dir+"/../nowhere.json")
+	require.NoError(t, os.WriteFile(dir+"/again.json", []byte(bench(t, 0, "-read", locks, "-json")), 0o600))
+	bench(t, 1, "-read", locks+","+dir+"/again.json")
+}
+
 func TestProcessesShareALockAndADocument(t *testing.T) {
 	out := bench(t, 0, "-quick", "-cases", "4-processes")
 	assert.Contains(t, out, lockstorePgx.name)

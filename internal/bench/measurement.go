@@ -14,7 +14,7 @@ import (
 type measurement struct {
 	Ops     int64         // done within the counted time
 	Took    time.Duration // the counted time, as it was
-	latency *latencies    // of each operation
+	Latency *latencies    // of each operation
 	Cut     time.Duration // the longest wait that the end of the run cut short
 
 	Errors     int64  // operations that failed
@@ -27,20 +27,20 @@ type measurement struct {
 }
 
 func newMeasurement() *measurement {
-	return &measurement{latency: newLatencies(), Extra: map[string]float64{}}
+	return &measurement{Latency: newLatencies(), Extra: map[string]float64{}}
 }
 
 // rate is the operations per second.
 func (m *measurement) rate() float64 { return quotient(float64(m.Ops), m.Took.Seconds()) }
 
 // longest is the longest operation, or the wait for one that never came.
-func (m *measurement) longest() time.Duration { return max(m.latency.max(), m.Cut) }
+func (m *measurement) longest() time.Duration { return max(m.Latency.max(), m.Cut) }
 
 // add makes m the measurement of what both have measured at the same time.
 func (m *measurement) add(other *measurement) {
 	m.Ops += other.Ops
 	m.Took = max(m.Took, other.Took)
-	m.latency.merge(other.latency)
+	m.Latency.merge(other.Latency)
 	m.Cut = max(m.Cut, other.Cut)
 	m.Errors += other.Errors
 	if m.Error == "" {
@@ -110,30 +110,20 @@ func (r *recorder) sum() *latencies {
 	return all
 }
 
-// wireMeasurement is a measurement on its way from one process to another.
-type wireMeasurement struct {
-	plain
-	Histogram []byte
-}
-
-type plain measurement
-
-func (m *measurement) MarshalJSON() ([]byte, error) {
-	histogram, err := m.latency.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+func (l *latencies) MarshalJSON() ([]byte, error) {
+	histogram, err := l.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(wireMeasurement{plain(*m), histogram})
+	return json.Marshal(histogram)
 }
 
-func (m *measurement) UnmarshalJSON(text []byte) error {
-	var wire wireMeasurement
-	if err := json.Unmarshal(text, &wire); err != nil {
+func (l *latencies) UnmarshalJSON(text []byte) (err error) {
+	var histogram []byte
+	if err := json.Unmarshal(text, &histogram); err != nil {
 		return err
 	}
-	*m = measurement(wire.plain)
-	histogram, err := hdrhistogram.Decode(wire.Histogram)
-	m.latency = &latencies{histogram}
+	l.Histogram, err = hdrhistogram.Decode(histogram)
 	return err
 }
 
@@ -159,7 +149,7 @@ func repeat(ctx context.Context, p pace, do func() error) *measurement {
 			continue
 		}
 		m.Ops++
-		m.latency.record(took)
+		m.Latency.record(took)
 	}
 	return m
 }
@@ -177,13 +167,13 @@ func repeatFast(ctx context.Context, p pace, do func() error) *measurement {
 		return nil
 	})
 	single := newLatencies()
-	for _, bar := range m.latency.Distribution() {
+	for _, bar := range m.Latency.Distribution() {
 		if bar.Count > 0 {
 			single.RecordValues(max(1, bar.To/row), bar.Count)
 		}
 	}
 	m.Ops *= row
-	m.latency = single
+	m.Latency = single
 	return m
 }
 

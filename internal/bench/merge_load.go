@@ -153,7 +153,7 @@ func (l mergeLoad) drive(ctx context.Context, mg merger, process int, p pace) me
 
 	r := mergeReport{Measurement: newMeasurement()}
 	m := r.Measurement
-	m.Took, m.latency = p.Count, rec.sum()
+	m.Took, m.Latency = p.Count, rec.sum()
 	for _, w := range writers {
 		m.Ops += w.ops
 		m.Cut = max(m.Cut, w.cut)

@@ -65,7 +65,7 @@ func timed(ctx context.Context, p pace, do func() (time.Duration, error)) *measu
 		}
 		m.Ops++
 		m.Took += took
-		m.latency.record(took)
+		m.Latency.record(took)
 	}
 	return m
 }

@@ -64,7 +64,7 @@ var colours = map[string]string{
 }
 
 // drawPictures draws those whose cases have been run, and names the others.
-func drawPictures(dir string, rows []row, m machine) (missing []string, err error) {
+func drawPictures(dir string, rows []row) (missing []string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func drawPictures(dir string, rows []row, m machine) (missing []string, err erro
 			missing = append(missing, p.file)
 			continue
 		}
-		c.footer = m.String()
+		c.footer = measuredOn(rows).String()
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, p.file), c.svg(), 0o644))
 	}
 	return missing, err
@@ -111,12 +111,12 @@ func waits(rows []row) chart {
 	percents := []float64{50, 75, 90, 95, 99, 99.9}
 	const longest = 10_000
 	for _, r := range rows {
-		if r.Case != "lock/hot/1ms" || leftOut[r.Subject] || r.latency == nil || r.latency.TotalCount() < 10 {
+		if r.Case != "lock/hot/1ms" || leftOut[r.Subject] || r.Latency == nil || r.Latency.TotalCount() < 10 {
 			continue
 		}
 		l := line{name: nameOf(r), class: classOf(r)}
 		for _, p := range percents {
-			l.points = append(l.points, point{rarity(p), max(r.latency.at(p).Seconds()*1000, 0.01)})
+			l.points = append(l.points, point{rarity(p), max(r.Latency.at(p).Seconds()*1000, 0.01)})
 		}
 		l.points = append(l.points, point{longest, r.Max / 1000})
 		c.lines = append(c.lines, l)

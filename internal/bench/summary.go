@@ -37,8 +37,10 @@ type row struct {
 	Notes         []string           `json:"notes,omitempty"`
 	Failed        string             `json:"failed,omitempty"` // why there is no figure at all
 	How           string             `json:"how"`
-	latency       *latencies
-	rates         []float64 // of each round, of what was kept; 0: there is none
+	Rates         []float64          `json:"rates,omitempty"` // of each round, of what was kept; 0: there is none
+	Latency       *latencies         `json:"latency"`
+	Machine       string             `json:"machine"`    // what the figures belong to
+	RoundTrip     string             `json:"round_trip"` // the case's distance, and what was measured of it
 	ran           bool
 }
 
@@ -77,14 +79,14 @@ func (r result) summarize() []row {
 }
 
 func (r result) describe(s subject, outcomes []outcome) row {
-	w := row{Case: r.name, Subject: s.name, How: s.how, Compared: r.by, latency: newLatencies(), Extra: map[string]float64{}}
+	w := row{Case: r.name, Subject: s.name, How: s.how, Compared: r.by, Latency: newLatencies(), Extra: map[string]float64{}}
 	var rates []float64
 	var longest time.Duration
 	extras := map[string][]float64{}
 	for _, o := range outcomes {
 		m := o.measurement
 		if m == nil {
-			w.rates = append(w.rates, 0)
+			w.Rates = append(w.Rates, 0)
 			if o.err != nil && w.Failed == "" {
 				w.Failed = o.err.Error()
 			}
@@ -93,11 +95,11 @@ func (r result) describe(s subject, outcomes []outcome) row {
 		w.ran = true
 		rates = append(rates, m.rate())
 		if kept, counted := m.Extra[keptPerSecond]; counted {
-			w.rates = append(w.rates, kept)
+			w.Rates = append(w.Rates, kept)
 		} else {
-			w.rates = append(w.rates, m.rate())
+			w.Rates = append(w.Rates, m.rate())
 		}
-		w.latency.merge(m.latency)
+		w.Latency.merge(m.Latency)
 		longest = max(longest, m.longest())
 		w.Conns = max(w.Conns, m.Conns)
 		w.Errors += m.Errors
@@ -121,7 +123,7 @@ func (r result) describe(s subject, outcomes []outcome) row {
 	}
 	w.OpsPerSec, w.OpsRange = middle(rates)
 	micros := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
-	w.P50, w.P99, w.Max = micros(w.latency.at(50)), micros(w.latency.at(99)), micros(longest)
+	w.P50, w.P99, w.Max = micros(w.Latency.at(50)), micros(w.Latency.at(99)), micros(longest)
 	return w
 }
 

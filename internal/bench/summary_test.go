@@ -16,7 +16,7 @@ import (
 func measured(rate int64, each time.Duration, violations int64) outcome {
 	m := newMeasurement()
 	m.Ops, m.Took, m.Violations = rate, time.Second, violations
-	m.latency.RecordValues(each.Nanoseconds(), rate)
+	m.Latency.RecordValues(each.Nanoseconds(), rate)
 	return outcome{measurement: m}
 }
 
@@ -71,8 +71,8 @@ func TestLowestBoundIsTheBound(t *testing.T) {
 func TestTargetsSayWhetherTheyAreMet(t *testing.T) {
 	ratio := 19.0
 	rows := []row{
-		{Case: "counter/256", Subject: "lockstore (pgx)", rates: []float64{300, 200, 100}, RatioToFloor: &ratio, FloorRange: &spread{18, 22}},
-		{Case: "counter/256", Subject: redisCounter.name, rates: []float64{100, 100, 100}},
+		{Case: "counter/256", Subject: "lockstore (pgx)", Rates: []float64{300, 200, 100}, RatioToFloor: &ratio, FloorRange: &spread{18, 22}},
+		{Case: "counter/256", Subject: redisCounter.name, Rates: []float64{100, 100, 100}},
 	}
 	var out strings.Builder
 	require.NoError(t, printTargets(&out, rows))
@@ -116,8 +116,8 @@ func TestMeasurementsOfProcessesAddUp(t *testing.T) {
 	require.NoError(t, json.Unmarshal(text, received))
 	a.add(received)
 	assert.EqualValues(t, 40, a.Ops)
-	assert.EqualValues(t, 40, a.latency.TotalCount())
-	assert.InDelta(t, time.Second, a.latency.at(50), float64(time.Millisecond))
+	assert.EqualValues(t, 40, a.Latency.TotalCount())
+	assert.InDelta(t, time.Second, a.Latency.at(50), float64(time.Millisecond))
 	assert.Equal(t, 2*time.Second, a.longest(), "a wait that was cut short counts as long as it lasted")
 	assert.EqualValues(t, 1, a.Violations)
 	assert.EqualValues(t, 1, a.Errors)
@@ -149,5 +149,5 @@ func TestRepeatMeasuresAtLeastOne(t *testing.T) {
 	assert.EqualValues(t, 1, m.Ops)
 	m = repeatFast(t.Context(), pace{Count: time.Millisecond}, func() error { return nil })
 	assert.Positive(t, m.Ops)
-	assert.Less(t, m.latency.at(50), time.Microsecond)
+	assert.Less(t, m.Latency.at(50), time.Microsecond)
 }

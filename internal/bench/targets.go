@@ -78,8 +78,8 @@ func extra(name string) func(scores) reading {
 func against(name string) func(scores) reading {
 	return func(s scores) reading {
 		var ratios []float64
-		for round, rate := range s.own().rates {
-			if others := s[name].rates; round < len(others) && rate > 0 {
+		for round, rate := range s.own().Rates {
+			if others := s[name].Rates; round < len(others) && rate > 0 {
 				if others[round] == 0 { // it kept nothing
 					ratios = append(ratios, math.Inf(1))
 				} else {

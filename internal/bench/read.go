@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// readRows reads what runs have printed with -json: the parts of what takes long
+// together, say. Each case must be in one of them.
+func readRows(files []string) (all []row, err error) {
+	from := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var rows []row
+		if err := json.Unmarshal(text, &rows); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		for _, r := range rows {
+			if other, there := from[r.Case]; there && other != file {
+				return nil, fmt.Errorf("%s is in %s and in %s", r.Case, other, file)
+			}
+			from[r.Case] = file
+		}
+		all = append(all, rows...)
+	}
+	return all, nil
+}
+
+// measuredOn is the machine of rows, as the first of them has it, with all distances.
+func measuredOn(rows []row) (m machine) {
+	seen := map[string]bool{}
+	for _, r := range rows {
+		m.what = rows[0].Machine
+		if asked, _, _ := strings.Cut(r.RoundTrip, ":"); !seen[asked] {
+			seen[asked] = true
+			m.rtts = append(m.rtts, r.RoundTrip)
+		}
+	}
+	slices.Sort(m.rtts)
+	return m
+}
