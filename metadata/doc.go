@@ -36,24 +36,24 @@
 //
 // # Security
 //
-// Writes that share a commit or a connection are made with the rights that one of
-// their callers has in the database. If that is the same for all, as with most hosts,
+// Writes that share a commit or a connection, and Gets that share a statement, are made
+// with the rights that one of their callers has in the database. If that is the same for all, as with most hosts,
 // nothing has to be done. If the host tells the server who the caller is, as is done
 // for row-level security, then:
 //
-//   - A *pgxpool.Pool with PrepareConn or BeforeAcquire shares nothing: each write has
-//     a commit and a connection of its own, acquired with its own context. Set
-//     [Options].Principal to have the writes of each tenant, or user, share again.
+//   - A *pgxpool.Pool with PrepareConn or BeforeAcquire shares nothing: each write
+//     and each Get has a connection of its own, acquired with its own context. Set
+//     [Options].Principal to have those of each tenant, or user, share again.
 //   - Other ways cannot be seen, and need Principal: database/sql's ResetSession (let
 //     it return driver.ErrBadConn when it fails, as database/sql heeds no other
 //     error), a pgxpool behind database/sql, and tracers that run SQL. Before such a
 //     pool, database/sql must neither keep idle connections nor have a maximum of open
 //     ones: it hands those on without the pool's hooks.
 //   - Principal must tell apart all that the hook does: callers for whom it returns
-//     the same write with each other's rights.
+//     the same read and write with each other's rights.
 //
-// Reads and [Postgres.MergeMany] use a connection of their own caller's, and
-// [Postgres.In] the host's. What a shared commit sends is sent with
+// Other reads, a Get under a hold, and [Postgres.MergeMany] use a connection of their own
+// caller's, and [Postgres.In] the host's. A shared commit or read is sent with
 // the values, but neither the deadline nor the cancellation, of one of the callers'
 // contexts: tracers, [Observer].Committed and a Logger see that one.
 //

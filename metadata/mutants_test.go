@@ -100,6 +100,23 @@ var mutants = []simulate.Mutant{
 		Rule: "RIGHTS",
 	},
 
+	// Reads.
+	{
+		Name: "a read serves who came after it was sent", File: "reads.go",
+		Old: "\tdoc, err = read()\n\tif err", New: "\tdoc, err = read()\n\tcompany = append(company, q.depart(key)...)\n\tif err",
+		Rule: "STALE",
+	},
+	{
+		Name: "nobody leads those that wait to read", File: "reads.go",
+		Old: "case len(b.waiting) > 0:", New: "case false:",
+		Rule: "PANIC, LATE ANSWER, LIVENESS",
+	},
+	{
+		Name: "what its leader has not read is served", File: "reads.go",
+		Old: "if err == nil && len(company) > 0 {", New: "if len(company) > 0 {",
+		Rule: "EMPTY ANSWER, STALE, UNFOUNDED, VERSION",
+	},
+
 	// The leader.
 	{
 		Name: "who was not decided on is answered", File: "lead.go",

@@ -79,10 +79,11 @@ type Options struct {
 	// and not one.
 	MergeInGo bool
 
-	// Principal says for whom a write is made, as far as the database treats callers
-	// differently: a tenant or a user, say. Only writes for the same principal share
-	// a commit or a connection. It is asked once for each write, at its beginning,
-	// on its caller's goroutine, and concurrently. nil: all callers are the same,
+	// Principal says for whom a write or a Get is made, as far as the database treats
+	// callers differently: a tenant or a user, say. Only writes for the same principal
+	// share a commit or a connection, and only Gets for the same a statement. It is
+	// asked once for each, at its beginning, on its caller's goroutine, and
+	// concurrently. nil: all callers are the same,
 	// unless the pool has a PrepareConn or BeforeAcquire; then nothing is shared. See
 	// Security in the package documentation. A [Memory] does not ask.
 	Principal func(context.Context) string

@@ -51,8 +51,10 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	pg := &postgres{db: db, options: &o, sql: newStatements(&o), counts: new(counts)}
 	pg.defaultTable = opts == nil || opts.Table.Name == ""
 	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
+	pg.reads.of, pg.reads.most = map[readKey]*busyReads{}, mostReads
 	pg.fits.Store(pg.defaultTable)
 	pg.queue.closing = make(chan struct{})
+	pg.reads.closing = pg.queue.closing
 	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil
 }
 
@@ -83,6 +85,7 @@ type postgres struct {
 	options *Options
 	sql     statements
 	queue   queue
+	reads   reads
 	counts  *counts
 
 	defaultTable bool        // which Migrate creates
@@ -127,10 +130,22 @@ func newStatements(o *Options) statements {
 const getSQL = `SELECT {key}, {row} FROM {table} AS t WHERE {match}`
 
 func (p *postgres) get(ctx context.Context, id string) (Document, error) {
-	if p.queue.isClosed() {
-		return Document{}, ErrClosed
+	read := func() (Document, error) {
+		if p.queue.isClosed() { // meanwhile
+			return Document{}, ErrClosed
+		}
+		return p.getFrom(ctx, p.db, id)
 	}
-	return p.getFrom(ctx, p.db, id)
+	key := readKey{id: id}
+	switch {
+	case p.options.MaxBatch == 1 || len(lock.AllFromContext(ctx)) > 0:
+		return read()
+	case p.options.Principal != nil:
+		key.principal = p.options.Principal(ctx)
+	case p.db.PreparesForCaller():
+		return read()
+	}
+	return p.reads.get(ctx, key, read)
 }
 
 // getFrom is get where q leads.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -131,6 +132,14 @@ func TestCallersOfDifferentRightsShareNoCommit(t *testing.T) {
 							} else if owner != writer && !assert.ErrorIs(t, err, metadata.ErrNotFound) {
 								crossed.Add(1)
 							}
+						})
+					}
+					wg.Wait()
+					for i := range 400 {
+						owner, reader := "ab"[i%2:i%2+1], "ab"[i/2%2:i/2%2+1]
+						wg.Go(func() {
+							_, err := store.Get(as(ctx, reader), fmt.Sprint(owner, i/4%documents+1))
+							assert.Equal(t, owner != reader, errors.Is(err, metadata.ErrNotFound), "%s reads what is %s's: %v", reader, owner, err)
 						})
 					}
 					wg.Wait()

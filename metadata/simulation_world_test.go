@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/seam"
 	"example.com/lockstore/internal/simulate"
 	"example.com/lockstore/lock"
 )
@@ -80,13 +81,17 @@ func (p *process) open(o *Options) {
 	pg := &postgres{db: p.pool, options: &full, sql: d.sql, counts: new(counts)}
 	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
 	pg.queue.closing = make(chan struct{})
+	pg.reads.closing = pg.queue.closing
 	pg.fits.Store(true)
 	p.store, p.dialect = &Postgres{documents{engine: pg, options: &full, counts: pg.counts}, pg}, d
-	pg.queue.mu.Simulate(func() {
-		p.yielding.Add(1)
-		defer p.yielding.Add(-1)
-		p.Yield("queue")
-	})
+	pg.reads.of, pg.reads.most = map[readKey]*busyReads{}, simulate.One(p.Schedule, 1, 1, mostReads)
+	for at, mu := range map[string]*seam.Mutex{"queue": &pg.queue.mu, "reads": &pg.reads.mu} {
+		mu.Simulate(func() {
+			p.yielding.Add(1)
+			defer p.yielding.Add(-1)
+			p.Yield(at)
+		})
+	}
 }
 
 var dialects = map[dialectOf]*dialect{}
