@@ -22,7 +22,7 @@ func writeCases() []testCase {
 	}{
 		{"update/one-document", "read one document of 1.5 KB, decide by it, and change it", []mergeKind{storeUpdate, updateByHand}},
 		{"if-version", "get one document of 1.5 KB and merge into it if it is still of that version, again and again; ops are successes", []mergeKind{storeIfVersion, concat, compareAndSwap}},
-		{"in-transaction", "merge into one document of 1.5 KB, each in a transaction of its own", []mergeKind{storeInTx, concatInTx}},
+		{"in-transaction", "merge into one document of 1.5 KB, each in a transaction of its own", []mergeKind{storeInTx, concatInTx, concatBehindSavepoint}},
 	} {
 		for _, writers := range []int{16, 64, 256} {
 			c := testCase{
@@ -167,6 +167,22 @@ var concatInTx = mergeKind{
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 				var document []byte
 				return tx.QueryRow(ctx, concatSQL, id, patch).Scan(&document)
+			})
+		}
+	}),
+}
+
+// concatBehindSavepoint keeps one more of the store's promises than concatInTx: whatever
+// the merge fails of, the transaction can go on.
+var concatBehindSavepoint = mergeKind{
+	name: "|| behind a savepoint", how: "the same between SAVEPOINT and RELEASE SAVEPOINT",
+	open: byHand(func(pool *pgxpool.Pool) writeFunc {
+		return func(ctx context.Context, id string, patch json.RawMessage) error {
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+				return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+					var document []byte
+					return tx.QueryRow(ctx, concatSQL, id, patch).Scan(&document)
+				})
 			})
 		}
 	}),
