@@ -65,8 +65,8 @@ func share(t *testing.T, store *metadata.Postgres) {
 	}
 }
 
-// saving is in the statements that store a document and return its seal.
-const saving = "stored.seal"
+// saving is in the statement that stores a document if it is what the commit before has left.
+const saving = "pg_catalog.sha256("
 
 // Who leads after another does not read the document again.
 func TestHotDocumentIsReadOnce(t *testing.T) {
@@ -76,7 +76,7 @@ func TestHotDocumentIsReadOnce(t *testing.T) {
 		doc := c.run(t)
 		assert.Equal(t, int64(1+links), doc.Version)
 		assert.Equal(t, int64(1), reads.Load())
-		assert.Equal(t, int64(links/2), saves.Load())
+		assert.Equal(t, int64(links/2-1), saves.Load(), "all but the one that has read it")
 		assert.Equal(t, int64(1+1+links/2), c.store.Stats().Commits, "and the first")
 	})
 }

@@ -187,7 +187,7 @@ var mutants = []simulate.Mutant{
 	// What a commit has left.
 	{
 		Name: "a document is stored over what others have written meanwhile", File: "base.go",
-		Old: `OR {4}::{text} {=} "+sealIf("true")+")"`, New: `OR true)"`,
+		Old: `"+digestSQL+" {=} {5}::{text} ELSE false END"`, New: `true ELSE false END"`,
 		Rule: "LOST WRITE, TWICE",
 	},
 	{
