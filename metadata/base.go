@@ -66,7 +66,9 @@ func (l *line) left(c *call, doc Document) {
 }
 
 // baseFor is the base of a commit for such calls, or nil. It is used once.
-func (l *line) baseFor(c *call, o *Options) *base {
+func (q *queue) baseFor(l *line, c *call, o *Options) *base {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	b := l.base
 	l.base = nil
 	if b == nil || c.alone || c.principal != b.principal || o.MaxBatch == 1 {
@@ -80,7 +82,7 @@ var errStale = errors.New("the document is not what it was")
 
 // amend carries calls out on a base. If that is of no use, they are to be carried out
 // anew: the error is errStale.
-func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, calls []*call) (made []*call, err error) {
+func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *call, b *base, calls []*call) (made []*call, err error) {
 	dr := newDraft(b.doc, false, p.options)
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}
 	// What takes more than one statement is carried out anew.
@@ -95,13 +97,26 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, 
 	if dr.changes == 0 || dr.removed { // which this statement does not ask the server about
 		return made, errStale
 	}
+	f := p.fly(l, leader, made, conn, dr)
+	if f != nil {
+		leader.flight, s.last = f, f.commit
+	}
 	err = p.finish(ctx, s, p.saveOn(l, b, dr), dr, made, made)
 	var last *unsettled
 	switch {
+	case err == nil && leader.flown:
+		f.stored = true
+		for _, c := range made {
+			if c.changes == 0 && !f.previous.IsZero() {
+				c.doc.UpdatedAt = f.previous
+			}
+		}
 	case err == nil:
-		l.left(calls[0], dr.doc)
+		l.left(made[0], dr.doc)
 	case !errors.As(err, &last), !pgdb.Uncertain(err):
-		l.misses = misses
+		if !leader.flown {
+			l.misses = misses
+		}
 		err = errStale
 	}
 	return made, err
