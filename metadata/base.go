@@ -2,6 +2,8 @@ package metadata
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -12,10 +14,9 @@ import (
 // Who leads after another knows the document already, as the commit before has left it:
 // the base. What is decided on that is stored by one statement, in one round trip, where
 // to lock the document, read it and store it takes two. The statement stores it only if
-// the document says the same still, and is of the same version and time, so that nothing is
-// lost of what others have written meanwhile, whatever way they took. If it is not, and
-// whenever the statement fails, all that was decided is decided anew, on the document as
-// it is.
+// the document says the same still, and is of the same version, so that nothing is lost of
+// what others have written meanwhile, whatever way they took. If it is not, and whenever
+// the statement fails, all that was decided is decided anew, on the document as it is.
 //
 // Only what a document says proves that. Which row it is, by ctid and xmin, does not: a
 // server that has lost its last commits gives both anew.
@@ -27,46 +28,47 @@ import (
 // write the document, too.
 const misses = 16
 
-// sealSQL tells documents apart by a hash of what they say, their version and time. Of
-// those that are large, whose text takes its time, there is none.
-const sealSQL = `pg_catalog.hashtextextended(t.{column}::{text} COLLATE pg_catalog."C", 0::bigint)::{text} {||} ' ' {||} {version}::{text} {||} ' ' {||} coalesce(({updated})::{text}, '')`
+// mostOfBase is how long the text of a base may be: a longer one takes the server its time.
+const mostOfBase = 32 << 10
 
-// sealIf is sealSQL for documents that are small enough, and of which condition is true.
-func sealIf(condition string) string {
-	small := strings.ReplaceAll(sizeSQL, "{target}", "t.{column}") + " {<=} 32768"
-	return "CASE WHEN " + small + " THEN CASE WHEN " + condition + " THEN " + sealSQL + " END END"
-}
-
-// saveOnSQL is saveSQL for a document whose row openSQL has locked, or, where the fourth
-// argument is not empty, that has that seal still; then it takes the document's lock, too.
-// It returns the seal of what it has stored, if that is what it was given, to the byte.
+// saveOnSQL is saveSQL for a document that no statement before has locked, where it is of
+// this version and its text has this digest. It takes the document's lock, too.
 var saveOnSQL = strings.NewReplacer(
 	"{held}", atMost("lock_timeout", "'{patience}'")+" AND pg_catalog.pg_try_advisory_xact_lock({3}::bigint)",
-	"{still}", " AND ({4}::{text} {=} '' OR {4}::{text} {=} "+sealIf("true")+")",
-	"{seal}", ", "+sealIf("t.{column}::{text} {=} new.doc::{text}")+" AS seal",
-	"{sealed}", ", coalesce(stored.seal, '')").Replace(storeSQL)
+	"{still}", " AND {version} {=} {4}::bigint AND CASE WHEN "+strings.ReplaceAll(sizeSQL, "{target}", "t.{column}")+" {<=} 262144 THEN "+digestSQL+" {=} {5}::{text} ELSE false END").Replace(storeSQL)
+
+// digestSQL tells documents apart by what they say. One that large is none that there is a
+// base of.
+const digestSQL = `pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(t.{column}, '{}')::{text}, 'UTF8')), 'hex')`
 
 // A base is a document as a commit has left it.
 type base struct {
 	doc       Document
-	seal      string // by which the server knows it: sealSQL
 	principal string // whose it is to see
 }
 
+// saveOn is saveOnSQL for what has become of a base.
+func (p *postgres) saveOn(l *line, b *base, dr *draft) query {
+	s, digest := p.sql.saveOn, sha256.Sum256(b.doc.Metadata)
+	return query{s, s.args(l.key.id, append(dr.stored(), l.lock.Int64(), b.doc.Version, hex.EncodeToString(digest[:]))...)}
+}
+
 // left has the next leader, if there will be one, know what a commit for c has left.
-func (l *line) left(c *call, doc Document, seal string) {
+func (l *line) left(c *call, doc Document) {
 	switch {
-	case seal == "":
+	case l.key.held != nil, len(doc.Metadata) > mostOfBase:
 	case l.misses > 0:
 		l.misses--
 	default:
 		doc.Metadata = slices.Clone(doc.Metadata) // which callers have
-		l.base = &base{doc, seal, c.principal}
+		l.base = &base{doc, c.principal}
 	}
 }
 
 // baseFor is the base of a commit for such calls, or nil. It is used once.
-func (l *line) baseFor(c *call, o *Options) *base {
+func (q *queue) baseFor(l *line, c *call, o *Options) *base {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	b := l.base
 	l.base = nil
 	if b == nil || c.alone || c.principal != b.principal || o.MaxBatch == 1 {
@@ -80,9 +82,8 @@ var errStale = errors.New("the document is not what it was")
 
 // amend carries calls out on a base. If that is of no use, they are to be carried out
 // anew: the error is errStale.
-func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, calls []*call) (made []*call, err error) {
+func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *call, b *base, calls []*call) (made []*call, err error) {
 	dr := newDraft(b.doc, false, p.options)
-	dr.seal = b.seal
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}
 	// What takes more than one statement is carried out anew.
 	made, _, dr, err = p.changeAll(s, l, calls, dr, func(*draft, []*call) error { return errStale })
@@ -96,13 +97,26 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, b *base, 
 	if dr.changes == 0 || dr.removed { // which this statement does not ask the server about
 		return made, errStale
 	}
-	err = p.finish(ctx, s, p.taking(l.key.id, l.lock).saveOn(dr), dr, made, made, &dr.seal)
+	f := p.fly(l, leader, made, conn, dr)
+	if f != nil {
+		leader.flight, s.last = f, f.commit
+	}
+	err = p.finish(ctx, s, p.saveOn(l, b, dr), dr, made, made)
 	var last *unsettled
 	switch {
+	case err == nil && leader.flown:
+		f.stored = true
+		for _, c := range made {
+			if c.changes == 0 && !f.previous.IsZero() {
+				c.doc.UpdatedAt = f.previous
+			}
+		}
 	case err == nil:
-		l.left(calls[0], dr.doc, dr.seal)
+		l.left(made[0], dr.doc)
 	case !errors.As(err, &last), !pgdb.Uncertain(err):
-		l.misses = misses
+		if !leader.flown {
+			l.misses = misses
+		}
 		err = errStale
 	}
 	return made, err

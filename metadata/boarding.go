@@ -62,6 +62,9 @@ const maxAboard = 64
 // one, or others with him, his call can be done when it returns, and there is no
 // connection then.
 func (p *postgres) connect(ctx context.Context, l *line, c *call) (conn pgdb.Conn, done bool, err error) {
+	if l.chain != nil {
+		return l.chain.conn, false, nil
+	}
 	if p.isOneStatement(l, c) && !c.alone && p.options.MaxBatch > 1 {
 		g := &passage{target: target{l.key.id, l.lock, c.patch}, line: l, call: c, principal: c.principal}
 		outcome, err := p.queue.board(ctx, g)

@@ -19,8 +19,6 @@ type draft struct {
 	removed   bool
 
 	given bool // doc.Metadata is in somebody's hands
-
-	seal string // by which the server knows what is stored: see base.go
 }
 
 // newDraft starts from a document as the database printed it.

@@ -34,8 +34,8 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 		if leads, err = p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes); err != nil {
 			break
 		}
-		if leads || p.queue.wait(ctx, c) {
-			p.lead(ctx, c.line, c)
+		for leads = leads || p.queue.wait(ctx, c); leads && p.lead(ctx, c.line, c); {
+			leads = p.queue.wait(ctx, c)
 		}
 		if err = c.err; err == errLate {
 			c = c.again()
@@ -50,10 +50,10 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 	return c.doc, nil
 }
 
-// lead has the turn until c, the first in line, is done or gives up.
-func (p *postgres) lead(ctx context.Context, l *line, c *call) {
+// lead has the turn until c, the first in line, is done or gives up, or has been put back.
+func (p *postgres) lead(ctx context.Context, l *line, c *call) (back bool) {
 	defer func() {
-		p.queue.pass(l)
+		p.queue.pass(l, c)
 		for _, r := range c.reports {
 			p.report(ctx, l.key.id, r)
 		}
@@ -61,20 +61,22 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) {
 	for early := l.busy && c.due.After(time.Now()); ; early = false {
 		if early { // as far as is known, the lock is taken still
 			if c.err = l.sleep(ctx, c, errTaken, time.Until(c.due), &p.queue); c.err != nil {
-				return
+				return false
 			}
 		}
 		n, err := p.commitTurn(ctx, l, c)
-		if n > 0 {
-			return
-		}
-		if !isRepeatable(err) {
+		switch {
+		case n > 0:
+			return false
+		case err == errPutBack:
+			return true
+		case !isRepeatable(err):
 			c.err = err
-			return
+			return false
 		}
 		p.counts.waits.Add(1)
 		if c.err = l.pause(ctx, c, err, &p.queue); c.err != nil {
-			return
+			return false
 		}
 	}
 }
@@ -123,10 +125,14 @@ func isRepeatable(err error) bool {
 	return (errors.Is(err, errTaken) || code == "40001" || code == "40P01" || code == pgdb.OutOfMemory) && !errors.Is(err, ErrUnknownOutcome)
 }
 
+// errPutBack says that calls wait for the end of their line's chain.
+var errPutBack = errors.New("waits for the commits before")
+
 // commitTurn carries out the writes of the leader, c, and of those behind it, and
 // returns how many, from the first on, are done. If none is, the error says
 // why, and nothing is on its way to the server.
 func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err error) {
+	follows := l.chain != nil
 	conn, done, err := p.connect(ctx, l, c)
 	switch {
 	case done:
@@ -138,17 +144,30 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 	default:
 		return 0, p.failure(err, false)
 	}
-	defer conn.Release()
+	defer func() {
+		if !follows && !c.flown {
+			conn.Release()
+		}
+	}()
 	calls, err := p.queue.take(l, p.options)
 	if err != nil {
 		return 0, err
 	}
 	whole := false
 	defer func() { // before the connection is released, which is foreign code
-		if !whole {
+		switch {
+		case c.flown:
+			if p.queue.conclude(c.flight, whole) {
+				n, err = 0, errPutBack
+			}
+			return
+		case !whole:
 			n = max(1, p.queue.abandon(l))
 		}
 		p.queue.settle(l, n, errors.Is(err, errTaken))
+		if err == errPutBack {
+			p.queue.retreat(l)
+		}
 	}()
 	n, err = p.commit(ctx, conn, l, c, calls)
 	whole = true
@@ -160,8 +179,8 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 // are to blame stand alone. The leader gets the reports.
 func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *call, calls []*call) (done int, err error) {
 	start := time.Now()
-	base := l.baseFor(calls[0], p.options)
-	if c := calls[0]; len(calls) == 1 && base == nil && p.isOneStatement(l, c) {
+	base := p.queue.baseFor(l, calls[0], p.options)
+	if c := calls[0]; len(calls) == 1 && base == nil && l.chain == nil && p.isOneStatement(l, c) {
 		c.fate = sent
 		c.doc, err = p.mergeOne(ctx, conn, l, c)
 		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
@@ -179,9 +198,12 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	var stuck error
 	err = errStale
 	if base != nil {
-		calls, err = p.amend(ctx, conn, l, base, calls)
+		calls, err = p.amend(ctx, conn, l, leader, base, calls)
 	}
-	if err == errStale {
+	switch {
+	case err == errStale && (leader.flown || l.chain != nil):
+		return 0, errPutBack
+	case err == errStale:
 		calls, stuck, err = p.transact(ctx, conn, l, calls)
 	}
 	var last *unsettled

@@ -39,7 +39,7 @@ import (
 // The rule that keeps this true: what has been decided on leaves the line in one
 // critical section, and that comes as soon as the outcome is known, before anything
 // foreign runs again: the host's pool gets its connection back, the turn is given on
-// (with the connection there for the next), and the host's observer and logger are
+// (with the connection there for the next; in a chain, as soon as a commit was sent), and the host's observer and logger are
 // told, after that. Whatever foreign code does then, a panic included, it finds
 // nothing half done.
 type queue struct {
@@ -49,6 +49,7 @@ type queue struct {
 	closing   chan struct{}
 	sent      sync.WaitGroup       // turns with something on its way to the server
 	boardings map[string]*boarding // by principal; there is one while there is a captain
+	pace      pace                 // of chains
 }
 
 // lineKey tells apart writes under a tenure: those of others wait for its end.
@@ -69,8 +70,9 @@ type line struct {
 	bytes int  // of those together
 	busy  bool // the lock was found taken when it was last tried
 
-	base   *base // what the last commit has left, if that is known (the leader's to use)
-	misses int   // commits to come that leave none
+	base   *base  // what the last commit has left, or will leave, if that is known
+	misses int    // commits to come that leave none
+	chain  *chain // commits under way, of which the calls are not in line; nil: none
 
 	rowFirst bool // somebody else writes the document, too: no lone statements (the leader's to use)
 }
@@ -87,6 +89,9 @@ type call struct {
 	asked     chan Document    // to decide on
 	decisions chan *decision
 	leads     bool
+	flight    *flight       // its last, if it leads
+	flown     bool          // that has been launched
+	gone      bool          // it leads no more
 	attempts  int           // that found the lock taken, by whoever led
 	due       time.Time     // when its policy has it look again
 	leaving   error         // what to tell it if it is put back, as it waits no longer
@@ -174,24 +179,36 @@ func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool
 	if c.size > maxBytes-l.size {
 		return false, &lock.BusyError{Key: k, Waited: time.Since(c.since), Cause: errQueueFull}
 	}
+	c.waits()
+	c.line = l
+	l.calls = append(l.calls, c)
+	l.size += c.size
+	if l.chain != nil { // else somebody is about to pass
+		q.offer(l)
+	}
+	return false, nil
+}
+
+// waits makes a call fit to wait.
+func (c *call) waits() {
+	if c.signal != nil {
+		return
+	}
 	c.signal, c.found = make(chan struct{}, 1), make(chan struct{}, 1)
 	if c.decide != nil {
 		c.asked, c.decisions = make(chan Document, 1), make(chan *decision, 1)
 	}
-	c.line = l
-	l.calls = append(l.calls, c)
-	l.size += c.size
-	return false, nil
 }
 
 // wait returns when c leads or is done. Its policy is asked at each look by whoever
 // leads that finds the lock taken, as it is while c leads; should it panic, c leaves.
 func (q *queue) wait(ctx context.Context, c *call) (leads bool) {
 	whole := false
+	c.flown, c.gone = false, false
 	defer func() {
 		if !whole && !q.withdraw(c, backoff.ErrExhausted) {
 			if <-c.signal; c.leads {
-				q.pass(c.line)
+				q.pass(c.line, c)
 			}
 		}
 	}()
@@ -238,9 +255,9 @@ func (q *queue) withdraw(c *call, cause error) bool {
 	l := c.line
 	i := slices.Index(l.calls, c)
 	switch {
-	case i < 0, l.led && i == 0:
+	case l.led && i == 0:
 		return false
-	case i < l.taken:
+	case i < l.taken: // or under way, in a chain
 		c.leaving = cause
 		return false
 	}
@@ -268,7 +285,7 @@ func (q *queue) take(l *line, o *Options) ([]*call, error) {
 	n := l.taken
 	for ; !decides && n < min(len(l.calls), o.MaxBatch) && l.calls[0].shares(l.calls[n]); n++ {
 		c := l.calls[n]
-		if l.bytes+c.size > o.MaxBatchBytes {
+		if l.bytes+c.size > o.MaxBatchBytes || l.chain != nil && c.decide != nil {
 			break
 		}
 		l.bytes += c.size
@@ -322,7 +339,7 @@ func (q *queue) begin() error {
 func (q *queue) settle(l *line, done int, found bool) {
 	q.mu.Lock()
 	answered := l.calls[:done]
-	l.busy = found
+	l.busy, l.calls[0].gone = found, done > 0
 	for _, c := range answered {
 		l.size -= c.size
 	}
@@ -345,20 +362,29 @@ func (q *queue) settle(l *line, done int, found bool) {
 func (q *queue) putBack(l *line, first int, found bool) {
 	rest, behind := l.calls[:first], l.calls[l.taken:]
 	for i, c := range l.calls[first:l.taken] {
-		switch leads := first+i == 0; {
-		case !leads && c.leaving != nil:
-			l.size -= c.size
-			c.tell(l.busyError(c, c.leaving))
-		case !leads && found && c.try:
-			l.size -= c.size
-			c.tell(l.busyError(c, backoff.ErrExhausted))
-		case !leads && q.closed:
-			c.tell(ErrClosed)
-		default:
+		if leads := first+i == 0; leads || q.stays(l, c, found) {
 			rest = append(rest, c) // in the same place
 		}
 	}
 	l.calls, l.taken = append(rest, behind...), first
+}
+
+// stays reports whether one that was taken waits again; else it is told why not.
+func (q *queue) stays(l *line, c *call, found bool) bool {
+	var why error
+	switch {
+	case c.leaving != nil:
+		why = l.busyError(c, c.leaving)
+	case found && c.try:
+		why = l.busyError(c, backoff.ErrExhausted)
+	case q.closed:
+		why = ErrClosed
+	default:
+		return true
+	}
+	l.size -= c.size
+	c.tell(why)
+	return false
 }
 
 // note has those from the first on know that the lock was found taken, whose time it
@@ -379,22 +405,35 @@ func (l *line) note(first int) {
 	}
 }
 
-// pass gives the turn to the next. A leader that has not been settled leaves. A line
-// without anybody is forgotten.
-func (q *queue) pass(l *line) {
+// pass gives the turn to the next. A leader, c, that still has it leaves. A line without
+// anybody is forgotten.
+func (q *queue) pass(l *line, c *call) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	if l.led {
-		l.size -= l.calls[0].size
-		l.calls = l.calls[1:]
+	if l.led && !c.gone {
+		l.size -= c.size
+		l.calls, l.led = l.calls[1:], false
 	}
-	l.led = len(l.calls) > 0
-	switch {
-	case l.led:
-		l.appoint()
-	case q.lines[l.key] == l:
-		delete(q.lines, l.key)
+	ends, whole := l.ends(), false
+	q.mu.Unlock()
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if ends {
+			l.chain = nil
+		}
+		if i := slices.Index(l.calls, c); !whole && i >= 0 { // it was put back, and panics
+			l.calls = slices.Delete(l.calls, i, i+1)
+			l.size -= c.size
+		}
+		q.offer(l)
+		if len(l.calls) == 0 && l.chain == nil && q.lines[l.key] == l {
+			delete(q.lines, l.key)
+		}
+	}()
+	if ends {
+		l.chain.conn.Release()
 	}
+	whole = true
 }
 
 // appoint has the first lead.

@@ -254,9 +254,11 @@ func (s *backend) save(q *request, changes int64, text string, open bool, dest [
 }
 
 // saveOn is saveOnSQL.
-func (s *backend) saveOn(q *request, changes int64, text string, lock int64, seal string, d *dialect, dest []any) error {
+func (s *backend) saveOn(q *request, changes int64, text string, lock, version int64, digest string, d *dialect, dest []any) error {
 	r := s.server.rows[q.ids[0]]
-	same := func(m *image) bool { return m != nil && (seal == "" || m.seal() == seal || !d.compared) }
+	same := func(m *image) bool {
+		return m != nil && (m.version == version || !d.versioned) && (m.digest() == digest || !d.digested)
+	}
 	*dest[0].(*bool) = !d.relocked || s.try(lock)
 	if !*dest[0].(*bool) || !same(s.visible(q.ids[0])) {
 		return nil
@@ -273,9 +275,6 @@ func (s *backend) saveOn(q *request, changes int64, text string, lock int64, sea
 		return err
 	}
 	stored(m, altered, dest)
-	if !altered {
-		*dest[5].(*string) = m.seal()
-	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math/bits"
 	"time"
@@ -14,8 +15,8 @@ type image struct {
 	marks   marks
 }
 
-// seal is sealSQL.
-func (m *image) seal() string { return fmt.Sprint(string(m.text), m.version, m.updated) }
+// digest is digestSQL.
+func (m *image) digest() string { return fmt.Sprintf("%x", sha256.Sum256(m.text)) }
 
 func newImage(text []byte, version int64) *image {
 	return &image{text, version, time.Now().UnixMicro() - secondsBefore2000*1e6, marksOf(text)}

@@ -3,6 +3,7 @@ package metadata
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,16 +18,27 @@ func (p *process) judgeQueue() {
 	p.judgeCaptains()
 	for key, l := range p.store.pg.queue.lines {
 		size := 0
-		for _, c := range l.calls {
+		for _, c := range l.all() {
 			size += c.size
 		}
 		switch most := p.store.options.MaxWaitingBytes; {
 		case size != l.size:
 			p.Problem("QUEUE", "%s: %d bytes wait, and %d are counted", key.id, size, l.size)
-		case size > most && len(l.calls) > 1:
+		case size > most && len(l.all()) > 1:
 			p.Problem("QUEUE", "%s: %d bytes wait, of %d", key.id, size, most)
 		}
 	}
+}
+
+// all is who waits or is under way.
+func (l *line) all() []*call {
+	calls := slices.Clone(l.calls)
+	if l.chain != nil {
+		for _, f := range l.chain.flights {
+			calls = append(calls, f.calls...)
+		}
+	}
+	return calls
 }
 
 // A watched captain was not there at one moment that was judged. It has been on its way

@@ -47,7 +47,7 @@ type dialect struct {
 	names map[string]string
 	waits map[string]time.Duration // for a row, where the statement limits that
 
-	locked, guarded, proven, checked, compared, relocked bool // what the statements say that they do
+	locked, guarded, proven, checked, versioned, digested, relocked bool // what the statements say that they do
 }
 
 // limit is where a statement says how long it waits for a row.
@@ -74,7 +74,8 @@ func newDialect(sql statements) *dialect {
 	d.guarded = strings.Contains(sql.under.open.text, "pg_try_advisory_xact_lock(")
 	d.proven = strings.Contains(sql.under.open.text, "pg_locks")
 	d.relocked = strings.Contains(sql.saveOn.text, "pg_try_advisory_xact_lock(")
-	d.compared = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) CASE")
+	d.versioned = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) $5::bigint")
+	d.digested = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) $6::pg_catalog.text")
 	d.checked = strings.Contains(sql.under.save.text, "pg_locks")
 	return d
 }
@@ -125,9 +126,6 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			if err == nil {
 				err = answer(dest, m)
 			}
-			if err == nil && args[6].(bool) {
-				*dest[3].(*string) = m.seal()
-			}
 			return err
 		}
 	case "merge many", "merge free", "merge late", "create many":
@@ -154,9 +152,9 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 	case "save":
 		q.run = func(s *backend) error { return s.save(q, args[1].(int64), args[2].(string), true, dest) }
 	case "save on":
-		q.commits = args[4] != ""
+		q.commits = true
 		q.run = func(s *backend) error {
-			return s.saveOn(q, args[1].(int64), args[2].(string), args[3].(int64), args[4].(string), d, dest)
+			return s.saveOn(q, args[1].(int64), args[2].(string), args[3].(int64), args[4].(int64), args[5].(string), d, dest)
 		}
 	case "save under":
 		q.run = func(s *backend) error {

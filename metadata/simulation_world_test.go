@@ -51,6 +51,8 @@ type process struct {
 	locker  *locker
 	seen    seen
 
+	pipelines bool // its connections can
+
 	captains map[*passage]watched
 	judged   time.Time
 
@@ -82,6 +84,9 @@ func (p *process) open(o *Options) {
 	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
 	pg.queue.closing = make(chan struct{})
 	pg.reads.closing = pg.queue.closing
+	if p.N(2) == 0 {
+		pg.queue.pace.trip = time.Millisecond
+	}
 	pg.fits.Store(true)
 	p.store, p.dialect = &Postgres{documents{engine: pg, options: &full, counts: pg.counts}, pg}, d
 	pg.reads.of, pg.reads.most = map[readKey]*busyReads{}, simulate.One(p.Schedule, 1, 1, mostReads)
@@ -124,6 +129,7 @@ func newWorld(s *simulate.Schedule) *world {
 
 func (w *world) newProcess(n int) *process {
 	p := &process{world: w, n: n}
+	p.pipelines = w.N(4) > 0
 	p.pool = &pool{at: p, free: 1 + w.N(3), prepares: w.N(5) == 0}
 	p.locker = &locker{at: p}
 	var policy backoff.Policy = polls{p}

@@ -17,7 +17,6 @@ type gate struct {
 	open   func(idle any) query // openSQL
 	insert func(d *draft) query // insertSQL
 	save   func(d *draft) query // saveSQL
-	saveOn func(d *draft) query // saveOnSQL; nil: there is none
 	remove query                // removeSQL
 	held   *lock.Held           // the tenure, if there is one
 }
@@ -59,10 +58,6 @@ func (p *postgres) taking(id string, key lock.Key) gate {
 		open:   func(idle any) query { return query{g.open, g.open.args(id, idle, key.Int64())} },
 		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, d.stored()...)} },
 		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.stored()...)} },
-		saveOn: func(d *draft) query {
-			s := p.sql.saveOn
-			return query{s, s.args(id, append(d.stored(), key.Int64(), d.seal)...)}
-		},
 		remove: query{g.remove, g.remove.args(id)},
 	}
 }

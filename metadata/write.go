@@ -25,12 +25,12 @@ import (
 // again: that is how updates are lost. It waits for no longer than {patience} each
 // time, so that a row in somebody's hands costs neither the connection nor the
 // knowledge of what became of the merge; then its caller, if it still waits, sends it
-// again. {6} is whether others may build on it.
+// again.
 var mergeSQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
 WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
 	AND pg_catalog.pg_try_advisory_xact_lock({2}::bigint) AND {fits} AND {changes}
-RETURNING {row}, coalesce(` + sealIf("{6}::boolean") + `, '')`
+RETURNING {row}`
 
 // What a patch makes of a target, whether that is something else, and whether it
 // is surely no larger than a document may be. All of it takes time in proportion
@@ -137,7 +137,7 @@ FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
 
 // saveSQL stores a document whose row openSQL has locked. It returns the
 // document only if a trigger has made it another.
-var saveSQL = strings.NewReplacer("{still}", "", "{seal}", "", "{sealed}", "").Replace(storeSQL)
+var saveSQL = strings.Replace(storeSQL, "{still}", "", 1)
 
 const storeSQL = `
 WITH gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes),
@@ -146,9 +146,9 @@ stored AS (
 	FROM gate, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
 	WHERE {match} AND gate.open{still}
 	RETURNING {version} AS version, {updated} AS updated_at,
-		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered{seal}
+		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered
 )
-SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered{sealed}
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true`
 
 const removeSQL = `
@@ -182,11 +182,10 @@ type session struct {
 func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, l *line, c *call) (Document, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	s, shares := p.sql.merge, p.counts.largest.Load() > 1
-	var seal string
-	doc, err := p.read(ctx, conn, s, s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, shares), l.key.id, &seal)
-	if err == nil {
-		l.left(c, doc, seal)
+	s := p.sql.merge
+	doc, err := p.read(ctx, conn, s, s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room), l.key.id)
+	if err == nil && p.counts.largest.Load() > 1 { // others are likely to build on it
+		l.left(c, doc)
 	}
 	return doc, err
 }
@@ -207,8 +206,8 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls 
 	}
 	defer undo()
 	made, dr, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l), calls)
-	if err == nil {
-		l.left(calls[0], dr.doc, dr.seal)
+	if err == nil && !dr.removed {
+		l.left(calls[0], dr.doc)
 	}
 	return made, stuck, err
 }
@@ -246,8 +245,6 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 			return nil
 		case dr.made:
 			return p.create(ctx, s, l.key.id, g, dr, calls, all)
-		case g.saveOn != nil && s.commit != nil:
-			return p.finish(ctx, s, g.saveOn(dr), dr, calls, all, &dr.seal)
 		}
 		return p.finish(ctx, s, g.save(dr), dr, calls, all)
 	}
@@ -383,7 +380,7 @@ func (s session) checked(ctx context.Context, dest []any, sql string, args ...an
 
 // finish sends the statement that stores what calls have made of a draft, and with it, if
 // it commits, what all have made.
-func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls, all []*call, more ...any) error {
+func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls, all []*call) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var open, done bool
@@ -391,7 +388,7 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 	var updated nullTime
 	var altered []byte
 	became(all, sent)
-	err := s.last(ctx, append([]any{&open, &done, &version, &updated.at, &altered}, more...), q.text, q.args...)
+	err := s.last(ctx, []any{&open, &done, &version, &updated.at, &altered}, q.text, q.args...)
 	if !pgdb.Uncertain(err) {
 		became(all, undecided)
 	}

@@ -92,6 +92,8 @@ type conn struct {
 	take  func() (taken, error)
 	taken taken // nil: there was no other
 	used  bool  // something may have been sent
+
+	pipeline *pipeline // nil: nothing was sent by one
 }
 
 // on runs f, which sends something, on the connection or on another that can send it.
@@ -124,9 +126,7 @@ func (c *conn) on(f func(*pgx.Conn) error) error {
 func (c *conn) attempt(f func(*pgx.Conn) error) error {
 	return c.taken.on(func(conn *pgx.Conn) error {
 		if !c.used && !conn.IsClosed() && hungUp(conn.PgConn().Conn()) {
-			ended, cancel := context.WithCancel(context.Background())
-			cancel()
-			_ = conn.Close(ended) // without a farewell
+			abandon(conn)
 		}
 		if conn.IsClosed() {
 			return unsent{pgconn.ErrConnClosed}
@@ -174,7 +174,23 @@ func (c *conn) Begin(context.Context) (Transaction, error) {
 }
 
 func (c *conn) Release() {
-	if c.taken != nil {
-		c.taken.release()
+	if c.taken == nil {
+		return
 	}
+	if c.pipeline != nil && c.pipeline.unread.Load() > 0 {
+		c.hangUp()
+	}
+	c.taken.release()
+}
+
+// hangUp closes a connection on which answers may come that nobody reads.
+func (c *conn) hangUp() {
+	_ = c.taken.on(func(conn *pgx.Conn) error { abandon(conn); return nil })
+}
+
+// abandon closes a connection without a farewell.
+func abandon(conn *pgx.Conn) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = conn.Close(ended)
 }

@@ -73,6 +73,10 @@ type Conn interface {
 	// QueryRow, it returns nil only after the server has confirmed the commit.
 	Write(ctx context.Context, each func(Row) error, sql string, args ...any) error
 
+	// Pipeline is a way to send without waiting for answers, or nil. Until the answers to
+	// what was sent have been received, the connection is of no other use.
+	Pipeline() Pipeline
+
 	// Begin starts a READ COMMITTED transaction, whatever the host's default.
 	// ctx bounds the beginning only, as those of the statements bound these.
 	Begin(ctx context.Context) (Transaction, error)
