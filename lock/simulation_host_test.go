@@ -63,6 +63,9 @@ func (h simHost) Acquire(context.Context) (pgdb.Conn, error) {
 	return t, nil
 }
 
+// Pipeline is that of pgdb.Conn, which no locker uses.
+func (t *simTx) Pipeline() pgdb.Pipeline { return nil }
+
 // Begin is that of pgdb.Conn.
 func (t *simTx) Begin(context.Context) (pgdb.Transaction, error) { return t, nil }
 
