@@ -95,9 +95,13 @@ func (s *service) list(ctx context.Context, _ *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	names := map[int64]string{}
+	for _, id := range users {
+		names[s.store.Key(id).Int64()] = id
+	}
 	var rows []row
 	for _, status := range found {
-		rows = append(rows, s.rowOf(status, users))
+		rows = append(rows, row{status, names[status.Key.Int64()]})
 	}
 	return struct {
 		Rows    []row
@@ -122,14 +126,6 @@ func (s *service) users(ctx context.Context) (ids []string, err error) {
 		ids = append(ids, id)
 	}
 	return ids, rows.Err()
-}
-
-func (s *service) rowOf(status lock.Status, users []string) row {
-	i := slices.IndexFunc(users, func(id string) bool { return s.store.Key(id).Int64() == status.Key.Int64() })
-	if i < 0 {
-		return row{Status: status}
-	}
-	return row{status, users[i]}
 }
 
 // user is the present state of a user's metadata.
@@ -166,7 +162,12 @@ func (s *service) statusOf(ctx context.Context, r *http.Request) (row, error) {
 		return row{}, err
 	}
 	users, err := s.users(ctx)
-	return s.rowOf(status, users), err
+	for _, id := range users {
+		if s.store.Key(id).Int64() == number {
+			return row{status, id}, err
+		}
+	}
+	return row{Status: status}, err
 }
 
 // askToEvict shows who would lose the key.
