@@ -117,6 +117,7 @@ type relation struct {
 	usage, delete     bool
 	updatable         int64 // bits 1<<2: UPDATE, 1<<3: INSERT, 1<<4: DELETE
 	fills             bool  // a trigger may fill columns in
+	hidden            bool  // row-level security shows the role no rows
 }
 
 func (r *relation) writable() bool { return slices.Contains([]string{"r", "p", "v", "f"}, r.kind) }
@@ -126,7 +127,8 @@ func (r *relation) writable() bool { return slices.Contains([]string{"r", "p", "
 const relationSQL = `
 SELECT c.oid::bigint, n.nspname::{text}, c.relkind::{text}, c.relpersistence::{text}, pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
 	pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.pg_relation_is_updatable(c.oid::pg_catalog.regclass, false)::bigint,
-	EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid {=} c.oid AND g.tgenabled {<>} 'D' AND g.tgtype OPERATOR(pg_catalog.&) 7::smallint {=} 7::smallint)
+	EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgrelid {=} c.oid AND g.tgenabled {<>} 'D' AND g.tgtype OPERATOR(pg_catalog.&) 7::smallint {=} 7::smallint),
+	pg_catalog.row_security_active(c.oid) AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy AS y WHERE y.polrelid {=} c.oid)
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
 WHERE CASE WHEN $1::{text} {=} '' THEN c.oid {=} pg_catalog.to_regclass(pg_catalog.quote_ident($2::{text}))::{oid}
 	ELSE n.nspname {=} $1::{text}::{name} AND c.relname {=} $2::{text}::{name} END`
@@ -134,7 +136,7 @@ WHERE CASE WHEN $1::{text} {=} '' THEN c.oid {=} pg_catalog.to_regclass(pg_catal
 // relation is nil where there is none.
 func (c *check) relation() (*relation, error) {
 	r := &relation{}
-	err := c.q.QueryRow(c.ctx, []any{&r.oid, &r.schema, &r.kind, &r.persistence, &r.usage, &r.delete, &r.updatable, &r.fills},
+	err := c.q.QueryRow(c.ctx, []any{&r.oid, &r.schema, &r.kind, &r.persistence, &r.usage, &r.delete, &r.updatable, &r.fills, &r.hidden},
 		catalog.Replace(relationSQL), c.table.Schema, c.table.Name)
 	if errors.Is(err, pgdb.ErrNoRows) {
 		return nil, nil
@@ -201,6 +203,9 @@ func (c *check) kind(r *relation) {
 		c.add(c.named(), "temporary", "one that lasts", "it is gone with the session that has made it, and others do not see it")
 	case r.persistence == "u":
 		c.add(c.named(), "unlogged", c.alter(" SET LOGGED"), "a crash of the server, or a failover, leaves it empty")
+	}
+	if r.hidden {
+		c.add(c.named(), "under row-level security without a policy", c.alter(" DISABLE ROW LEVEL SECURITY")+", or policies", "to this role all documents are missing")
 	}
 }
 

@@ -50,15 +50,15 @@ const (
 	timestamptzType = 1184
 )
 
-// columnTypes are the types that a [Type] stands for, of those that are [exact].
-func (t Type) columnTypes() []int64 {
-	switch t {
-	case UUID:
-		return []int64{2950}
-	case BigInt:
-		return []int64{bigintType, 21, 23}
+// typeOf is the [Type] that stands for one of the [exact] types.
+func typeOf(oid int64) Type {
+	switch oid {
+	case 2950:
+		return UUID
+	case bigintType, 21, 23:
+		return BigInt
 	}
-	return []int64{25, 1043}
+	return Text
 }
 
 // types are the findings of the columns by themselves.
@@ -75,14 +75,14 @@ func (c *check) types(columns map[string]*column) {
 	identifies := func(option, name string, typ Type) {
 		col := columns[name]
 		if col == nil {
-			c.add(c.column(name), "missing", "another "+option, "every operation fails")
-		} else if slices.Contains(exact, col.base) && !slices.Contains(typ.columnTypes(), col.base) { // others are unfit
-			c.add(c.column(name), "of type "+col.typeName, "another "+option+"Type than "+typ.constant(), "every operation fails")
+			c.add(c.column(name), "missing", "another column", "every operation fails")
+		} else if fits := typeOf(col.base); slices.Contains(exact, col.base) && fits != typ { // others are unfit
+			c.add(c.column(name), "of type "+col.typeName, option+" "+fits.constant(), "every operation fails")
 		}
 	}
-	identifies("Table.ID", c.table.ID, c.table.IDType)
+	identifies("Table.IDType", c.table.ID, c.table.IDType)
 	for _, s := range c.table.Scope {
-		identifies("Scope.", s.Column, s.Type)
+		identifies("Scope.Type", s.Column, s.Type)
 	}
 	has("Table.Column", c.table.Column, "jsonb", "every write fails", jsonbType)
 	has("Table.Version", c.table.Version, "bigint", "writes fail, at the latest when a version has no room in it", bigintType)

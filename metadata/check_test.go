@@ -85,12 +85,12 @@ func TestCheckFindsWhatIsNotAsConfigured(t *testing.T) {
 		"table":               {`CREATE TABLE other.t (id text PRIMARY KEY, metadata jsonb)`, create, `table "t" is missing from the search path (public), want CREATE TABLE, or another Table.Name; or the Table.Schema that is meant, of other: every`, false},
 		"index for a table":   {`CREATE TABLE u (id text); CREATE INDEX t ON u (id)`, create, `table "t" is no table or view, want`, false},
 		"sequence":            {`CREATE SEQUENCE t`, create, `table "t" is no table or view, want`, false},
-		"id":                  {`CREATE TABLE t (name text PRIMARY KEY, metadata jsonb)`, create, `column "id" of table "t" is missing, want another Table.ID`, false},
-		"id of another type":  {`CREATE TABLE t (id uuid PRIMARY KEY, metadata jsonb)`, create, `column "id" of table "t" is of type uuid, want another Table.IDType than Text`, false},
-		"text for a number":   {table, with(func(t *metadata.Table) { t.IDType = metadata.BigInt }), `column "id" of table "t" is of type text, want another Table.IDType than BigInt`, false},
+		"id":                  {`CREATE TABLE t (name text PRIMARY KEY, metadata jsonb)`, create, `column "id" of table "t" is missing, want another column`, false},
+		"id of another type":  {`CREATE TABLE t (id uuid PRIMARY KEY, metadata jsonb)`, create, `column "id" of table "t" is of type uuid, want Table.IDType UUID`, false},
+		"text for a number":   {table, with(func(t *metadata.Table) { t.IDType = metadata.BigInt }), `column "id" of table "t" is of type text, want Table.IDType Text`, false},
 		"unfit id":            {`CREATE TABLE t (id char(8) PRIMARY KEY, metadata jsonb)`, create, `column "id" of table "t" is of type character, in which values may be equal that are written otherwise, want`, false},
 		"rules":               {table + `; CREATE RULE nothing AS ON UPDATE TO t DO INSTEAD NOTHING`, create, `table "t" is with rules, or`, false},
-		"scope":               {table, with(func(t *metadata.Table) { t.Scope = []metadata.Scope{{Column: "tenant", Value: "a"}} }), `column "tenant" of table "t" is missing, want another Scope.`, false},
+		"scope":               {table, with(func(t *metadata.Table) { t.Scope = []metadata.Scope{{Column: "tenant", Value: "a"}} }), `column "tenant" of table "t" is missing, want another column`, false},
 		"column":              {`CREATE TABLE t (id text PRIMARY KEY)`, create, `column "metadata" of table "t" is missing, want ALTER TABLE "public"."t" ADD COLUMN "metadata" jsonb, or another Table.Column`, false},
 		"json":                {`CREATE TABLE t (id text PRIMARY KEY, metadata json)`, create, `column "metadata" of table "t" is of type json, want ALTER TABLE "public"."t" ALTER COLUMN "metadata" TYPE jsonb: every write`, false},
 		"generated":           {`CREATE TABLE t (id text PRIMARY KEY, metadata jsonb GENERATED ALWAYS AS ('{}') STORED)`, create, `column "metadata" of table "t" is generated, want`, false},
@@ -251,4 +251,28 @@ func TestCheckFindsStrangersAndReadOnlySessions(t *testing.T) {
 	}
 	_, err = readOnly.Merge(ctx, "a", raw(`{}`))
 	assert.ErrorIs(t, err, metadata.ErrReadOnly)
+}
+
+func TestCheckFindsRowsThatNobodyMaySee(t *testing.T) {
+	db, ctx := pgtest.New(t), t.Context()
+	owner, err := metadata.NewPostgres(db.Pool(), nil)
+	require.NoError(t, err)
+	defer owner.Close()
+	require.NoError(t, owner.Migrate(ctx))
+	_, err = owner.Merge(ctx, "a", raw(`{}`))
+	require.NoError(t, err)
+	_, err = db.Pool().Exec(ctx, "ALTER TABLE lockstore_metadata ENABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	assert.Empty(t, sentences(t, owner), "a superuser sees all")
+	theirs, err := metadata.NewPostgres(asRole(t, db, "ALL ON lockstore_metadata"), nil)
+	require.NoError(t, err)
+	defer theirs.Close()
+	_, err = theirs.Get(ctx, "a")
+	require.ErrorIs(t, err, metadata.ErrNotFound)
+	if found := sentences(t, theirs); assert.Len(t, found, 1) {
+		assert.Contains(t, found[0], `table "lockstore_metadata" is under row-level security without a policy, want ALTER TABLE "public"."lockstore_metadata" DISABLE ROW LEVEL SECURITY, or policies`)
+	}
+	_, err = db.Pool().Exec(ctx, "CREATE POLICY all_of_them ON lockstore_metadata USING (true)")
+	require.NoError(t, err)
+	assert.Empty(t, sentences(t, theirs))
 }

@@ -69,11 +69,11 @@ func (p *postgres) connection(ctx context.Context) (pgdb.Conn, error) {
 	return p.db.Acquire(ctx)
 }
 
-// fitOf is fit on a connection of its own.
+// fitOf is fit on a connection of its own, which it waits for until ctx ends.
 func (p *postgres) fitOf(ctx context.Context) error {
 	conn, err := p.db.Acquire(ctx)
 	if err != nil {
-		return err
+		return p.failure(because(ctx, err), false)
 	}
 	defer conn.Release()
 	return p.fit(ctx, conn)
@@ -85,6 +85,9 @@ func (p *postgres) fitOf(ctx context.Context) error {
 func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	if p.fits.Load() {
 		return nil
+	}
+	if q == pgdb.Querier(p.db) {
+		return p.fitOf(ctx)
 	}
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()

@@ -3,16 +3,20 @@ package metadata_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
 )
 
 // allOf are all that a store does with the document a.
@@ -148,6 +152,49 @@ func TestTableIsLookedAtOnce(t *testing.T) {
 			assert.Equal(t, c.want, asked, c.name)
 		}
 	})
+}
+
+// The question is asked on a connection that its caller waits for, for no longer than it
+// waits for one otherwise.
+func TestLookingAtTheTableWaitsNoLongerThanItsCaller(t *testing.T) {
+	db := pgtest.New(t)
+	_, err := db.Pool().Exec(t.Context(), `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb)`)
+	require.NoError(t, err)
+	config := db.Pool().Config()
+	config.MaxConns = 1
+	pool, sql := newPool(t, config), stdlib.OpenDB(*config.ConnConfig)
+	defer sql.Close()
+	sql.SetMaxOpenConns(1)
+	defer must(pool.Acquire(t.Context())).Release()
+	defer must(sql.Conn(t.Context())).Close()
+	o := &metadata.Options{Table: metadata.Table{Name: "docs"}}
+	for driver, store := range map[string]*metadata.Postgres{"pgx": must(metadata.NewPostgres(pool, o)), "sqlx": must(metadata.NewPostgres(sql, o))} {
+		defer store.Close()
+		for name, do := range map[string]func(context.Context) error{
+			"Get":     func(ctx context.Context) error { _, err := store.Get(ctx, "a"); return err },
+			"GetMany": func(ctx context.Context) error { _, err := store.GetMany(ctx, "a"); return err },
+			"Merge":   func(ctx context.Context) error { _, err := store.Merge(ctx, "a", raw(`{}`)); return err },
+			"Check":   func(ctx context.Context) error { _, err := store.Check(ctx); return err },
+			"Find": func(ctx context.Context) (err error) {
+				for _, err = range store.Find(ctx, raw(`{}`), nil) {
+				}
+				return err
+			},
+		} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			left := errors.New("left")
+			ended := make(chan error, 1)
+			go func() { ended <- do(ctx) }()
+			cancel(left)
+			select {
+			case err := <-ended:
+				assert.ErrorIs(t, err, context.Canceled, "%s: %s", driver, name)
+				assert.ErrorIs(t, err, left, "%s: %s", driver, name)
+			case <-time.After(5 * time.Second):
+				assert.Fail(t, "it waits still", "%s: %s", driver, name)
+			}
+		}
+	}
 }
 
 // A column that is NULL is an empty document, for every reader.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 
 	"example.com/lockstore/pgtest"
 )
@@ -42,7 +43,13 @@ func (c *call) db() func(context.Context, []string) error {
 				return err
 			}
 		}
-		fmt.Fprintln(c.stdout, db.URL())
+		address := db.URL()
+		if *tcp { // instead of the socket
+			at := db.Pool().Config().ConnConfig
+			u := url.URL{Scheme: "postgres", User: url.UserPassword(at.User, at.Password), Host: fmt.Sprintf("127.0.0.1:%d", at.Port), Path: at.Database, RawQuery: "sslmode=disable"}
+			address = u.String()
+		}
+		fmt.Fprintln(c.stdout, address)
 		fmt.Fprintln(c.stderr, "lockctl: the database is dropped when this is interrupted (Ctrl-C); the URL has its password")
 		<-ctx.Done()
 		return nil

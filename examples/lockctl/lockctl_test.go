@@ -224,21 +224,24 @@ func TestWrongCallsAreTold(t *testing.T) {
 }
 
 func TestDatabaseIsKeptUntilInterrupted(t *testing.T) {
-	ctx, interrupt := context.WithCancel(t.Context())
-	defer interrupt()
-	r, w := io.Pipe()
-	c := &call{stdout: w, stderr: io.Discard}
-	status := make(chan int, 1)
-	go func() { status <- c.run(ctx, []string{"db", "-migrate"}) }()
-	line, err := bufio.NewReader(r).ReadString('\n')
-	require.NoError(t, err)
-	conn, err := pgx.Connect(t.Context(), strings.TrimSpace(line))
-	require.NoError(t, err)
-	_, err = conn.Exec(t.Context(), "SELECT FROM lockstore_metadata")
-	assert.NoError(t, err)
-	require.NoError(t, conn.Close(t.Context()))
-	interrupt()
-	assert.Zero(t, <-status)
-	_, err = pgx.Connect(t.Context(), strings.TrimSpace(line))
-	assert.Error(t, err)
+	for _, flags := range [][]string{{"-migrate"}, {"-migrate", "-tcp"}} {
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		r, w := io.Pipe()
+		c := &call{stdout: w, stderr: io.Discard}
+		status := make(chan int, 1)
+		go func() { status <- c.run(ctx, append([]string{"db"}, flags...)) }()
+		line, err := bufio.NewReader(r).ReadString('\n')
+		require.NoError(t, err)
+		conn, err := pgx.Connect(t.Context(), strings.TrimSpace(line))
+		require.NoError(t, err)
+		assert.Equal(t, len(flags) == 2, conn.Config().Host == "127.0.0.1")
+		_, err = conn.Exec(t.Context(), "SELECT FROM lockstore_metadata")
+		assert.NoError(t, err)
+		require.NoError(t, conn.Close(t.Context()))
+		interrupt()
+		assert.Zero(t, <-status)
+		_, err = pgx.Connect(t.Context(), strings.TrimSpace(line))
+		assert.Error(t, err)
+	}
 }

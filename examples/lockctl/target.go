@@ -127,7 +127,7 @@ func (c *call) pool(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil || isAmbiguous(dsn) { // which may quote what it could not read
 		return nil, wrong("the database's address cannot be read: want a URL, in which @, :, / and # in a password are escaped, or a keyword=value list")
 	}
-	config.MaxConns = 4
+	config.MaxConns, config.PingTimeout = 4, 2*time.Second // which Check would find fault with
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = c.timeout
 	}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"html/template"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+//go:embed console
+var files embed.FS
+
+var pages = template.Must(template.ParseFS(files, "console/*.html"))
+
+// evictGrace is how long a holder has to give a key up before its session is ended.
+const evictGrace = 5 * time.Second
+
+// console is the pages under /locks. They work without their script, too, which has
+// the list follow what happens.
+func (s *service) console() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /locks", s.page("list", s.list))
+	mux.Handle("GET /locks/table", s.page("table", s.list))
+	mux.Handle("GET /locks/user", s.page("user", s.user))
+	mux.Handle("GET /locks/evict", s.page("evict", s.askToEvict))
+	mux.HandleFunc("POST /locks/evict", s.evict)
+	for _, name := range []string{"console.js", "console.css"} {
+		mux.HandleFunc("GET /locks/"+name, func(w http.ResponseWriter, r *http.Request) {
+			http.ServeFileFS(w, r, files, "console/"+name)
+		})
+	}
+	return mux
+}
+
+// page shows what a function has gathered.
+func (s *service) page(name string, gather func(context.Context, *http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
+		defer cancel()
+		data, err := gather(ctx, r)
+		status := http.StatusOK
+		if err != nil {
+			p := problemOf(err)
+			name, status, data = "sorry", p.Status, http.StatusText(p.Status)+": "+p.Error()
+		}
+		s.render(w, status, name, data)
+	})
+}
+
+func (s *service) render(w http.ResponseWriter, status int, name string, data any) {
+	var page bytes.Buffer // so that half a page is never sent
+	if err := pages.ExecuteTemplate(&page, name+".html", data); err != nil {
+		s.log.Error("page", "name", name, "error", err)
+		http.Error(w, "this page is broken", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = page.WriteTo(w) // to a browser that may have gone
+}
+
+// A row is a key in the list.
+type row struct {
+	lock.Status
+	User string // whose metadata it is the lock of; empty: of something else
+}
+
+// Name is what the key is called here.
+func (r row) Name() string {
+	if r.User != "" {
+		return r.User
+	}
+	return r.Key.String()
+}
+
+// Waiting are those who wait for it anywhere, as far as this process knows.
+func (r row) Waiting() int { return r.Waiters + r.WaitersHere }
+
+// list is what is held and waited for.
+func (s *service) list(ctx context.Context, _ *http.Request) (any, error) {
+	found, err := s.locker.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	users, err := s.users(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[int64]string{}
+	for _, id := range users {
+		names[s.store.Key(id).Int64()] = id
+	}
+	var rows []row
+	for _, status := range found {
+		rows = append(rows, row{status, names[status.Key.Int64()]})
+	}
+	return struct {
+		Rows    []row
+		Users   []string
+		Commits []commit
+		At      time.Time
+	}{rows, users, s.commits.recent(), time.Now()}, nil
+}
+
+// users are the first of the host's, by whose ids keys of other processes get names.
+func (s *service) users(ctx context.Context) (ids []string, err error) {
+	rows, err := s.pool.Query(ctx, "SELECT id FROM users ORDER BY id LIMIT 1000")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
+// user is the present state of a user's metadata.
+func (s *service) user(ctx context.Context, r *http.Request) (any, error) {
+	id := r.FormValue("id")
+	doc, err := s.store.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	status, err := s.locker.Status(ctx, s.store.Key(id))
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, doc.Metadata, "", "  "); err != nil {
+		return nil, err
+	}
+	return struct {
+		metadata.Document
+		Text  string
+		Bytes int
+		Row   row
+	}{doc, text.String(), len(doc.Metadata), row{status, id}}, nil
+}
+
+// statusOf is that of the key which a request names.
+func (s *service) statusOf(ctx context.Context, r *http.Request) (row, error) {
+	number, err := strconv.ParseInt(r.FormValue("key"), 10, 64)
+	if err != nil {
+		return row{}, &problem{Status: http.StatusBadRequest, Detail: "no such key"}
+	}
+	status, err := s.locker.Status(ctx, lock.ID(number))
+	if err != nil {
+		return row{}, err
+	}
+	users, err := s.users(ctx)
+	for _, id := range users {
+		if s.store.Key(id).Int64() == number {
+			return row{status, id}, err
+		}
+	}
+	return row{Status: status}, err
+}
+
+// askToEvict shows who would lose the key.
+func (s *service) askToEvict(ctx context.Context, r *http.Request) (any, error) {
+	return s.statusOf(ctx, r)
+}
+
+// evict frees a key from the holders that the question showed, and nobody else.
+func (s *service) evict(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.timeout+evictGrace)
+	defer cancel()
+	r.Body = http.MaxBytesReader(w, r.Body, 4<<10)
+	asked, err := s.statusOf(ctx, r)
+	if err == nil {
+		for _, h := range asked.Holders {
+			if !slices.Contains(r.PostForm["holder"], session(h)) {
+				s.render(w, http.StatusConflict, "evict", asked) // ask again: others have it by now
+				return
+			}
+		}
+		err = s.locker.Evict(ctx, asked.Key, evictGrace)
+	}
+	switch {
+	case errors.Is(err, lock.ErrNotPermitted):
+		s.render(w, http.StatusForbidden, "sorry", "The service's role may not end that session: it needs pg_signal_backend, or to be the holder's.")
+	case err != nil:
+		p := problemOf(err)
+		s.render(w, p.Status, "sorry", http.StatusText(p.Status)+": "+p.Error())
+	default:
+		s.log.Warn("evicted", "key", asked.Key.Int64(), "user", asked.User, "by", r.RemoteAddr)
+		http.Redirect(w, r, "/locks", http.StatusSeeOther)
+	}
+}
+
+// session names a holder's session in a form.
+func session(h lock.Holder) string {
+	return strconv.FormatUint(uint64(h.PID), 10) + "@" + strconv.FormatInt(h.Start.UnixMicro(), 10)
+}
+
+// Sessions are the names of the holders' sessions.
+func (r row) Sessions() (names []string) {
+	for _, h := range r.Holders {
+		names = append(names, session(h))
+	}
+	return names
+}

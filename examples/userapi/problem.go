@@ -1,0 +1,126 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+// A problem is what a client is told of an error (RFC 9457). It quotes nothing of a
+// document, and nothing of the database but a constraint's name.
+type problem struct {
+	Title  string  `json:"title"`
+	Status int     `json:"status"`
+	Detail string  `json:"detail,omitempty"`
+	Holder *holder `json:"holder,omitempty"` // of a document that is locked
+}
+
+// holder is who keeps a document.
+type holder struct {
+	Application string     `json:"application"`
+	PID         uint32     `json:"pid"`
+	Since       *time.Time `json:"since,omitempty"` // if it is this process that does
+}
+
+// Error implements error.
+func (p *problem) Error() string { return cmp.Or(p.Detail, http.StatusText(p.Status)) }
+
+// write answers with a problem.
+func write(w http.ResponseWriter, p problem) {
+	p.Title = http.StatusText(p.Status)
+	w.Header().Set("Content-Type", "application/problem+json")
+	switch p.Status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusLocked:
+		w.Header().Set("Retry-After", "1")
+	}
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // to a client that may have gone
+}
+
+// fail answers with what an error means to a client; the log has the error itself, where
+// it is ours to look into.
+func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	if p.Status >= 500 && !errors.Is(err, context.Canceled) {
+		s.log.Error("failed", "route", r.Pattern, "user", r.PathValue("id"), "error", err)
+	}
+	write(w, p)
+}
+
+// problemOf asks in the order that package metadata's errors are to be asked in.
+func problemOf(err error) problem {
+	var (
+		ours     *problem
+		patch    *metadata.PatchError
+		size     *metadata.DocumentSizeError
+		rejected *metadata.RejectedError
+		version  *metadata.VersionError
+		busy     *lock.BusyError
+	)
+	is := func(target error) bool { return errors.Is(err, target) }
+	switch {
+	case errors.As(err, &ours):
+		return *ours
+	case is(metadata.ErrUnknownOutcome):
+		return problem{Status: http.StatusGatewayTimeout, Detail: "it is not known whether this was done; the same again is safe"}
+	case is(metadata.ErrUnavailable), is(metadata.ErrWrongServer), is(metadata.ErrStale), is(metadata.ErrClosed):
+		return problem{Status: http.StatusServiceUnavailable, Detail: "the database cannot be used now; nothing was done"}
+	case errors.As(err, &patch):
+		p := problem{Status: http.StatusUnprocessableEntity, Detail: patch.Reason + " at " + patch.Path}
+		switch {
+		case is(metadata.ErrMalformed):
+			p.Status = http.StatusBadRequest
+		case is(metadata.ErrTooLarge):
+			p.Status = http.StatusRequestEntityTooLarge
+		}
+		return p
+	case is(metadata.ErrInvalidID):
+		return problem{Status: http.StatusBadRequest, Detail: "no user can have this id"}
+	case errors.As(err, &size):
+		return problem{Status: http.StatusRequestEntityTooLarge, Detail: "the metadata would be too large with it"}
+	case errors.As(err, &rejected):
+		p := problem{Status: http.StatusUnprocessableEntity, Detail: "refused by the database: " + cmp.Or(rejected.Constraint, rejected.SQLState)}
+		switch rejected.SQLState {
+		case "23505": // unique_violation: somebody else's metadata is in the way
+			p.Status = http.StatusConflict
+		case "42501": // insufficient_privilege
+			p.Status = http.StatusForbidden
+		}
+		return p
+	case is(metadata.ErrProtected):
+		return problem{Status: http.StatusForbidden, Detail: err.Error()}
+	case is(metadata.ErrNotFound):
+		return problem{Status: http.StatusNotFound, Detail: "no such user"}
+	case errors.As(err, &version):
+		return problem{Status: http.StatusPreconditionFailed, Detail: "it has been changed: GET it again"}
+	case errors.As(err, &busy) && is(lock.ErrBusy):
+		if busy.Attempts == 0 { // too much waits for it already
+			return problem{Status: http.StatusTooManyRequests, Detail: "too many writes wait for this user's metadata"}
+		}
+		return problem{Status: http.StatusLocked, Detail: "somebody keeps it", Holder: holderOf(busy.Status)}
+	case is(context.Canceled): // by the client, which has gone
+		return problem{Status: http.StatusServiceUnavailable}
+	case is(context.DeadlineExceeded):
+		return problem{Status: http.StatusGatewayTimeout, Detail: "it took too long; nothing was done"}
+	}
+	return problem{Status: http.StatusInternalServerError}
+}
+
+// holderOf is the first of those who hold a key, if that is known.
+func holderOf(s *lock.Status) *holder {
+	if s == nil || len(s.Holders) == 0 {
+		return nil
+	}
+	first := s.Holders[0]
+	h := &holder{Application: first.Application, PID: first.PID}
+	if !first.Since.IsZero() {
+		h.Since = &first.Since
+	}
+	return h
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+)
+
+//go:embed schema.sql
+var schema string
+
+// A service is what the handlers share.
+type service struct {
+	config
+	pool    *pgxpool.Pool
+	store   *metadata.Postgres
+	locker  *lock.Postgres
+	log     *slog.Logger
+	limits  *limits
+	commits *commits
+
+	draining atomic.Bool // it is not ready for more
+}
+
+// open connects to the database, and tells the log what should be otherwise there.
+func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *service, err error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil { // which could quote the DSN
+		return nil, errors.New("the database's address cannot be read: want a URL or a keyword=value list")
+	}
+	config.PingTimeout = cmp.Or(config.PingTimeout, 2*time.Second)
+	if name := config.ConnConfig.RuntimeParams; name["application_name"] == "" {
+		name["application_name"] = "userapi" // by which Status tells who holds a lock
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	s = &service{config: c, pool: pool, log: log, limits: newLimits(c.maxTotal, c.maxUsers), commits: &commits{}}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	s.locker, err = lock.NewPostgres(ctx, pool, &lock.PostgresOptions{Logger: log})
+	if err != nil {
+		return s, err
+	}
+	s.store, err = metadata.NewPostgres(pool, &metadata.Options{
+		Table:            metadata.Table{Name: "users", Version: "version", UpdatedAt: "updated_at"},
+		DescribeBusy:     s.locker.Status, // for 423
+		MaxPatchBytes:    c.maxBody,
+		MaxDocumentBytes: 4 * c.maxBody,
+		Protect:          []string{"roles"}, // which users must not change
+		Observer:         s.commits,
+		Logger:           log,
+	})
+	if err != nil {
+		return s, err
+	}
+	if c.migrate {
+		if _, err := pool.Exec(ctx, schema); err != nil {
+			return s, err
+		}
+		if err := s.store.Migrate(ctx); err != nil {
+			return s, err
+		}
+	}
+	return s, s.check(ctx)
+}
+
+// check logs what stands out, and fails only if the database cannot be asked.
+func (s *service) check(ctx context.Context) error {
+	found, err := s.locker.Check(ctx)
+	if err != nil {
+		return err
+	}
+	more, err := s.store.Check(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range append(found, more...) {
+		s.log.Warn("not as it should be", "setting", f.Setting, "is", f.Value, "want", f.Want, "why", f.Why)
+	}
+	return nil
+}
+
+// serve answers requests until ctx ends, and then ends in this order, so that nothing
+// that has been begun is lost:
+//
+//  1. the service is not ready any more, which load balancers are given time to notice;
+//  2. it stops to listen, and requests under way are answered;
+//  3. the store is closed, which waits for writes on their way, and then the locker;
+//  4. the pool is.
+func (s *service) serve(ctx context.Context, listener net.Listener) error {
+	defer s.close()
+	server := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       cmp.Or(s.timeout, defaults.timeout),
+		WriteTimeout:      s.timeout + evictGrace + 10*time.Second, // no request takes longer by itself
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	if s.demo {
+		var jobs sync.WaitGroup
+		defer jobs.Wait()
+		working, stop := context.WithCancel(ctx)
+		defer stop()
+		jobs.Go(func() { s.job(working) })
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	s.log.Info("ending")
+	select {
+	case err := <-failed:
+		return err
+	case <-time.After(s.drain):
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
+	defer cancel()
+	if err := server.Shutdown(ending); err != nil {
+		return errors.Join(fmt.Errorf("requests were cut off after %s", s.grace), server.Close())
+	}
+	return nil
+}
+
+// close ends what open has begun, also where that was half of it.
+func (s *service) close() {
+	if s.store != nil {
+		s.store.Close()
+	}
+	if s.locker != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.locker.Close(ctx); err != nil {
+			s.log.Warn("the locker was not closed in time", "error", err)
+		}
+	}
+	s.pool.Close()
+}
+
+// handler is all that can be asked for.
+func (s *service) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /users/{id}/metadata", s.limited(s.get))
+	mux.Handle("PATCH /users/{id}/metadata", s.limited(s.patch))
+	mux.Handle("DELETE /users/{id}/metadata", s.limited(s.remove))
+	mux.Handle("/locks", s.guarded(s.console()))
+	mux.Handle("/locks/", s.guarded(s.console()))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /readyz", s.ready)
+	return s.logged(mux)
+}
+
+// ready tells a load balancer whether to send more.
+func (s *service) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if s.draining.Load() || s.pool.Ping(ctx) != nil {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// A recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for [http.ResponseController].
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// logged tells the log of each request: no bodies, and no queries.
+func (s *service) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began, answered := time.Now(), &recorder{w, http.StatusOK}
+		next.ServeHTTP(answered, r)
+		level := slog.LevelInfo
+		switch {
+		case answered.status >= 500:
+			level = slog.LevelWarn
+		case r.Pattern == "" || r.URL.Path != "/locks" && r.PathValue("id") == "": // the console's polls, and probes
+			level = slog.LevelDebug
+		}
+		s.log.Log(r.Context(), level, "request", "route", cmp.Or(r.Pattern, "none"), "method", r.Method, "user", r.PathValue("id"), "status", answered.status, "took", time.Since(began).Round(time.Microsecond))
+	})
+}
+
+// job is a task as a service has them: it keeps a user's metadata to itself for a while,
+// again and again, so that the console has something to show.
+func (s *service) job(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := lock.Do(ctx, s.locker, s.store.Key("cal"), func(ctx context.Context) error {
+			_, err := s.store.Merge(ctx, "cal", []byte(`{"report":"running"}`))
+			sleep(ctx, 20*time.Second)
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("the job was ended", "error", err)
+		}
+		sleep(ctx, 10*time.Second)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
