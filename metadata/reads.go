@@ -44,7 +44,7 @@ type busyReads struct {
 type reader struct {
 	fate   readFate
 	doc    Document      // what its leader has read, and others have, too
-	signal chan struct{} // that it waits no longer
+	signal chan struct{} // that it waits no longer; nil: it never did
 }
 
 type readFate uint8
@@ -60,7 +60,7 @@ const (
 // get reads a document, or has it read along with others.
 func (q *reads) get(ctx context.Context, key readKey, read func() (Document, error)) (Document, error) {
 	r := q.enter(key)
-	if r.fate == readWaits {
+	if r.signal != nil {
 		late := time.NewTimer(lateLeader)
 		defer late.Stop()
 		select {
