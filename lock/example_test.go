@@ -58,6 +58,33 @@ func ExampleDo() {
 	// <nil>
 }
 
+// A callee that may be called with the lock or without uses the one in its context, or
+// takes it.
+func ExampleEnsure() {
+	ctx := context.Background()
+	locker, key := lock.NewMemory(), lock.Name("account", "7")
+	book := func(ctx context.Context, what string) error {
+		return lock.Ensure(ctx, locker, key, func(context.Context) error {
+			fmt.Println("booked", what)
+			return nil
+		}, lock.WaitAtMost(time.Second))
+	}
+	fmt.Println(book(ctx, "a fee"))
+	err := lock.Do(ctx, locker, key, func(ctx context.Context) error {
+		_, err := locker.Lock(ctx, key)
+		fmt.Println("asked again:", errors.Is(err, lock.ErrHeld))
+		return errors.Join(book(ctx, "a debit"), book(ctx, "a credit"))
+	})
+	fmt.Println(err)
+	// Output:
+	// booked a fee
+	// <nil>
+	// asked again: true
+	// booked a debit
+	// booked a credit
+	// <nil>
+}
+
 // A client that finds a key busy can be told who holds it.
 func ExamplePostgres_Status() {
 	ctx := context.Background()

@@ -89,7 +89,12 @@ func (h *Held) Context() context.Context {
 // too, when [Held.Context] is, with its cause. Calling stop releases its
 // resources.
 func (h *Held) Bind(ctx context.Context) (bound context.Context, stop context.CancelFunc) {
-	bound, cancel := context.WithCancelCause(&tenureContext{ctx, h})
+	return h.endWith(&tenureContext{ctx, h})
+}
+
+// endWith derives from ctx a context that is cancelled, too, when [Held.Context] is.
+func (h *Held) endWith(ctx context.Context) (bound context.Context, stop context.CancelFunc) {
+	bound, cancel := context.WithCancelCause(ctx)
 	own := h.Context()
 	unhook := context.AfterFunc(own, func() { cancel(context.Cause(own)) })
 	return bound, func() { unhook(); cancel(context.Canceled) }
@@ -194,6 +199,10 @@ func (c *tenureContext) Value(key any) any {
 	case tenureKey:
 		_, found := slices.BinarySearchFunc(c.held.keys, of.id, func(k Key, id int64) int { return cmp.Compare(k.id, id) })
 		if t, _ := c.held.tenure.(*tenure); found && (of.queue == nil || t != nil && t.queue == of.queue) {
+			return c.held
+		}
+	case *tenure:
+		if c.held.keepsOut(of) {
 			return c.held
 		}
 	}

@@ -16,6 +16,21 @@ var mutants = []simulate.Mutant{
 		New:  "\tif errors.Is(err, ErrBusy) {",
 		Rule: "LINE",
 	}, {
+		Name: "a caller waits for what it holds", File: "bearer.go",
+		Old:  "\t\treturn over == nil\n",
+		New:  "\t\treturn false\n",
+		Rule: "SELF, LIVENESS",
+	}, {
+		Name: "a hold that has ended is in its caller's way", File: "bearer.go",
+		Old:  "\t\treturn over == nil\n",
+		New:  "\t\treturn true\n",
+		Rule: "SELF",
+	}, {
+		Name: "who shares a key waits to share it again", File: "claim.go",
+		Old:  "try || own != nil, since",
+		New:  "try, since",
+		Rule: "SELF, LIVENESS",
+	}, {
 		Name: "a key that is denied is not asked for again", File: "queue.go",
 		Old:  "\t\te.state = pausing\n\t\tq.schedule(e)\n",
 		New:  "\t\te.state = pausing\n",

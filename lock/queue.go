@@ -100,6 +100,8 @@ type server interface {
 	fence(c *claim) *reply
 	// confirm waits until what s has been given outlives a failover.
 	confirm(ctx context.Context, s *session) error
+	// database is that of new locks, if that is known.
+	database() database
 }
 
 // mode says with whom a key is shared.

@@ -18,6 +18,7 @@ type call struct {
 	method  string
 	keys    []Key
 	ctx     context.Context
+	bearer  *Held // that ctx carries
 	cancel  context.CancelFunc
 	began   time.Time
 	step    int
@@ -46,6 +47,9 @@ func (c *call) tries() bool { return c.method == "TryLock" || c.method == "TryRL
 // call has somebody ask for keys.
 func (w *world) call(p *process, method string, ctx context.Context, cancel context.CancelFunc, keys ...Key) *call {
 	c := &call{id: w.numbered, process: p, method: method, keys: keys, ctx: ctx, cancel: cancel, began: time.Now(), step: w.Step()}
+	if carried, ok := ctx.(*tenureContext); ok && carried.held.tenure.(*tenure).over() == nil {
+		c.bearer = carried.held
+	}
 	w.numbered++
 	w.mu.Lock()
 	w.calls = append(w.calls, c)
@@ -73,6 +77,14 @@ func (w *world) callAny() {
 	ctx, cancel := context.WithCancel(context.Background())
 	if w.N(4) == 0 {
 		ctx, cancel = context.WithTimeout(context.Background(), simulate.One(w.Schedule, 0, time.Millisecond, 20*time.Millisecond, 500*time.Millisecond))
+	}
+	if w.N(4) == 0 {
+		w.mu.Lock()
+		holders := w.holders()
+		w.mu.Unlock()
+		if len(holders) > 0 {
+			ctx = &tenureContext{ctx, simulate.One(w.Schedule, holders...).held}
+		}
 	}
 	w.call(p, method, ctx, cancel, keys...)
 }
@@ -147,6 +159,10 @@ func (c *call) judge(held *Held, err error) {
 	exhausted := errors.Is(err, backoff.ErrExhausted)
 	var told *BusyError
 	switch {
+	case errors.Is(err, ErrHeld):
+		if c.bearer == nil || !slices.ContainsFunc(c.keys, func(k Key) bool { return slices.Contains(c.bearer.keys, k) }) {
+			w.Problem("SELF", "%s: %v", c, err)
+		}
 	case errors.Is(err, ErrReleased):
 		w.Problem("ERROR", "%s: %v", c, err)
 	case errors.Is(err, ErrClosed):

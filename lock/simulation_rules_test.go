@@ -168,6 +168,11 @@ func (p *process) checkLine(e *entry) int {
 		if c.entry != e || c.state != waiting || c.key.id != e.key.id || c.try && e.state == held && !(c.mode == shared && e.inquiring) {
 			p.w.Problem("LINE", "%s: who waits for %s is none", p, e.key)
 		}
+		for _, own := range AllFromContext(c.tenure.values) {
+			if t := own.tenure.(*tenure); t.queue == p.queue && t.over() == nil && !c.try && slices.Contains(own.keys, e.key) {
+				p.w.Problem("SELF", "%s: a caller waits for %s, which it holds", p, e.key)
+			}
+		}
 		line = append(line, c)
 	}
 	if len(line) != e.line.n {

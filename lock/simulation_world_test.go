@@ -213,6 +213,7 @@ func (p *process) open(ctx context.Context, _ *Postgres, spare bool) (*session, 
 	}
 	b := conn.backend
 	s := newSession(conn, Backend{PID: b.pid, Start: b.start}, p.w.options.Silence, spare, watched{p.postgres, p})
+	s.at = database{oid: 1, since: 1}
 	s.mu.Lock() // its timer runs
 	s.pace = p.w.pace
 	s.reading.Simulate(func() {})
