@@ -64,7 +64,9 @@ func (c *claim) become(s claimState, err error) {
 	before := c.state
 	c.state, c.err = s, err
 	if before == waiting {
-		c.granted = s == holding
+		if c.granted = s == holding; c.granted && c.tenure.any {
+			c.tenure.claims = append(c.tenure.few[:0], c)
+		}
 		c.signal <- struct{}{}
 	}
 }

@@ -150,6 +150,7 @@ func newProcess(w *world, id int) *process {
 		p.queue.observer = p.observer
 	}
 	p.queue.passes = w.passes
+	p.queue.pick = w.N
 	p.queue.mu.Simulate(func() { p.yield("the queue") })
 	if p.postgres != nil {
 		p.start()

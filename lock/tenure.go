@@ -12,6 +12,7 @@ type tenure struct {
 	queue   *queue
 	values  context.Context // given to Lock
 	claims  []*claim
+	any     bool            // of its claims one is to be granted, and is then all there is of claims: see claimAny
 	keys    []Key           // of claims
 	since   time.Time       // where an observer wants to know it
 	dropped runtime.Cleanup // of a Held that nobody unlocked
