@@ -28,6 +28,8 @@
 // without asking the server. Between processes they take turns: see
 // PostgresOptions.HandOff and Parking.
 //
+// [Lead] runs a function wherever the leader is. [Semaphore] lets so many work at a time.
+//
 // # Seeing and freeing
 //
 // [Postgres.Status] and [Postgres.List] tell who holds and who waits.
