@@ -48,7 +48,11 @@ func lead(ctx context.Context, l Locker, key Key, fn func(context.Context, int64
 	case errors.Is(err, ErrHeld), errors.Is(err, ErrInvalidKey), errors.Is(err, ErrClosed), errors.Is(err, ErrUnsupported):
 		return backoff.Permanent(err)
 	case errors.Is(err, backoff.ErrExhausted) && errors.Is(err, ErrBusy):
-		return nil // the Locker's policy bounds a wait, not a candidacy
+		select { // the Locker's policy bounds a wait, not a candidacy
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+		return nil
 	default:
 		return err
 	}
