@@ -57,10 +57,9 @@ var leaseSemaphore = lockKind{
 		if err != nil {
 			return nil, err
 		}
-		_, err = pool.Exec(ctx, fmt.Sprintf(`SELECT pg_advisory_lock(1);
+		_, err = pool.Exec(ctx, fmt.Sprintf(`SELECT pg_advisory_xact_lock(1);
 			CREATE TABLE IF NOT EXISTS bench_permits (n int PRIMARY KEY, until timestamptz NOT NULL DEFAULT '-infinity');
-			INSERT INTO bench_permits SELECT generate_series(0, %d) ON CONFLICT DO NOTHING;
-			SELECT pg_advisory_unlock(1)`, s.Keys-1))
+			INSERT INTO bench_permits SELECT generate_series(0, %d) ON CONFLICT DO NOTHING`, s.Keys-1))
 		return &leases{pool}, err
 	},
 }
