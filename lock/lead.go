@@ -68,5 +68,8 @@ func lead(ctx context.Context, l Locker, key Key, fn func(context.Context, int64
 	if err != nil {
 		return fmt.Errorf("lock: term of %s: %w", key, err)
 	}
+	if ctx.Err() != nil {
+		return causeOf(ctx)
+	}
 	return fn(ctx, term)
 }

@@ -32,7 +32,11 @@ func (s *suite) leadersFollowEachOther() {
 				if lock.FromContext(ctx, key) == nil {
 					s.Error("the hold is not in the context")
 				}
-				began <- leader{term, ctx.Done()}
+				select {
+				case began <- leader{term, ctx.Done()}:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
 				<-end
 				return []error{nil, why}[term%2]
 			})
