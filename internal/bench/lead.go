@@ -150,7 +150,7 @@ func succeed(way leadership, killed bool) runFunc {
 			default:
 				m.Ops++
 				m.Took += wait
-				m.latency.record(wait)
+				m.Latency.record(wait)
 			}
 		}
 		m.Conns = connections()
@@ -186,10 +186,10 @@ func leaderRole(ctx context.Context, j job, boss *wire) error {
 
 func leadCases() []testCase {
 	cases := []testCase{{
-		name: "lead/killed", by: byMedian, floor: clientGoLead.name,
+		name: "lead/killed", by: byMedian,
 		asks: "a process that leads is killed; how long until another's function runs?",
 	}, {
-		name: "lead/released", by: byMedian, floor: clientGoLead.name,
+		name: "lead/released", by: byMedian,
 		asks: "a process that leads is told to end, and does; how long until another's function runs?",
 	}}
 	for i := range cases {

@@ -67,8 +67,8 @@ func (l lockLoad) runProcesses(ctx context.Context, in *arena, kind lockKind, p 
 	for _, r := range reports {
 		m.add(r.Measurement)
 		grants += r.Grants
-		if part, ok := r.Measurement.Extra[ofTheIdeal]; ok { // which they share
-			m.Extra[ofTheIdeal] += part
+		if part, ok := r.Measurement.Extra[idealShare]; ok { // which they share
+			m.Extra[idealShare] += part
 		}
 	}
 	for _, r := range reports {
@@ -138,14 +138,14 @@ func (l lockLoad) drive(ctx context.Context, lk locker, g *guard, p pace) (m *me
 		grants += c.grants
 	}
 	if _, ok := lk.(permitter); l.Section > 0 && (l.Keys == 1 || ok) {
-		m.Extra[ofTheIdeal] = 100 * quotient(slept.Seconds(), p.Count.Seconds()*float64(l.Keys))
+		m.Extra[idealShare] = 100 * quotient(slept.Seconds(), p.Count.Seconds()*float64(l.Keys))
 	}
 	l.describeWaits(m)
 	return m, grants
 }
 
-// ofTheIdeal is how much of the time that there are keys for they were held.
-const ofTheIdeal = "of the ideal, %"
+// idealShare is how much of the time that there are keys for they were held.
+const idealShare = "of the ideal, %"
 
 // A caller is one goroutine of a load, and what it has seen.
 type caller struct {

@@ -95,9 +95,9 @@ func (l *leases) close() error { l.pool.Close(); return nil }
 
 func semaphoreCase() testCase {
 	return testCase{
-		name:  "semaphore/8/4-processes",
-		asks:  "4 processes with 16 goroutines each want one of 8 permits, and keep it for 1ms each; the wait is measured",
-		floor: leaseSemaphore.name, by: byRate,
+		name: "semaphore/8/4-processes",
+		asks: "4 processes with 16 goroutines each want one of 8 permits, and keep it for 1ms each; the wait is measured",
+		by:   byRate,
 		subjects: lockSubjects(patient(lockLoad{Processes: 4, Callers: 16, Keys: 8, Conns: 16, Section: time.Millisecond, Waits: true}.run),
 			lockstoreSemaphore, leaseSemaphore),
 	}

@@ -112,7 +112,7 @@ var targets = []target{
 	{name: "p50, ms", inOne: "lead/killed", value: p50Millis, most: 10},
 	{name: "p99, ms", inOne: "lead/killed", value: p99Millis, most: 50},
 	{name: "p99, ms", inOne: "lead/released", value: p99Millis, most: 5},
-	{name: "of the ideal, %", inOne: "semaphore/8/4-processes", value: extra(ofTheIdeal), least: 90},
+	{name: "of the ideal, %", inOne: "semaphore/8/4-processes", value: extra(idealShare), least: 90},
 	{name: "least share of a process, %", inOne: "semaphore/8/4-processes", value: extra("least share of a process, %"), least: 15},
 	{name: "p50, × floor", inOne: "merge/lone/200B", value: timesFloor, most: 1.25},
 	{name: "p50, × floor", inOne: "merge/lone/2KB", value: timesFloor, most: 1.4},
