@@ -64,7 +64,9 @@ func (c *claim) become(s claimState, err error) {
 	before := c.state
 	c.state, c.err = s, err
 	if before == waiting {
-		c.granted = s == holding
+		if c.granted = s == holding; c.granted && c.tenure.any {
+			c.tenure.claims = append(c.tenure.few[:0], c)
+		}
 		c.signal <- struct{}{}
 	}
 }
@@ -130,10 +132,21 @@ func (q *queue) claim(ctx context.Context, key Key, m mode, try bool, since time
 		return nil, err
 	}
 	t := &tenure{queue: q, values: ctx}
-	t.one = newClaim(key, m, try, since, q.patience(), t)
+	t.keys = append(t.key[:0], key)
+	own := t.inTheWay(ctx)
+	if own != nil && !(own.shared && m == shared) {
+		return nil, q.refuseItself(key, since)
+	}
+	t.one = newClaim(key, m, try || own != nil, since, q.patience(), t)
 	t.claims = append(t.few[:0], &t.one)
 	q.enter(t.claims...)
 	if err := q.await(ctx, &t.one); err != nil {
+		switch {
+		case own != nil && errors.Is(err, ErrBusy):
+			err = &BusyError{Key: key, Waited: time.Since(since), Attempts: t.one.attempts, Cause: ErrHeld}
+		case own != nil && !try && errors.Is(err, ErrUnavailable): // its session may be lost
+			return q.claim(ctx, key, m, try, since)
+		}
 		return nil, err
 	}
 	return t.begin(m), nil
@@ -153,7 +166,10 @@ func (q *queue) claimAll(ctx context.Context, keys []Key, since time.Time) (*Hel
 	}
 	p := q.patience()
 	for {
-		t := &tenure{queue: q, values: ctx, claims: make([]*claim, len(keys))}
+		t := &tenure{queue: q, values: ctx, keys: keys, claims: make([]*claim, len(keys))}
+		if own := t.inTheWay(ctx); own != nil {
+			return nil, q.refuseItself(t.keptOutBy(own), since)
+		}
 		if err := q.claimInOrder(ctx, t, keys, since, &p); err != nil {
 			return nil, err
 		}

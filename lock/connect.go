@@ -75,7 +75,7 @@ var errNoConnection = errors.New("PostgresOptions.Connect returned neither a con
 
 // hijack makes a session of a connection, and leaves conn behind as a closed one.
 func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*session, error) {
-	backend, err := prepare(ctx, conn, &p.opts)
+	backend, at, err := prepare(ctx, conn, &p.opts)
 	if err == nil && spare {
 		err = prepareWaits(ctx, conn)
 	}
@@ -87,7 +87,9 @@ func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*sess
 		return nil, err
 	}
 	close(conn.PgConn().CleanupDone()) // for a pool, which waits until there is nothing left of conn
-	return newSession(hijacked.Conn, backend, p.opts.Silence, spare, p), nil
+	s := newSession(hijacked.Conn, backend, p.opts.Silence, spare, p)
+	s.at = at
+	return s, nil
 }
 
 // dialPool connects as pool does.
@@ -115,7 +117,8 @@ func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
 // is behind a pooler may be everybody's, and is left as it is.
 const probeSQL = `SELECT a.pid, coalesce(` + startSQL + `, 0), pg_catalog.pg_is_in_recovery(),
 	pg_catalog.current_setting('transaction_read_only')::boolean, pg_catalog.version(),
-	coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), ''), coalesce(pg_catalog.inet_client_port(), 0)
+	coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), ''), coalesce(pg_catalog.inet_client_port(), 0),
+	a.datid::bigint, (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint
 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a`
 
 // beginSQL has all that follows use PostgreSQL's own functions and operators, whatever
@@ -146,48 +149,47 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 
 // prepare makes a new connection ready to be a session, or refuses it if its
 // locks would exclude nobody.
-func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (Backend, error) {
+func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (backend Backend, at database, err error) {
 	var (
-		backend              Backend
 		started              int64
 		recovering, readOnly bool
 		version              string
 		client               peer
 	)
-	err := conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
-		Scan(&backend.PID, &started, &recovering, &readOnly, &version, &client.host, &client.port)
+	err = conn.QueryRow(ctx, probeSQL, pgx.QueryExecModeExec).
+		Scan(&backend.PID, &started, &recovering, &readOnly, &version, &client.host, &client.port, &at.oid, &at.since)
 	if err != nil {
-		return backend, pgdb.Clean(err)
+		return backend, at, pgdb.Clean(err)
 	}
 	backend.Start = startOf(started)
 	switch {
 	case strings.Contains(version, "CockroachDB"):
-		return backend, fmt.Errorf("%w: CockroachDB's advisory locks do nothing", ErrUnsupported)
+		return backend, at, fmt.Errorf("%w: CockroachDB's advisory locks do nothing", ErrUnsupported)
 	case recovering:
-		return backend, fmt.Errorf("%w: the server is a standby, whose locks exclude nobody; connect to the primary (target_session_attrs=read-write)", ErrUnsupported)
+		return backend, at, fmt.Errorf("%w: the server is a standby, whose locks exclude nobody; connect to the primary (target_session_attrs=read-write)", ErrUnsupported)
 	case readOnly:
-		return backend, fmt.Errorf("%w: the session is read-only; connect to the primary, or set default_transaction_read_only = off", ErrUnsupported)
+		return backend, at, fmt.Errorf("%w: the session is read-only; connect to the primary, or set default_transaction_read_only = off", ErrUnsupported)
 	case backend.PID != conn.PgConn().PID() && !o.SessionPooler:
-		return backend, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly (PostgresOptions.Connect), or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
+		return backend, at, fmt.Errorf("%w: a connection pooler stands before the server (it announced process %d, which is %d) and would strand locks; connect directly (PostgresOptions.Connect), or set SessionPooler if it is in session mode", ErrUnsupported, conn.PgConn().PID(), backend.PID)
 	}
 	if err := refusePgpool(ctx, conn, client); err != nil {
-		return backend, err
+		return backend, at, err
 	}
 	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
-		return backend, pgdb.Clean(err)
+		return backend, at, pgdb.Clean(err)
 	}
 	// Twice as long as the client waits, and rounded up. A connection that is idle is
 	// probed after half of that, and so as not to miss its end by a hair, kept for a
 	// moment less than it takes to wait for the answer.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
-		return backend, pgdb.Clean(err)
+		return backend, at, pgdb.Clean(err)
 	}
 	var statements [][2]string
 	for _, o := range operations {
 		statements = append(statements, [2]string{o.many, "SELECT " + o.sql + ofKeys}, [2]string{o.one, "SELECT " + o.sql + ofKey})
 	}
-	return backend, prepareStatements(ctx, conn, statements)
+	return backend, at, prepareStatements(ctx, conn, statements)
 }
 
 // prepareStatements prepares statements, each of a name and a text.

@@ -17,7 +17,8 @@
 // # What is promised
 //
 // While a [Held] is valid nobody else holds its key, in any process. Locks are
-// not re-entrant. Whatever happens, a lock is not held by nobody: either the
+// not re-entrant: to ask again for a key that one holds is refused at once ([ErrHeld]),
+// and [Ensure] is for code that may hold it already. Whatever happens, a lock is not held by nobody: either the
 // server confirms that it was unlocked, or the session that held it is ended.
 // A holder whose session is lost is told by [Held.Context], at once where the
 // network says so and otherwise before the server gives the key to another.
@@ -26,6 +27,8 @@
 // process waiters are served in the order of their calls; a key is handed on
 // without asking the server. Between processes they take turns: see
 // PostgresOptions.HandOff and Parking.
+//
+// [Lead] runs a function wherever the leader is. [Semaphore] lets so many work at a time.
 //
 // # Seeing and freeing
 //

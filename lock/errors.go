@@ -13,6 +13,12 @@ var (
 	// it is a [*BusyError].
 	ErrBusy = errors.New("lock: busy")
 
+	// ErrHeld says that the key is held by whoever asks for it: the context given to Lock,
+	// or to one of its kin, carries a hold of it, of this Locker or of another one of the
+	// same database. To wait for it could only hang. Where the asking is for somebody else,
+	// its context must not carry the hold; where the hold will do, see [Ensure].
+	ErrHeld = errors.New("lock: held by the caller itself")
+
 	// ErrLost says that the lock is no longer held, although its holder did
 	// not unlock it: the session that held it has ended.
 	ErrLost = errors.New("lock: lost")

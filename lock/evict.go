@@ -78,9 +78,9 @@ const askSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.
 	" WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')," +
 	" pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint)"
 
-// terminateSQL ends a process ($5) that began at $6, if it holds the key or its guard.
+// terminateSQL ends a process ($7) that began at $8, if it holds the key or a guard of it.
 const terminateSQL = `SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a
-WHERE a.pid OPERATOR(pg_catalog.=) $5::bigint AND ` + startSQL + ` OPERATOR(pg_catalog.=) $6::bigint AND EXISTS (
+WHERE a.pid OPERATOR(pg_catalog.=) $7::bigint AND ` + startSQL + ` OPERATOR(pg_catalog.=) $8::bigint AND EXISTS (
 	SELECT FROM pg_catalog.pg_locks AS l WHERE l.pid OPERATOR(pg_catalog.=) a.pid AND l.granted AND ` + ofTheKeySQL + `)`
 
 // insufficientPrivilege is an SQLSTATE (PostgreSQL documentation, Appendix A).

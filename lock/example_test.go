@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -55,6 +57,33 @@ func ExampleDo() {
 	fmt.Println(err)
 	// Output:
 	// nobody else is here
+	// <nil>
+}
+
+// A callee that may be called with the lock or without uses the one in its context, or
+// takes it.
+func ExampleEnsure() {
+	ctx := context.Background()
+	locker, key := lock.NewMemory(), lock.Name("account", "7")
+	book := func(ctx context.Context, what string) error {
+		return lock.Ensure(ctx, locker, key, func(context.Context) error {
+			fmt.Println("booked", what)
+			return nil
+		}, lock.WaitAtMost(time.Second))
+	}
+	fmt.Println(book(ctx, "a fee"))
+	err := lock.Do(ctx, locker, key, func(ctx context.Context) error {
+		_, err := locker.Lock(ctx, key)
+		fmt.Println("asked again:", errors.Is(err, lock.ErrHeld))
+		return errors.Join(book(ctx, "a debit"), book(ctx, "a credit"))
+	})
+	fmt.Println(err)
+	// Output:
+	// booked a fee
+	// <nil>
+	// asked again: true
+	// booked a debit
+	// booked a credit
 	// <nil>
 }
 
@@ -116,17 +145,18 @@ func ExamplePostgres_Evict() {
 
 // A leader leads while it holds the lock, stops when it is lost, and stands
 // again.
-func ExampleHeld_Context_leader() {
+func ExampleLead() {
 	ctx, stop := context.WithCancel(context.Background())
 	pool, end := database(ctx)
 	defer end()
 	locker := open(ctx, pool, nil)
 	defer locker.Close(context.Background())
 
-	terms := 0
-	lead := func(ctx context.Context) {
+	terms, last := 0, int64(0)
+	err := lock.Lead(ctx, locker, lock.Name("leader"), nil, func(ctx context.Context, term int64) error {
 		terms++
-		fmt.Println("term", terms, "begins")
+		fmt.Println("term", terms, "begins, after the last:", term > last)
+		last = term
 		if terms == 2 {
 			stop() // shut down
 		} else { // an accident
@@ -136,23 +166,78 @@ func ExampleHeld_Context_leader() {
 				log.Print(err)
 			}
 		}
-		<-ctx.Done()
+		<-ctx.Done() // what its work watches
 		fmt.Println("term", terms, "ends, lost:", errors.Is(context.Cause(ctx), lock.ErrLost))
-	}
-	for ctx.Err() == nil {
-		err := lock.Do(ctx, locker, lock.Name("leader"), func(ctx context.Context) error {
-			lead(ctx)
+		return ctx.Err()
+	})
+	fmt.Println(errors.Is(err, context.Canceled))
+	// Output:
+	// term 1 begins, after the last: true
+	// term 1 ends, lost: true
+	// term 2 begins, after the last: true
+	// term 2 ends, lost: false
+	// true
+}
+
+// A job that is due in many processes at the same time runs in one of them: the others
+// find it taken, or done.
+func ExampleTry_cron() {
+	ctx := context.Background()
+	locker := lock.NewMemory() // or a Postgres in each process
+	done := map[string]bool{}  // kept in the database, and asked under the lock
+	runs := func(process, due string) {
+		err := lock.Do(ctx, locker, lock.Name("report", due), func(context.Context) error {
+			if !done[due] {
+				done[due] = true
+				fmt.Println(process, "reports on", due)
+			}
 			return nil
-		})
-		fmt.Println("lost:", errors.Is(err, lock.ErrLost))
+		}, lock.Try())
+		if err != nil && !errors.Is(err, lock.ErrBusy) {
+			log.Fatal(err)
+		}
+	}
+	for _, due := range []string{"monday", "tuesday"} {
+		runs("a", due)
+		runs("b", due)
 	}
 	// Output:
-	// term 1 begins
-	// term 1 ends, lost: true
-	// lost: true
-	// term 2 begins
-	// term 2 ends, lost: false
-	// lost: false
+	// a reports on monday
+	// a reports on tuesday
+}
+
+// Workers of all processes together are no more than the permits, however many there are.
+func ExampleSemaphore() {
+	ctx := context.Background()
+	pool, end := database(ctx)
+	defer end()
+	var group sync.WaitGroup
+	var inside, most, done atomic.Int64
+	for range 2 { // processes
+		locker := open(ctx, pool, nil)
+		defer locker.Close(ctx)
+		sem, err := lock.NewSemaphore(locker, lock.Name("geocoder"), 3)
+		if err != nil {
+			log.Fatal(err)
+		}
+		for range 8 {
+			group.Go(func() {
+				permit, err := sem.Acquire(ctx)
+				if err != nil {
+					log.Fatal(err)
+				}
+				defer permit.Unlock()
+				for n := inside.Add(1); n > most.Load(); {
+					most.Store(n)
+				}
+				done.Add(1) // with permit.Context(), which ends if the permit is lost
+				inside.Add(-1)
+			})
+		}
+	}
+	group.Wait()
+	fmt.Println(done.Load(), "have worked, never more than three at a time:", most.Load() <= 3)
+	// Output: 16 have worked, never more than three at a time: true
 }
 
 // A system beyond the database refuses the writes of a holder that has been

@@ -95,20 +95,22 @@ func TestGuardsAreNoKeys(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// What Go says is a key's guard is what the server tries.
+// What Go says are a key's guards is what the server tries.
 func TestGuardIsTheServers(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)
 	guards := make(map[int64]lock.Key)
 	for _, key := range keysOfAllKinds {
-		assert.NotContains(t, guards, key.Guard(), key)
-		guards[key.Guard()] = key
-		writer, err := db.Pool().Begin(t.Context())
-		require.NoError(t, err)
-		_, err = writer.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", key.Guard())
-		require.NoError(t, err)
-		_, err = locker.TryLock(t.Context(), key)
-		assert.ErrorIs(t, err, lock.ErrBusy, fmt.Sprint(key))
-		require.NoError(t, writer.Commit(t.Context()))
+		for take, guard := range map[string]int64{"pg_advisory_xact_lock": key.Guard(), "pg_advisory_xact_lock_shared": key.SharedGuard()} {
+			assert.NotContains(t, guards, guard, key)
+			guards[guard] = key
+			writer, err := db.Pool().Begin(t.Context())
+			require.NoError(t, err)
+			_, err = writer.Exec(t.Context(), "SELECT "+take+"($1)", guard)
+			require.NoError(t, err)
+			_, err = locker.TryLock(t.Context(), key)
+			assert.ErrorIs(t, err, lock.ErrBusy, fmt.Sprint(key))
+			require.NoError(t, writer.Commit(t.Context()))
+		}
 	}
 }

@@ -46,6 +46,7 @@ func (q *queue) endTenure(c *claim, why error) {
 // tenure that has ended may be under way, the key goes by the server, which does not
 // give it to anybody before that write's transaction has ended.
 func (q *queue) vacated(e *entry, r *reply) (released bool) {
+	q.prune(e)
 	if e.line.n == 0 {
 		q.giveBack(e, r)
 		q.forget(e)
@@ -92,6 +93,7 @@ func (p passes) of(e *entry) int {
 // pass gives a key that the server has granted to whom it is due, or back. A key is
 // held as those here hold it: what sharers share here, other processes can share.
 func (q *queue) pass(e *entry, now time.Time) {
+	q.prune(e)
 	if first := e.first(); first != nil && first.mode == e.mode {
 		q.admit(e, now)
 		return

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -39,9 +40,12 @@ type writingTenure interface {
 // Backend identifies one session of a PostgreSQL server: process ids are used
 // again, a process id with its start is not.
 type Backend struct {
-	PID   uint32    // pg_stat_activity.pid
-	Start time.Time `json:",omitzero"` // pg_stat_activity.backend_start; zero where the role may not see it
+	PID   uint32    `json:"pid"`            // pg_stat_activity.pid
+	Start time.Time `json:"start,omitzero"` // pg_stat_activity.backend_start; zero where the role may not see it
 }
+
+// String names the process.
+func (b Backend) String() string { return "process " + strconv.FormatUint(uint64(b.PID), 10) }
 
 // NewHeld is for implementations of [Locker]: a holder of keys, the values of
 // ctx in its context, but not its deadline or cancellation. The implementation
@@ -89,7 +93,12 @@ func (h *Held) Context() context.Context {
 // too, when [Held.Context] is, with its cause. Calling stop releases its
 // resources.
 func (h *Held) Bind(ctx context.Context) (bound context.Context, stop context.CancelFunc) {
-	bound, cancel := context.WithCancelCause(&tenureContext{ctx, h})
+	return h.endWith(&tenureContext{ctx, h})
+}
+
+// endWith derives from ctx a context that is cancelled, too, when [Held.Context] is.
+func (h *Held) endWith(ctx context.Context) (bound context.Context, stop context.CancelFunc) {
+	bound, cancel := context.WithCancelCause(ctx)
 	own := h.Context()
 	unhook := context.AfterFunc(own, func() { cancel(context.Cause(own)) })
 	return bound, func() { unhook(); cancel(context.Canceled) }
@@ -125,11 +134,14 @@ func (h *Held) Unlock() error { return h.tenure.Unlock() }
 // Writing says that a write under the lock begins that another session makes, as
 // package metadata does; the error is why the lock is no longer held. Such a write
 // takes the key's guard in its transaction (pg_try_advisory_xact_lock of [Key.Guard]),
-// and then looks whether Context has ended, before it stores anything.
+// and then looks whether Context has ended, before it stores anything. A write of
+// something else than what the key is of, as a leader makes many at a time, takes the
+// second guard, which others of its kind share (pg_try_advisory_xact_lock_shared of
+// [Key.SharedGuard]); who waits to share the key does not wait for those.
 //
 // Until done is called, which is when the transaction is known to have ended, the
 // key goes from this holder to no other of this process but by the server, and that
-// gives it to nobody who asks for it through a [Locker] while its guard is taken. So
+// gives it to nobody who asks for it through a [Locker] while its guards are taken. So
 // whatever ends the lock, what was written under it is there before the next holder
 // begins, or never. Where the outcome remains unknown, done is not called.
 func (h *Held) Writing() (done func(), err error) {
@@ -194,6 +206,10 @@ func (c *tenureContext) Value(key any) any {
 	case tenureKey:
 		_, found := slices.BinarySearchFunc(c.held.keys, of.id, func(k Key, id int64) int { return cmp.Compare(k.id, id) })
 		if t, _ := c.held.tenure.(*tenure); found && (of.queue == nil || t != nil && t.queue == of.queue) {
+			return c.held
+		}
+	case *tenure:
+		if c.held.keepsOut(of) {
 			return c.held
 		}
 	}

@@ -60,13 +60,13 @@ func InTx(ctx context.Context, tx any, key Key) error {
 func tryInTx(ctx context.Context, q pgdb.Querier, key Key, granted *bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
 	defer cancel()
-	return q.QueryRow(ctx, []any{granted}, tryInTxSQL, key.id, key.Guard())
+	return q.QueryRow(ctx, []any{granted}, tryInTxSQL, key.id, key.Guard(), key.SharedGuard())
 }
 
-// tryInTxSQL takes the key, and reports whether nobody has its guard. It stands under
+// tryInTxSQL takes the key, and reports whether nobody has its guards. It stands under
 // the host's search_path: see statusSQL.
 const tryInTxSQL = "SELECT CASE WHEN pg_catalog.pg_try_advisory_xact_lock($1::bigint)" +
-	" THEN pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint) ELSE false END"
+	" THEN pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint) AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END"
 
 // tryTimeout bounds a statement that does not wait for anybody.
 const tryTimeout = 10 * time.Second

@@ -25,7 +25,7 @@ func TestServerKeepsACutOffConnectionForTwiceSilence(t *testing.T) {
 			require.NoError(t, err)
 			defer conn.Close(t.Context())
 			o := (&PostgresOptions{Silence: silence}).withDefaults()
-			_, err = prepare(t.Context(), conn, &o)
+			_, _, err = prepare(t.Context(), conn, &o)
 			require.NoError(t, err)
 			setting := func(name, unit string) time.Duration {
 				var value string

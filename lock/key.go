@@ -115,6 +115,10 @@ func (k Key) Int64() int64 { return k.id }
 // [Held.Writing]. No other key has the same.
 func (k Key) Guard() int64 { return guardOf(k.id) }
 
+// SharedGuard is the number of the key's second guard: see [Held.Writing]. No other key
+// has the same.
+func (k Key) SharedGuard() int64 { return sharedGuardOf(k.id) }
+
 // String is the key's parts joined by slashes, and quoted as Go quotes strings if
 // anything in them does not print: it stands in errors and logs, whoever chose the
 // parts. It is meant for people; two different keys can print alike.

@@ -1,14 +1,14 @@
 package lock
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // Locker hands out named locks. All methods are safe for concurrent use.
 //
-// Locks are not re-entrant: a goroutine that asks again for a key it holds
-// waits for itself, or is told that it is busy.
+// Locks are not re-entrant. Who asks for a key with a context that carries a hold of it
+// (see [Held.Context]) would wait for itself: the error says so at once, as a [*BusyError]
+// that matches [ErrHeld]. A shared lock beside one's own share is had at once, or the error
+// is the same. [Ensure] is for code that may have the lock already. Without the hold in its
+// context a goroutine that asks again waits for itself.
 //
 // Implementations: [Postgres] and [Memory]. One of your own can be checked by
 // the suite in package locktest.
@@ -42,26 +42,4 @@ type AllLocker interface {
 	// given in any order: callers never wait for each other in a circle. Keys
 	// given twice count once.
 	LockAll(ctx context.Context, keys ...Key) (*Held, error)
-}
-
-// Do runs fn while it holds key, and unlocks whatever happens, a panic
-// included. The context given to fn is ctx, cancelled early with cause
-// [ErrLost] if the lock is lost, and carrying the tenure as
-// [Held.Context] does.
-//
-// The error joins that of fn with that of the unlock, unless it has that already,
-// so that work done after a loss is never taken for done: errors.Is(err, ErrLost).
-func Do(ctx context.Context, l Locker, key Key, fn func(context.Context) error) (err error) {
-	held, err := l.Lock(ctx, key)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if unlocked := held.Unlock(); unlocked != nil && !errors.Is(err, unlocked) {
-			err = errors.Join(err, unlocked)
-		}
-	}()
-	ctx, stop := held.Bind(ctx)
-	defer stop()
-	return fn(ctx)
 }

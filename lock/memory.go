@@ -67,3 +67,4 @@ func (m *Memory) release(_ *entry, r *reply) { r.settle(1, nil) }
 func (m *Memory) fence(*claim) *reply        { return settled(m.fences.Add(1), nil) }
 
 func (*Memory) confirm(context.Context, *session) error { return nil }
+func (*Memory) database() database                      { return database{} }

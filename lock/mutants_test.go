@@ -12,9 +12,34 @@ func TestMutants(t *testing.T) { simulate.RejectMutants(t, "TestSimulation", mut
 var mutants = []simulate.Mutant{
 	{
 		Name: "who leaves stays in line", File: "queue.go",
-		Old:  "\tif c.entry != nil {\n\t\tq.leaveLine(c)\n\t}\n\tif errors.Is(err, ErrBusy) {",
-		New:  "\tif errors.Is(err, ErrBusy) {",
+		Old:  "\tif c.entry != nil {\n\t\tq.leaveLine(c)\n\t}\n\tif errors.Is(err, ErrBusy) &&",
+		New:  "\tif errors.Is(err, ErrBusy) &&",
 		Rule: "LINE",
+	}, {
+		Name: "a caller waits for what it holds", File: "bearer.go",
+		Old:  "\t\treturn over == nil\n",
+		New:  "\t\treturn false\n",
+		Rule: "SELF, LIVENESS",
+	}, {
+		Name: "a hold that has ended is in its caller's way", File: "bearer.go",
+		Old:  "\t\treturn over == nil\n",
+		New:  "\t\treturn true\n",
+		Rule: "SELF",
+	}, {
+		Name: "who shares a key waits to share it again", File: "claim.go",
+		Old:  "try || own != nil, since",
+		New:  "try, since",
+		Rule: "SELF, LIVENESS",
+	}, {
+		Name: "who has one of several keys is given another", File: "semaphore.go",
+		Old:  "first != nil && first.tenure.any && len(first.tenure.claims) > 0;",
+		New:  "false;",
+		Rule: "LEAK, STATS, LIVENESS, PANIC, ENTRY",
+	}, {
+		Name: "who waits for one of several keys does not leave", File: "semaphore.go",
+		Old:  "\t\t\twithdraw(causeOf(ctx))\n",
+		New:  "",
+		Rule: "LIVENESS, HANG",
 	}, {
 		Name: "a key that is denied is not asked for again", File: "queue.go",
 		Old:  "\t\te.state = pausing\n\t\tq.schedule(e)\n",

@@ -39,7 +39,7 @@ func TestTransactionPoolerIsRefused(t *testing.T) {
 	for _, l := range db.Locks(t) {
 		keys = append(keys, l.Key)
 	}
-	assert.ElementsMatch(t, []int64{lock.Name("k").Int64(), lock.Name("k").Guard()}, keys)
+	assert.ElementsMatch(t, []int64{lock.Name("k").Int64(), lock.Name("k").Guard(), lock.Name("k").SharedGuard()}, keys)
 	require.NoError(t, tx.Commit(t.Context()))
 	assert.Empty(t, db.Locks(t), "nothing is stranded")
 }

@@ -278,6 +278,14 @@ func (p *Postgres) confirm(ctx context.Context, s *session) error {
 	return nil
 }
 
+// database implements server.
+func (p *Postgres) database() database {
+	if p.session == nil {
+		return database{}
+	}
+	return p.session.at
+}
+
 func (p *Postgres) requestReply(s *session, o op) {
 	if !p.queue.request(s, o) {
 		o.reply.settle(0, ErrLost)

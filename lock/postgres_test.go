@@ -489,3 +489,37 @@ func TestLockAllSurvivesTheSession(t *testing.T) {
 	require.NoError(t, r.err)
 	require.NoError(t, r.held.Unlock())
 }
+
+// A hold is found whichever Locker of the database has given it, and none of another
+// database. One that is lost is in nobody's way.
+func TestWaitingForOneselfIsToldByEveryLockerOfTheDatabase(t *testing.T) {
+	db, elsewhere := pgtest.New(t), pgtest.New(t)
+	one, other, far := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil), newPostgres(t, elsewhere.Pool(), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	key := lock.Name("k")
+	for name, hold := range map[string]func(context.Context, lock.Key) (*lock.Held, error){"alone": one.Lock, "shared": one.RLock} {
+		held, err := hold(ctx, key)
+		require.NoError(t, err)
+		_, err = other.Lock(held.Context(), key)
+		assert.ErrorIs(t, err, lock.ErrHeld, name)
+		again, err := other.RLock(held.Context(), key)
+		if held.Shared() {
+			require.NoError(t, err)
+			require.NoError(t, again.Unlock())
+		} else {
+			assert.ErrorIs(t, err, lock.ErrHeld)
+		}
+		for _, l := range []lock.Locker{far, lock.NewMemory()} {
+			other, err := l.Lock(held.Context(), key)
+			require.NoError(t, err, "the hold is of another database")
+			require.NoError(t, other.Unlock())
+		}
+		terminate(t, db.Pool(), held)
+		<-held.Context().Done()
+		again, err = other.Lock(context.WithoutCancel(held.Context()), key)
+		require.NoError(t, err, "the hold is lost")
+		require.NoError(t, again.Unlock())
+		assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -50,7 +51,8 @@ type queue struct {
 	policy  backoff.Policy
 	budget  time.Duration // how long a turn is
 	passes  passes
-	maxKeys int // entries
+	maxKeys int             // entries
+	pick    func(n int) int // where to look first for one of n keys
 
 	observer Observer // nil: none
 	logger   *slog.Logger
@@ -69,6 +71,7 @@ func (q *queue) init(s server, o PostgresOptions) {
 	q.server, q.policy, q.budget, q.maxKeys = s, o.Backoff, o.HandOff, o.MaxKeys
 	q.observer, q.logger = o.Observer, o.Logger
 	q.passes = passes{rival: 20, alone: 256}
+	q.pick = rand.IntN
 	q.entries = make(map[int64]*entry)
 }
 
@@ -100,6 +103,8 @@ type server interface {
 	fence(c *claim) *reply
 	// confirm waits until what s has been given outlives a failover.
 	confirm(ctx context.Context, s *session) error
+	// database is that of new locks, if that is known.
+	database() database
 }
 
 // mode says with whom a key is shared.
@@ -355,7 +360,7 @@ func (q *queue) end(c *claim, err error) {
 	if c.entry != nil {
 		q.leaveLine(c)
 	}
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, ErrBusy) && !c.tenure.any { // who claims several counts that once
 		q.counts.Busy++
 	}
 	c.become(ended, err)

@@ -42,6 +42,7 @@ type session struct {
 	conn    net.Conn
 	wire    *pgproto3.Frontend
 	backend Backend
+	at      database
 	silence time.Duration // of the server, that ends the session
 	spare   bool          // waits in the server: see parking
 	owner   owner

@@ -18,6 +18,7 @@ type call struct {
 	method  string
 	keys    []Key
 	ctx     context.Context
+	bearer  *Held // that ctx carries
 	cancel  context.CancelFunc
 	began   time.Time
 	step    int
@@ -46,6 +47,9 @@ func (c *call) tries() bool { return c.method == "TryLock" || c.method == "TryRL
 // call has somebody ask for keys.
 func (w *world) call(p *process, method string, ctx context.Context, cancel context.CancelFunc, keys ...Key) *call {
 	c := &call{id: w.numbered, process: p, method: method, keys: keys, ctx: ctx, cancel: cancel, began: time.Now(), step: w.Step()}
+	if carried, ok := ctx.(*tenureContext); ok && carried.held.tenure.(*tenure).over() == nil {
+		c.bearer = carried.held
+	}
 	w.numbered++
 	w.mu.Lock()
 	w.calls = append(w.calls, c)
@@ -70,9 +74,20 @@ func (w *world) callAny() {
 			keys = append(keys, simulate.One(w.Schedule, w.keys...))
 		}
 	}
+	if len(w.keys) > 1 && w.N(6) == 0 {
+		method, keys = "one of", w.keys[w.N(len(w.keys)-1):]
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if w.N(4) == 0 {
 		ctx, cancel = context.WithTimeout(context.Background(), simulate.One(w.Schedule, 0, time.Millisecond, 20*time.Millisecond, 500*time.Millisecond))
+	}
+	if w.N(4) == 0 {
+		w.mu.Lock()
+		holders := w.holders()
+		w.mu.Unlock()
+		if len(holders) > 0 {
+			ctx = &tenureContext{ctx, simulate.One(w.Schedule, holders...).held}
+		}
 	}
 	w.call(p, method, ctx, cancel, keys...)
 }
@@ -120,6 +135,8 @@ func (c *call) do() (*Held, error) {
 		return l.RLock(c.ctx, c.keys[0])
 	case "TryRLock":
 		return l.TryRLock(c.ctx, c.keys[0])
+	case "one of":
+		return (&Semaphore{c.process.queue, ID(99), c.keys}).Acquire(c.ctx)
 	}
 	return l.LockAll(c.ctx, c.keys...)
 }
@@ -147,6 +164,10 @@ func (c *call) judge(held *Held, err error) {
 	exhausted := errors.Is(err, backoff.ErrExhausted)
 	var told *BusyError
 	switch {
+	case errors.Is(err, ErrHeld):
+		if c.bearer == nil || !slices.ContainsFunc(c.keys, func(k Key) bool { return slices.Contains(c.bearer.keys, k) }) {
+			w.Problem("SELF", "%s: %v", c, err)
+		}
 	case errors.Is(err, ErrReleased):
 		w.Problem("ERROR", "%s: %v", c, err)
 	case errors.Is(err, ErrClosed):
@@ -181,7 +202,7 @@ func (c *call) judgePatience(told *BusyError, err error) {
 	case c.tries(), w.attempts == 0 && w.within == 0:
 		w.Problem("PATIENCE", "%s: %v, but the policy never does", c, err)
 	case told == nil: // unavailable
-	case w.attempts > 0 && (told.Attempts < w.attempts || c.method != "LockAll" && told.Attempts > w.attempts+1):
+	case w.attempts > 0 && (told.Attempts < w.attempts || c.method != "LockAll" && c.method != "one of" && told.Attempts > w.attempts+1):
 		w.Problem("PATIENCE", "%s gave up after %d attempts, not %d", c, told.Attempts, w.attempts)
 	case w.within > 0 && told.Waited < w.within:
 		w.Problem("PATIENCE", "%s gave up after %s, not %s", c, told.Waited, w.within)

@@ -111,9 +111,9 @@ func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...a
 			found = srv.table.at(args[1].(int64)).try(h.tx.b, shared)
 			h.tx.request.raised, h.tx.request.at = found, time.Now()
 		case terminateSQL:
-			b := srv.backend(args[4].(int64))
+			b := srv.backend(args[6].(int64))
 			key := args[0].(int64)<<32 | args[1].(int64)
-			if found = b != nil && b.start.UnixMicro() == args[5].(int64) && srv.holds(b, key); found {
+			if found = b != nil && b.start.UnixMicro() == args[7].(int64) && srv.holds(b, key); found {
 				srv.w.terminated(ctx.Value(evictionKey{}).(*simEviction), b)
 				b.end(told)
 			}

@@ -40,7 +40,7 @@ func (w *world) noteBusy() {
 	for _, l := range w.server.table {
 		for _, g := range l.holders {
 			note(l.key, g.n[alone] > 0)
-			note(guardedBy(l.key), g.n[alone] > 0)
+			note(guardedBy(l.key, false), g.n[alone] > 0)
 		}
 		for _, b := range l.queue {
 			note(l.key, b.wait.mode == alone)
@@ -167,6 +167,11 @@ func (p *process) checkLine(e *entry) int {
 	for c := e.line.first; c != nil; c = c.next {
 		if c.entry != e || c.state != waiting || c.key.id != e.key.id || c.try && e.state == held && !(c.mode == shared && e.inquiring) {
 			p.w.Problem("LINE", "%s: who waits for %s is none", p, e.key)
+		}
+		for _, own := range AllFromContext(c.tenure.values) {
+			if t := own.tenure.(*tenure); t.queue == p.queue && t.over() == nil && !c.try && !c.tenure.any && slices.Contains(own.keys, e.key) {
+				p.w.Problem("SELF", "%s: a caller waits for %s, which it holds", p, e.key)
+			}
 		}
 		line = append(line, c)
 	}

@@ -150,6 +150,7 @@ func newProcess(w *world, id int) *process {
 		p.queue.observer = p.observer
 	}
 	p.queue.passes = w.passes
+	p.queue.pick = w.N
 	p.queue.mu.Simulate(func() { p.yield("the queue") })
 	if p.postgres != nil {
 		p.start()
@@ -213,6 +214,7 @@ func (p *process) open(ctx context.Context, _ *Postgres, spare bool) (*session, 
 	}
 	b := conn.backend
 	s := newSession(conn, Backend{PID: b.pid, Start: b.start}, p.w.options.Silence, spare, watched{p.postgres, p})
+	s.at = database{oid: 1, since: 1}
 	s.mu.Lock() // its timer runs
 	s.pace = p.w.pace
 	s.reading.Simulate(func() {})

@@ -5,33 +5,76 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/internal/printable"
 )
 
 // Status is what was known of a key at one moment. It is for people and
 // dashboards: by the time it is read, it may no longer be so.
 type Status struct {
-	Key     Key      // its name is known only if this process holds or wants it; [Key.Int64] always
-	Holders []Holder // server sessions; none if the key is free
-	Waiters int      // server sessions that wait in the server's own queue
+	Key     Key      `json:"key"`               // its name is known only if this process holds or wants it; [Key.Int64] always
+	Holders []Holder `json:"holders,omitempty"` // server sessions; none if the key is free
+	Waiters int      `json:"waiters"`           // server sessions that wait in the server's own queue
 
-	HoldersHere int // Helds of this Locker
-	WaitersHere int // calls that wait in this Locker, without a server session
+	HoldersHere int `json:"holders_here"` // Helds of this Locker
+	WaitersHere int `json:"waiters_here"` // calls that wait in this Locker, without a server session
+}
+
+// String is the status as one line, such as
+//
+//	user/42 is held by process 4711 (worker, app, 10.0.0.7), shared; 2 wait at the server, 3 here
+func (s Status) String() string {
+	var b strings.Builder
+	b.WriteString(s.Key.String())
+	if len(s.Holders) == 0 {
+		b.WriteString(" is free")
+	}
+	for i, h := range s.Holders {
+		b.WriteString([]string{" is held by ", ", "}[min(i, 1)] + h.String())
+	}
+	if s.Waiters+s.WaitersHere > 0 {
+		fmt.Fprintf(&b, "; %d wait at the server, %d here", s.Waiters, s.WaitersHere)
+	}
+	return b.String()
 }
 
 // Holder is a server session that holds a key: for a Locker, or by
 // transaction-level or hand-written locks of its own.
 type Holder struct {
 	Backend                // Start is zero where the server does not tell
-	Shared       bool      //
-	Writing      bool      // writes for a holder, to the end of its transaction; the key is kept so long even if that holder loses it
-	Application  string    // application_name
-	User         string    //
-	Address      string    // of the client; empty for a unix socket
-	InThisLocker bool      // the session is this Locker's
-	Since        time.Time `json:",omitzero"` // when this Locker got the key; zero if another did
+	Shared       bool      `json:"shared"`
+	Writing      bool      `json:"writing"`        // writes for a holder, to the end of its transaction; the key is kept so long even if that holder loses it
+	Application  string    `json:"application"`    // application_name
+	User         string    `json:"user"`           //
+	Address      string    `json:"address"`        // of the client; empty for a unix socket
+	InThisLocker bool      `json:"in_this_locker"` // the session is this Locker's
+	Since        time.Time `json:"since,omitzero"` // when this Locker got the key; zero if another did
+}
+
+// String is the holder as part of a line.
+func (h Holder) String() string {
+	var known []string
+	for _, s := range []string{h.Application, h.User, h.Address} {
+		if s != "" {
+			known = append(known, printable.Text(s))
+		}
+	}
+	text := h.Backend.String()
+	if len(known) > 0 {
+		text += " (" + strings.Join(known, ", ") + ")"
+	}
+	for _, more := range []struct {
+		is   bool
+		text string
+	}{{h.Shared, ", shared"}, {h.Writing, ", writing"}, {!h.Since.IsZero(), " since " + h.Since.UTC().Format(time.RFC3339)}} {
+		if more.is {
+			text += more.text
+		}
+	}
+	return text
 }
 
 // Statements for the host's connections qualify every name, operators included, as
@@ -52,24 +95,29 @@ WHERE l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `) AND `
 const (
 	keyStatusSQL = statusSQL + ofTheKeySQL + inOrderSQL
 
-	// namespaceStatusSQL lists those of a namespace ($1), and whatever could be the guard
-	// of a key of it.
+	// namespaceStatusSQL lists those of a namespace ($1), and whatever could be a guard of
+	// a key of it.
 	namespaceStatusSQL = statusSQL + `l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 1::smallint
 	AND (l.classid::bigint OPERATOR(pg_catalog.>>) 16 OPERATOR(pg_catalog.=) $1::bigint
-		OR l.granted AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock')` + inOrderSQL
+		OR l.granted)` + inOrderSQL
 
 	inOrderSQL = `
 ORDER BY l.classid, l.objid, a.backend_start, l.pid`
 
-	// ofTheKeySQL tells locks of a key, and of whoever has its guard to write: see places.
+	// ofTheKeySQL tells locks of a key, and of whoever has a guard of it to write: see places.
 	ofTheKeySQL = `l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 1::smallint
 	AND (l.classid OPERATOR(pg_catalog.=) ($1::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($2::bigint)::pg_catalog.oid
 		OR l.classid OPERATOR(pg_catalog.=) ($3::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($4::bigint)::pg_catalog.oid
-			AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock')`
+			AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock'
+		OR l.classid OPERATOR(pg_catalog.=) ($5::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($6::bigint)::pg_catalog.oid
+			AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'ShareLock')`
 )
 
-// places are a key and its guard as pg_locks has them.
-func places(k Key) []any { return []any{high(k.id), low(k.id), high(k.Guard()), low(k.Guard())} }
+// places are a key and its guards as pg_locks has them.
+func places(k Key) []any {
+	g, s := k.Guard(), k.SharedGuard()
+	return []any{high(k.id), low(k.id), high(g), low(g), high(s), low(s)}
+}
 
 // is reports whether id is the key's.
 func (k Key) is(id int64) bool { return k.id == id }
@@ -138,9 +186,10 @@ func statuses(ctx context.Context, q pgdb.Querier, of func(id int64) bool, sql s
 		h.Start = startOf(started)
 		id := high<<32 | low
 		if h.Writing = !of(id); h.Writing {
-			if id = guardedBy(id); !of(id) {
+			if id = guardedBy(id, h.Shared); !of(id) {
 				return nil // a lock of others
 			}
+			h.Shared = false
 		}
 		s := byID[uint64(id)]
 		if s == nil {

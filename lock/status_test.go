@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -192,12 +193,30 @@ func TestStatusAsJSON(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &read), "%s", text)
 		assert.Equal(t, name, read.Key)
 		if assert.Len(t, read.Holders, 1, "%s", text) {
-			assert.EqualValues(t, status.Holders[0].PID, read.Holders[0]["PID"])
-			assert.Contains(t, read.Holders[0], "Start")
-			assert.Equal(t, key == held.Key(), read.Holders[0]["Since"] != nil, "%s", text)
+			assert.EqualValues(t, status.Holders[0].PID, read.Holders[0]["pid"])
+			assert.Contains(t, read.Holders[0], "start")
+			assert.Equal(t, key == held.Key(), read.Holders[0]["since"] != nil, "%s", text)
+			assert.Contains(t, status.String(), fmt.Sprintf("%s is held by process %d (", name, status.Holders[0].PID))
 		}
 	}
 	assert.NoError(t, held.Unlock())
+}
+
+func TestStatusIsOneLine(t *testing.T) {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	for want, status := range map[string]lock.Status{
+		"#7 is free": {Key: lock.ID(7)},
+		"#7 is free; 0 wait at the server, 1 here": {Key: lock.ID(7), WaitersHere: 1},
+		`#7 is held by process 4 ("a\n", u, 10.0.0.7) since 2026-05-04T03:02:01Z, process 5, shared, process 6, writing; 2 wait at the server, 3 here`: {
+			Key: lock.ID(7), Waiters: 2, WaitersHere: 3,
+			Holders: []lock.Holder{
+				{Backend: lock.Backend{PID: 4}, Application: "a\n", User: "u", Address: "10.0.0.7", Since: at},
+				{Backend: lock.Backend{PID: 5}, Shared: true}, {Backend: lock.Backend{PID: 6}, Writing: true},
+			},
+		},
+	} {
+		assert.Equal(t, want, status.String())
+	}
 }
 
 // What a lost session held is logged of it, also where the key was got by waiting in the

@@ -12,6 +12,8 @@ type tenure struct {
 	queue   *queue
 	values  context.Context // given to Lock
 	claims  []*claim
+	any     bool            // of its claims one is to be granted, and is then all there is of claims: see claimAny
+	keys    []Key           // of claims
 	since   time.Time       // where an observer wants to know it
 	dropped runtime.Cleanup // of a Held that nobody unlocked
 
@@ -40,10 +42,7 @@ func (t *tenure) begin(m mode) *Held {
 	if t.queue.observer != nil {
 		t.since = time.Now()
 	}
-	h := &Held{keys: t.key[:0], shared: m == shared, tenure: t}
-	for _, c := range t.claims {
-		h.keys = append(h.keys, c.key)
-	}
+	h := &Held{keys: t.keys, shared: m == shared, tenure: t}
 	t.dropped = runtime.AddCleanup(h, (*tenure).drop, t)
 	return h
 }

@@ -26,11 +26,11 @@ const waitOver = 2
 
 // The key may be granted just when its wait ends: then it is given back.
 var (
-	queueSQL       = inQueue("pg_advisory_lock(key)", "pg_advisory_unlock(key)", dropped)
-	queueSharedSQL = inQueue("pg_advisory_lock_shared(key)", "pg_advisory_unlock_shared(key)", droppedShared)
+	queueSQL       = inQueue("pg_advisory_lock(key)", "pg_advisory_unlock(key)", dropped, guardedAlone)
+	queueSharedSQL = inQueue("pg_advisory_lock_shared(key)", "pg_advisory_unlock_shared(key)", droppedShared, guarded)
 )
 
-func inQueue(lock, unlock, dropped string) string {
+func inQueue(lock, unlock, dropped, guarded string) string {
 	return `DO $$ DECLARE key bigint := current_setting('lockstore.wait'); BEGIN
 	PERFORM ` + lock + `;
 	PERFORM set_config('lockstore.wait', CASE WHEN ` + guarded + ` THEN '1' ELSE (NOT ` + unlock + `)::int::text END, true);

@@ -56,7 +56,7 @@ func (p *postgres) saveOn(l *line, b *base, dr *draft) query {
 // left has the next leader, if there will be one, know what a commit for c has left.
 func (l *line) left(c *call, doc Document) {
 	switch {
-	case l.key.held != nil, len(doc.Metadata) > mostOfBase:
+	case l.key.under != "", len(doc.Metadata) > mostOfBase:
 	case l.misses > 0:
 		l.misses--
 	default:

@@ -67,6 +67,12 @@
 // ([lock.Held.Bind], [lock.Do]). A write under a tenure that has been lost is
 // refused with [lock.ErrLost], by the server, which knows who holds the lock.
 //
+// A write is as good as every hold that its context carries, and so are those of a leader:
+// it is stored only if each of them is still held, in the database of the store, and whoever
+// has one of those keys alone next begins after it. One whose end is known, or that is held
+// elsewhere, has the write refused. A write that is to be made regardless of a hold is given
+// a context that does not carry it.
+//
 // Reads with this context are proved in the same way: what Get, GetMany, Find and Update
 // return was read where the lock is held.
 //

@@ -61,7 +61,7 @@ func (c *bulk) giveUp(ctx context.Context, j *job, cause error) {
 func (c *bulk) look(ctx context.Context, jobs []*job) (left []*job) {
 	var asked []*job
 	for _, j := range jobs {
-		if j.free = c.goesAlone(ctx, j); j.free {
+		if j.free = c.goesAlone(ctx); j.free {
 			left = append(left, j)
 		} else {
 			asked = append(asked, j)

@@ -12,7 +12,7 @@ import (
 )
 
 // write implements [engine].
-func (p *postgres) write(ctx context.Context, id string, w *write) (Document, error) {
+func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document, err error) {
 	c := newCall(w, p.options.Backoff)
 	switch {
 	case p.options.Principal != nil:
@@ -21,17 +21,16 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (Document, er
 		w.alone = true
 	}
 	key := p.options.key(id)
-	held, err := tenureOf(ctx, key)
-	if err != nil {
+	if c.under, err = carriedBy(ctx, key); err != nil {
 		return Document{}, err
 	}
-	ended, err := writing(held)
+	ended, err := c.under.writing()
 	if err != nil {
 		return Document{}, err
 	}
 	for err = errLate; err == errLate; {
 		var leads bool
-		if leads, err = p.queue.join(lineKey{id, held}, key, c, p.options.MaxWaitingBytes); err != nil {
+		if leads, err = p.queue.join(lineKey{id, c.under.identity()}, key, c, p.options.MaxWaitingBytes); err != nil {
 			break
 		}
 		for leads = leads || p.queue.wait(ctx, c); leads && p.lead(ctx, c.line, c); {
@@ -232,7 +231,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 // isOneStatement reports whether a write, if it is alone, can do without a
 // transaction of several statements.
 func (p *postgres) isOneStatement(l *line, c *call) bool {
-	return c.patch != nil && !c.patch.dear && l.key.held == nil && !l.rowFirst && !p.options.MergeInGo
+	return c.patch != nil && !c.patch.dear && l.key.under == "" && !l.rowFirst && !p.options.MergeInGo
 }
 
 // A report says that a transaction, or its failure, has decided on writes.
@@ -259,11 +258,14 @@ func (p *postgres) report(ctx context.Context, id string, r report) {
 	}
 }
 
-func (p *postgres) gateOf(l *line) gate {
-	if l.key.held == nil {
-		return p.taking(l.key.id, l.lock)
+// gateOf is the gate of the line of c.
+func (p *postgres) gateOf(l *line, c *call) gate {
+	if len(c.under.proof) > 0 {
+		return p.under(c.under, l.key.id, l.lock)
 	}
-	return p.under(l.key.held, l.key.id, l.lock)
+	g := p.taking(l.key.id, l.lock)
+	g.under = c.under
+	return g
 }
 
 var _ engine = (*postgres)(nil)

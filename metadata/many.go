@@ -167,8 +167,8 @@ const (
 // document are merged in their order.
 //
 // The error is nil if every Result's is; otherwise it says how many are not,
-// and matches the first of these. With [Options.MergeInGo], and under a
-// tenure, each merge has its own commit.
+// and matches the first of these. With [Options.MergeInGo], and where ctx carries a
+// hold of a lock, each merge has its own commit.
 //
 // A statement takes a lock of the server for each of its documents. The statements of
 // all processes together take up to half of the lock table: where that is taken, those
@@ -240,14 +240,15 @@ func (c *bulk) admit(ctx context.Context, j *job) bool {
 		return false
 	}
 	j.key = c.options.key(j.id)
-	j.apart = j.patch.dear || c.version != nil || c.goesAlone(ctx, j)
+	j.apart = j.patch.dear || c.version != nil || c.goesAlone(ctx)
 	return true
 }
 
 // goesAlone reports whether no statement for many can tell whether a job's document is
-// free: it would ask for the lock that its own context holds, or for the merge function.
-func (c *bulk) goesAlone(ctx context.Context, j *job) bool {
-	return c.options.MergeInGo || lock.FromContext(ctx, j.key) != nil
+// free and may be written: it would ask for the lock that its own context holds, proves no
+// hold, and calls no merge function.
+func (c *bulk) goesAlone(ctx context.Context) bool {
+	return c.options.MergeInGo || len(lock.AllFromContext(ctx)) > 0
 }
 
 // end gives a job its result, and has that known.

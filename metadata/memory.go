@@ -126,12 +126,17 @@ func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, 
 func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Duration) (doc Document, err error) {
 	var letGo func()
 	key := m.options.key(id)
+	under, err := carriedBy(ctx, lock.Key{}) // only to be looked at
+	if err != nil {
+		return Document{}, err
+	}
 	held := lock.FromContextOf(ctx, m.locker, key) // another's keeps nobody out here
 	switch {
 	case held == nil:
 		if held, err = m.locker.Lock(ctx, key); err != nil {
 			return Document{}, err
 		}
+		under.all = append(under.all, held)
 		letGo = func() { held.Unlock() }
 		defer func() {
 			if failed := held.Unlock(); failed != nil && err == nil {
@@ -159,17 +164,18 @@ func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Dur
 	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); err != nil {
 		return Document{}, err
 	}
-	return m.store(dr, held)
+	return m.store(dr, under)
 }
 
-// store makes a draft the document, if its lock is still held.
-func (m *memory) store(dr *draft, held *lock.Held) (Document, error) {
+// store makes a draft the document, if its writer still has all that it holds.
+func (m *memory) store(dr *draft, under *holdings) (Document, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := under.check(); err != nil {
+		return Document{}, err
+	}
 	doc := dr.document()
 	switch {
-	case held.Context().Err() != nil:
-		return Document{}, over(held)
 	case dr.removed:
 		delete(m.stored, doc.ID)
 	case dr.changes > 0:

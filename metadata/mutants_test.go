@@ -360,6 +360,16 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE WRITE",
 	},
 	{
+		Name: "whether a hold of another key is there is not asked", File: "postgres.go",
+		Old: "tryLockUnderSQL, allHeldSQL)", New: `tryLockUnderSQL, "(true)")`,
+		Rule: "LATE WRITE",
+	},
+	{
+		Name: "the second guard is not taken", File: "postgres.go",
+		Old: "newGates(expand, tryLockUnderSQL, allHeldSQL)", New: "newGates(expand, tryLockSQL, allHeldSQL)",
+		Rule: "LATE WRITE",
+	},
+	{
 		Name: "what is read under a hold is not proved", File: "proof.go",
 		Old: "if len(under) > 0 {", New: "if false {",
 		Rule: "ELSEWHERE",
@@ -376,7 +386,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "the hold is not told of writes", File: "tenure.go",
-		Old: "ended, err = held.Writing()", New: "ended = func() {}",
+		Old: "one, err := held.Writing()", New: "one, err := func() {}, error(nil)",
 		Rule: "LATE WRITE",
 	},
 
@@ -462,7 +472,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a Memory stores what is late", File: "memory.go", Test: "TestSimulationOfMemory",
-		Old: "\tcase held.Context().Err() != nil:\n\t\treturn Document{}, over(held)\n", New: "",
+		Old: "\tif err := under.check(); err != nil {\n\t\treturn Document{}, err\n\t}\n\tdoc", New: "\tdoc",
 		Rule: "LOST WRITE, VERSION, TWICE",
 	},
 	{

@@ -100,7 +100,7 @@ type statements struct {
 	mergeMany, mergeManyFree statement // of small documents
 	mergeFree, mergeLate     statement
 	createMany               statement
-	taking, under            gates
+	taking, under, underAll  gates
 	saveOn                   statement
 }
 
@@ -123,6 +123,7 @@ func newStatements(o *Options) statements {
 		createMany: expand(createManySQL),
 		taking:     newGates(expand, tryLockSQL, "true"),
 		under:      newGates(expand, tryLockSQL, stillHeldSQL),
+		underAll:   newGates(expand, tryLockUnderSQL, allHeldSQL),
 		saveOn:     expand(saveOnSQL),
 	}
 }

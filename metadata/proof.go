@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,12 +69,20 @@ func (p proof) check() error {
 	return nil
 }
 
-// text is what provenSQL takes.
-func (p proof) text() string {
+func (p proof) has(k lock.Key) bool {
+	return slices.ContainsFunc(p, func(h heldKey) bool { return h.Int64() == k.Int64() })
+}
+
+// text is what provenSQL takes, and allHeldSQL and tryLockUnderSQL for a write of the
+// document with a key, which has that key's guard.
+func (p proof) text(key lock.Key) string {
 	holds := make([]map[string]any, len(p))
 	for i, k := range p {
 		session := sessionOf(k.held, k.Key)
 		holds[i] = map[string]any{"high": session[0], "low": session[1], "pid": session[2], "start": session[3], "mode": "ExclusiveLock"}
+		if k.Int64() != key.Int64() {
+			holds[i]["guard"] = k.SharedGuard()
+		}
 		if k.held.Shared() {
 			holds[i]["mode"] = "ShareLock"
 		}
@@ -87,7 +96,7 @@ func (p proof) text() string {
 func (p *postgres) readAll(ctx context.Context, q pgdb.Querier, r reading, under proof, each func(Document), id any, rest ...any) error {
 	s, before := r.plain, []any(nil)
 	if len(under) > 0 {
-		s, before, rest = r.proven, []any{pgdb.Here{}}, append(rest, under.text())
+		s, before, rest = r.proven, []any{pgdb.Here{}}, append(rest, under.text(lock.Key{}))
 	}
 	err := q.Query(ctx, func(row pgdb.Row) error {
 		doc, err := scanDocument(row, before...)

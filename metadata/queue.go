@@ -52,10 +52,11 @@ type queue struct {
 	pace      pace                 // of chains
 }
 
-// lineKey tells apart writes under a tenure: those of others wait for its end.
+// lineKey tells apart writes under different holds, as they are made on different terms,
+// and those of others wait for the end of the document's.
 type lineKey struct {
-	id   string
-	held *lock.Held
+	id    string
+	under string // holdings.identity
 }
 
 // A line is those who want to write one document.
@@ -83,6 +84,7 @@ type call struct {
 	since     time.Time
 	polls     backoff.Sequence // its caller's patience, from its call on
 	principal string           // see Options
+	under     *holdings        // the same holds for all in a line
 	line      *line            // that of a leader stays the same
 	signal    chan struct{}    // that the call leads, or is done
 	found     chan struct{}    // that another look found the lock taken

@@ -169,7 +169,7 @@ func (s *backend) insert(q *request, id string, text []byte, changes int64) (m *
 		s.yieldRow(r)
 		return nil, false, nil
 	}
-	if q.op != nil && q.op.tenure != nil { // which may end before the transaction does
+	if q.op != nil && q.op.hold() != nil { // which may end before the transaction does
 		s.server.w.inserted = true
 	}
 	s.set(r, newImage([]byte("{}"), 0), nil)
@@ -215,27 +215,46 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 	return answer(dest, r.current)
 }
 
-// held is stillHeldSQL: the key's two halves, the session's process id, its start.
+// held is stillHeldSQL: the key's two halves, the session's process id, its start; or
+// allHeldSQL, of a text.
 func (s *backend) held(args []any) bool {
+	if text, ok := args[0].(string); ok {
+		return s.holds(text)
+	}
 	holder := s.server.locks[args[0].(int64)<<32|args[1].(int64)]
 	return holder != nil && holder.pid == uint32(args[2].(int32))
 }
 
-// holds is provenSQL's part of that, for what [proof.text] says.
-func (s *backend) holds(text string) bool {
-	var holds []struct {
-		High, Low int64
-		PID       int32
-	}
+type heldRow struct {
+	High, Low, Guard int64
+	PID              int32
+}
+
+func parseHolds(text string) (holds []heldRow) {
 	if err := json.Unmarshal([]byte(text), &holds); err != nil {
 		panic(err)
 	}
-	for _, h := range holds {
+	return holds
+}
+
+// holds is provenSQL's part of that, for what [proof.text] says.
+func (s *backend) holds(text string) bool {
+	for _, h := range parseHolds(text) {
 		if !s.held([]any{h.High, h.Low, h.PID}) {
 			return false
 		}
 	}
 	return true
+}
+
+// share takes the second guards of what [proof.text] says, to the end of the transaction.
+func (s *backend) share(text string) {
+	for _, h := range parseHolds(text) {
+		if h.Guard != 0 {
+			s.server.shares[h.Guard]++
+			s.undo = append(s.undo, undo{shared: h.Guard})
+		}
+	}
 }
 
 // save is saveSQL.

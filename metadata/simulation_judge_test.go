@@ -25,6 +25,9 @@ func (w *world) stored(s *backend, c *change) {
 	if w.server.locks[key] != s {
 		w.Problem("UNLOCKED", "session %d stores %s without the lock", s.pid, c.id)
 	}
+	if t := c.leads(); t != nil && w.server.locks[t.key.Int64()] != t.session {
+		w.Problem("LATE WRITE", "session %d stores %s under tenure %d of %s, which is over", s.pid, c.id, t.turn, t.id)
+	}
 	if c.after == nil {
 		return
 	}
@@ -70,6 +73,9 @@ func (w *world) made(r *row, c *change) {
 	if t := c.tenure(); t != nil && t.turn < w.turns[c.id] {
 		w.Problem("LATE WRITE", "tenure %d of %s writes when %d has begun", t.turn, c.id, w.turns[c.id])
 	}
+	if t := c.leads(); t != nil && t.turn < w.turns[t.id] {
+		w.Problem("LATE WRITE", "tenure %d of %s has %s written when %d has begun", t.turn, t.id, c.id, w.turns[t.id])
+	}
 	switch {
 	case c.after == nil && c.op != nil && c.op.host == nil: // of whoever comes to know of it
 		w.removals[removal{c.op.at, c.id}]++
@@ -86,12 +92,27 @@ func (m *image) print() []byte {
 	return m.text
 }
 
-// tenure is that under which the change is made.
+// tenure is that of the document under which the change is made.
 func (c *change) tenure() *tenure {
+	if t := c.hold(); t != nil && t.id == c.id {
+		return t
+	}
+	return nil
+}
+
+// leads is that of another document.
+func (c *change) leads() *tenure {
+	if t := c.hold(); t != nil && t.id != c.id {
+		return t
+	}
+	return nil
+}
+
+func (c *change) hold() *tenure {
 	if c.op == nil || !strings.HasSuffix(c.what, "under") {
 		return nil
 	}
-	return c.op.tenure
+	return c.op.hold()
 }
 
 func (w *world) applied(o *op) {
@@ -258,10 +279,7 @@ func (w *world) judgeFailure(o *op) {
 	case errors.Is(err, ErrRejected):
 		founded = o.refused()
 	case errors.Is(err, lock.ErrLost), errors.Is(err, lock.ErrReleased):
-		t := o.tenure
-		if o.group != nil {
-			t = o.group.tenure // whose context it has
-		}
+		t := o.hold()
 		founded = t != nil && (t.ended || t.session.ended || t.misled) || errors.Is(err, ErrUnknownHold) && w.strange.Load()
 	case errors.Is(err, backoff.ErrExhausted):
 		w.judgePatience(o)
@@ -340,7 +358,7 @@ func (w *world) judgeSlow(slow *op) {
 	keeps := w.panics == 0 && p.store.options.MaxBatch > 1 && used(func(c *conn) bool { return c.op == slow && c.inTx && c.sent == nil })
 	rests := !used(func(c *conn) bool { return c.sent != nil || c.op != slow && c.op.busy.Load() > 0 })
 	for _, o := range w.live() {
-		if o == slow || o.at != p || o.host != nil || o.doc != slow.doc || o.tenure != slow.tenure || !o.asked.IsZero() || o.busy.Load() > 0 || o.many > 0 || strings.HasPrefix(o.kind, "get") {
+		if o == slow || o.at != p || o.host != nil || o.doc != slow.doc || o.hold() != slow.hold() || !o.asked.IsZero() || o.busy.Load() > 0 || o.many > 0 || strings.HasPrefix(o.kind, "get") {
 			continue
 		}
 		if rests && took > 3*decideBudget && o.overdue() || keeps && min(took, time.Since(o.since), time.Since(o.kept)) > p.store.options.Timeout/3 {

@@ -67,7 +67,7 @@ func (l *locker) grant(id string) *tenure {
 		l.session = v.connect()
 	}
 	key := w.key(id).Int64()
-	if v.locks[key] != nil || v.locks[w.key(id).Guard()] != nil {
+	if v.locks[key] != nil || v.locks[w.key(id).Guard()] != nil || v.shares[w.key(id).SharedGuard()] > 0 {
 		return nil
 	}
 	v.locks[key] = l.session

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +23,7 @@ type op struct {
 
 	view    int64 // IfVersion, or -1
 	tenure  *tenure
+	leads   *tenure // of another document's key, instead
 	host    *host
 	many    int          // with so many others, that come next
 	group   *op          // that makes it
@@ -45,6 +47,14 @@ type op struct {
 	applied int
 	made    int // the moment of that, among all
 	change  *change
+}
+
+// hold is the tenure that its context carries.
+func (o *op) hold() *tenure {
+	if o.group != nil {
+		o = o.group // whose context it has
+	}
+	return cmp.Or(o.tenure, o.leads)
 }
 
 // opKey is the context key of an op.

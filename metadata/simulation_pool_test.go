@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -82,10 +83,12 @@ func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 // serverFor is where a connection leads: for who has a hold, which shows there, perhaps
 // to an old copy.
 func (w *world) serverFor(o *op) *server {
-	if o.tenure == nil || o.kind == "many" || !w.Chance(w.faults) {
+	t := o.hold()
+	reads := strings.HasPrefix(o.kind, "get") // which prove no hold of another document
+	if t == nil || reads && t != o.tenure || o.kind == "many" || !w.Chance(w.faults) {
 		return w.server
 	}
-	o.tenure.misled = true
+	t.misled = true
 	old := newServer(w)
 	for _, id := range w.docs {
 		old.put(id, newImage([]byte(`{"old":1}`), 1))

@@ -13,6 +13,7 @@ type server struct {
 
 	rows     map[string]*row
 	locks    map[int64]*backend
+	shares   map[int64]int       // of second guards
 	history  map[string][]*image // all that was ever committed
 	sessions []*backend          // with something to lose
 	pids     uint32
@@ -60,10 +61,11 @@ type undo struct {
 	before *image
 	change *change
 	lock   int64
+	shared int64
 }
 
 func newServer(w *world) *server {
-	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, history: map[string][]*image{}}
+	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, shares: map[int64]int{}, history: map[string][]*image{}}
 }
 
 // put is the state of a document before anything happens.

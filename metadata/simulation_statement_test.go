@@ -47,7 +47,7 @@ type dialect struct {
 	names map[string]string
 	waits map[string]time.Duration // for a row, where the statement limits that
 
-	locked, guarded, proven, checked, versioned, digested, relocked bool // what the statements say that they do
+	locked, versioned, digested, relocked bool // what the statements say that they do
 }
 
 // limit is where a statement says how long it waits for a row.
@@ -60,6 +60,7 @@ func newDialect(sql statements) *dialect {
 		"create many": sql.createMany,
 		"open":        sql.taking.open, "insert": sql.taking.insert, "save": sql.taking.save, "save on": sql.saveOn, "remove": sql.taking.remove,
 		"open under": sql.under.open, "insert under": sql.under.insert, "save under": sql.under.save, "remove under": sql.under.remove,
+		"open under all": sql.underAll.open, "insert under all": sql.underAll.insert, "save under all": sql.underAll.save, "remove under all": sql.underAll.remove,
 	} {
 		d.names[s.text] = name
 		if strings.Contains(s.text, "lock_timeout") {
@@ -71,12 +72,9 @@ func newDialect(sql statements) *dialect {
 		d.names[name+" lockstore"], d.names[name+" host"] = name, name
 	}
 	d.locked = strings.Contains(sql.taking.open.text, "pg_try_advisory_xact_lock(")
-	d.guarded = strings.Contains(sql.under.open.text, "pg_try_advisory_xact_lock(")
-	d.proven = strings.Contains(sql.under.open.text, "pg_locks")
 	d.relocked = strings.Contains(sql.saveOn.text, "pg_try_advisory_xact_lock(")
 	d.versioned = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) $5::bigint")
 	d.digested = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) $6::pg_catalog.text")
-	d.checked = strings.Contains(sql.under.save.text, "pg_locks")
 	return d
 }
 
@@ -84,7 +82,8 @@ func newDialect(sql statements) *dialect {
 // into dest, or is given to each.
 func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) error, affected *int64, text string, args []any) *request {
 	what := d.names[text]
-	q := &request{what: what, op: opOf(ctx), most: d.waits[what]}
+	q := &request{what: strings.TrimSuffix(what, " all"), op: opOf(ctx), most: d.waits[what]}
+	checked := strings.Contains(text, "pg_locks")
 	switch q.what {
 	case "get many", "get many under", "merge many", "merge free", "merge late", "create many":
 		q.ids = args[0].([]string)
@@ -135,7 +134,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		q.run = func(s *backend) error { return s.create(q, args[1].(int64), args[2].(string), true, dest) }
 	case "insert under":
 		q.run = func(s *backend) error {
-			return s.create(q, args[1].(int64), args[2].(string), !d.checked || s.held(args[3:]), dest)
+			return s.create(q, args[1].(int64), args[2].(string), !checked || s.held(args[3:]), dest)
 		}
 	case "open":
 		q.run = func(s *backend) error {
@@ -143,8 +142,11 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		}
 	case "open under":
 		q.run = func(s *backend) error {
-			err := s.open(q, args[1], args[2].(int64), d.guarded, slices.Delete(slices.Clone(dest), 3, 4))
-			if d.proven && (err == nil || err == pgdb.ErrNoRows) && !s.held(args[3:]) {
+			err := s.open(q, args[1], args[2].(int64), strings.Contains(text, "pg_try_advisory_xact_lock("), slices.Delete(slices.Clone(dest), 3, 4))
+			if *dest[5].(*bool) && strings.Contains(text, "pg_try_advisory_xact_lock_shared(") {
+				s.share(args[3].(string))
+			}
+			if checked && (err == nil || err == pgdb.ErrNoRows) && !s.held(args[3:]) {
 				return dest[3].(pgdb.Here).Scan(false)
 			}
 			return err
@@ -158,12 +160,12 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		}
 	case "save under":
 		q.run = func(s *backend) error {
-			return s.save(q, args[1].(int64), args[2].(string), !d.checked || s.held(args[3:]), dest)
+			return s.save(q, args[1].(int64), args[2].(string), !checked || s.held(args[3:]), dest)
 		}
 	case "remove":
 		q.run = func(s *backend) error { return s.remove(q, true, dest) }
 	case "remove under":
-		q.run = func(s *backend) error { return s.remove(q, !d.checked || s.held(args[1:]), dest) }
+		q.run = func(s *backend) error { return s.remove(q, !checked || s.held(args[1:]), dest) }
 	case "SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT":
 		q.run = func(s *backend) error { return s.savepoint(q.what, text[len(q.what)+1:]) }
 	}

@@ -47,7 +47,7 @@ func (s *backend) back(to int) {
 	for _, u := range slices.Backward(s.undo[to:]) {
 		switch {
 		case u.row == nil:
-			delete(s.server.locks, u.lock)
+			s.server.unlock(u)
 		case u.locked:
 			u.row.current = u.row.committed
 			s.server.free(u.row)
@@ -77,12 +77,21 @@ func (s *backend) commit() {
 	}
 	for _, u := range s.undo {
 		if u.row == nil {
-			delete(s.server.locks, u.lock)
+			s.server.unlock(u)
 		} else if u.locked {
 			s.server.free(u.row)
 		}
 	}
 	s.over()
+}
+
+// unlock gives back a lock of a transaction.
+func (v *server) unlock(u undo) {
+	if u.shared != 0 {
+		v.shares[u.shared]--
+		return
+	}
+	delete(v.locks, u.lock)
 }
 
 func (s *backend) rollback() {

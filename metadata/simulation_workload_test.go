@@ -60,6 +60,9 @@ func (w *world) draw(p *process, h *host) *op {
 	if held := w.tenuresOf(p, o.doc); len(held) > 0 && w.N(2) == 0 {
 		o.tenure = held[w.N(len(held))]
 		parent = o.tenure.held.Context()
+	} else if held := w.tenuresOf(p, w.doc()); len(held) > 0 && o.kind != "many" && w.N(2) == 0 && held[0].id != o.doc {
+		o.leads = held[w.N(len(held))]
+		parent = o.leads.held.Context()
 	}
 	parent = context.WithValue(parent, opKey{}, o)
 	if w.N(4) == 0 {
@@ -79,7 +82,7 @@ func (w *world) draw(p *process, h *host) *op {
 	if h != nil && (o.kind == "many" || o.kind == "get many") {
 		o.kind = "merge"
 	}
-	w.Tell("%s, rights %s, tenure %v, view %d: %s", o, o.rights, o.tenure != nil, o.view, o.patch)
+	w.Tell("%s, rights %s, tenure %v, leads %v, view %d: %s", o, o.rights, o.tenure != nil, o.leads != nil, o.view, o.patch)
 	return o
 }
 

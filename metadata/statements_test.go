@@ -41,6 +41,8 @@ func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
 		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert}, {"write: store", sql.taking.save}, {"write: store if it is the same still", sql.saveOn}, {"Delete", sql.taking.remove},
 		{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert},
 		{"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
+		{"write under several holds, or one of another key: lock", sql.underAll.open}, {"write under several holds: create", sql.underAll.insert},
+		{"write under several holds: store", sql.underAll.save}, {"Delete under several holds", sql.underAll.remove},
 	}
 }
 

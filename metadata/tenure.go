@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,24 +12,20 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A gate is how a write makes sure of the document's lock: it takes it, for
-// its own transaction, or it writes under the tenure that its context carries.
+// A gate is how a write makes sure of the document's lock, which it takes for its own
+// transaction unless a hold of its context has it, and of each hold that its context
+// carries.
 type gate struct {
 	open   func(idle any) query // openSQL
 	insert func(d *draft) query // insertSQL
 	save   func(d *draft) query // saveSQL
 	remove query                // removeSQL
-	held   *lock.Held           // the tenure, if there is one
+	under  *holdings
 }
 
-// check tells of a tenure whose end is known here: by Evict, say, after which
+// check tells of a hold whose end is known here: by Evict, say, after which
 // the same session may have given the lock to another holder.
-func (g *gate) check() error {
-	if g.held != nil && g.held.Context().Err() != nil {
-		return over(g.held)
-	}
-	return nil
-}
+func (g *gate) check() error { return g.under.check() }
 
 // A query is a statement and its arguments.
 type query struct {
@@ -36,14 +33,14 @@ type query struct {
 	args []any
 }
 
-// gates are the statements of both kinds.
+// gates are the statements of one kind.
 type gates struct{ open, insert, save, remove statement }
 
 func newGates(expand func(string) statement, try, held string) gates {
 	fill := func(text string, first int) statement {
 		place := func(i int) string { return "{" + strconv.Itoa(first+i) + "}" }
 		text = strings.NewReplacer("{gate}", try, "{held}", held).Replace(text)
-		return expand(strings.NewReplacer("{high}", place(0), "{low}", place(1), "{pid}", place(2), "{start}", place(3), "{mode}", "'ExclusiveLock'").Replace(text))
+		return expand(strings.NewReplacer("{high}", place(0), "{low}", place(1), "{pid}", place(2), "{start}", place(3), "{mode}", "'ExclusiveLock'", "{holds}", place(0)).Replace(text))
 	}
 	return gates{fill(openSQL, 3), fill(insertSQL, 3), fill(saveSQL, 3), fill(removeSQL, 1)}
 }
@@ -85,6 +82,20 @@ const stillHeldSQL = `EXISTS (
 			AND l.pid {=} {pid}::int
 			AND (a.backend_start {=} {start}::{text}::{timestamptz}) IS NOT FALSE)`
 
+// Of several holds, or of one of another key, each is looked up in the same way, and what
+// follows it waits for the write as well: that takes the second guard of each other key
+// (lock.Key.SharedGuard), together with other writes under the same hold.
+var (
+	allHeldSQL      = allOfSQL(strings.NewReplacer("{high}", "h.high", "{low}", "h.low", "{pid}", "h.pid", "{start}", "h.start", "{mode}", "h.mode").Replace(stillHeldSQL))
+	tryLockUnderSQL = tryLockSQL + " AND " + allOfSQL("(h.guard IS NULL OR pg_catalog.pg_try_advisory_xact_lock_shared(h.guard))")
+)
+
+// allOfSQL is that something is so of all holds.
+func allOfSQL(what string) string {
+	return `(SELECT pg_catalog.bool_and(` + what + `)
+		FROM pg_catalog.jsonb_to_recordset({holds}::{text}::{jsonb}) AS h (high bigint, low bigint, mode {text}, pid int, start {text}, guard bigint))`
+}
+
 // sessionOf is what stillHeldSQL takes: {high}, {low}, {pid}, {start}.
 func sessionOf(held *lock.Held, key lock.Key) []any {
 	b, _ := held.Backend(key)
@@ -95,51 +106,101 @@ func sessionOf(held *lock.Held, key lock.Key) []any {
 	return []any{int64(uint32(key.Int64() >> 32)), int64(uint32(key.Int64())), int32(b.PID), start}
 }
 
-func (p *postgres) under(held *lock.Held, id string, key lock.Key) gate {
-	g := p.sql.under
-	session := sessionOf(held, key)
+func (p *postgres) under(u *holdings, id string, key lock.Key) gate {
+	g, number, holds := p.sql.underAll, key.Int64(), []any{u.proof.text(key)}
+	if u.own != nil {
+		number = key.Guard()
+		if len(u.proof) == 1 {
+			g, holds = p.sql.under, sessionOf(u.own, key)
+		}
+	}
 	return gate{
 		open: func(idle any) query {
-			return query{g.open, g.open.args(id, append([]any{idle, key.Guard()}, session...)...)}
+			return query{g.open, g.open.args(id, append([]any{idle, number}, holds...)...)}
 		},
-		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, append(d.stored(), session...)...)} },
-		save:   func(d *draft) query { return query{g.save, g.save.args(id, append(d.stored(), session...)...)} },
-		remove: query{g.remove, g.remove.args(id, session...)},
-		held:   held,
+		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, append(d.stored(), holds...)...)} },
+		save:   func(d *draft) query { return query{g.save, g.save.args(id, append(d.stored(), holds...)...)} },
+		remove: query{g.remove, g.remove.args(id, holds...)},
+		under:  u,
 	}
 }
 
 // errLost says that the tenure in a write's context is over.
 var errLost = fmt.Errorf("metadata: the tenure that the context carries is over: %w", lock.ErrLost)
 
-// tenureOf returns the tenure of key that ctx carries and that a server's
-// session holds, or nil.
-func tenureOf(ctx context.Context, key lock.Key) (*lock.Held, error) {
-	held := lock.FromContext(ctx, key)
-	if held == nil {
-		return nil, nil
-	}
-	if held.Context().Err() != nil {
-		return nil, over(held)
-	}
-	if _, ok := held.Backend(key); !ok {
-		return nil, nil
-	}
-	if held.Shared() {
-		return nil, ErrSharedTenure
-	}
-	return held, nil
+// holdings are the holds that a write's context carries, the innermost of each key.
+type holdings struct {
+	own   *lock.Held // that of the document's key, if a session of a server has it
+	proof proof      // those that sessions of a server have, key by key
+	all   []*lock.Held
 }
 
-// writing says that a write under held, if that is not nil, begins; ended is called
-// once its outcome is known.
-func writing(held *lock.Held) (ended func(), err error) {
-	if held == nil {
-		return func() {}, nil
+// carriedBy are the holds in ctx of a write of the document with a key. None of them is
+// known to have ended.
+func carriedBy(ctx context.Context, key lock.Key) (*holdings, error) {
+	u := new(holdings)
+	for _, held := range lock.AllFromContext(ctx) {
+		for _, k := range held.Keys() {
+			if lock.FromContext(ctx, k) != held {
+				continue
+			}
+			if !slices.Contains(u.all, held) {
+				u.all = append(u.all, held)
+			}
+			if _, ok := held.Backend(k); ok && !u.proof.has(k) {
+				u.proof = append(u.proof, heldKey{held, k})
+				if k.Int64() == key.Int64() {
+					u.own = held
+				}
+			}
+		}
 	}
-	ended, err = held.Writing()
-	if err != nil {
-		return nil, over(held)
+	if err := u.check(); err != nil {
+		return nil, err
+	}
+	if u.own != nil && u.own.Shared() {
+		return nil, ErrSharedTenure
+	}
+	return u, nil
+}
+
+func (u *holdings) check() error {
+	if u != nil {
+		for _, held := range u.all {
+			if held.Context().Err() != nil {
+				return over(held)
+			}
+		}
+	}
+	return nil
+}
+
+// identity tells apart sets of holds, for as long as these are there; it is empty where
+// there are none.
+func (u *holdings) identity() string {
+	var b strings.Builder
+	for _, held := range u.all {
+		fmt.Fprintf(&b, "%p", held)
+	}
+	return b.String()
+}
+
+// writing says of each hold that a write under it begins; ended is called once its outcome
+// is known.
+func (u *holdings) writing() (ended func(), err error) {
+	var all []func()
+	ended = func() {
+		for _, one := range all {
+			one()
+		}
+	}
+	for _, held := range u.all {
+		one, err := held.Writing()
+		if err != nil {
+			ended()
+			return nil, over(held)
+		}
+		all = append(all, one)
 	}
 	return ended, nil
 }

@@ -456,3 +456,146 @@ func TestLockInAnotherDatabaseIsNoLock(t *testing.T) {
 		assert.Equal(t, before, doc)
 	})
 }
+
+// A write is as good as every hold that its context carries, whatever they are of: that of
+// a leader, say, who leads no longer.
+func TestWriteIsAsGoodAsEveryHoldOfItsContext(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		operator := newLocker(t, d)
+		writes := map[string]func(ctx context.Context, s *metadata.Postgres) error{
+			"Merge": func(ctx context.Context, s *metadata.Postgres) error {
+				_, err := s.Merge(ctx, "a", raw(`{"late":1}`))
+				return err
+			},
+			"Merge of a new document": func(ctx context.Context, s *metadata.Postgres) error {
+				_, err := s.Merge(ctx, "new", raw(`{"late":1}`))
+				return err
+			},
+			"Update": func(ctx context.Context, s *metadata.Postgres) error {
+				_, err := s.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"late":1}`), nil })
+				return err
+			},
+			"Replace": func(ctx context.Context, s *metadata.Postgres) error {
+				_, err := s.Replace(ctx, "a", raw(`{"late":1}`))
+				return err
+			},
+			"Delete": func(ctx context.Context, s *metadata.Postgres) error { return s.Delete(ctx, "a") },
+			"MergeMany": func(ctx context.Context, s *metadata.Postgres) error {
+				_, err := s.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"late":1}`)}, {"new", raw(`{"late":1}`)}})
+				return err
+			},
+			"In": func(ctx context.Context, s *metadata.Postgres) error {
+				tx, err := d.SQLX().Beginx()
+				if err != nil {
+					return err
+				}
+				_, err = s.In(tx).Merge(context.WithoutCancel(ctx), "a", raw(`{"late":1}`))
+				return errors.Join(err, tx.Commit())
+			},
+		}
+		store := d.migrated(t, nil)
+		for name, write := range writes {
+			for carried, hold := range map[string]func(context.Context, *lock.Postgres) (lost, other *lock.Held){
+				"one": func(ctx context.Context, l *lock.Postgres) (lost, other *lock.Held) {
+					lost = locked(t, l.Lock, ctx, lock.Name("leader"))
+					return lost, lost
+				},
+				"a shared one": func(ctx context.Context, l *lock.Postgres) (lost, other *lock.Held) {
+					lost = locked(t, l.RLock, ctx, lock.Name("leader"))
+					return lost, lost
+				},
+				"the document's and another": func(ctx context.Context, l *lock.Postgres) (lost, other *lock.Held) {
+					lost = locked(t, l.Lock, ctx, lock.Name("leader"))
+					return lost, locked(t, operator.Lock, lost.Context(), store.Key("a"))
+				},
+				"several": func(ctx context.Context, l *lock.Postgres) (lost, other *lock.Held) {
+					other = locked(t, operator.RLock, ctx, lock.Name("term"))
+					lost = locked(t, l.Lock, other.Context(), lock.Name("leader"))
+					return lost, other
+				},
+			} {
+				name := name + " under " + carried
+				l := newLocker(t, d)
+				before, err := store.Replace(t.Context(), "a", raw(`{"n":0}`))
+				require.NoError(t, err)
+				lost, other := hold(t.Context(), l)
+				ctx := context.WithoutCancel(lost.Context())
+				if carried == "the document's and another" {
+					ctx = context.WithoutCancel(other.Context())
+				}
+				_, err = store.Merge(ctx, "a", raw(`{"n":1}`))
+				require.NoError(t, err, name)
+				_, err = store.Merge(t.Context(), "b", raw(`{}`))
+				require.NoError(t, err)
+				// It is lost to the server, which nobody here can know.
+				backend, _ := lost.Backend(lost.Key())
+				unknown, _ := lock.NewHeld(ctx, staleHold{lost, backend}, lost.Shared(), lost.Key())
+				require.NoError(t, d.Terminate(backend.PID))
+				require.Eventually(t, func() bool { return lost.Context().Err() != nil }, 10*time.Second, time.Millisecond)
+				assert.ErrorIs(t, write(ctx, store), lock.ErrLost, name)
+				assert.ErrorIs(t, write(unknown.Context(), store), metadata.ErrUnknownHold, name)
+				doc, err := store.Get(t.Context(), "a")
+				require.NoError(t, err, name)
+				assert.Equal(t, `{"n": 1}`, string(doc.Metadata), name)
+				assert.Equal(t, before.Version+1, doc.Version)
+				_, err = store.Get(t.Context(), "new")
+				assert.ErrorIs(t, err, metadata.ErrNotFound, name)
+				if other != lost {
+					require.NoError(t, other.Unlock())
+				}
+			}
+		}
+	})
+}
+
+// A staleHold is one whose end its holder has not heard of.
+type staleHold struct {
+	*lock.Held
+	backend lock.Backend
+}
+
+func (h staleHold) Backend(lock.Key) (lock.Backend, bool) { return h.backend, true }
+func (staleHold) Writing() (func(), error)                { return func() {}, nil }
+
+func locked(t testing.TB, take func(context.Context, lock.Key) (*lock.Held, error), ctx context.Context, key lock.Key) *lock.Held {
+	held, err := take(ctx, key)
+	require.NoError(t, err)
+	return held
+}
+
+// What follows a hold comes after the last write that was made under it, also where that
+// is a write of something else in a transaction that takes its time: and writes under one
+// hold are not in each other's way.
+func TestNextHolderComesAfterEveryWriteUnderTheHold(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store, one, other := d.migrated(t, nil), newLocker(t, d), newLocker(t, d)
+		leader := lock.Name("leader")
+		held := locked(t, one.Lock, t.Context(), leader)
+		tx, err := d.SQLX().Beginx()
+		require.NoError(t, err)
+		defer tx.Rollback()
+		_, err = store.In(tx).Merge(held.Context(), "a", raw(`{"n":1}`))
+		require.NoError(t, err)
+		_, err = store.Merge(held.Context(), "b", raw(`{"n":1}`))
+		require.NoError(t, err, "beside the other")
+		status, err := other.Status(t.Context(), leader)
+		require.NoError(t, err)
+		require.Len(t, status.Holders, 2)
+		assert.True(t, status.Holders[1].Writing)
+
+		require.NoError(t, held.Unlock())
+		for _, l := range []*lock.Postgres{one, other} {
+			_, err = l.TryLock(t.Context(), leader)
+			assert.ErrorIs(t, err, lock.ErrBusy)
+			share, err := l.TryRLock(t.Context(), leader)
+			require.NoError(t, err, "who shares does not wait for it")
+			require.NoError(t, share.Unlock())
+		}
+		require.NoError(t, tx.Commit())
+		for _, l := range []*lock.Postgres{one, other} {
+			held, err := l.TryLock(t.Context(), leader)
+			require.NoError(t, err)
+			require.NoError(t, held.Unlock())
+		}
+	})
+}

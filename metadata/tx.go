@@ -65,16 +65,17 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 		return Document{}, err
 	}
 	key := h.options.key(id)
-	held, err := tenureOf(ctx, key)
+	under, err := carriedBy(ctx, key)
 	if err != nil {
 		return Document{}, err
 	}
-	ended, err := writing(held)
+	ended, err := under.writing()
 	if err != nil {
 		return Document{}, err
 	}
-	l := &line{key: lineKey{id, held}, lock: key}
+	l := &line{key: lineKey{id, under.identity()}, lock: key}
 	c := newCall(w, h.options.Backoff)
+	c.under = under
 	for {
 		err := h.attempt(ctx, l, c)
 		if err == nil {
@@ -120,7 +121,7 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	if err := h.fit(ctx, h.q); err != nil {
 		return err
 	}
-	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, l, h.gateOf(l), []*call{c}); err != nil {
+	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, l, h.gateOf(l, c), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil

@@ -205,7 +205,7 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls 
 		stuck = tx.Rollback(ctx)
 	}
 	defer undo()
-	made, dr, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l), calls)
+	made, dr, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l, calls[0]), calls)
 	if err == nil && !dr.removed {
 		l.left(calls[0], dr.doc)
 	}

@@ -45,6 +45,7 @@ var lockKinds = []lockKind{
 	pooledTry, pooledWait, oneConnection, transactionLock, rowLock,
 	goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock,
 	article24, article25,
+	lockstoreSemaphore, leaseSemaphore,
 }
 
 func lockKindNamed(name string) (lockKind, error) {

@@ -67,6 +67,9 @@ func (l lockLoad) runProcesses(ctx context.Context, in *arena, kind lockKind, p 
 	for _, r := range reports {
 		m.add(r.Measurement)
 		grants += r.Grants
+		if part, ok := r.Measurement.Extra[idealShare]; ok { // which they share
+			m.Extra[idealShare] += part
+		}
 	}
 	for _, r := range reports {
 		least = min(least, quotient(float64(r.Measurement.Ops), float64(m.Ops)))
@@ -134,12 +137,15 @@ func (l lockLoad) drive(ctx context.Context, lk locker, g *guard, p pace) (m *me
 		slept += c.slept
 		grants += c.grants
 	}
-	if l.Section > 0 && l.Keys == 1 {
-		m.Extra["of the ideal, %"] = 100 * quotient(slept.Seconds(), p.Count.Seconds())
+	if _, ok := lk.(permitter); l.Section > 0 && (l.Keys == 1 || ok) {
+		m.Extra[idealShare] = 100 * quotient(slept.Seconds(), p.Count.Seconds()*float64(l.Keys))
 	}
 	l.describeWaits(m)
 	return m, grants
 }
+
+// idealShare is how much of the time that there are keys for they were held.
+const idealShare = "of the ideal, %"
 
 // A caller is one goroutine of a load, and what it has seen.
 type caller struct {
@@ -158,7 +164,13 @@ type caller struct {
 func (c *caller) cycle(ctx context.Context, lk locker, g *guard, rec *recorder) {
 	key := c.number % c.Keys
 	for asked := time.Now(); asked.Before(c.until) && ctx.Err() == nil; asked = time.Now() {
-		unlock, err := lk.lock(ctx, key)
+		var unlock func() error
+		var err error
+		if p, ok := lk.(permitter); ok {
+			key, unlock, err = p.permit(ctx)
+		} else {
+			unlock, err = lk.lock(ctx, key)
+		}
 		granted := time.Now()
 		if err != nil {
 			if ctx.Err() != nil { // the run is over

@@ -69,6 +69,7 @@ func p99ToFloor(s scores) reading {
 
 func conns(s scores) reading     { return reading{median: float64(s.own().Conns)} }
 func p50Millis(s scores) reading { return reading{median: s.own().P50 / 1000} }
+func p99Millis(s scores) reading { return reading{median: s.own().P99 / 1000} }
 func extra(name string) func(scores) reading {
 	return func(s scores) reading { return reading{median: s.own().Extra[name]} }
 }
@@ -108,6 +109,11 @@ var targets = []target{
 	{name: "connections", inOne: "lock/held/10000", value: conns, most: 2},
 	{name: "until all are held, ms", inOne: "lock/held/10000", value: extra("until all are held, ms"), most: 1000},
 	{name: "heap of each, B", inOne: "lock/held/10000", value: extra("heap of each, B"), most: 1024},
+	{name: "p50, ms", inOne: "lead/killed", value: p50Millis, most: 10},
+	{name: "p99, ms", inOne: "lead/killed", value: p99Millis, most: 50},
+	{name: "p99, ms", inOne: "lead/released", value: p99Millis, most: 5},
+	{name: "of the ideal, %", inOne: "semaphore/8/4-processes", value: extra(idealShare), least: 90},
+	{name: "least share of a process, %", inOne: "semaphore/8/4-processes", value: extra("least share of a process, %"), least: 15},
 	{name: "p50, × floor", inOne: "merge/lone/200B", value: timesFloor, most: 1.25},
 	{name: "p50, × floor", inOne: "merge/lone/2KB", value: timesFloor, most: 1.4},
 	{name: "rate, × floor", inOne: "merge/one-document/16", value: ratioToFloor, least: 3},

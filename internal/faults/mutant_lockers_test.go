@@ -206,3 +206,48 @@ func heard(ctx context.Context, pool *pgxpool.Pool, channel string, enough func(
 		}
 	}
 }
+
+// generousLimiter counts the permits of its own process.
+type generousLimiter struct {
+	lock.Locker
+	own *lock.Memory
+}
+
+// Acquire implements [workload.Limiter].
+func (l generousLimiter) Acquire(ctx context.Context, name lock.Key, permits int) (*lock.Held, error) {
+	sem, err := lock.NewSemaphore(l.own, name, permits)
+	if err != nil {
+		return nil, err
+	}
+	return sem.Acquire(ctx)
+}
+
+// noTenure is that of a key that nobody has taken.
+type noTenure struct{}
+
+func (noTenure) Unlock() error                         { return nil }
+func (noTenure) Fence(context.Context) (int64, error)  { return 0, errors.New("has none") }
+func (noTenure) Backend(lock.Key) (lock.Backend, bool) { return lock.Backend{}, false }
+
+// hastyLeader gives the lock back when the leader's context ends, whatever its function
+// does.
+type hastyLeader struct{ lock.Locker }
+
+// Lead implements [workload.Leader].
+func (l hastyLeader) Lead(ctx context.Context, key lock.Key, fn func(context.Context, int64) error) error {
+	held, err := l.Lock(ctx, key)
+	if err != nil {
+		return err
+	}
+	own, _ := lock.NewHeld(ctx, noTenure{}, false, key) // which does not tell
+	stop := context.AfterFunc(ctx, func() { held.Unlock() })
+	defer func() {
+		if stop() {
+			held.Unlock()
+		}
+	}()
+	fence, _ := held.Fence(ctx)
+	ctx, unbind := own.Bind(ctx)
+	defer unbind()
+	return fn(ctx, fence)
+}

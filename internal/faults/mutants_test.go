@@ -140,6 +140,16 @@ func TestMutants(t *testing.T) {
 				lockers[i] = &handOffLocker{Locker: lockers[i], held: map[lock.Key]*shareable{}}
 			}
 		}},
+		"a permit given twice": {history.Exclusion, func(_ *world, lockers []lock.Locker, _ []workload.Store) {
+			for i := range lockers {
+				lockers[i] = generousLimiter{lockers[i], lock.NewMemory()}
+			}
+		}},
+		"a leader released before its function ends": {history.Exclusion, func(_ *world, lockers []lock.Locker, _ []workload.Store) {
+			for i := range lockers {
+				lockers[i] = hastyLeader{lockers[i]}
+			}
+		}},
 		"fence drawn before the lock": {history.FenceOrder, func(_ *world, lockers []lock.Locker, _ []workload.Store) {
 			fences := new(counter)
 			for i := range lockers {

@@ -2,7 +2,6 @@ package locktest
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"time"
 
@@ -83,27 +82,6 @@ func (s *suite) fenceEndsWithTheTenure() {
 	s.ok(held.Unlock())
 	_, err := held.Fence(s.ctx)
 	s.is(err, lock.ErrReleased)
-}
-
-func (s *suite) doReleases() {
-	key := s.key("k")
-	why := errors.New("refused")
-	s.is(lock.Do(s.ctx, s.locker, key, func(ctx context.Context) error {
-		if lock.FromContext(ctx, key) == nil {
-			s.Error("the tenure is not in the context")
-		}
-		return why
-	}), why)
-	s.free(key)
-	func() {
-		defer func() {
-			if recover() != any("panic") {
-				s.Error("the panic did not go on")
-			}
-		}()
-		_ = lock.Do(s.ctx, s.locker, key, func(context.Context) error { panic("panic") })
-	}()
-	s.free(key)
 }
 
 func (s *suite) droppedHeldIsReleased() {

@@ -29,7 +29,9 @@ func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 		test func(*suite)
 	}{
 		{"HolderKeepsOthersOut", (*suite).holderKeepsOthersOut},
-		{"TakingTwiceIsBusy", (*suite).takingTwiceIsBusy},
+		{"WaitingForOneselfIsToldAtOnce", (*suite).waitingForOneselfIsToldAtOnce},
+		{"SharingTwiceNeverHangs", (*suite).sharingTwiceNeverHangs},
+		{"HoldThatHasEndedIsNotInTheWay", (*suite).holdThatHasEndedIsNotInTheWay},
 		{"KeysAreIndependent", (*suite).keysAreIndependent},
 		{"OneAtATime", (*suite).oneAtATime},
 		{"WaitersAreServedInOrder", (*suite).waitersAreServedInOrder},
@@ -49,6 +51,13 @@ func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 		{"FencesGrow", (*suite).fencesGrow},
 		{"FenceEndsWithTheTenure", (*suite).fenceEndsWithTheTenure},
 		{"DoReleases", (*suite).doReleases},
+		{"DoTakesAsAsked", (*suite).doTakesAsAsked},
+		{"EnsureUsesTheHold", (*suite).ensureUsesTheHold},
+		{"LeadersFollowEachOther", (*suite).leadersFollowEachOther},
+		{"LeaderRunsAgainAsItsPolicySays", (*suite).leaderRunsAgainAsItsPolicySays},
+		{"PermitsAreAsManyAsTheySay", (*suite).permitsAreAsManyAsTheySay},
+		{"PermitGoesToWhoWaitsLongest", (*suite).permitGoesToWhoWaitsLongest},
+		{"NeverMoreThanThePermits", (*suite).neverMoreThanThePermits},
 		{"InvalidKeyIsRefused", (*suite).invalidKeyIsRefused},
 		{"DroppedHeldIsReleased", (*suite).droppedHeldIsReleased},
 		{"AllOrNone", (*suite).allOrNone},
@@ -132,22 +141,6 @@ func (s *suite) holderKeepsOthersOut() {
 	var busy *lock.BusyError
 	if !errors.As(err, &busy) || busy.Key != key {
 		s.Fatalf("error %#v does not carry the key", err)
-	}
-	s.ok(held.Unlock())
-	s.free(key)
-}
-
-func (s *suite) takingTwiceIsBusy() {
-	key := s.key("k")
-	held := s.lock(key)
-	ctx, cancel := context.WithTimeout(held.Context(), 30*time.Millisecond)
-	defer cancel()
-	_, err := s.locker.Lock(ctx, key)
-	s.is(err, lock.ErrBusy)
-	s.is(err, context.DeadlineExceeded)
-	var busy *lock.BusyError
-	if !errors.As(err, &busy) || busy.Waited <= 0 {
-		s.Fatalf("error %#v does not say how long was waited", err)
 	}
 	s.ok(held.Unlock())
 	s.free(key)

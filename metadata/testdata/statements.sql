@@ -399,6 +399,86 @@ removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERAT
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
 
+-- .lockstore_metadata: write under several holds, or one of another key: lock
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), doc AS MATERIALIZED (
+	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+)
+SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
+	(SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)), doc.version IS NOT NULL, CASE WHEN true OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (SELECT pg_catalog.bool_and((h.guard IS NULL OR pg_catalog.pg_try_advisory_xact_lock_shared(h.guard)))
+		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) ELSE false END,
+	CASE WHEN $2::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($2::interval,
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
+FROM wait LEFT JOIN doc ON true
+
+-- .lockstore_metadata: write under several holds: create
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AS open, $2::bigint AS changes FROM wait WHERE limited),
+new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
+stored AS (
+	INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
+	SELECT $1::pg_catalog.text::pg_catalog.text, new.doc, gate.changes, pg_catalog.clock_timestamp() FROM gate, new WHERE gate.open
+	ON CONFLICT DO NOTHING
+	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."metadata" END AS altered
+)
+SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM wait CROSS JOIN gate LEFT JOIN stored ON true
+
+-- .lockstore_metadata: write under several holds: store
+WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AS open, $2::bigint AS changes),
+stored AS (
+	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
+	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
+	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open
+	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+)
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM gate LEFT JOIN stored ON true
+
+-- .lockstore_metadata: Delete under several holds
+WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($2::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AS open),
+removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open RETURNING 1)
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
+FROM gate
+
 -- app.users: Get
 SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 
@@ -796,6 +876,86 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.classid OPERATOR(pg_catalog.=) $3::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $4::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $5::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) $6::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AS open),
+removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1)
+SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
+FROM gate
+
+-- app.users: write under several holds, or one of another key: lock
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), doc AS MATERIALIZED (
+	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+)
+SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
+	(SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)), doc.version IS NOT NULL, CASE WHEN false OR doc.version IS NOT NULL THEN pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (SELECT pg_catalog.bool_and((h.guard IS NULL OR pg_catalog.pg_try_advisory_xact_lock_shared(h.guard)))
+		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) ELSE false END,
+	CASE WHEN $3::pg_catalog.text IS NULL THEN pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL ELSE pg_catalog.set_config('idle_in_transaction_session_timeout', (extract(epoch FROM GREATEST(LEAST($3::interval,
+	CASE WHEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('idle_in_transaction_session_timeout', true)::interval END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL END
+FROM wait LEFT JOIN doc ON true
+
+-- app.users: write under several holds: create
+WITH wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AS open, $3::bigint AS changes FROM wait WHERE limited),
+new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
+stored AS (
+	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
+	SELECT $1::pg_catalog.text::pg_catalog.text, new.doc, $2::pg_catalog.text::pg_catalog.uuid, gate.changes, pg_catalog.clock_timestamp() FROM gate, new WHERE gate.open
+	ON CONFLICT DO NOTHING
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."profile" END AS altered
+)
+SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM wait CROSS JOIN gate LEFT JOIN stored ON true
+
+-- app.users: write under several holds: store
+WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AS open, $3::bigint AS changes),
+stored AS (
+	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
+	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
+	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open
+	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+)
+SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
+FROM gate LEFT JOIN stored ON true
+
+-- app.users: Delete under several holds
+WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
+		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
+		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
+			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
+			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
+			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
+		FROM pg_catalog.jsonb_to_recordset($3::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AS open),
 removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1)
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate

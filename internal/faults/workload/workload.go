@@ -100,8 +100,12 @@ func (w *worker) next() {
 		w.get(w.bounded, w.document())
 	case n < 63:
 		w.hold(stuck, stuck)
-	case n < 83:
+	case n < 71:
 		w.hold("key", w.hot("key"))
+	case n < 77:
+		w.permit()
+	case n < 83:
+		w.lead("leader")
 	case n < 98:
 		w.hold("doc", w.hot("doc"))
 	default:

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/lockstore/lock"
+)
+
+// A leadership is a way to lead: it runs fn while this process does, and again, until ctx
+// ends.
+type leadership struct {
+	name string
+	how  string
+	lead func(ctx context.Context, in *arena, fn func(context.Context)) error
+}
+
+var leaderships = []leadership{lockstoreLead, clientGoLead}
+
+var lockstoreLead = leadership{
+	name: "lockstore (pgx)",
+	how:  "lock.Lead on a pgx pool",
+	lead: func(ctx context.Context, in *arena, fn func(context.Context)) error {
+		opened, err := lockstorePgx.open(ctx, in, lockSetup{Keys: 1})
+		if err != nil {
+			return err
+		}
+		l := opened.(*lockstoreLocks)
+		err = lock.Lead(ctx, l.Postgres, lock.Name("leader"), nil, func(ctx context.Context, _ int64) error {
+			fn(ctx)
+			return nil
+		})
+		return errors.Join(err, l.close())
+	},
+}
+
+// clientGoLead is made anew after the documented rule and timings of Kubernetes' client-go
+// (LeaseDuration 15 s, RetryPeriod 2 s with a jitter of 1.2, ReleaseOnCancel): a record
+// counts as given up when its observer has not seen it change for the lease's duration.
+var clientGoLead = leadership{
+	name: "client-go's rule",
+	how:  "a lease of 15 s in a row, renewed and looked at every 2 s, given up by its holder at the end",
+	lead: func(ctx context.Context, in *arena, fn func(context.Context)) error {
+		const duration, retry = 15 * time.Second, 2 * time.Second
+		pool, err := in.pool(ctx, 2)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		if _, err := pool.Exec(ctx, `CREATE TABLE IF NOT EXISTS bench_lease (id int PRIMARY KEY, renewals bigint NOT NULL, holder bigint NOT NULL);
+			INSERT INTO bench_lease VALUES (1, 0, 0) ON CONFLICT DO NOTHING`); err != nil {
+			return err
+		}
+		me, seen, at := rand.Int64(), int64(-1), time.Now()
+		pause := func() bool {
+			select {
+			case <-ctx.Done():
+				return false
+			case <-time.After(retry + rand.N(retry*12/10)):
+				return true
+			}
+		}
+		for more := true; more; more = pause() {
+			var renewals, holder int64
+			if err := pool.QueryRow(ctx, "SELECT renewals, holder FROM bench_lease").Scan(&renewals, &holder); err != nil {
+				return err
+			}
+			if renewals != seen {
+				seen, at = renewals, time.Now()
+			}
+			if holder != 0 && time.Since(at) < duration {
+				continue
+			}
+			take := func() bool {
+				err := pool.QueryRow(ctx, "UPDATE bench_lease SET renewals = renewals + 1, holder = $1 WHERE renewals = $2 RETURNING renewals", me, seen).Scan(&seen)
+				return err == nil
+			}
+			if !take() {
+				continue
+			}
+			own, cancel := context.WithCancel(ctx)
+			over := make(chan struct{})
+			go func() { defer close(over); fn(own) }()
+			for pause() && take() {
+			}
+			cancel()
+			<-over
+			_, err := pool.Exec(context.WithoutCancel(ctx), "UPDATE bench_lease SET renewals = renewals + 1, holder = 0 WHERE holder = $1", me)
+			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+				return err
+			}
+		}
+		return ctx.Err()
+	},
+}
+
+// succeed measures how long after a leader is killed, or has been told to end, another
+// process's function runs.
+func succeed(way leadership, killed bool) runFunc {
+	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+		connections := in.watch(ctx)
+		m = newMeasurement()
+		stand := func() (*worker, chan grant, error) {
+			c, err := hire(ctx, 1, job{Arena: in, Role: "leader", Subject: way.name})
+			if err != nil {
+				return nil, nil, err
+			}
+			leads := make(chan grant, 1)
+			go func() {
+				var g grant
+				if c[0].receive(&g) != nil {
+					g.Error = "it ended without leading"
+				}
+				leads <- g
+			}()
+			return c[0], leads, c[0].send("go")
+		}
+		leader, leads, err := stand()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = crew{leader}.dismiss() }() // which may have been killed
+		start := time.Now()
+		<-leads
+		for first := true; first || time.Since(start) < p.Warm+2*p.Count; first = false {
+			next, leads, err := stand()
+			if err != nil {
+				return nil, err
+			}
+			// Long enough for the next to wait as it does when it waits for long.
+			time.Sleep(100*time.Millisecond + rand.N(50*time.Millisecond))
+			given := time.Now()
+			if killed {
+				_ = leader.cmd.Process.Kill()
+			} else {
+				leader.orders.Close()
+			}
+			g := <-leads
+			_ = crew{leader}.dismiss()
+			leader = next
+			switch wait := time.Duration(g.At - given.UnixNano()); {
+			case g.Error != "":
+				m.fail(errors.New(g.Error))
+			case wait < 0:
+				m.Violations++
+			default:
+				m.Ops++
+				m.Took += wait
+				m.Latency.record(wait)
+			}
+		}
+		m.Conns = connections()
+		return m, nil
+	}
+}
+
+// leaderRole leads until its orders end, and tells when its function first ran.
+func leaderRole(ctx context.Context, j job, boss *wire) error {
+	for _, way := range leaderships {
+		if way.name != j.Subject {
+			continue
+		}
+		if err := boss.ready(); err != nil {
+			return err
+		}
+		ctx, stop := context.WithCancel(ctx)
+		go func() {
+			defer stop()
+			_ = boss.receive(new(string))
+		}()
+		err := way.lead(ctx, j.Arena, func(ctx context.Context) {
+			_ = boss.send(grant{At: time.Now().UnixNano()})
+			<-ctx.Done()
+		})
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		return err
+	}
+	return errors.New("no such way to lead: " + j.Subject)
+}
+
+func leadCases() []testCase {
+	cases := []testCase{{
+		name: "lead/killed", by: byMedian,
+		asks: "a process that leads is killed; how long until another's function runs?",
+	}, {
+		name: "lead/released", by: byMedian,
+		asks: "a process that leads is told to end, and does; how long until another's function runs?",
+	}}
+	for i := range cases {
+		for _, way := range leaderships {
+			cases[i].subjects = append(cases[i].subjects, subject{way.name, way.how, succeed(way, i == 0)})
+		}
+	}
+	return cases
+}

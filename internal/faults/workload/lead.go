@@ -1,0 +1,125 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/faults/history"
+	"example.com/lockstore/lock"
+)
+
+// A Leader is a locker with its own way to lead.
+type Leader interface {
+	Lead(ctx context.Context, key lock.Key, fn func(ctx context.Context, term int64) error) error
+}
+
+// A Limiter is a locker with its own semaphores.
+type Limiter interface {
+	Acquire(ctx context.Context, name lock.Key, permits int) (*lock.Held, error)
+}
+
+// permits is how many there are of the semaphore.
+const permits = 2
+
+// permit takes a permit, and stays away for a while. Each permit is held as a key of its
+// own is.
+func (w *worker) permit() {
+	ctx, cancel := w.bounded()
+	defer cancel()
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Tenure, Key: history.LockOf("permit")})
+	held, err := w.acquire(ctx, lock.Name("permit"))
+	e.Return = time.Now()
+	if err != nil {
+		e.Outcome, e.Error = history.Failed, err.Error()
+		w.to.Record(e)
+		return
+	}
+	e.Outcome, e.Key = history.OK, history.LockOf(held.Key().String())
+	w.stay(held, &e, func() { w.away(held.Context().Done()) })
+	err = held.Unlock()
+	w.unlocked(e, err)
+}
+
+func (w *worker) acquire(ctx context.Context, name lock.Key) (*lock.Held, error) {
+	if l, ok := w.locker.(Limiter); ok {
+		return l.Acquire(ctx, name, permits)
+	}
+	sem, err := lock.NewSemaphore(w.locker, name, permits)
+	if err != nil {
+		return nil, err
+	}
+	return sem.Acquire(ctx)
+}
+
+// lead stands for leader, and leads once, for a while. Its context may end before its
+// function does, which takes a moment to notice.
+func (w *worker) lead(name string) {
+	ctx, cancel := w.bounded()
+	defer cancel()
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Tenure, Key: history.LockOf(name)})
+	var held *lock.Held
+	err := w.leads(ctx, lock.Name(name), func(ctx context.Context, term int64) error {
+		held = lock.FromContext(ctx, lock.Name(name))
+		e.Return, e.Outcome, e.Fence = time.Now(), history.OK, term
+		w.stay(held, &e, func() {
+			if w.rand.IntN(2) == 0 {
+				w.merge(func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }, w.document())
+			}
+			if w.rand.IntN(2) == 0 {
+				cancel()
+			}
+			w.away(ctx.Done())
+			time.Sleep(rand.N(2 * time.Millisecond))
+		})
+		return backoff.Permanent(fmt.Errorf("term %d is over", term))
+	})
+	if held == nil {
+		e.Return, e.Outcome, e.Error = time.Now(), history.Failed, fmt.Sprint(err)
+		w.to.Record(e)
+		return
+	}
+	w.unlocked(e, held.Unlock()) // which says what it said before
+}
+
+func (w *worker) leads(ctx context.Context, key lock.Key, fn func(context.Context, int64) error) error {
+	if l, ok := w.locker.(Leader); ok {
+		return l.Lead(ctx, key, fn)
+	}
+	return lock.Lead(ctx, w.locker, key, backoff.Constant{Base: time.Millisecond}, fn)
+}
+
+// stay records for how long a hold lasts: while do runs, unless it is lost.
+func (w *worker) stay(held *lock.Held, e *history.Event, do func()) {
+	w.to.Record(*e)
+	told := make(chan time.Time, 1)
+	stop := context.AfterFunc(held.Context(), func() { told <- time.Now() })
+	do()
+	if stop() {
+		e.Until = time.Now()
+	} else {
+		e.Until, e.Lost = <-told, true
+	}
+	w.to.Record(*e)
+}
+
+// away passes a while, until done.
+func (w *worker) away(done <-chan struct{}) {
+	if w.Pause > 0 {
+		select {
+		case <-w.ctx.Done():
+		case <-done:
+		case <-time.After(time.Duration(w.rand.Int64N(int64(w.Pause)))):
+		}
+	}
+}
+
+func (w *worker) unlocked(e history.Event, err error) {
+	if err != nil {
+		e.Lost, e.Error = true, err.Error()
+	}
+	e.Unlocked = time.Now()
+	w.to.Record(e)
+}

@@ -1,0 +1,164 @@
+package lock_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/backoff"
+	"example.com/lockstore/lock"
+	"example.com/lockstore/pgtest"
+)
+
+func TestThousandPermitsTakeOneConnection(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), nil)
+	sem, err := lock.NewSemaphore(locker, lock.Name("sem"), 1000)
+	require.NoError(t, err)
+	var held []*lock.Held
+	for range 1000 {
+		h, err := sem.Acquire(t.Context())
+		require.NoError(t, err)
+		held = append(held, h)
+	}
+	_, err = sem.TryAcquire(t.Context())
+	assert.ErrorIs(t, err, lock.ErrBusy)
+	assert.EqualValues(t, 1, locker.Stats().Sessions)
+	assert.Equal(t, 1000, query[int](t, db.Pool(), advisoryLocks))
+	for _, h := range held {
+		require.NoError(t, h.Unlock())
+	}
+	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks))
+}
+
+// Processes share the permits of one name, which go round between them; one that is gone
+// has none.
+func TestPermitsAreOfAllProcesses(t *testing.T) {
+	db := pgtest.New(t)
+	const permits = 2
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var sems []*lock.Semaphore
+	var lockers []*lock.Postgres
+	for range 3 {
+		l := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
+		sem, err := lock.NewSemaphore(l, lock.Namespace("app").Name("sem"), permits)
+		require.NoError(t, err)
+		sems, lockers = append(sems, sem), append(lockers, l)
+	}
+	var inside atomic.Int64
+	served := make(chan int, 100)
+	working, stop := context.WithCancel(ctx)
+	var groups []chan struct{}
+	for p, sem := range sems {
+		for range 4 {
+			over := make(chan struct{})
+			groups = append(groups, over)
+			go func() {
+				defer close(over)
+				for {
+					h, err := sem.Acquire(working)
+					if err != nil {
+						assert.ErrorIs(t, err, context.Canceled)
+						return
+					}
+					assert.LessOrEqual(t, inside.Add(1), int64(permits))
+					select {
+					case served <- p:
+					case <-working.Done():
+					}
+					inside.Add(-1)
+					assert.NoError(t, h.Unlock())
+				}
+			}()
+		}
+	}
+	seen := map[int]int{}
+	for seen[0] < 20 || seen[1] < 20 || seen[2] < 20 {
+		select {
+		case p := <-served:
+			seen[p]++
+		case <-ctx.Done():
+			require.FailNow(t, "not all are served", seen)
+		}
+	}
+	stop()
+	for _, over := range groups {
+		<-over
+	}
+
+	first, err := sems[0].Acquire(ctx)
+	require.NoError(t, err)
+	second, err := sems[1].Acquire(ctx)
+	require.NoError(t, err)
+	list, err := lockers[2].List(ctx, "app")
+	require.NoError(t, err)
+	assert.Len(t, list, permits, "each is seen")
+	got := make(chan *lock.Held, 2)
+	wait := func() {
+		h, err := sems[2].Acquire(ctx)
+		assert.NoError(t, err)
+		got <- h
+	}
+	go wait()
+	terminate(t, db.Pool(), first)
+	third := <-got
+	assert.Equal(t, first.Key(), third.Key())
+	<-first.Context().Done()
+	assert.ErrorIs(t, context.Cause(first.Context()), lock.ErrLost)
+
+	go wait()
+	require.NoError(t, lockers[0].Evict(ctx, second.Key(), patience))
+	assert.ErrorIs(t, context.Cause(second.Context()), lock.ErrEvicted)
+	fourth := <-got
+	for _, h := range []*lock.Held{third, fourth} {
+		assert.NoError(t, h.Unlock())
+	}
+}
+
+// A leader that is lost is told so, and others lead; it stands again.
+func TestNextLeaderLeadsWhenOneIsLost(t *testing.T) {
+	db := pgtest.New(t)
+	key := lock.Name("leader")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	type term struct {
+		who, number int64
+		ctx         context.Context
+	}
+	terms := make(chan term)
+	ended := make(chan error, 2)
+	for who := range int64(2) {
+		l := newPostgres(t, db.Pool(), nil)
+		go func() {
+			ended <- lock.Lead(ctx, l, key, backoff.Constant{}, func(ctx context.Context, number int64) error {
+				terms <- term{who, number, ctx}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		}()
+	}
+	observer := newPostgres(t, db.Pool(), nil)
+	last := <-terms
+	for range 4 {
+		require.Eventually(t, func() bool { // the other waits
+			status, err := observer.Status(ctx, key)
+			return err == nil && len(status.Holders) == 1 && status.Waiters == 1
+		}, patience, time.Millisecond)
+		terminate(t, db.Pool(), lock.FromContext(last.ctx, key))
+		next := <-terms
+		assert.NotEqual(t, last.who, next.who)
+		assert.Greater(t, next.number, last.number)
+		<-last.ctx.Done()
+		assert.ErrorIs(t, context.Cause(last.ctx), lock.ErrLost)
+		last = next
+	}
+	cancel()
+	for range 2 {
+		assert.ErrorIs(t, <-ended, context.Canceled)
+	}
+}
