@@ -41,6 +41,7 @@ func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
 		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert}, {"write: store", sql.taking.save}, {"write: store if it is the same still", sql.saveOn}, {"Delete", sql.taking.remove},
 		{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert},
 		{"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
+		{"Watch: read", sql.watchRows.look}, {"Watch: compare", sql.watchRows.differ}, {"Watch a view: compare", sql.watchTexts.differ},
 	}
 }
 
@@ -136,6 +137,8 @@ func TestStatementsUseTheIndex(t *testing.T) {
 			{"get under", query{sql.get.proven, sql.get.proven.args(c.id, "[]")}},
 			{"get many", query{sql.getMany.plain, sql.getMany.plain.args([]string{c.id})}},
 			{"get many under", query{sql.getMany.proven, sql.getMany.proven.args([]string{c.id}, "[]")}},
+			{"look", query{sql.watchRows.look, sql.watchRows.look.args([]string{c.id}, int64(1))}},
+			{"differ", query{sql.watchRows.differ, sql.watchRows.differ.args([]string{c.id}, []string{"1"})}},
 			{"merge", query{sql.merge, sql.merge.args(c.id, "{}", int64(1), true, true, int64(1))}},
 			{"open", query{sql.taking.open, sql.taking.open.args(c.id, nil, int64(1))}},
 			{"save", query{sql.taking.save, sql.taking.save.args(c.id, int64(1), "{}")}},
