@@ -63,9 +63,10 @@ const (
 	askEvery    = time.Second     // whether somebody watches
 	pingEvery   = 5 * time.Second // a connection on which there is nothing to say
 	connectTime = 10 * time.Second
-	lastRetry   = 5 * time.Second // to connect
-	mostPending = 1 << 14         // hints; the others are left to the comparison
-	mostTold    = 450             // in one notification, which has up to 8000 bytes
+	lastRetry   = 5 * time.Second      // to connect
+	hintPace    = 3 * time.Millisecond // of hints at the same document
+	mostPending = 1 << 14              // hints; the others are left to the comparison
+	mostTold    = 450                  // in one notification, which has up to 8000 bytes
 )
 
 func newHints(p *postgres, connect func(context.Context) (*pgx.Conn, error)) *hints {
@@ -283,15 +284,16 @@ func (h *hints) serve(ctx context.Context, w *wire, again bool) error {
 		case !watches && !h.tells.Load():
 			return nil
 		}
-		began := time.Now()
-		if told, err := h.tell(ctx, w); err != nil {
+		told, err := h.tell(ctx, w)
+		if err != nil {
 			return err
-		} else if told {
+		}
+		if told {
 			said = time.Now()
-			time.Sleep(min(restShare*said.Sub(began), mostRest))
 		}
 		select {
 		case <-h.wake:
+		case <-w.rest:
 		case <-beat.C:
 			if time.Since(said) >= pingEvery {
 				if _, err := w.ask(ctx, ""); err != nil {
@@ -311,17 +313,7 @@ func (h *hints) serve(ctx context.Context, w *wire, again bool) error {
 // tell sends the hints that there are, if somebody else watches. It asks for that first if
 // it is time, and if it was known to be so for the last time a while ago.
 func (h *hints) tell(ctx context.Context, w *wire) (bool, error) {
-	h.mu.Lock()
-	keys := make([]int64, 0, min(len(h.pending), mostTold))
-	for key := range h.pending {
-		if len(keys) == mostTold {
-			h.rouse() // for the rest
-			break
-		}
-		keys = append(keys, key)
-		delete(h.pending, key)
-	}
-	h.mu.Unlock()
+	keys := h.take(w)
 	if time.Since(w.asked) >= askEvery/2 && (len(keys) > 0 || h.tells.Load()) {
 		w.asked = time.Now()
 		others, err := w.ask(ctx, othersWatchSQL(h.guard))
@@ -340,6 +332,29 @@ func (h *hints) tell(ctx context.Context, w *wire) (bool, error) {
 	}
 	_, err := w.ask(ctx, fmt.Sprintf("SELECT pg_catalog.pg_notify('%s', '%s')", h.channel, payload.String()))
 	return true, err
+}
+
+// take takes hints to tell, but those at documents that others have just been hinted at.
+func (h *hints) take(w *wire) (keys []int64) {
+	if now := time.Now(); now.Sub(w.paced) >= hintPace {
+		w.paced = now
+		clear(w.told)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key := range h.pending {
+		switch {
+		case w.told[key]:
+		case len(keys) < mostTold:
+			keys = append(keys, key)
+			delete(h.pending, key)
+			w.told[key] = true
+		}
+	}
+	if w.rest = nil; len(h.pending) > 0 {
+		w.rest = time.After(hintPace)
+	}
+	return keys
 }
 
 // heard takes a hint of another process.

@@ -23,6 +23,11 @@ type wire struct {
 	timeout time.Duration
 	answers chan said
 	asked   time.Time // whether somebody else watches
+
+	// Who asks paces itself.
+	paced time.Time        // when the pace began
+	told  map[int64]bool   // since then
+	rest  <-chan time.Time // until the next; nil: there is nothing more to tell
 }
 
 // A said is the last value that a question has brought, or why it failed.
@@ -34,7 +39,7 @@ type said struct {
 // What a hint says is known by all who watch when they look, so that its commit need not
 // be flushed.
 const wireSQL = `SET search_path = pg_catalog, pg_temp; UNLISTEN *; SELECT set_config('idle_session_timeout', '0', false),
-	set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false), set_config('synchronous_commit', 'off', false),
+	set_config('statement_timeout', '0', false), set_config('lock_timeout', '5s', false), set_config('synchronous_commit', 'off', false),
 	set_config('tcp_user_timeout', '10000', false),
 	(SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout')`
 
@@ -54,7 +59,7 @@ func openWire(ctx context.Context, conn *pgx.Conn, timeout time.Duration) (*wire
 	if err != nil {
 		return nil, err
 	}
-	return &wire{conn: c.Conn, front: pgproto3.NewFrontend(c.Conn, c.Conn), pid: pid, timeout: timeout, answers: make(chan said, 1)}, nil
+	return &wire{conn: c.Conn, front: pgproto3.NewFrontend(c.Conn, c.Conn), pid: pid, timeout: timeout, told: map[int64]bool{}, answers: make(chan said, 1)}, nil
 }
 
 // ask sends a statement, which has nothing of a caller's in it, and returns its answer.
