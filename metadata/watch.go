@@ -309,6 +309,9 @@ func (w *watcher) next(ctx context.Context) (docs []Document, err error) {
 	g.mu.Lock()
 	g.waiting = append(g.waiting, w)
 	g.appoint()
+	if len(w.due) > 0 {
+		g.rouse()
+	}
 	g.mu.Unlock()
 	defer func() {
 		g.mu.Lock()
