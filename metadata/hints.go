@@ -61,6 +61,7 @@ type hints struct {
 
 const (
 	askEvery    = time.Second     // whether somebody watches
+	tellsOn     = 5 * time.Second // when nobody is found, as who watches may just be connecting anew
 	pingEvery   = 5 * time.Second // a connection on which there is nothing to say
 	connectTime = 10 * time.Second
 	lastRetry   = 5 * time.Second      // to connect
@@ -263,6 +264,9 @@ func (h *hints) serve(ctx context.Context, w *wire, again bool) error {
 		}
 	}()
 	listens, said := false, time.Now()
+	if h.tells.Load() {
+		w.known = said
+	}
 	beat := time.NewTicker(askEvery)
 	defer beat.Stop()
 	for {
@@ -320,7 +324,10 @@ func (h *hints) tell(ctx context.Context, w *wire) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		h.tells.Store(others == "t")
+		if others == "t" {
+			w.known = w.asked
+		}
+		h.tells.Store(time.Since(w.known) < tellsOn)
 	}
 	if len(keys) == 0 || !h.tells.Load() {
 		return false, nil

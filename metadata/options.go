@@ -91,8 +91,9 @@ type Options struct {
 	Principal func(context.Context) string
 
 	// WatchInterval is how often the documents that are watched are compared with what
-	// their watchers know, to find what nobody has hinted at: see [Postgres.Watch]. What
-	// the comparison takes lengthens it, so that that is a hundredth of the time at most.
+	// their watchers know, to find what nobody has hinted at: see [Postgres.Watch]. A
+	// comparison that takes the server longer than a hundredth of that is made less often,
+	// up to ten times.
 	// A [Memory] compares nothing. 0: 1 s.
 	WatchInterval time.Duration
 

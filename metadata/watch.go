@@ -70,6 +70,8 @@ type group struct {
 	resting  time.Time     // nothing is read before
 	compares time.Time     // when the documents are compared next
 	retry    time.Duration // after the last failure
+	took     time.Duration // by the last answer
+	trip     time.Duration // by the fastest one
 }
 
 // A subject is a document that is watched.
@@ -102,9 +104,11 @@ type watcher struct {
 
 const (
 	// A document under fire is read no more often than each pace, which costs its writers
-	// little. All reads together take half of the time at most, comparisons a hundredth.
+	// little. All reads together take half of the time at most. Comparisons, but for the way
+	// to the server, take a hundredth, unless they would be too rare then.
 	pace         = 10 * time.Millisecond
 	compareShare = 100
+	longest      = 10 // times the interval
 
 	mostLooked = 256 // documents of one read
 
@@ -471,8 +475,7 @@ func (g *group) saw(s *subject, doc Document, mark string) {
 
 // compare has those documents read that are not as they were when they were read last.
 func (g *group) compare(ctx context.Context) error {
-	began := time.Now()
-	next := began.Add(g.options.WatchInterval)
+	next := time.Now().Add(g.options.WatchInterval)
 	var subjects []*subject
 	var ids, marks []string
 	g.mu.Lock()
@@ -495,8 +498,8 @@ func (g *group) compare(ctx context.Context) error {
 	})
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := time.Now(); g.compares.Equal(next) { // else it is asked for once more
-		g.compares = now.Add(max(g.options.WatchInterval, compareShare*now.Sub(began)))
+	if g.compares.Equal(next) { // else it is asked for once more
+		g.compares = time.Now().Add(min(max(g.options.WatchInterval, compareShare*(g.took-g.trip)), longest*g.options.WatchInterval))
 	}
 	return err
 }
@@ -514,8 +517,11 @@ func (g *group) ask(ctx context.Context, question func(context.Context) error) e
 	defer g.mu.Unlock()
 	switch {
 	case err == nil:
-		g.retry = 0
-		g.resting = now.Add(min(now.Sub(began), pace))
+		g.retry, g.took = 0, now.Sub(began)
+		g.resting = now.Add(min(g.took, pace))
+		if g.trip == 0 || g.took < g.trip {
+			g.trip = g.took
+		}
 	case ctx.Err() != nil:
 		return causeOf(ctx)
 	case passes(err):

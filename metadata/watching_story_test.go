@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
@@ -28,15 +29,22 @@ func TestWatchersStory(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) }}
+	slow := pgtest.NewProxy(t, db) // so that documents change while they are read
+	slow.Delay(3*time.Millisecond, 3*time.Millisecond)
+	config, err := pgxpool.ParseConfig(slow.URL())
+	require.NoError(t, err)
 	violated := func(rule, format string, args ...any) {
 		t.Errorf("seed %d: %s: %s", seed, rule, fmt.Sprintf(format, args...))
 	}
-	by := func(interval time.Duration, url string) *metadata.Postgres {
-		return d.migrated(t, &metadata.Options{WatchInterval: interval, Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, url) }})
+	by := func(pool *pgxpool.Pool, interval time.Duration, url string) *metadata.Postgres {
+		store, err := metadata.NewPostgres(pool, &metadata.Options{WatchInterval: interval, Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, url) }})
+		require.NoError(t, err)
+		t.Cleanup(store.Close)
+		return store
 	}
-	writer := by(time.Hour, db.URL())
-	hinted, compared, both := by(time.Hour, proxy.URL()), by(20*time.Millisecond, "host=/nowhere"), by(time.Second, proxy.URL())
+	writer, far := by(db.Pool(), time.Hour, db.URL()), newPool(t, config)
+	require.NoError(t, writer.Migrate(t.Context()))
+	hinted, compared, both := by(far, time.Hour, proxy.URL()), by(far, 20*time.Millisecond, "host=/nowhere"), by(far, time.Second, proxy.URL())
 	ids := []string{"a", "b", "c"}
 
 	var followers []*follower
@@ -114,7 +122,8 @@ func TestWatchersStory(t *testing.T) {
 		reach("written", now, followers...)
 	}
 	// What nobody hints at is found by comparison, or by whoever comes later.
-	d.exec(t, `UPDATE lockstore_metadata SET metadata = metadata || '{"hand": 1}' WHERE id = 'b'`)
+	_, err = db.Pool().Exec(t.Context(), `UPDATE lockstore_metadata SET metadata = metadata || '{"hand": 1}' WHERE id = 'b'`)
+	require.NoError(t, err)
 	follow("late", hinted, false)
 	reach("written by hand", now, followers...)
 }

@@ -23,6 +23,7 @@ type wire struct {
 	timeout time.Duration
 	answers chan said
 	asked   time.Time // whether somebody else watches
+	known   time.Time // that somebody does
 
 	// Who asks paces itself.
 	paced time.Time        // when the pace began
