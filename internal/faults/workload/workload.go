@@ -43,7 +43,7 @@ func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recor
 	}
 	if watcher, ok := store.(Watcher); ok {
 		for n := range c.Watchers {
-			w := newWorker(ctx, c.Workers+c.Hasty+1000+n, locker, store, to, c)
+			w := newWorker(ctx, 1000*(c.Generation+1)+n, locker, store, to, c)
 			group.Go(func() { w.follow(watcher) })
 		}
 	}
