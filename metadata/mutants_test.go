@@ -503,11 +503,6 @@ var mutants = []simulate.Mutant{
 		Rule: "MISSED",
 	},
 	{
-		Name: "what is told twice within a moment is told once", File: "hints.go", Test: "TestWatchersStory",
-		Old: "\t\tcase w.told[key]:\n", New: "\t\tcase w.told[key]:\n\t\t\tdelete(h.pending, key)\n",
-		Rule: "MISSED",
-	},
-	{
 		Name: "a new connection has nothing compared", File: "hints.go", Test: "TestWatchersStory",
 		Old: "\t\t\th.watched.resume(again)\n", New: "",
 		Rule: "MISSED",

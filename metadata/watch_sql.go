@@ -37,7 +37,7 @@ const lookSQL = `
 WITH ` + watchedOnSQL + `, found AS (
 	SELECT k.place, t.{id} IS NOT NULL AS here, coalesce({mark}, '` + noMark + `') AS mark, {row},
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t.{column}), 0)) OVER (ORDER BY k.place) AS size
-	FROM unnest($1::{text}[]::{idtype}[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
+	FROM pg_catalog.unnest($1::{text}[]::{idtype}[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
 )
 SELECT server.leads, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place {=} 1::bigint OR found.size {<=} {1}::bigint`

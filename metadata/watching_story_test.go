@@ -52,6 +52,21 @@ func TestWatchersStory(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer group.Wait()
 	defer stop()
+	for _, store := range []*metadata.Postgres{hinted, compared, both} { // who comes first reads for all, and leaves
+		came := make(chan struct{})
+		group.Go(func() {
+			told := 0
+			for range store.Watch(ctx, ids...) {
+				if told++; told == 1 {
+					close(came)
+				}
+				if told == 50 {
+					return
+				}
+			}
+		})
+		<-came
+	}
 	follow := func(name string, store *metadata.Postgres, slow bool) {
 		f := &follower{name: name, last: map[string]metadata.Document{}}
 		followers = append(followers, f)

@@ -405,7 +405,7 @@ WITH server AS MATERIALIZED (
 ), found AS (
 	SELECT k.place, t."id" IS NOT NULL AS here, coalesce(server.since OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."version", 0)::bigint::pg_catalog.text, '-') AS mark, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t."metadata"), 0)) OVER (ORDER BY k.place) AS size
-	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) k.id
+	FROM pg_catalog.unnest($1::pg_catalog.text[]::pg_catalog.text[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) k.id
 )
 SELECT server.leads, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place OPERATOR(pg_catalog.=) 1::bigint OR found.size OPERATOR(pg_catalog.<=) $2::bigint
@@ -838,7 +838,7 @@ WITH server AS MATERIALIZED (
 ), found AS (
 	SELECT k.place, t."email" IS NOT NULL AS here, coalesce(server.since OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."revision", 0)::bigint::pg_catalog.text, '-') AS mark, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t."profile"), 0)) OVER (ORDER BY k.place) AS size
-	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) k.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
+	FROM pg_catalog.unnest($1::pg_catalog.text[]::pg_catalog.text[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) k.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 )
 SELECT server.leads, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place OPERATOR(pg_catalog.=) 1::bigint OR found.size OPERATOR(pg_catalog.<=) $3::bigint
