@@ -103,10 +103,10 @@ type watcher struct {
 }
 
 const (
-	// A document under fire is read no more often than each pace, which costs its writers
+	// A document under fire is read no more often than each readPace, which costs its writers
 	// little. All reads together take half of the time at most. Comparisons, but for the way
 	// to the server, take a hundredth, unless they would be too rare then.
-	pace         = 10 * time.Millisecond
+	readPace     = 10 * time.Millisecond
 	compareShare = 100
 	longest      = 10 // times the interval
 
@@ -411,7 +411,7 @@ func (g *group) take() (subjects []*subject) {
 		w.due = slices.DeleteFunc(w.due, func(v *view) bool {
 			if !taken[v.subject] && len(taken) < mostLooked && !v.rests.After(now) {
 				taken[v.subject] = true
-				v.rests = now.Add(pace)
+				v.rests = now.Add(readPace)
 				subjects = append(subjects, v.subject)
 			}
 			if taken[v.subject] {
@@ -518,7 +518,7 @@ func (g *group) ask(ctx context.Context, question func(context.Context) error) e
 	switch {
 	case err == nil:
 		g.retry, g.took = 0, now.Sub(began)
-		g.resting = now.Add(min(g.took, pace))
+		g.resting = now.Add(min(g.took, readPace))
 		if g.trip == 0 || g.took < g.trip {
 			g.trip = g.took
 		}
