@@ -67,18 +67,6 @@ func (w *watcher) next() metadata.Document {
 	return metadata.Document{}
 }
 
-// until is told states until one says text.
-func (w *watcher) until(text string) (doc metadata.Document) {
-	w.t.Helper()
-	for seen := 0; seen < 1000; seen++ {
-		if doc = w.next(); string(doc.Metadata) == text {
-			return doc
-		}
-	}
-	require.Failf(w.t, "is not told", "want %s, last %s", text, doc.Metadata)
-	return doc
-}
-
 func (w *watcher) end() error {
 	w.t.Helper()
 	for {

@@ -107,7 +107,7 @@ func (k watchKind) told(ctx context.Context, in *arena, p pace) (m *measurement,
 	}
 	wrong, ended := f.end()
 	m.Violations += wrong
-	m.Took, m.latency = p.Count, rec.sum()
+	m.Took, m.Latency = p.Count, rec.sum()
 	return m, errors.Join(err, failed, ended)
 }
 
