@@ -31,7 +31,7 @@ func ConnectTo(url string) func(context.Context) (*pgx.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return connectConfig(ctx, config.ConnConfig)
+		return pgdb.Connect(ctx, config.ConnConfig)
 	}
 }
 
@@ -50,7 +50,7 @@ func openerOf(db any, connect func(context.Context) (*pgx.Conn, error)) opener {
 		case *sql.DB:
 			return (&sqlOpener{db: db}).open
 		case *pgxpool.Pool:
-			connect = func(ctx context.Context) (*pgx.Conn, error) { return dialPool(ctx, db) }
+			connect = func(ctx context.Context) (*pgx.Conn, error) { return pgdb.ConnectLike(ctx, db) }
 		}
 	}
 	return func(ctx context.Context, p *Postgres, spare bool) (*session, error) {
@@ -90,26 +90,6 @@ func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*sess
 	s := newSession(hijacked.Conn, backend, p.opts.Silence, spare, p)
 	s.at = at
 	return s, nil
-}
-
-// dialPool connects as pool does.
-func dialPool(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
-	config := pool.Config()
-	if config.BeforeConnect != nil {
-		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
-			return nil, err
-		}
-	}
-	conn, err := connectConfig(ctx, config.ConnConfig)
-	if err != nil {
-		return nil, err
-	}
-	if config.AfterConnect != nil {
-		if err := config.AfterConnect(ctx, conn); err != nil {
-			return nil, errors.Join(err, conn.Close(ctx))
-		}
-	}
-	return conn, nil
 }
 
 // probeSQL asks what decides whether a session can hold locks, and what

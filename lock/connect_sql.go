@@ -35,7 +35,7 @@ func (o *sqlOpener) open(ctx context.Context, p *Postgres, spare bool) (*session
 	if err == nil || config == nil || brief.Err() == nil && !errors.Is(err, errInUse) {
 		return s, err
 	}
-	conn, err := connectConfig(ctx, config.Copy())
+	conn, err := pgdb.Connect(ctx, config.Copy())
 	if s, err = openOn(ctx, conn, err, p, spare); err == nil {
 		return s, nil
 	}

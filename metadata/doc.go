@@ -34,6 +34,15 @@
 // document as the one before has left it. [Postgres.MergeMany] is built on the same,
 // and [Postgres.In] does it within the host's own transaction.
 //
+// # Watching
+//
+// [Postgres.Watch] tells what documents are, and then what becomes of them, whoever changes
+// them. It costs a commit nothing: hints go out after it, apart from it, and only while
+// somebody watches. A process that watches has one connection for that. One that writes asks
+// once a second, with a statement on a connection of the pool, whether anybody does, and
+// has such a connection, too, while that is so. Hints can be lost; what they do not tell is
+// found by comparing all that is watched, in one statement.
+//
 // # Security
 //
 // Writes that share a commit or a connection, and Gets that share a statement, are made
@@ -53,7 +62,8 @@
 //     the same read and write with each other's rights.
 //
 // Other reads, a Get under a hold, and [Postgres.MergeMany] use a connection of their own
-// caller's, and [Postgres.In] the host's. A shared commit or read is sent with
+// caller's, and [Postgres.In] the host's. What is watched is read once for all callers who
+// would share a commit, with the context of one of them. A shared commit or read is sent with
 // the values, but neither the deadline nor the cancellation, of one of the callers'
 // contexts: tracers, [Observer].Committed and a Logger see that one.
 //
@@ -133,6 +143,8 @@
 //     the connection that its Dialer makes does.
 //   - standard_conforming_strings must be on, as the driver may write values into the SQL.
 //   - ResetSession is called each time, by database/sql and once more by the store.
+//   - There are no hints for who watches, nor by who writes, but with [Options].Connect.
+//     The comparison finds the changes.
 //   - The server's notices cannot be seen: where somebody cancels the wait for a synchronous
 //     standby, a write that this may not have reached counts as made.
 //

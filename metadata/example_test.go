@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -224,6 +225,67 @@ func ExamplePostgres_In() {
 	// Output:
 	// true
 	// {"invoices": 1} <nil>
+}
+
+// A host that keeps documents in memory is told of each change, whoever makes it.
+func ExamplePostgres_Watch() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	store, _, done := exampleStore(nil)
+	defer done()
+
+	for doc, err := range store.Watch(ctx, "ada") {
+		switch {
+		case err != nil:
+			fmt.Println(err) // ctx has ended, say
+		case doc.Metadata == nil:
+			fmt.Println("there is no such document")
+		default:
+			fmt.Println(doc.Version, string(doc.Metadata))
+		}
+		if err != nil || doc.Version == 2 {
+			break
+		}
+		if _, err := store.Merge(ctx, "ada", json.RawMessage(fmt.Sprintf(`{"step": %d}`, doc.Version+1))); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// there is no such document
+	// 1 {"step": 1}
+	// 2 {"step": 2}
+}
+
+// To wait for a condition is to watch until it is met. The deadline is the context's.
+func ExamplePostgres_Watch_condition() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	store, _, done := exampleStore(nil)
+	defer done()
+
+	waitUntilDone := func(id string) (metadata.Document, error) {
+		for doc, err := range store.Watch(ctx, id) {
+			var job struct{ Status string }
+			if err == nil && doc.Metadata != nil {
+				err = json.Unmarshal(doc.Metadata, &job)
+			}
+			if err != nil || job.Status == "done" {
+				return doc, err
+			}
+		}
+		return metadata.Document{}, nil // which a loop without break does not come to
+	}
+
+	go func() { // another process
+		for _, status := range []string{"queued", "running", "done"} {
+			if _, err := store.Merge(ctx, "job-1", json.RawMessage(fmt.Sprintf(`{"status": %q}`, status))); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}()
+	doc, err := waitUntilDone("job-1")
+	fmt.Println(string(doc.Metadata), err)
+	// Output: {"status": "done"} <nil>
 }
 
 // In a host's unit tests a Memory stands in for the database.

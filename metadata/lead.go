@@ -244,6 +244,7 @@ type report struct {
 }
 
 func (p *postgres) report(ctx context.Context, id string, r report) {
+	p.hint(ctx, id, r.err)
 	if !r.shared {
 		p.counts.committed(r.writes)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 		locker = lock.NewMemory()
 	}
 	m := &memory{locker: locker, options: &o, turns: lock.NewMemory(), stored: map[string]Document{}}
+	m.watching = newWatching(m, &o, nil, func(context.Context) (string, bool) { return "", true })
 	return &Memory{documents{engine: m, options: &o, counts: new(counts)}}, nil
 }
 
@@ -75,6 +77,7 @@ func (m *Memory) Put(doc Document) error {
 	engine.mu.Lock()
 	defer engine.mu.Unlock()
 	engine.stored[id] = doc
+	engine.changed(id)
 	return nil
 }
 
@@ -87,6 +90,8 @@ type memory struct {
 
 	mu     sync.Mutex
 	stored map[string]Document
+
+	watching *watching
 }
 
 var _ engine = (*memory)(nil)
@@ -185,5 +190,32 @@ func (m *memory) store(dr *draft, under *holdings) (Document, error) {
 		m.stored[doc.ID] = doc
 		doc.Metadata = slices.Clone(doc.Metadata)
 	}
+	if dr.changes > 0 {
+		m.changed(doc.ID)
+	}
 	return doc, nil
 }
+
+// Watch returns the documents as they are now, and then each later state of one of them
+// that the loop can take in: see [Postgres.Watch].
+func (m *Memory) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
+	return m.engine.(*memory).watching.watch(ctx, &m.documents, ids)
+}
+
+// changed has those who watch a document look at it.
+func (m *memory) changed(id string) { m.watching.changed(m.options.key(id).Int64()) }
+
+var _ source = (*memory)(nil)
+
+// look implements [source].
+func (m *memory) look(_ context.Context, ids []string, seen func(i int, doc Document, mark string)) error {
+	for i, id := range ids {
+		doc, _ := m.load(id)
+		doc.ID = id
+		seen(i, doc, "")
+	}
+	return nil
+}
+
+// differ implements [source]: what there are no marks of is not compared.
+func (*memory) differ(context.Context, []string, []string, func(int)) error { return nil }

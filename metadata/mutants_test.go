@@ -480,4 +480,41 @@ var mutants = []simulate.Mutant{
 		Old: "\tcase dr.removed:\n\t\tdelete(m.stored, doc.ID)\n", New: "",
 		Rule: "TWICE, LOST WRITE, VERSION, EMPTY ANSWER",
 	},
+
+	// Watchers.
+	{
+		Name: "what changes while it is read is not read again", File: "watch.go", Test: "TestWatchersStory",
+		Old: "\tif !v.due {\n", New: "\tif !v.due && !v.looking {\n",
+		Rule: "MISSED",
+	},
+	{
+		Name: "what is watched is not compared", File: "watch.go", Test: "TestWatchersStory",
+		Old: "\tif len(ids) == 0 {\n", New: "\tif true {\n",
+		Rule: "MISSED",
+	},
+	{
+		Name: "what one watcher finds is not told to the others", File: "watch.go", Test: "TestWatchersStory",
+		Old: "\t\tcase another:\n", New: "\t\tcase another && false:\n",
+		Rule: "MISSED",
+	},
+	{
+		Name: "whoever comes back has nobody read what has become due", File: "watch.go", Test: "TestWatchersStory",
+		Old: "\tif len(w.due) > 0 {\n\t\tg.rouse()\n\t}\n", New: "",
+		Rule: "MISSED",
+	},
+	{
+		Name: "whoever reads for all is not followed", File: "watch.go", Test: "TestWatchersStory",
+		Old: "\t\t\tg.leader = nil\n\t\t\tg.appoint()\n", New: "",
+		Rule: "MISSED",
+	},
+	{
+		Name: "others are not told", File: "hints.go", Test: "TestWatchersStory",
+		Old: "\t\th.pending[document] = true\n", New: "",
+		Rule: "MISSED",
+	},
+	{
+		Name: "a new connection has nothing compared", File: "hints.go", Test: "TestWatchersStory",
+		Old: "\t\t\th.watched.resume(again)\n", New: "",
+		Rule: "MISSED",
+	},
 }

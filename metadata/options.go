@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"example.com/lockstore/backoff"
 	"example.com/lockstore/lock"
 )
@@ -88,6 +90,19 @@ type Options struct {
 	// Security in the package documentation. A [Memory] does not ask.
 	Principal func(context.Context) string
 
+	// WatchInterval is how often the documents that are watched are compared with what
+	// their watchers know, to find what nobody has hinted at: see [Postgres.Watch]. A
+	// comparison that takes the server longer than a hundredth of that is made less often,
+	// up to ten times.
+	// A [Memory] compares nothing. 0: 1 s.
+	WatchInterval time.Duration
+
+	// Connect opens the connection for hints, which tell watchers in other processes of
+	// changes: see [Postgres.Watch]. It must lead to the same server and database,
+	// and past a pooler in transaction mode. [lock.ConnectTo] is one for a URL. nil: it is
+	// opened as those of the pool are, outside of it, which takes pgx's connections.
+	Connect func(context.Context) (*pgx.Conn, error)
+
 	// Observer is told of every write and commit. nil: nobody is.
 	Observer Observer
 
@@ -105,7 +120,7 @@ func (o *Options) withDefaults() (Options, error) {
 		full = *o
 	}
 	for name, n := range map[string]int64{
-		"Timeout": int64(full.Timeout), "MaxPatchBytes": int64(full.MaxPatchBytes), "MaxDepth": int64(full.MaxDepth),
+		"Timeout": int64(full.Timeout), "WatchInterval": int64(full.WatchInterval), "MaxPatchBytes": int64(full.MaxPatchBytes), "MaxDepth": int64(full.MaxDepth),
 		"MaxDocumentBytes": int64(full.MaxDocumentBytes), "MaxWaitingBytes": int64(full.MaxWaitingBytes),
 		"MaxBatch": int64(full.MaxBatch), "MaxBatchBytes": int64(full.MaxBatchBytes),
 	} {
@@ -114,6 +129,7 @@ func (o *Options) withDefaults() (Options, error) {
 		}
 	}
 	full.Timeout = cmp.Or(full.Timeout, 10*time.Second)
+	full.WatchInterval = cmp.Or(full.WatchInterval, time.Second)
 	full.MaxPatchBytes = cmp.Or(full.MaxPatchBytes, 1<<20)
 	full.MaxDepth = cmp.Or(full.MaxDepth, 64)
 	full.MaxDocumentBytes = cmp.Or(full.MaxDocumentBytes, 16<<20)

@@ -40,7 +40,16 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
-	return newPostgres(pgdb.UTF8(opened), opts)
+	p, err := newPostgres(pgdb.UTF8(opened), opts)
+	if err == nil {
+		connect := p.options.Connect
+		if connect == nil {
+			connect = pgdb.Connector(db)
+		}
+		p.pg.hints = newHints(p.pg, connect)
+		p.pg.watching.attended = p.pg.hints.attended
+	}
+	return p, err
 }
 
 func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
@@ -55,6 +64,7 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	pg.fits.Store(pg.defaultTable)
 	pg.queue.closing = make(chan struct{})
 	pg.reads.closing = pg.queue.closing
+	pg.watching = newWatching(&tables{postgres: pg}, &o, pg.queue.closing, pg.audience)
 	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil
 }
 
@@ -77,7 +87,10 @@ func (p *Postgres) IfVersion(version int64) *Postgres {
 // Close refuses what comes after it with [ErrClosed], ends the waiting of
 // those who wait for a document's lock, and returns when no statement of a
 // write is on its way. It leaves the pool open. Closing again does nothing.
-func (p *Postgres) Close() { p.pg.queue.close() }
+func (p *Postgres) Close() {
+	p.pg.queue.close()
+	p.pg.hints.close()
+}
 
 // postgres is the engine behind a [Postgres] and its views.
 type postgres struct {
@@ -87,6 +100,9 @@ type postgres struct {
 	queue   queue
 	reads   reads
 	counts  *counts
+
+	watching *watching
+	hints    *hints // nil: there are none
 
 	defaultTable bool        // which Migrate creates
 	fits         atomic.Bool // the table, as is known for good
@@ -102,6 +118,7 @@ type statements struct {
 	createMany               statement
 	taking, under, underAll  gates
 	saveOn                   statement
+	watchRows, watchTexts    watchStatements
 }
 
 func newStatements(o *Options) statements {
@@ -125,6 +142,9 @@ func newStatements(o *Options) statements {
 		under:      newGates(expand, tryLockSQL, stillHeldSQL),
 		underAll:   newGates(expand, tryLockUnderSQL, allHeldSQL),
 		saveOn:     expand(saveOnSQL),
+
+		watchRows:  newWatchStatements(expand, rowMarkSQL),
+		watchTexts: newWatchStatements(expand, textMarkSQL),
 	}
 }
 

@@ -36,7 +36,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 		for i := range lockers {
 			group.Go(func() {
 				workload.Run(ctx, lockers[i], stores[i], recorders[i], workload.Config{
-					Process: i, Generation: round, Workers: 8, Hasty: 48, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Hour, Seed: uint64(round),
+					Process: i, Generation: round, Workers: 8, Hasty: 48, Watchers: 4, Hot: 2, Cold: 20, Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Hour, Seed: uint64(round),
 				})
 			})
 			hangs := make(chan time.Duration, 1)
@@ -239,6 +239,33 @@ func TestMutants(t *testing.T) {
 		"a write that goes on when its hold has ended": {history.Undisturbed, func(w *world, _ []lock.Locker, stores []workload.Store) {
 			for i := range stores {
 				stores[i] = lateStore{stores[i], &ignorantStore{Store: stores[i], pool: w.pool("", 4)}}
+			}
+		}},
+		"watchers that are hinted at before the commit": {history.ToldTheLast, func(_ *world, _ []lock.Locker, stores []workload.Store) {
+			board := new(bulletin)
+			for i := range stores {
+				stores[i] = hintingStore{stores[i], board, func(hint func(), write func() error) error {
+					hint()
+					time.Sleep(10 * time.Millisecond) // it is on its way
+					return write()
+				}}
+			}
+		}},
+		"watchers whose hints are lost, and who compare nothing": {history.ToldTheLast, func(_ *world, _ []lock.Locker, stores []workload.Store) {
+			board, began := new(bulletin), time.Now()
+			for i := range stores {
+				stores[i] = hintingStore{stores[i], board, func(hint func(), write func() error) error {
+					err := write()
+					if time.Since(began) < time.Second/2 { // then the connection breaks
+						hint()
+					}
+					return err
+				}}
+			}
+		}},
+		"watchers that read wherever a read leads": {history.ToldInOrder, func(_ *world, _ []lock.Locker, stores []workload.Store) {
+			for i := range stores {
+				stores[i] = &laggingWatcher{Store: stores[i], watcher: stores[i].(workload.Watcher)}
 			}
 		}},
 	} {

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"slices"
 	"strings"
@@ -52,6 +53,7 @@ func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 		{"HoldOfAnotherLockerIsNone", (*suite).holdOfAnotherLocker},
 		{"EndedContextChangesNothing", (*suite).endedContext},
 		{"OlderThanAtLeastIsRefused", (*suite).atLeast},
+		{"WatchTellsEachStateThatIsTakenIn", (*suite).watch},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(&suite{t, t.Context(), open(t)}) })
 	}
@@ -518,4 +520,52 @@ func (s *suite) wantStale(err error, want, have int64) {
 	if s.wantError(err, metadata.ErrStale); !errors.As(err, &stale) || stale.Want != want || stale.Have != have {
 		s.Errorf("error is %v, want a StaleError of %d and %d", err, want, have)
 	}
+}
+
+// watch has a loop that is slow now and then watch two documents, if the store can.
+func (s *suite) watch() {
+	store, ok := s.store.(interface {
+		Watch(ctx context.Context, ids ...string) iter.Seq2[metadata.Document, error]
+	})
+	if !ok {
+		return
+	}
+	const writes = 50
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	why := errors.New("why")
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	last := map[string]int64{}
+	for doc, err := range store.Watch(ctx, s.id(), s.id(2)) {
+		before, told := last[doc.ID]
+		switch {
+		case err != nil:
+			s.wantError(err, why)
+			s.wantError(err, context.Canceled)
+			if len(last) != 2 || last[s.id()] != writes || last[s.id(2)] != writes {
+				s.Errorf("the last versions told are %v", last)
+			}
+			return
+		case !told && (doc.Metadata != nil || doc.Version != 0):
+			s.Errorf("a missing document is told as %s, version %d", doc.Metadata, doc.Version)
+		case told && doc.Version <= before:
+			s.Errorf("version %d is told after %d", doc.Version, before)
+		case told:
+			s.wantText(doc, fmt.Sprintf(`{"N": %d}`, doc.Version))
+		}
+		if last[doc.ID] = doc.Version; !told && len(last) == 2 {
+			for id := range last {
+				writers.Go(func() {
+					for range writes {
+						s.must(s.store.Update(s.ctx, id, count))
+					}
+				})
+			}
+		}
+		if last[s.id()] == writes && last[s.id(2)] == writes {
+			cancel(why)
+		}
+	}
+	s.Error("the loop ends without an error")
 }

@@ -29,6 +29,8 @@ const (
 	Get     Kind = "get"
 	Tenure  Kind = "tenure" // of a lock
 
+	Watched Kind = "watched" // what a watcher is told; failed: what it is not
+
 	Eviction Kind = "evict" // of whoever holds a lock
 
 	// Writes of documents that have a tenant.

@@ -20,6 +20,7 @@ type Config struct {
 	Generation int // and from those of processes that had its number before
 	Workers    int // that have Patience
 	Hasty      int // whose contexts end about when their calls do: see hasty
+	Watchers   int // of the hot documents, where the store is a Watcher
 	Hot, Cold  int // documents, and keys
 	Patience   time.Duration
 	Pause      time.Duration // that a holder stays away at most
@@ -39,6 +40,12 @@ func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recor
 			w.haste, run = haste, w.hasty
 		}
 		group.Go(run)
+	}
+	if watcher, ok := store.(Watcher); ok {
+		for n := range c.Watchers {
+			w := newWorker(ctx, 1000*(c.Generation+1)+n, locker, store, to, c)
+			group.Go(func() { w.follow(watcher) })
+		}
 	}
 	group.Wait()
 }

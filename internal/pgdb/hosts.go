@@ -1,4 +1,4 @@
-package lock
+package pgdb
 
 import (
 	"cmp"
@@ -10,20 +10,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"example.com/lockstore/internal/pgdb"
 )
 
 // attemptDelay is how long a host may be silent before the next one is tried beside it
 // (RFC 8305, section 5), and how soon one is tried again that has refused.
 const attemptDelay = 250 * time.Millisecond
 
-// connectConfig is pgx.ConnectConfig, but that an address which is silent holds up none of
+// Connect is pgx.ConnectConfig, but that an address which is silent holds up none of
 // the others, where there are several. They are tried in their order: one after the other
 // has failed, or beside it when that is silent. As long as one is, those that have refused
 // are tried again: a standby, which is refused, can become the primary meanwhile. Each has
 // a share of the time that is left to ctx; a shorter ConnectTimeout of the host's own stays.
-func connectConfig(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+func Connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	all := addresses(ctx, config)
 	if len(all) == 1 {
 		return pgx.ConnectConfig(ctx, all[0])
@@ -129,7 +127,7 @@ func connectFirst(ctx context.Context, all []*pgx.ConnConfig) (*pgx.Conn, error)
 			}
 		case <-delay.C:
 			for n, err := range errs {
-				if untried == 0 && unheard > 0 && err != nil && !pgconn.Timeout(err) && pgdb.Unavailable(err) {
+				if untried == 0 && unheard > 0 && err != nil && !pgconn.Timeout(err) && Unavailable(err) {
 					try(n, true)
 				}
 			}

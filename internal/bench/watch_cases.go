@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"example.com/lockstore/metadata"
+)
+
+// watchCases ask how soon a change is told, and what that costs those who write. The
+// processes are stores with a pool each, which know nothing of each other.
+func watchCases() []testCase {
+	unwatched := storePgx
+	unwatched.name = "nobody watches"
+	load := mergeLoad{Writers: 256, Documents: 1, Bytes: 1500, Conns: mergeConns, Long: true}
+	told := testCase{
+		name: "watch/told",
+		asks: "8 writers in one process update 100 documents, 400 times a second in all: how long after a commit has a watcher in another the document?",
+		by:   byMedian,
+	}
+	for _, k := range []watchKind{watchByStore, watchByTrigger, watchByPolling} {
+		told.subjects = append(told.subjects, subject{name: k.name, how: k.how, run: k.told})
+	}
+	return []testCase{told, {
+		name:  "watch/hot",
+		asks:  "256 writers merge into one document of 1.5 KB, which 100 watch: how much does that hold up the writers?",
+		floor: unwatched.name, by: byRate,
+		subjects: mergeSubjects(load, unwatched, watchByStore.beside(storePgx, 100, true), watchByStore.beside(storePgx, 100, false),
+			watchByTrigger.beside(storePgx, 100, false), watchByPolling.beside(storePgx, 100, false)),
+	}}
+}
+
+// told measures how long it takes to be told.
+func (k watchKind) told(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+	const documents, writers, pause = 100, 8, 20 * time.Millisecond
+	if err := in.fill(ctx, documents, 200); err != nil {
+		return nil, err
+	}
+	if _, err := in.monitor.Exec(ctx, k.prepare); err != nil {
+		return nil, err
+	}
+	defer func() {
+		_, undone := in.monitor.Exec(context.WithoutCancel(ctx), k.undo)
+		err = errors.Join(err, undone)
+	}()
+	var stores [2]*store
+	for i := range stores {
+		opened, err := storePgx.open(ctx, in, mergeConns)
+		if err != nil {
+			return nil, err
+		}
+		stores[i] = opened.(*store)
+		defer stores[i].close()
+	}
+	ids := make([]string, documents)
+	for i := range ids {
+		ids[i] = documentID(i)
+	}
+	type state struct {
+		id      string
+		version int64
+	}
+	var acknowledged sync.Map
+	rec := newRecorder()
+	m = newMeasurement()
+	// A process that writes finds those who watch within a second.
+	from := time.Now().Add(max(p.Warm, 1500*time.Millisecond))
+	until := from.Add(p.Count)
+	var mu sync.Mutex
+	f := k.start(ctx, in, stores[0].Postgres, ids, 1, miscounts, func(doc metadata.Document) {
+		now := time.Now()
+		if now.Before(from) || now.After(until) || doc.Version <= 1 {
+			return
+		}
+		took := time.Duration(0) // told before the writer had its own answer
+		if at, ok := acknowledged.Load(state{doc.ID, doc.Version}); ok {
+			took = now.Sub(at.(time.Time))
+		}
+		rec.record(0, took)
+		mu.Lock()
+		m.Ops++
+		mu.Unlock()
+	})
+	connections := in.watch(ctx)
+	err = inParallel(writers, func(int) error {
+		for ctx.Err() == nil && time.Now().Before(until) {
+			doc, err := stores[1].Update(ctx, ids[rand.IntN(documents)], countVersion)
+			if err != nil {
+				return err
+			}
+			acknowledged.Store(state{doc.ID, doc.Version}, time.Now())
+			time.Sleep(pause/2 + rand.N(pause))
+		}
+		return nil
+	})
+	m.Conns = connections()
+	docs, failed := stores[1].GetMany(ctx, ids...)
+	for id, doc := range docs {
+		if !f.reach(ctx, id, doc.Version) {
+			m.Violations++
+		}
+	}
+	wrong, ended := f.end()
+	m.Violations += wrong
+	m.Took, m.Latency = p.Count, rec.sum()
+	return m, errors.Join(err, failed, ended)
+}
+
+// miscounts reports whether a document has another count than its version.
+func miscounts(doc metadata.Document) bool {
+	var counts struct{ N int64 }
+	err := json.Unmarshal(doc.Metadata, &counts)
+	return err != nil || counts.N != 0 && counts.N != doc.Version
+}
+
+// countVersion makes {"n": version} of a document.
+func countVersion(doc metadata.Document) (json.RawMessage, error) {
+	return fmt.Appendf(nil, `{"n":%d}`, doc.Version+1), nil
+}

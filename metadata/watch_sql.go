@@ -1,0 +1,138 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// A document's mark tells a state of it from others without reading what it says: each
+// UPDATE of a row makes a version of it with another xmin, in another place, whoever sends
+// it (PostgreSQL documentation, section 5.6 System Columns). Two servers can give the same to
+// different states, so the mark has the server, too. What an UPDATE leaves as it was
+// is found to be so when it is read.
+//
+// A view has no system columns, and a role may have no right to them. There a mark is a
+// hash of what the document says, which takes the server longer.
+const (
+	rowMarkSQL  = `server.since {||} ' ' {||} t.xmin::{text} {||} ' ' {||} t.ctid::{text} {||} ' ' {||} {version}::{text}`
+	textMarkSQL = `CASE WHEN t.{id} IS NOT NULL THEN pg_catalog.hashtextextended(coalesce(t.{column}, '{}')::{text} COLLATE pg_catalog."C", 0::bigint)::{text}
+		{||} ' ' {||} {version}::{text} {||} ' ' {||} coalesce(({updated})::{text}, '') END`
+
+	// noMark is that of a document that is missing.
+	noMark = "-"
+)
+
+// watchedOnSQL says which server it is, and whether what it has is the latest.
+const watchedOnSQL = `server AS MATERIALIZED (
+	SELECT NOT pg_catalog.pg_is_in_recovery() AS leads, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::{text} AS since
+)`
+
+// lookSQL reads documents, the first of them and those behind it that have {1} bytes
+// together, as they are stored.
+const lookSQL = `
+WITH ` + watchedOnSQL + `, found AS (
+	SELECT k.place, t.{id} IS NOT NULL AS here, coalesce({mark}, '` + noMark + `') AS mark, {row},
+		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t.{column}), 0)) OVER (ORDER BY k.place) AS size
+	FROM pg_catalog.unnest($1::{text}[]::{idtype}[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
+)
+SELECT server.leads, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
+FROM server LEFT JOIN found ON found.place {=} 1::bigint OR found.size {<=} {1}::bigint`
+
+// differSQL finds documents whose mark is not the one that is known.
+const differSQL = `
+WITH ` + watchedOnSQL + `, other AS (
+	SELECT k.place
+	FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
+	WHERE coalesce({mark}, '` + noMark + `') {<>} k.mark
+)
+SELECT server.leads, coalesce(other.place, 0) FROM server LEFT JOIN other ON true`
+
+// watchStatements are those for one kind of marks.
+type watchStatements struct{ look, differ statement }
+
+func newWatchStatements(expand func(string) statement, mark string) watchStatements {
+	with := func(text string) statement { return expand(strings.ReplaceAll(text, "{mark}", mark)) }
+	return watchStatements{with(lookSQL), with(differSQL)}
+}
+
+// tables are the [source] of a [Postgres].
+type tables struct {
+	*postgres
+	byText atomic.Bool // marks are hashes
+}
+
+var _ source = (*tables)(nil)
+
+// mostWatched bounds what one look reads, in bytes as they are stored.
+const mostWatched = 4 << 20
+
+// audience is for whom documents are read that ctx's caller watches.
+func (p *postgres) audience(ctx context.Context) (principal string, shared bool) {
+	if p.options.Principal != nil {
+		return p.options.Principal(ctx), true
+	}
+	return "", !p.db.PreparesForCaller()
+}
+
+// hint has a commit that has ended so known to who watches the document.
+func (p *postgres) hint(ctx context.Context, id string, err error) {
+	if p.hints != nil && (err == nil || errors.Is(err, ErrUnknownOutcome)) {
+		p.hints.committed(ctx, func() int64 { return p.options.key(id).Int64() })
+	}
+}
+
+func (t *tables) look(ctx context.Context, ids []string, seen func(i int, doc Document, mark string)) error {
+	if err := t.fit(ctx, t.db); err != nil {
+		return err
+	}
+	return t.ask(ctx, func(sql watchStatements) error {
+		return t.db.Query(ctx, func(row pgdb.Row) error {
+			var place, version int64
+			var here bool
+			var mark string
+			var text []byte
+			var updated nullTime
+			if err := row.Scan(pgdb.Here{}, &place, &here, &mark, &text, &version, &updated.at); err != nil {
+				return err
+			}
+			doc := Document{ID: ids[place-1]}
+			if here {
+				doc.Metadata, doc.Version, doc.UpdatedAt = text, version, updated.time()
+			}
+			seen(int(place-1), doc, mark)
+			return nil
+		}, sql.look.text, sql.look.args(ids, int64(mostWatched))...)
+	})
+}
+
+func (t *tables) differ(ctx context.Context, ids, marks []string, seen func(i int)) error {
+	return t.ask(ctx, func(sql watchStatements) error {
+		return t.db.Query(ctx, func(row pgdb.Row) error {
+			var place int64
+			err := row.Scan(pgdb.Here{}, &place)
+			if err == nil && place > 0 {
+				seen(int(place - 1))
+			}
+			return err
+		}, sql.differ.text, sql.differ.args(ids, marks)...)
+	})
+}
+
+// ask sends a statement, and once more with the other marks if these are not to be had.
+func (t *tables) ask(ctx context.Context, send func(watchStatements) error) error {
+	if !t.byText.Load() {
+		err := send(t.sql.watchRows)
+		if code := pgdb.Code(err); code != "42703" && code != "42501" && code != "0A000" {
+			return t.failure(because(ctx, err), false)
+		}
+	}
+	err := send(t.sql.watchTexts)
+	if err == nil {
+		t.byText.Store(true)
+	}
+	return t.failure(because(ctx, err), false)
+}
