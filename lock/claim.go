@@ -131,25 +131,36 @@ func (q *queue) claim(ctx context.Context, key Key, m mode, try bool, since time
 	if err := admissible(ctx, key); err != nil {
 		return nil, err
 	}
-	t := &tenure{queue: q, values: ctx}
-	t.keys = append(t.key[:0], key)
-	own := t.inTheWay(ctx)
-	if own != nil && !(own.shared && m == shared) {
-		return nil, q.refuseItself(key, since)
-	}
-	t.one = newClaim(key, m, try || own != nil, since, q.patience(), t)
-	t.claims = append(t.few[:0], &t.one)
-	q.enter(t.claims...)
-	if err := q.await(ctx, &t.one); err != nil {
-		switch {
-		case own != nil && errors.Is(err, ErrBusy):
-			err = &BusyError{Key: key, Waited: time.Since(since), Attempts: t.one.attempts, Cause: ErrHeld}
-		case own != nil && !try && errors.Is(err, ErrUnavailable): // its session may be lost
-			return q.claim(ctx, key, m, try, since)
+	p := q.patience()
+	for {
+		t := &tenure{queue: q, values: ctx}
+		t.keys = append(t.key[:0], key)
+		own := t.inTheWay(ctx)
+		if own != nil && !(own.shared && m == shared) {
+			return nil, q.refuseItself(key, since)
 		}
-		return nil, err
+		c := &t.one
+		*c = newClaim(key, m, try || own != nil, since, p, t)
+		t.claims = append(t.few[:0], c)
+		q.enter(t.claims...)
+		err := q.await(ctx, c)
+		switch {
+		case err == nil:
+			return t.begin(m), nil
+		case own == nil || try && !errors.Is(err, ErrBusy):
+			return nil, err
+		case errors.Is(err, ErrBusy):
+			return nil, &BusyError{Key: key, Waited: time.Since(since), Attempts: c.attempts, Cause: ErrHeld}
+		case !errors.Is(err, ErrUnavailable) || ctx.Err() != nil:
+			return nil, err
+		}
+		// Perhaps its own hold is lost, which is not known yet.
+		c.attempts = max(c.attempts, p.attempts+1)
+		p = c.patience
+		if over := p.pause(ctx); over != nil {
+			return nil, c.busy(fmt.Errorf("%w (%w)", over, err))
+		}
 	}
-	return t.begin(m), nil
 }
 
 // claimAll claims all of keys. If one that it had is lost while it waits for

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
@@ -38,6 +39,22 @@ func (c *claim) poll() (wait time.Duration, ok bool, gaveUp error) {
 	}()
 	wait, ok = c.polls.Next()
 	return wait, ok, backoff.ErrExhausted
+}
+
+// pause waits for the next attempt, on the caller's goroutine, and returns why there is none.
+func (p *patience) pause(ctx context.Context) error {
+	wait, ok := p.polls.Next()
+	if !ok {
+		return backoff.ErrExhausted
+	}
+	timer := time.NewTimer(max(wait, leastWait))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return causeOf(ctx)
+	}
 }
 
 // policyPanic is the end of a claim whose policy has panicked on another goroutine
