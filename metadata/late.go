@@ -80,7 +80,7 @@ func (c *bulk) mergeApart(ctx context.Context, j *job) bool {
 	w := c.merging(j.patch)
 	w.try = true
 	doc, err := c.engine.write(ctx, j.id, w)
-	gone := ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, ErrUnknownOutcome)
+	gone := endedWith(ctx, err)
 	if gone || errors.Is(err, backoff.ErrExhausted) {
 		return false
 	}

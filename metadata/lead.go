@@ -182,7 +182,11 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	if c := calls[0]; len(calls) == 1 && base == nil && l.chain == nil && p.isOneStatement(l, c) {
 		c.fate = sent
 		c.doc, err = p.mergeOne(ctx, conn, l, c)
-		if err = p.failure(err, true); !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
+		err = p.failure(err, true)
+		if endedWith(ctx, err) {
+			err = because(ctx, err)
+		}
+		if !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
 			c.err = err
 			decide(calls, nil)
 			leader.reports = append(leader.reports, report{writes: 1, took: time.Since(start), err: err})
@@ -213,6 +217,8 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	case err == nil:
 	case err == errLate, isRepeatable(err) && !once:
 		return 0, err
+	case endedWith(ctx, err): // while another connection was asked for: the leader's end alone
+		return 0, because(ctx, err)
 	case errors.Is(err, ErrRejected) && done > 1:
 		half, err := p.commit(ctx, conn, l, leader, calls[:done/2])
 		if err != nil || half < done/2 {
@@ -226,6 +232,12 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 		leader.reports = append(leader.reports, report{writes: done, took: time.Since(start), err: err, stuck: stuck})
 	}
 	return done, nil
+}
+
+// endedWith reports whether an error says that ctx has ended, and nothing is on its way
+// to the server.
+func endedWith(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, ErrUnknownOutcome)
 }
 
 // isOneStatement reports whether a write, if it is alone, can do without a

@@ -101,11 +101,15 @@ func TestFullLockTable(t *testing.T) {
 			stranger, err := db.Pool().Acquire(t.Context())
 			require.NoError(t, err)
 			defer stranger.Release()
-			_, err = stranger.Exec(t.Context(), "SELECT pg_advisory_lock(n) FROM generate_series(1, 100000) AS n") // keeps those it got
-			require.ErrorContains(t, err, "53200")
 			hasty, err := metadata.NewPostgres(db.Pool(), &metadata.Options{Backoff: backoff.Limit(nil, 2)})
 			require.NoError(t, err)
-			_, err = hasty.MergeMany(t.Context(), patches)
+			for range 10 { // as another session of the server may have had locks, and has let go of them since
+				_, err = stranger.Exec(t.Context(), "SELECT pg_advisory_lock(n) FROM generate_series(1, 100000) AS n") // keeps those it got
+				require.ErrorContains(t, err, "53200")
+				if _, err = hasty.MergeMany(t.Context(), patches); err != nil {
+					break
+				}
+			}
 			require.ErrorIs(t, err, backoff.ErrExhausted)
 			assert.ErrorContains(t, err, "53200")
 			assert.NotErrorIs(t, err, lock.ErrBusy, "nobody has the document")

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
@@ -147,5 +149,49 @@ func TestMalformedAndRefused(t *testing.T) {
 	for _, err := range store.Find(t.Context(), raw(`{`), nil) {
 		assert.ErrorIs(t, err, metadata.ErrInvalidFilter)
 		assert.ErrorContains(t, err, "invalid filter")
+	}
+}
+
+// A context ends while its write, whose connection was stale, asks for another one. The
+// error has the cause.
+func TestEndOfAContextWhileConnectingAgainHasItsCause(t *testing.T) {
+	db := pgtest.New(t)
+	config, err := pgxpool.ParseConfig(db.URL())
+	require.NoError(t, err)
+	config.MaxConns = 1
+	var connects atomic.Pointer[func()]
+	config.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
+		if f := connects.Swap(nil); f != nil {
+			(*f)()
+		}
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	store, err := metadata.NewPostgres(pool, nil)
+	require.NoError(t, err)
+	require.NoError(t, store.Migrate(t.Context()))
+	before, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
+	require.NoError(t, err)
+	for name, write := range map[string]func(context.Context) error{
+		"Merge":  func(ctx context.Context) error { _, err := store.Merge(ctx, "a", raw(`{"n":1}`)); return err },
+		"Delete": func(ctx context.Context) error { return store.Delete(ctx, "a") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var pid uint32
+			require.NoError(t, pool.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&pid))
+			require.NoError(t, db.Terminate(pid))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cause := errors.New("the reason")
+			end := func() { cancel(cause) }
+			connects.Store(&end)
+			err := write(ctx)
+			assert.ErrorIs(t, err, cause)
+			assert.ErrorIs(t, err, context.Canceled)
+			doc, err := store.Get(t.Context(), "a")
+			require.NoError(t, err)
+			assert.Equal(t, before, doc)
+		})
 	}
 }
