@@ -237,7 +237,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 // endedWith reports whether an error says that ctx has ended, and nothing is on its way
 // to the server.
 func endedWith(ctx context.Context, err error) bool {
-	return ctx.Err() != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, ErrUnknownOutcome)
+	return !errors.Is(err, ErrUnknownOutcome) && ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
 // isOneStatement reports whether a write, if it is alone, can do without a
