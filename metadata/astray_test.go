@@ -83,6 +83,7 @@ func eachAstray(t *testing.T, test func(t *testing.T, s *astray, l *lock.Postgre
 				}
 			}
 			t.Cleanup(s.Close)
+			s.Unhinted()
 			require.NoError(t, s.Migrate(t.Context()))
 			s.other, err = metadata.NewPostgres(elsewhere.Pool(), nil)
 			require.NoError(t, err)

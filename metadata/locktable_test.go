@@ -29,6 +29,7 @@ func smallServer(t *testing.T) (*pgtest.DB, func() *metadata.Postgres) {
 		store, err := metadata.NewPostgres(pool, nil)
 		require.NoError(t, err)
 		t.Cleanup(store.Close)
+		store.Unhinted()
 		require.NoError(t, store.Migrate(t.Context()))
 		return store
 	}
