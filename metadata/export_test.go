@@ -4,7 +4,3 @@ import "time"
 
 // Overlap has the store's commits of a document overlap as if the server were far.
 func (p *Postgres) Overlap() { p.pg.queue.pace = pace{trip: time.Hour, work: 1} }
-
-// Unhinted has a store use connections for nothing but its operations: it does not ask
-// whether somebody watches.
-func (p *Postgres) Unhinted() { p.pg.hints = nil }

@@ -26,10 +26,9 @@ func smallServer(t *testing.T) (*pgtest.DB, func() *metadata.Postgres) {
 		pool, err := pgxpool.New(t.Context(), db.URL()+"&pool_max_conns=16")
 		require.NoError(t, err)
 		t.Cleanup(pool.Close)
-		store, err := metadata.NewPostgres(pool, nil)
+		store, err := metadata.NewPostgres(pool, &metadata.Options{NoHints: true})
 		require.NoError(t, err)
 		t.Cleanup(store.Close)
-		store.Unhinted()
 		require.NoError(t, store.Migrate(t.Context()))
 		return store
 	}

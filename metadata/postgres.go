@@ -41,7 +41,7 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
 	p, err := newPostgres(pgdb.UTF8(opened), opts)
-	if err == nil {
+	if err == nil && !p.options.NoHints {
 		connect := p.options.Connect
 		if connect == nil {
 			connect = pgdb.Connector(db)
