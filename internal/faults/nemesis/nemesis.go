@@ -38,6 +38,7 @@ type nemesis struct {
 	seed      uint64
 	workers   int
 	hasty     int
+	watchers  int
 	seconds   int
 	only      string
 	peaceful  bool   // nothing is hurt, but the neighbour comes and goes
