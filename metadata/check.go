@@ -209,15 +209,7 @@ func (c *check) kind(r *relation) {
 	}
 }
 
-const uniqueSQL = `
-WITH RECURSIVE below AS (
-	SELECT $1::bigint::{oid} AS oid
-	UNION
-	SELECT d.refobjid FROM below
-	JOIN pg_catalog.pg_rewrite AS r ON r.ev_class {=} below.oid
-	JOIN pg_catalog.pg_depend AS d ON d.objid {=} r.oid AND d.classid {=} 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-		AND d.refclassid {=} 'pg_catalog.pg_class'::pg_catalog.regclass
-)
+var uniqueSQL = belowSQL("$1::bigint::{oid}") + `
 SELECT x.relname::{text}, i.indimmediate, coalesce((SELECT pg_catalog.jsonb_agg(a.attname) FROM pg_catalog.pg_attribute AS a
 	WHERE a.attrelid {=} i.indrelid AND a.attnum {=} ANY (i.indkey[0:i.indnkeyatts {-} 1])), '[]')::{text}
 FROM below JOIN pg_catalog.pg_index AS i ON i.indrelid {=} below.oid JOIN pg_catalog.pg_class AS x ON x.oid {=} i.indexrelid
@@ -228,7 +220,7 @@ func (c *check) uniqueness(r *relation) error {
 	if r.kind == "f" { // which has no indexes here
 		return nil
 	}
-	identify := c.identify()
+	identify := c.table.identify()
 	unique := false
 	err := c.q.Query(c.ctx, func(row pgdb.Row) error {
 		var name, text string
@@ -259,15 +251,6 @@ func (c *check) uniqueness(r *relation) error {
 			"two rows could have the same id, and every operation reads the whole table")
 	}
 	return err
-}
-
-// identify are the columns that tell documents apart.
-func (c *check) identify() []string {
-	columns := []string{c.table.ID}
-	for _, s := range c.table.Scope {
-		columns = append(columns, s.Column)
-	}
-	return columns
 }
 
 // names quotes several for SQL.

@@ -116,7 +116,7 @@ func (c *check) inserts(r *relation, columns map[string]*column) {
 		return
 	}
 	const why = "writes of documents that are missing fail"
-	identify := c.identify()
+	identify := c.table.identify()
 	given := append(c.written(), identify...)
 	for _, name := range identify {
 		if col := columns[name]; col != nil && (col.generated || col.identity) {
@@ -144,7 +144,7 @@ func (c *check) privileges(r *relation, columns map[string]*column) {
 		}
 	}
 	written := c.written()
-	all := append(c.identify(), written...)
+	all := append(c.table.identify(), written...)
 	lacks("SELECT", "every operation fails", all, func(col *column) bool { return col.sel })
 	lacks("UPDATE", "every write fails", written, func(col *column) bool { return col.update })
 	if c.table.Create {

@@ -31,15 +31,7 @@ func (e *TableError) Unwrap() error { return ErrSchema }
 // fitSQL asks the catalog about a table: whether the server makes something else of
 // writes of it, or of what is below it where it is a view; and what its columns that
 // identify rows are, below their domains (PostgreSQL documentation, chapter 53).
-var fitSQL = catalog.Replace(`
-WITH RECURSIVE below AS (
-	SELECT pg_catalog.to_regclass($1::{text})::{oid} AS oid
-	UNION
-	SELECT d.refobjid FROM below
-	JOIN pg_catalog.pg_rewrite AS r ON r.ev_class {=} below.oid
-	JOIN pg_catalog.pg_depend AS d ON d.objid {=} r.oid AND d.classid {=} 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-		AND d.refclassid {=} 'pg_catalog.pg_class'::pg_catalog.regclass
-), ids AS (
+var fitSQL = catalog.Replace(belowSQL("pg_catalog.to_regclass($1::{text})::{oid}") + `, ids AS (
 	SELECT a.attname, a.atttypid AS type, a.attcollation FROM pg_catalog.pg_attribute AS a
 	WHERE a.attrelid {=} pg_catalog.to_regclass($1::{text})::{oid} AND $2::{text}::{jsonb} {@>} pg_catalog.to_jsonb(a.attname::{text}) AND NOT a.attisdropped
 	UNION ALL
@@ -52,6 +44,19 @@ UNION ALL
 SELECT ids.attname::{text}, ids.type::bigint, pg_catalog.format_type(ids.type, NULL),
 	EXISTS (SELECT FROM pg_catalog.pg_collation AS c WHERE c.oid {=} ids.attcollation AND NOT c.collisdeterministic)
 FROM ids JOIN pg_catalog.pg_type AS t ON t.oid {=} ids.type WHERE t.typtype {<>} 'd'`)
+
+// belowSQL begins a query with a relation and, where that is a view, all that is below it.
+func belowSQL(relation string) string {
+	return `
+WITH RECURSIVE below AS (
+	SELECT ` + relation + ` AS oid
+	UNION
+	SELECT d.refobjid FROM below
+	JOIN pg_catalog.pg_rewrite AS r ON r.ev_class {=} below.oid
+	JOIN pg_catalog.pg_depend AS d ON d.objid {=} r.oid AND d.classid {=} 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+		AND d.refclassid {=} 'pg_catalog.pg_class'::pg_catalog.regclass
+)`
+}
 
 // exact are the types whose values are equal only if they are written the same: text,
 // varchar, uuid, bigint, smallint, integer. That one of these is not what [Table] says
@@ -105,11 +110,7 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 // unfit asks for all that keeps a table from keeping documents, and whether there is one.
 func (p *postgres) unfit(ctx context.Context, q pgdb.Querier) (unfit []*TableError, found bool, err error) {
 	table := &p.options.Table
-	names := []string{table.ID}
-	for _, s := range table.Scope {
-		names = append(names, s.Column)
-	}
-	asked, err := json.Marshal(names) // as other drivers take no []string
+	asked, err := json.Marshal(table.identify()) // as other drivers take no []string
 	if err != nil {
 		return nil, false, err
 	}

@@ -232,3 +232,12 @@ func isUUID(s string) bool {
 	}
 	return true
 }
+
+// identify are the columns that tell documents apart.
+func (t *Table) identify() []string {
+	columns := []string{t.ID}
+	for _, s := range t.Scope {
+		columns = append(columns, s.Column)
+	}
+	return columns
+}
