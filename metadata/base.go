@@ -114,7 +114,7 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *c
 	case err == nil:
 		l.left(made[0], dr.doc)
 	case !errors.As(err, &last), !pgdb.Uncertain(err):
-		if !leader.flown {
+		if !leader.flown && l.chain == nil { // what is under way sets it itself
 			l.misses = misses
 		}
 		err = errStale
