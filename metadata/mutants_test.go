@@ -151,7 +151,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "others are taken along while the leader decides", File: "queue.go",
 		Old: "c.size, c.decide != nil, undecided", New: "c.size, false, undecided",
-		Rule: "HELD UP",
+		Rule: "HELD UP, CLOSE",
 	},
 	{
 		Name: "who decides for long keeps the document", File: "queue.go",
