@@ -161,7 +161,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "who lets the document go keeps its row", File: "decide.go",
 		Old: "\t\t\ts.undo()\n", New: "",
-		Rule: "HELD UP",
+		Rule: "HELD UP", Schedules: 150000, // it takes a leader that has opened the row and decides for long
 	},
 	{
 		Name: "what was decided on another document counts", File: "decide.go",
@@ -225,7 +225,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what may have been stored on a base is made anew", File: "base.go",
 		Old: "!errors.As(err, &last), !pgdb.Uncertain(err):", New: "!errors.As(err, &last), true:",
-		Rule: "TWICE, DENIED THOUGH MADE, VERSION, LATE ANSWER",
+		Rule: "TWICE, DENIED THOUGH MADE, VERSION, LATE ANSWER, LIVENESS",
 	},
 
 	// Commits of one document that are under way at once.
@@ -252,7 +252,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what may have been stored is put back after a panic", File: "chain.go",
 		Old: "\t\tdecide(f.calls, ErrUnknownOutcome)\n", New: "\t\tq.lineUp(l, f.calls[1:])\n\t\tanswered = f.calls[:1]\n",
-		Rule: "TWICE, DENIED THOUGH MADE, VERSION, CLOSE",
+		Rule: "TWICE, DENIED THOUGH MADE, VERSION, CLOSE, BASIS", Schedules: 150000,
 	},
 	{
 		Name: "a chain's connection is not given back", File: "queue.go",
@@ -357,7 +357,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "whether the hold is there is not asked", File: "postgres.go",
 		Old: "tryLockSQL, stillHeldSQL)", New: `tryLockSQL, "(true)")`,
-		Rule: "LATE WRITE",
+		Rule: "LATE WRITE, ELSEWHERE",
 	},
 	{
 		Name: "whether a hold of another key is there is not asked", File: "postgres.go",
