@@ -66,6 +66,9 @@ func (h simHost) Acquire(context.Context) (pgdb.Conn, error) {
 // Pipeline is that of pgdb.Conn, which no locker uses.
 func (t *simTx) Pipeline() pgdb.Pipeline { return nil }
 
+// AskAlong is that of pgdb.Conn, which no locker uses.
+func (t *simTx) AskAlong(string, func(bool)) {}
+
 // Begin is that of pgdb.Conn.
 func (t *simTx) Begin(context.Context) (pgdb.Transaction, error) { return t, nil }
 

@@ -53,7 +53,7 @@ func eachAstray(t *testing.T, test func(t *testing.T, s *astray, l *lock.Postgre
 				pool, err := pgxpool.NewWithConfig(t.Context(), config)
 				require.NoError(t, err)
 				t.Cleanup(pool.Close)
-				s.Postgres, err = metadata.NewPostgres(pool, &metadata.Options{NoHints: true})
+				s.Postgres, err = metadata.NewPostgres(pool, nil)
 				require.NoError(t, err)
 				s.renew = func(t *testing.T) {
 					pool.Reset()
@@ -70,7 +70,7 @@ func eachAstray(t *testing.T, test func(t *testing.T, s *astray, l *lock.Postgre
 				db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionBeforeConnect(redirect))
 				t.Cleanup(func() { db.Close() })
 				db.SetMaxOpenConns(astraySize)
-				s.Postgres, err = metadata.NewPostgres(db, &metadata.Options{NoHints: true})
+				s.Postgres, err = metadata.NewPostgres(db, nil)
 				require.NoError(t, err)
 				s.renew = func(t *testing.T) {
 					db.SetMaxIdleConns(-1)

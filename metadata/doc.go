@@ -39,9 +39,9 @@
 // [Postgres.Watch] tells what documents are, and then what becomes of them, whoever changes
 // them. It costs a commit nothing: hints go out after it, apart from it, and only while
 // somebody watches. A process that watches has one connection for that. One that writes asks
-// once a second, with a statement on a connection of the pool, whether anybody does, and
-// has such a connection, too, while that is so. Hints can be lost; what they do not tell is
-// found by comparing all that is watched, in one statement.
+// once a second, behind a commit and in its round trip, whether anybody does, and has such a
+// connection, too, while that is so. Hints can be lost; what they do not tell is found by
+// comparing all that is watched, in one statement.
 //
 // # Security
 //

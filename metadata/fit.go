@@ -71,7 +71,11 @@ func (p *postgres) connection(ctx context.Context) (pgdb.Conn, error) {
 			return nil, err
 		}
 	}
-	return p.db.Acquire(ctx)
+	conn, err := p.db.Acquire(ctx)
+	if err == nil {
+		p.hints.ask(ctx, conn)
+	}
+	return conn, err
 }
 
 // fitOf is fit on a connection of its own, which it waits for until ctx ends.

@@ -24,34 +24,35 @@ import (
 //
 // A process has one connection for all its hints, those that it sends and those that it
 // hears, and only while it watches or is heard. To be found, each that watches holds a
-// shared advisory lock there, the table's; a process that writes asks once a second
-// whether it could have that for itself alone. So where nobody watches, nothing is sent, and
-// a process that begins to watch is not hinted at for up to a second.
+// shared advisory lock there, the table's. Whether somebody does is asked once a second,
+// behind a commit and in its round trip, by whoever commits. So where nobody watches, there
+// is no connection and nothing is sent, and a process that begins to watch is not hinted at
+// for up to a second.
 //
-//	idle   --the first watcher--------------------> open, listens
-//	       --a commit; somebody watches elsewhere-> open, tells
-//	open   --no watcher here, nor elsewhere-------> idle
-//	       --the connection breaks----------------> open, by another, and all is compared
+//	idle   --the first watcher------------------------> open, listens
+//	       --a commit says that others watch elsewhere-> open, tells
+//	open   --no watcher here, nor elsewhere-----------> idle
+//	       --the connection breaks--------------------> open, by another, and all is compared
 //
 // A hint names a document by the number of its lock, a hash. It proves nothing: whoever may
 // connect to the database can send one, upon which the documents are read, no more often than
 // they would be.
 type hints struct {
 	connect func(context.Context) (*pgx.Conn, error)
-	ask     func(context.Context) (bool, error) // whether somebody else watches, on the host's pool
 	timeout time.Duration
 	logger  *slog.Logger
 	watched *watching
 	guard   lock.Key // whose advisory lock they hold who watch
+	asking  string   // whether others do
 	channel string
 
 	since time.Time
-	asks  atomic.Int64 // when a commit has it asked next, in nanoseconds since then; 0: not yet known
+	asks  atomic.Int64 // when that is asked next, in nanoseconds since then; 0: not yet known
 	tells atomic.Bool  // somebody else watches
 
 	mu      sync.Mutex
 	watches bool
-	runs    bool // the connection is there, or being made, or asked for
+	runs    bool // the connection is there, or being made
 	closed  bool
 	end     context.CancelFunc // of what runs
 	pending map[int64]bool
@@ -73,12 +74,8 @@ const (
 func newHints(p *postgres, connect func(context.Context) (*pgx.Conn, error)) *hints {
 	guard := p.options.Namespace.Name(append([]string{"watch"}, p.options.keyParts...)...)
 	return &hints{
-		connect: connect,
-		ask: func(ctx context.Context) (watched bool, err error) {
-			err = p.db.QueryRow(ctx, []any{&watched}, othersWatchSQL(guard))
-			return watched, err
-		},
-		timeout: p.options.Timeout, logger: p.options.Logger, watched: p.watching, guard: guard,
+		connect: connect, timeout: p.options.Timeout, logger: p.options.Logger, watched: p.watching,
+		guard: guard, asking: othersWatchSQL(guard),
 		channel: "lockstore_" + strconv.FormatUint(uint64(guard.Int64()), 16),
 		since:   time.Now(), wake: make(chan struct{}, 1), pending: map[int64]bool{},
 	}
@@ -96,11 +93,27 @@ func othersWatchSQL(guard lock.Key) string {
 		key, uint32(key>>32), uint32(key))
 }
 
-// committed tells who watches of a commit. ctx is a writer's.
-func (h *hints) committed(ctx context.Context, key func() int64) {
-	due := h.isTimeToAsk()
+// ask has the next commit on a writer's connection bring with it whether others watch, if
+// it is time. Where there is a connection for hints it is asked there.
+func (h *hints) ask(ctx context.Context, conn pgdb.Conn) {
+	if h == nil || h.tells.Load() || h.watched.count.Load() > 0 || !h.isTimeToAsk() {
+		return
+	}
+	conn.AskAlong(h.asking, func(others bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if others && !h.closed {
+			h.tells.Store(true)
+			h.start(ctx)
+		}
+	})
+}
+
+// committed tells who watches of a commit.
+func (h *hints) committed(key func() int64) {
 	here := h.watched.count.Load() > 0
-	if !here && !due && !h.tells.Load() {
+	tells := h.tells.Load() || here && h.isTimeToAsk()
+	if !here && !tells {
 		return
 	}
 	document := key()
@@ -109,9 +122,9 @@ func (h *hints) committed(ctx context.Context, key func() int64) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if (h.tells.Load() || due) && len(h.pending) < mostPending && !h.closed {
+	if tells && h.runs && len(h.pending) < mostPending {
 		h.pending[document] = true
-		h.start(ctx)
+		h.rouse()
 	}
 }
 
@@ -135,7 +148,7 @@ func (h *hints) attended(some bool) {
 	}
 }
 
-// start has what is to be done for hints done, by another goroutine. Its caller has mu.
+// start has the connection kept, by another goroutine. Its caller has mu.
 func (h *hints) start(ctx context.Context) {
 	if h.runs {
 		h.rouse()
@@ -183,15 +196,6 @@ func (h *hints) isOver() bool {
 
 // run keeps the connection for as long as it is of use.
 func (h *hints) run(ctx context.Context) {
-	h.mu.Lock()
-	watches := h.watches
-	h.mu.Unlock()
-	if !watches {
-		brief, cancel := context.WithTimeout(ctx, h.timeout)
-		somebody, err := h.ask(brief)
-		cancel()
-		h.tells.Store(err == nil && somebody)
-	}
 	wait, again := firstRetry, false
 	for !h.isOver() {
 		w, err := h.open(ctx)
@@ -320,7 +324,7 @@ func (h *hints) tell(ctx context.Context, w *wire) (bool, error) {
 	keys := h.take(w)
 	if time.Since(w.asked) >= askEvery/2 && (len(keys) > 0 || h.tells.Load()) {
 		w.asked = time.Now()
-		others, err := w.ask(ctx, othersWatchSQL(h.guard))
+		others, err := w.ask(ctx, h.asking)
 		if err != nil {
 			return false, err
 		}

@@ -256,7 +256,7 @@ type report struct {
 }
 
 func (p *postgres) report(ctx context.Context, id string, r report) {
-	p.hint(ctx, id, r.err)
+	p.hint(id, r.err)
 	if !r.shared {
 		p.counts.committed(r.writes)
 	}

@@ -26,7 +26,7 @@ func smallServer(t *testing.T) (*pgtest.DB, func() *metadata.Postgres) {
 		pool, err := pgxpool.New(t.Context(), db.URL()+"&pool_max_conns=16")
 		require.NoError(t, err)
 		t.Cleanup(pool.Close)
-		store, err := metadata.NewPostgres(pool, &metadata.Options{NoHints: true})
+		store, err := metadata.NewPostgres(pool, nil)
 		require.NoError(t, err)
 		t.Cleanup(store.Close)
 		require.NoError(t, store.Migrate(t.Context()))

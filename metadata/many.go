@@ -260,7 +260,7 @@ func (c *bulk) end(ctx context.Context, j *job, doc Document, err error) {
 	c.describe(ctx, err)
 	j.Document, j.Err = doc, named(j.ID, err)
 	if !j.sent.IsZero() {
-		c.pg.hint(ctx, j.id, err)
+		c.pg.hint(j.id, err)
 	}
 	if c.options.Observer != nil && !j.sent.IsZero() {
 		c.options.Observer.Committed(ctx, j.id, 1, time.Since(j.sent), err)

@@ -103,9 +103,8 @@ type Options struct {
 	// opened as those of the pool are, outside of it, which takes pgx's connections.
 	Connect func(context.Context) (*pgx.Conn, error)
 
-	// NoHints keeps the store from asking, once a second while it writes and on a connection
-	// of the pool, whether somebody watches, and from hinting at what it writes: watchers find
-	// that by comparison.
+	// NoHints keeps the store from hinting at what it writes and from hearing the hints of
+	// others, and so from having a connection for that: changes are found by comparison.
 	NoHints bool
 
 	// Observer is told of every write and commit. nil: nobody is.

@@ -158,6 +158,9 @@ func (c *conn) Begin(ctx context.Context) (pgdb.Transaction, error) {
 	return transaction{&c.link}, nil
 }
 
+// AskAlong is for stores with hints.
+func (c *conn) AskAlong(string, func(bool)) {}
+
 func (c *conn) Release() {
 	w := c.at.world
 	if c.released {

@@ -79,9 +79,9 @@ func (p *postgres) audience(ctx context.Context) (principal string, shared bool)
 }
 
 // hint has a commit that has ended so known to who watches the document.
-func (p *postgres) hint(ctx context.Context, id string, err error) {
+func (p *postgres) hint(id string, err error) {
 	if p.hints != nil && (err == nil || errors.Is(err, ErrUnknownOutcome)) {
-		p.hints.committed(ctx, func() int64 { return p.options.key(id).Int64() })
+		p.hints.committed(func() int64 { return p.options.key(id).Int64() })
 	}
 }
 

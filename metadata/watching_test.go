@@ -413,18 +413,89 @@ func TestWatchersGoOnWithoutTheFirst(t *testing.T) {
 	}, soonEnough, time.Millisecond, "nobody watches, nobody listens")
 }
 
-// Where nobody watches, a writer opens no connection and tells nothing.
+// Where nobody watches, a writer opens no connection, tells nothing, and asks on the
+// connection that it has.
 func TestNobodyIsTold(t *testing.T) {
 	db := pgtest.New(t)
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) }}
+	pool := newPool(t, db.Pool().Config())
+	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
 	connected := make(chan struct{}, 100)
 	store := d.migrated(t, &metadata.Options{Connect: func(ctx context.Context) (*pgx.Conn, error) {
 		connected <- struct{}{}
 		return pgx.Connect(ctx, db.URL())
 	}})
+	before := pool.Stat()
 	for begun := time.Now(); time.Since(begun) < 2500*time.Millisecond; { // in which it asks twice
 		_, err := store.Update(t.Context(), "a", count)
 		require.NoError(t, err)
 	}
 	assert.Empty(t, connected)
+	assert.Equal(t, before.NewConnsCount(), pool.Stat().NewConnsCount())
+	var asked int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT CASE%'`).Scan(&asked))
+	assert.Equal(t, 1, asked)
+}
+
+// Whichever way a process writes, it finds that others watch.
+func TestEveryWriterFindsWatchers(t *testing.T) {
+	for way, write := range map[string]func(context.Context, *metadata.Postgres) error{
+		"Merge": func(ctx context.Context, s *metadata.Postgres) error {
+			_, err := s.Merge(ctx, "a", raw(`{"n":%d}`, time.Now().UnixNano()))
+			return err
+		},
+		"Update": func(ctx context.Context, s *metadata.Postgres) error {
+			_, err := s.Update(ctx, "a", count)
+			return err
+		},
+		"Delete": func(ctx context.Context, s *metadata.Postgres) error {
+			if _, err := s.Replace(ctx, "a", raw(`{}`)); err != nil {
+				return err
+			}
+			return s.Delete(ctx, "a")
+		},
+		"MergeMany": func(ctx context.Context, s *metadata.Postgres) error {
+			_, err := s.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"n":%d}`, time.Now().UnixNano())}, {"b", raw(`{}`)}})
+			return err
+		},
+		"many Merges": func(ctx context.Context, s *metadata.Postgres) error {
+			var group sync.WaitGroup
+			var errs [32]error
+			for i := range errs {
+				group.Go(func() { _, errs[i] = s.Merge(ctx, "a", raw(`{"%d":%d}`, i, time.Now().UnixNano())) })
+			}
+			group.Wait()
+			return errors.Join(errs[:]...)
+		},
+		"Merges of many": func(ctx context.Context, s *metadata.Postgres) error {
+			var group sync.WaitGroup
+			var errs [32]error
+			for i := range errs {
+				group.Go(func() { _, errs[i] = s.Merge(ctx, fmt.Sprint(i), raw(`{"n":%d}`, time.Now().UnixNano())) })
+			}
+			group.Wait()
+			return errors.Join(errs[:]...)
+		},
+	} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			eachDriver(t, func(t *testing.T, d *database) {
+				told := make(chan struct{}, 1000)
+				d.migrated(t, nil)
+				writer := d.store(t, &metadata.Options{Connect: func(ctx context.Context) (*pgx.Conn, error) {
+					told <- struct{}{}
+					return pgx.Connect(ctx, d.URL())
+				}})
+				watcher, err := metadata.NewPostgres(d.Pool(), hourly) // hears, whatever the driver
+				require.NoError(t, err)
+				t.Cleanup(watcher.Close)
+				w := watch(t.Context(), t, watcher, "none")
+				w.next()
+				waitForListener(t, d.DB)
+				for deadline := time.Now().Add(soonEnough); len(told) == 0 && time.Now().Before(deadline); {
+					require.NoError(t, write(t.Context(), writer))
+				}
+				assert.NotEmpty(t, told)
+			})
+		})
+	}
 }

@@ -285,12 +285,12 @@ func TestConnectionsToAStandby(t *testing.T) {
 	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionBeforeConnect(config.BeforeConnect))
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
 	db.SetMaxOpenConns(2)
-	overSQL, err := metadata.NewPostgres(db, &metadata.Options{NoHints: true}) // no connection but where it is led
+	overSQL, err := metadata.NewPostgres(db, nil)
 	require.NoError(t, err)
 	t.Cleanup(overSQL.Close)
 
 	locker := w.locker(nil, nil)
-	for driver, store := range map[string]*metadata.Postgres{"pgx": w.store(pool, &metadata.Options{NoHints: true}), "database/sql": overSQL} {
+	for driver, store := range map[string]*metadata.Postgres{"pgx": w.store(pool, nil), "database/sql": overSQL} {
 		mislead := func() {
 			led.Store(true)
 			pool.Reset()

@@ -94,7 +94,16 @@ type conn struct {
 	used  bool  // something may have been sent
 
 	pipeline *pipeline // nil: nothing was sent by one
+	question *question // nil: there is none
 }
+
+// A question is sent behind a commit: see [Conn].
+type question struct {
+	sql    string
+	answer func(bool)
+}
+
+func (c *conn) AskAlong(sql string, answer func(bool)) { c.question = &question{sql, answer} }
 
 // on runs f, which sends something, on the connection or on another that can send it.
 func (c *conn) on(f func(*pgx.Conn) error) error {
@@ -158,6 +167,9 @@ func (c *conn) Exec(ctx context.Context, sql string, args ...any) (n int64, err 
 }
 
 func (c *conn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
+	if c.question != nil {
+		return c.begin().CommitRow(ctx, dest, sql, args...)
+	}
 	return c.on(func(conn *pgx.Conn) error { return queryRow(ctx, conn, dest, sql, args...) })
 }
 
@@ -166,11 +178,18 @@ func (c *conn) Query(ctx context.Context, each func(Row) error, sql string, args
 }
 
 func (c *conn) Write(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	if c.question != nil {
+		return c.begin().commitRows(ctx, each, sql, args...)
+	}
 	return c.on(func(conn *pgx.Conn) error { return write(ctx, conn, each, sql, args...) })
 }
 
-func (c *conn) Begin(context.Context) (Transaction, error) {
-	return &transaction{on: c.on}, nil
+func (c *conn) Begin(context.Context) (Transaction, error) { return c.begin(), nil }
+
+func (c *conn) begin() *transaction {
+	t := &transaction{on: c.on, question: c.question}
+	c.question = nil
+	return t
 }
 
 func (c *conn) Release() {

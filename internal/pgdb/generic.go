@@ -19,6 +19,8 @@ type genericConn struct {
 	begun bool // a transaction may be open
 	stuck bool // the driver is in a statement, or has panicked in one
 	wrong bool // the server is: see [misled]
+
+	question *question // nil: there is none
 }
 
 func (c *genericConn) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
@@ -66,6 +68,9 @@ func (c *genericConn) Begin(ctx context.Context) (Transaction, error) {
 // know of, or that leads to the wrong server. One in which the driver has panicked is
 // lost to the pool: database/sql waits for the end of that statement, for ever.
 func (c *genericConn) Release() {
+	if c.question != nil && !c.stuck && !c.begun && !c.wrong {
+		c.ask()
+	}
 	if c.stuck {
 		return
 	}
@@ -73,6 +78,18 @@ func (c *genericConn) Release() {
 		_ = c.conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 	_ = c.conn.Close()
+}
+
+func (c *genericConn) AskAlong(sql string, answer func(bool)) { c.question = &question{sql, answer} }
+
+// ask asks what nothing was sent along with.
+func (c *genericConn) ask() {
+	ctx, cancel := context.WithTimeout(context.Background(), confirmingTime)
+	defer cancel()
+	var yes bool
+	if c.QueryRow(ctx, []any{&yes}, c.question.sql) == nil {
+		c.question.answer(yes)
+	}
 }
 
 // A genericTx is a transaction on a [genericConn]. Nothing of it is committed before its

@@ -114,14 +114,7 @@ func write(ctx context.Context, conn *pgx.Conn, each func(Row) error, sql string
 	var n notices
 	defer n.stop()
 	var b pgx.Batch
-	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
-		for rows.Next() && refused == nil {
-			refused = each(cleanRow{rows})
-		}
-		rows.Close()
-		n.watch(conn)
-		return rows.Err()
-	})
+	queueQuery(&b, each, &refused, func() { n.watch(conn) }, sql, args...)
 	switch err := conn.SendBatch(ctx, &b).Close(); {
 	case refused != nil:
 		return refused

@@ -77,6 +77,13 @@ type Conn interface {
 	// what was sent have been received, the connection is of no other use.
 	Pipeline() Pipeline
 
+	// AskAlong has a question sent behind the commit of the next QueryRow, Write or
+	// transaction, in the same round trip and in a transaction of its own, and answer called
+	// with what its row says before that returns. Where a driver sends one statement at a
+	// time, Release asks. A question that the server can read, but that fails, is not
+	// answered, and fails nothing else.
+	AskAlong(question string, answer func(bool))
+
 	// Begin starts a READ COMMITTED transaction, whatever the host's default.
 	// ctx bounds the beginning only, as those of the statements bound these.
 	Begin(ctx context.Context) (Transaction, error)

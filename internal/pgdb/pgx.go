@@ -1,6 +1,7 @@
 package pgdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"reflect"
@@ -109,9 +110,10 @@ func (t pgxTaken) leave(conn *pgx.Conn) {
 // A transaction pipelines: its state on the server is that of the
 // connection's last reply.
 type transaction struct {
-	on    func(func(*pgx.Conn) error) error // runs something on the connection
-	begun bool
-	done  bool
+	on       func(func(*pgx.Conn) error) error // runs something on the connection
+	begun    bool
+	done     bool
+	question *question // for after the commit, unless nil
 }
 
 const begin = "begin isolation level read committed"
@@ -152,18 +154,21 @@ func (t *transaction) QueryRow(ctx context.Context, dest []any, sql string, args
 
 func (t *transaction) Query(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	var refused error
-	err := t.send(ctx, func(b *pgx.Batch) {
-		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
-			for rows.Next() && refused == nil {
-				refused = each(cleanRow{rows})
-			}
-			return rows.Err()
-		})
+	err := t.send(ctx, func(b *pgx.Batch) { queueQuery(b, each, &refused, func() {}, sql, args...) })
+	return cmp.Or(refused, err)
+}
+
+// queueQuery queues a query whose rows each reads, up to what refuses one, and has ended
+// called when there are no more.
+func queueQuery(b *pgx.Batch, each func(Row) error, refused *error, ended func(), sql string, args ...any) {
+	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		for rows.Next() && *refused == nil {
+			*refused = each(cleanRow{rows})
+		}
+		rows.Close()
+		ended()
+		return rows.Err()
 	})
-	if refused != nil {
-		return refused
-	}
-	return err
 }
 
 func (t *transaction) CommitRow(ctx context.Context, dest []any, sql string, args ...any) error {
@@ -182,6 +187,13 @@ func (t *transaction) CommitRow(ctx context.Context, dest []any, sql string, arg
 		return err
 	}
 	return Clean(scanned)
+}
+
+// commitRows is CommitRow for [Conn].Write.
+func (t *transaction) commitRows(ctx context.Context, each func(Row) error, sql string, args ...any) error {
+	var refused error
+	err := t.commit(ctx, func(b *pgx.Batch, watch func()) { queueQuery(b, each, &refused, watch, sql, args...) })
+	return cmp.Or(refused, err)
 }
 
 func (t *transaction) Commit(ctx context.Context) error {
@@ -205,13 +217,20 @@ func (t *transaction) commit(ctx context.Context, fill func(b *pgx.Batch, watch 
 			if tag.String() != "COMMIT" {
 				return pgx.ErrTxCommitRollback
 			}
+			t.done = true
 			return nil
 		})
-		if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+		var answer *bool
+		if t.question != nil {
+			b.Queue(t.question.sql).QueryRow(func(row pgx.Row) error { return row.Scan(&answer) })
+		}
+		if err := conn.SendBatch(ctx, &b).Close(); err != nil && !t.done {
 			return Clean(err)
 		}
 		n.stop()
-		t.done = true
+		if answer != nil {
+			t.question.answer(*answer)
+		}
 		return n.confirm(ctx, conn)
 	})
 }

@@ -54,10 +54,11 @@ type pipeline struct {
 }
 
 // Pipeline implements [Conn]. Where a pooler may lead each statement to another session,
-// or hosts want no prepared statements for another reason, there is none.
+// or hosts want no prepared statements for another reason, there is none, nor before a
+// question has been sent along.
 func (c *conn) Pipeline() Pipeline {
 	p := &pipeline{conn: c}
-	if c.taken == nil || c.taken.on(func(conn *pgx.Conn) error {
+	if c.taken == nil || c.question != nil || c.taken.on(func(conn *pgx.Conn) error {
 		config := conn.Config()
 		p.tracer = config.Tracer
 		if config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || config.StatementCacheCapacity == 0 {
