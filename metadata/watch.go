@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"iter"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -524,8 +525,12 @@ func (g *group) ask(ctx context.Context, question func(context.Context) error) e
 		}
 	case ctx.Err() != nil:
 		return causeOf(ctx)
-	case passes(err):
-		g.options.Logger.DebugContext(ctx, "metadata: watched documents could not be read", "error", err)
+	case brief.Err() != nil, passes(err, g.trip > 0):
+		level := slog.LevelDebug
+		if g.retry == 0 {
+			level = slog.LevelWarn
+		}
+		g.options.Logger.Log(ctx, level, "metadata: watched documents could not be read, and are tried again", "error", err)
 		g.retry = min(max(firstRetry, 2*g.retry), g.options.WatchInterval)
 		g.resting = now.Add(g.retry)
 		for _, s := range g.subjects {
@@ -540,13 +545,17 @@ func (g *group) ask(ctx context.Context, question func(context.Context) error) e
 	return nil
 }
 
-// passes reports whether an error may pass by itself.
-func passes(err error) bool {
+// passes reports whether an error may pass by itself. What nothing is known of may, if there
+// have been answers before.
+func passes(err error, answered bool) bool {
 	switch pgdb.Class(err) {
-	case "40", "53", "55", "57", "58":
+	case "25", "40", "53", "55", "57", "58":
 		return true
+	case "XX":
+		return answered
 	}
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrWrongServer) || errors.Is(err, context.DeadlineExceeded)
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrWrongServer) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, pgdb.ErrDriver) && answered
 }
 
 // stateOf is a hash of what a document is.

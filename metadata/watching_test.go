@@ -2,15 +2,21 @@ package metadata_test
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -498,4 +504,90 @@ func TestEveryWriterFindsWatchers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A sulking driver fails in words of its own.
+type sulking struct {
+	driver.Connector
+	sulks func(context.Context) error // nil: it does not
+}
+
+func (s *sulking) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := s.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sulkingConn{c.(*stdlib.Conn), s}, nil
+}
+
+func (*sulking) Driver() driver.Driver { return struct{ driver.Driver }{} }
+
+type sulkingConn struct {
+	*stdlib.Conn
+	sulking *sulking
+}
+
+func (c sulkingConn) QueryContext(ctx context.Context, sql string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.sulking.sulks(ctx); err != nil && strings.Contains(sql, "WITH ORDINALITY") {
+		return nil, err
+	}
+	return c.Conn.QueryContext(ctx, sql, args)
+}
+
+// Of an error of a driver that nothing is known of, a watcher does not end where time was
+// up, nor where it has been told something before.
+func TestWatchAndErrorsThatNothingIsKnownOf(t *testing.T) {
+	db := pgtest.New(t)
+	var fails atomic.Pointer[func(context.Context) error]
+	host := sql.OpenDB(&sulking{stdlib.GetConnector(*db.Pool().Config().ConnConfig), func(ctx context.Context) error {
+		if f := fails.Load(); f != nil {
+			return (*f)(ctx)
+		}
+		return nil
+	}})
+	t.Cleanup(func() { host.Close() })
+	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(host, o) }}
+	failed := make(chan struct{}, 1000)
+	options := &metadata.Options{WatchInterval: 10 * time.Millisecond, Timeout: 50 * time.Millisecond, Logger: slog.New(unread(failed))}
+	store := d.migrated(t, options)
+	await := func() {
+		t.Helper()
+		for range 3 {
+			select {
+			case <-failed:
+			case <-time.After(soonEnough):
+				require.Fail(t, "it does not try again")
+			}
+		}
+	}
+	late := func(ctx context.Context) error { <-ctx.Done(); return errors.New("sulks") }
+	atOnce := func(context.Context) error { return errors.New("sulks") }
+
+	fails.Store(&atOnce)
+	assert.ErrorContains(t, watch(t.Context(), t, store, "a").end(), "driver error")
+
+	fails.Store(&late)
+	w := watch(t.Context(), t, store, "a")
+	await()
+	fails.Store(nil)
+	assert.Equal(t, metadata.Document{ID: "a"}, w.next())
+
+	fails.Store(&atOnce)
+	await()
+	fails.Store(nil)
+	d.exec(t, `INSERT INTO lockstore_metadata (id, metadata, version) VALUES ('a', '{"n": 1}', 1)`)
+	assert.Equal(t, `{"n": 1}`, string(w.next().Metadata))
+}
+
+// unread tells of each record.
+type unread chan<- struct{}
+
+func (unread) Enabled(context.Context, slog.Level) bool { return true }
+func (l unread) WithAttrs([]slog.Attr) slog.Handler     { return l }
+func (l unread) WithGroup(string) slog.Handler          { return l }
+func (l unread) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "watched documents") {
+		l <- struct{}{}
+	}
+	return nil
 }

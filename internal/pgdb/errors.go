@@ -146,8 +146,11 @@ func Clean(err error) error {
 		errors.Is(err, pgx.ErrTxClosed), errors.Is(err, pgx.ErrTxCommitRollback), errors.Is(err, pgconn.ErrConnClosed), isClosedPool(err):
 		return err
 	}
-	return fmt.Errorf("driver error (%T)", err)
+	return fmt.Errorf("%w (%T)", ErrDriver, err)
 }
+
+// ErrDriver is an error of a driver or of a host's hook of which nothing is known.
+var ErrDriver = errors.New("driver error")
 
 // asServer finds what the server said in an error of another driver's: by the protocol's
 // names of its fields, as lib/pq's and bun's have them, or else its SQLSTATE alone (PostgreSQL

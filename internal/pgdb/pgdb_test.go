@@ -182,6 +182,7 @@ func TestRefusalsNameWhatWasGiven(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Exec(t.Context(), "SELECT 1")
 	assert.ErrorContains(t, err, "driver example.com/lockstore/internal/pgdb_test.foreign cannot connect")
+	assert.True(t, pgdb.Unavailable(err), "as over pgx, which says so of all that no server has answered")
 	_, err = pgdb.Tx(&Tx{})
 	assert.ErrorContains(t, err, "unsupported database handle: *example.com/lockstore/internal/pgdb_test.Tx; want")
 	_, err = pgdb.Open(&Tx{})

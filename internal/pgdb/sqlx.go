@@ -112,7 +112,7 @@ func openSQL(db *sql.DB) DB {
 				continue // it was another's connection, perhaps, that could not be opened a while ago
 			}
 			if err != nil {
-				return nil, p.named(ctx, db, err, "cannot connect, and its Ping says why")
+				return nil, p.named(ctx, db, err, false)
 			}
 			t, err := p.ready(ctx, c)
 			if err == nil {
@@ -123,7 +123,7 @@ func openSQL(db *sql.DB) DB {
 			}
 			_ = c.Close() // which is gone
 			if failed++; failed > most || ctx.Err() != nil || !Unavailable(err) {
-				return nil, unsent{p.named(ctx, db, err, "has no answer that PostgreSQL would give")}
+				return nil, unsent{p.named(ctx, db, err, true)}
 			}
 		}
 	}
@@ -131,12 +131,21 @@ func openSQL(db *sql.DB) DB {
 }
 
 // named says of which driver an error is that nothing else is known of.
-func (p *pool) named(ctx context.Context, db *sql.DB, err error, what string) error {
+func (p *pool) named(ctx context.Context, db *sql.DB, err error, connected bool) error {
 	clean := Clean(err)
 	if !p.generic || ctx.Err() != nil || errors.Is(clean, ErrSession) || Code(clean) != "" || Unavailable(clean) {
 		return err
 	}
-	return unsent{fmt.Errorf("database/sql driver %s %s: %w", TypeName(db.Driver()), what, clean)}
+	name := TypeName(db.Driver())
+	switch {
+	case connected:
+		err = fmt.Errorf("database/sql driver %s has no answer that PostgreSQL would give: %w", name, clean)
+	case isClosedPool(err), isUntrusted(err):
+		err = fmt.Errorf("database/sql driver %s cannot connect: %w", name, clean)
+	default:
+		err = unconnected{fmt.Errorf("database/sql driver %s cannot connect, and its Ping says why: %w", name, clean)}
+	}
+	return unsent{err}
 }
 
 // leastResets is how often, at least, another connection is taken for one that cannot be

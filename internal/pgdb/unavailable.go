@@ -3,6 +3,7 @@ package pgdb
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"database/sql/driver"
 	"errors"
 	"io"
@@ -20,18 +21,28 @@ func Unavailable(err error) bool {
 		return unavailableCodes[code] || code[:2] == "08"
 	}
 	var refused *pgconn.ConnectError
-	var untrusted *tls.CertificateVerificationError
 	var network net.Error
 	switch {
-	case errors.As(err, &untrusted), errors.Is(err, context.Canceled):
+	case isUntrusted(err), errors.Is(err, context.Canceled):
 		return false
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, new(unconnected)):
 		return true
 	case errors.Is(err, context.DeadlineExceeded): // a net.Error, too
 		return false
 	}
 	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, pgconn.ErrConnClosed)
+}
+
+// unconnected is why a driver could not connect, which is all that is known of that.
+type unconnected struct{ error }
+
+func (u unconnected) Unwrap() error { return u.error }
+
+// isUntrusted reports whether the server's certificate has been refused.
+func isUntrusted(err error) bool {
+	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) ||
+		errors.As(err, new(x509.HostnameError)) || errors.As(err, new(x509.CertificateInvalidError))
 }
 
 // unavailableCodes are SQLSTATEs of servers that take no connection for now, or
