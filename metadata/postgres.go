@@ -118,7 +118,7 @@ type statements struct {
 	createMany               statement
 	taking, under, underAll  gates
 	saveOn                   statement
-	watchRows, watchTexts    watchStatements
+	watch                    []watchStatements
 }
 
 func newStatements(o *Options) statements {
@@ -143,8 +143,7 @@ func newStatements(o *Options) statements {
 		underAll:   newGates(expand, tryLockUnderSQL, allHeldSQL),
 		saveOn:     expand(saveOnSQL),
 
-		watchRows:  newWatchStatements(expand, rowMarkSQL),
-		watchTexts: newWatchStatements(expand, textMarkSQL),
+		watch: newWatchStatements(expand),
 	}
 }
 

@@ -43,7 +43,7 @@ func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
 		{"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
 		{"write under several holds, or one of another key: lock", sql.underAll.open}, {"write under several holds: create", sql.underAll.insert},
 		{"write under several holds: store", sql.underAll.save}, {"Delete under several holds", sql.underAll.remove},
-		{"Watch: read", sql.watchRows.look}, {"Watch: compare", sql.watchRows.differ}, {"Watch a view: compare", sql.watchTexts.differ},
+		{"Watch: read", sql.watch[0].look}, {"Watch: compare", sql.watch[0].differ}, {"Watch a view: compare", sql.watch[2].differ},
 	}
 }
 
@@ -139,8 +139,8 @@ func TestStatementsUseTheIndex(t *testing.T) {
 			{"get under", query{sql.get.proven, sql.get.proven.args(c.id, "[]")}},
 			{"get many", query{sql.getMany.plain, sql.getMany.plain.args([]string{c.id})}},
 			{"get many under", query{sql.getMany.proven, sql.getMany.proven.args([]string{c.id}, "[]")}},
-			{"look", query{sql.watchRows.look, sql.watchRows.look.args([]string{c.id}, int64(1))}},
-			{"differ", query{sql.watchRows.differ, sql.watchRows.differ.args([]string{c.id}, []string{"1"})}},
+			{"look", query{sql.watch[0].look, sql.watch[0].look.args([]string{c.id}, int64(1))}},
+			{"differ", query{sql.watch[0].differ, sql.watch[0].differ.args([]string{c.id}, []string{"1"})}},
 			{"merge", query{sql.merge, sql.merge.args(c.id, "{}", int64(1), true, true, int64(1))}},
 			{"open", query{sql.taking.open, sql.taking.open.args(c.id, nil, int64(1))}},
 			{"save", query{sql.taking.save, sql.taking.save.args(c.id, int64(1), "{}")}},

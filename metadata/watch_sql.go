@@ -3,7 +3,9 @@ package metadata
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"example.com/lockstore/internal/pgdb"
@@ -26,10 +28,17 @@ const (
 	noMark = "-"
 )
 
-// watchedOnSQL says which server it is, and whether what it has is the latest.
-const watchedOnSQL = `server AS MATERIALIZED (
-	SELECT NOT pg_catalog.pg_is_in_recovery() AS leads, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::{text} AS since
+// watchedOnSQL says which server it is, and since when, and in which cluster, it is a
+// primary: NULL, if it is none. Who takes the place of a primary begins another timeline, of
+// a greater number, and so is told from the one before, which may live on (PostgreSQL
+// documentation, section 26.3.6 Timelines). Some servers do not tell.
+const (
+	watchedOnSQL = `server AS MATERIALIZED (
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN {reign} END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::{text} AS since
 )`
+	timelineSQL = `(SELECT system_identifier::{text} FROM pg_catalog.pg_control_system()) {||} ' ' {||} pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)`
+	untoldSQL   = `''`
+)
 
 // lookSQL reads documents, the first of them and those behind it that have {1} bytes
 // together, as they are stored.
@@ -39,7 +48,7 @@ WITH ` + watchedOnSQL + `, found AS (
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t.{column}), 0)) OVER (ORDER BY k.place) AS size
 	FROM pg_catalog.unnest($1::{text}[]::{idtype}[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
 )
-SELECT server.leads, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
+SELECT server.reign, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place {=} 1::bigint OR found.size {<=} {1}::bigint`
 
 // differSQL finds documents whose mark is not the one that is known.
@@ -49,20 +58,58 @@ WITH ` + watchedOnSQL + `, other AS (
 	FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
 	WHERE coalesce({mark}, '` + noMark + `') {<>} k.mark
 )
-SELECT server.leads, coalesce(other.place, 0) FROM server LEFT JOIN other ON true`
+SELECT server.reign, coalesce(other.place, 0) FROM server LEFT JOIN other ON true`
 
-// watchStatements are those for one kind of marks.
+// watchStatements are those for one kind of marks, and of reigns.
 type watchStatements struct{ look, differ statement }
 
-func newWatchStatements(expand func(string) statement, mark string) watchStatements {
-	with := func(text string) statement { return expand(strings.ReplaceAll(text, "{mark}", mark)) }
-	return watchStatements{with(lookSQL), with(differSQL)}
+// newWatchStatements returns them in the order in which they are tried.
+func newWatchStatements(expand func(string) statement) (s []watchStatements) {
+	for _, mark := range []string{rowMarkSQL, textMarkSQL} {
+		for _, reign := range []string{timelineSQL, untoldSQL} {
+			with := func(text string) statement {
+				return expand(strings.NewReplacer("{mark}", mark, "{reign}", reign).Replace(text))
+			}
+			s = append(s, watchStatements{with(lookSQL), with(differSQL)})
+		}
+	}
+	return s
 }
 
 // tables are the [source] of a [Postgres].
 type tables struct {
 	*postgres
-	byText atomic.Bool // marks are hashes
+	kind  atomic.Int32 // of statements, which the server takes
+	reign reign
+}
+
+// A reign is the latest of those seen. It is where the column goes that says which one an
+// answer is of, and fails with [pgdb.ErrElsewhere] where that is none, or is over.
+type reign struct {
+	mu     sync.Mutex
+	latest string
+}
+
+// Scan implements [database/sql.Scanner].
+func (r *reign) Scan(value any) error {
+	var now string
+	switch v := value.(type) {
+	case string:
+		now = v
+	case []byte:
+		now = string(v)
+	default:
+		return pgdb.ErrElsewhere
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cluster, timeline, _ := strings.Cut(now, " ")
+	same, latest, _ := strings.Cut(r.latest, " ")
+	if cluster == same && timeline < latest {
+		return pgdb.ErrElsewhere
+	}
+	r.latest = now
+	return nil
 }
 
 var _ source = (*tables)(nil)
@@ -96,7 +143,7 @@ func (t *tables) look(ctx context.Context, ids []string, seen func(i int, doc Do
 			var mark string
 			var text []byte
 			var updated nullTime
-			if err := row.Scan(pgdb.Here{}, &place, &here, &mark, &text, &version, &updated.at); err != nil {
+			if err := row.Scan(&t.reign, &place, &here, &mark, &text, &version, &updated.at); err != nil {
 				return err
 			}
 			doc := Document{ID: ids[place-1]}
@@ -113,7 +160,7 @@ func (t *tables) differ(ctx context.Context, ids, marks []string, seen func(i in
 	return t.ask(ctx, func(sql watchStatements) error {
 		return t.db.Query(ctx, func(row pgdb.Row) error {
 			var place int64
-			err := row.Scan(pgdb.Here{}, &place)
+			err := row.Scan(&t.reign, &place)
 			if err == nil && place > 0 {
 				seen(int(place - 1))
 			}
@@ -122,17 +169,18 @@ func (t *tables) differ(ctx context.Context, ids, marks []string, seen func(i in
 	})
 }
 
-// ask sends a statement, and once more with the other marks if these are not to be had.
+// ask sends a statement, of the first kind that is to be had.
 func (t *tables) ask(ctx context.Context, send func(watchStatements) error) error {
-	if !t.byText.Load() {
-		err := send(t.sql.watchRows)
-		if code := pgdb.Code(err); code != "42703" && code != "42501" && code != "0A000" {
+	for kind := t.kind.Load(); ; kind++ {
+		err := send(t.sql.watch[kind])
+		switch code := pgdb.Code(err); {
+		case err == nil:
+			t.kind.Store(kind)
+			return nil
+		case errors.Is(err, pgdb.ErrElsewhere):
+			return fmt.Errorf("%w: it is a standby, or was a primary before another: %w", ErrWrongServer, err)
+		case code != "42703" && code != "42883" && code != "42501" && code != "0A000" || int(kind)+1 == len(t.sql.watch):
 			return t.failure(because(ctx, err), false)
 		}
 	}
-	err := send(t.sql.watchTexts)
-	if err == nil {
-		t.byText.Store(true)
-	}
-	return t.failure(because(ctx, err), false)
 }

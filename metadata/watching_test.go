@@ -305,6 +305,9 @@ func TestWatchersSeeWhatTheirCallersMay(t *testing.T) {
 				options := &metadata.Options{Table: metadata.Table{Name: "docs"}, WatchInterval: 10 * time.Millisecond}
 				if told {
 					options.Principal = tenantOf
+				} else { // and the server does not tell of its timeline
+					_, err := db.Pool().Exec(t.Context(), `REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC`)
+					require.NoError(t, err)
 				}
 				store, err := way.open(t, config, options)
 				require.NoError(t, err)

@@ -38,7 +38,7 @@ func main() {
 	processes := flag.Int("processes", 4, "how many processes use lockstore")
 	workers := flag.Int("workers", 12, "goroutines of each that have patience")
 	hasty := flag.Int("hasty", 48, "goroutines of each whose contexts end about when their calls do")
-	watchers := flag.Int("watchers", 0, "goroutines of each that watch; those over lib/pq give up when it cannot connect, which is judged as a last state that was not told")
+	watchers := flag.Int("watchers", 4, "goroutines of each that watch")
 	only := flag.String("only", "", "a single kind of fault")
 	peaceful := flag.Bool("neighbour", false, "hurt nothing, have a hostile neighbour come and go, and print the rate that the others keep")
 	keep := flag.String("history", "", "a file for all that the processes saw, one event a line")
