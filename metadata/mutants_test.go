@@ -483,28 +483,33 @@ var mutants = []simulate.Mutant{
 
 	// Watchers.
 	{
-		Name: "what changes while it is read is not read again", File: "watch.go", Test: "TestWatchersStory",
+		Name: "what changes while it is read is not read again", File: "watcher.go", Test: "TestWatchersStory",
 		Old: "\tif !v.due {\n", New: "\tif !v.due && !v.looking {\n",
 		Rule: "MISSED",
 	},
 	{
-		Name: "what is watched is not compared", File: "watch.go", Test: "TestWatchersStory",
+		Name: "what is watched is not compared", File: "watch_read.go", Test: "TestWatchersStory",
 		Old: "\tif len(ids) == 0 {\n", New: "\tif true {\n",
 		Rule: "MISSED",
 	},
 	{
-		Name: "what one watcher finds is not told to the others", File: "watch.go", Test: "TestWatchersStory",
+		Name: "what one watcher finds is not told to the others", File: "watch_read.go", Test: "TestWatchersStory",
 		Old: "\t\tcase another:\n", New: "\t\tcase another && false:\n",
 		Rule: "MISSED",
 	},
 	{
-		Name: "whoever comes back has nobody read what has become due", File: "watch.go", Test: "TestWatchersStory",
+		Name: "whoever comes back has nobody read what has become due", File: "watcher.go", Test: "TestWatchersStory",
 		Old: "\tif len(w.due) > 0 {\n\t\tg.rouse()\n\t}\n", New: "",
 		Rule: "MISSED",
 	},
 	{
-		Name: "whoever reads for all is not followed", File: "watch.go", Test: "TestWatchersStory",
+		Name: "whoever reads for all is not followed", File: "watcher.go", Test: "TestWatchersStory",
 		Old: "\t\t\tg.leader = nil\n\t\t\tg.appoint()\n", New: "",
+		Rule: "MISSED",
+	},
+	{
+		Name: "nobody asks whether others watch", File: "fit.go", Test: "TestWatchersStory",
+		Old: "\t\tp.hints.ask(ctx, conn)\n", New: "",
 		Rule: "MISSED",
 	},
 	{

@@ -2,17 +2,11 @@ package metadata
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"hash/maphash"
 	"iter"
-	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"example.com/lockstore/internal/pgdb"
 )
 
 // A watcher is told documents as they are, one after the other. What may have changed is
@@ -57,65 +51,6 @@ type source interface {
 	differ(ctx context.Context, ids, marks []string, seen func(i int)) error
 }
 
-// A group is watchers that share what they read.
-type group struct {
-	*watching
-	principal string
-	shared    bool // and is in groups
-
-	subjects map[string]*subject
-	watchers int
-	waiting  []*watcher // in the order in which they came; one of them leads, if there are any
-	leader   *watcher
-	wake     chan struct{} // for the leader to look at what is due
-	resting  time.Time     // nothing is read before
-	compares time.Time     // when the documents are compared next
-	retry    time.Duration // after the last failure
-	took     time.Duration // by the last answer
-	trip     time.Duration // by the fastest one
-}
-
-// A subject is a document that is watched.
-type subject struct {
-	id    string
-	key   int64
-	mark  string    // what tells its state from others, as it was last read; empty: it was not
-	rests time.Time // it is not read before
-	views []*view
-}
-
-// A view is what one watcher knows of one document.
-type view struct {
-	*subject
-	watcher *watcher
-	told    uint64 // a hash of what it was told; 0: it was told nothing
-	due     bool   // is among those that are due to the watcher
-	looking bool   // is being read
-}
-
-// A watcher is one run of Watch.
-type watcher struct {
-	group  *group
-	views  []*view
-	due    []*view
-	ready  []Document // to be told
-	err    error      // that ends it
-	signal chan struct{}
-}
-
-const (
-	// A document under fire is read no more often than each readPace, which costs its writers
-	// little. All reads together take half of the time at most. Comparisons, but for the way
-	// to the server, take a hundredth, unless they would be too rare then.
-	readPace     = 10 * time.Millisecond
-	compareShare = 100
-	longest      = 10 // times the interval
-
-	mostLooked = 256 // documents of one read
-
-	firstRetry = 20 * time.Millisecond // after a failure that may pass by itself; then twice as long each time
-)
-
 func newWatching(from source, o *Options, closing <-chan struct{}, audience func(context.Context) (string, bool)) *watching {
 	return &watching{source: from, options: o, closing: closing, audience: audience, attended: func(bool) {}, groups: map[string]*group{}, byKey: map[int64][]*subject{}}
 }
@@ -139,7 +74,9 @@ func newWatching(from source, o *Options, closing <-chan struct{}, audience func
 //
 // The loop ends by break, or with an error: that of ctx when that has ended, [ErrClosed],
 // [ErrInvalidID], [ErrSchema] or what else does not pass by itself. While the database cannot
-// be reached, or has no primary, it waits, and then goes on without a gap.
+// be reached, or has no primary, it waits, and then goes on without a gap; so it does after
+// errors of a driver or a hook that nothing is known of, if it could read before.
+// [Options].Logger is told why it waits.
 //
 // Writes by a store are told at once: to watchers in other processes by hints, for which a
 // process that watches has one connection of its own (see [Options].Connect), and so has
@@ -152,7 +89,7 @@ func newWatching(from source, o *Options, closing <-chan struct{}, audience func
 // context, and so the rights, of one of them, and for each caller apart where the pool
 // prepares its connections for each: see Security in the package documentation. What the
 // caller may not see is missing. They are read on connections of the pool that lead to a
-// primary. Locks that ctx carries, and [AtLeast], mean nothing here.
+// primary, and not to one that was, before a failover that the store has seen. Locks that ctx carries, and [AtLeast], mean nothing here.
 func (p *Postgres) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
 	return p.pg.watching.watch(ctx, &p.documents, ids)
 }
@@ -278,295 +215,3 @@ func (ws *watching) resume(anew bool) {
 		}
 	}
 }
-
-// forget has a document read whatever it is.
-func (s *subject) forget() {
-	s.mark = ""
-	s.isDue()
-}
-
-// isDue has a document told to all who watch it, if it is not what they were told.
-func (s *subject) isDue() {
-	for _, v := range s.views {
-		v.isDue()
-	}
-}
-
-func (v *view) isDue() {
-	if !v.due {
-		v.due = true
-		v.watcher.due = append(v.watcher.due, v)
-		v.watcher.group.rouse()
-	}
-}
-
-// rouse has the leader, if there is one, look at what there is to do.
-func (g *group) rouse() {
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
-}
-
-// next returns what the watcher is to be told next, or why there will be nothing more.
-func (w *watcher) next(ctx context.Context) (docs []Document, err error) {
-	g := w.group
-	g.mu.Lock()
-	g.waiting = append(g.waiting, w)
-	g.appoint()
-	if len(w.due) > 0 {
-		g.rouse()
-	}
-	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.waiting = without(g.waiting, w)
-		if g.leader == w {
-			g.leader = nil
-			g.appoint()
-		}
-		docs, w.ready = w.ready, nil
-	}()
-	for {
-		g.mu.Lock()
-		told, err, leads := len(w.ready) > 0, w.err, g.leader == w
-		g.mu.Unlock()
-		switch {
-		case told || err != nil:
-			return nil, err
-		case leads:
-			err = g.lead(ctx)
-		default:
-			err = w.pause(ctx, w.signal, nil)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
-// pause returns when one of two things happens, or why the watcher is to wait no longer.
-func (w *watcher) pause(ctx context.Context, signal <-chan struct{}, timer <-chan time.Time) error {
-	select {
-	case <-signal:
-	case <-timer:
-	case <-ctx.Done():
-		return causeOf(ctx)
-	case <-w.group.closing:
-		return ErrClosed
-	}
-	return nil
-}
-
-// tell wakes a watcher.
-func (w *watcher) tell() {
-	select {
-	case w.signal <- struct{}{}:
-	default:
-	}
-}
-
-// appoint has the first of those that wait lead, if nobody does.
-func (g *group) appoint() {
-	if g.leader == nil && len(g.waiting) > 0 {
-		g.leader = g.waiting[0]
-		g.leader.tell()
-	}
-}
-
-// lead reads what is due to those that wait, or compares, when it is time. The error is
-// why the leader is to wait no longer.
-func (g *group) lead(ctx context.Context) error {
-	g.mu.Lock()
-	at := g.compares
-	for _, w := range g.waiting {
-		for _, v := range w.due {
-			if v.rests.Before(at) {
-				at = v.rests
-			}
-		}
-	}
-	if g.resting.After(at) {
-		at = g.resting
-	}
-	leader := g.leader
-	g.mu.Unlock()
-	if wait := time.Until(at); wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		return leader.pause(ctx, g.wake, timer.C)
-	}
-	if subjects := g.take(); len(subjects) > 0 {
-		return g.read(ctx, subjects)
-	}
-	return g.compare(ctx)
-}
-
-// take gathers documents that are due to watchers that wait.
-func (g *group) take() (subjects []*subject) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	taken, now := map[*subject]bool{}, time.Now()
-	for _, w := range g.waiting {
-		w.due = slices.DeleteFunc(w.due, func(v *view) bool {
-			if !taken[v.subject] && len(taken) < mostLooked && !v.rests.After(now) {
-				taken[v.subject] = true
-				v.rests = now.Add(readPace)
-				subjects = append(subjects, v.subject)
-			}
-			if taken[v.subject] {
-				v.due, v.looking = false, true
-			}
-			return v.looking
-		})
-	}
-	return subjects
-}
-
-// read reads documents for those to whom they are due. What it does not see stays due.
-func (g *group) read(ctx context.Context, subjects []*subject) error {
-	defer func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		for _, s := range subjects {
-			for _, v := range s.views {
-				if v.looking {
-					v.looking = false
-					v.isDue()
-				}
-			}
-		}
-		for _, w := range g.waiting {
-			if len(w.ready) > 0 {
-				w.tell()
-			}
-		}
-	}()
-	ids := make([]string, len(subjects))
-	for i, s := range subjects {
-		ids[i] = s.id
-	}
-	return g.ask(ctx, func(ctx context.Context) error {
-		return g.source.look(ctx, ids, func(i int, doc Document, mark string) { g.saw(subjects[i], doc, mark) })
-	})
-}
-
-// saw has a document, as it was read, told to those for whom it was. If it is a state
-// that the group has not seen, it is due to the others.
-func (g *group) saw(s *subject, doc Document, mark string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	another := s.mark != mark
-	s.mark = mark
-	state := stateOf(doc)
-	for _, v := range s.views {
-		switch {
-		case v.looking && v.told != state:
-			v.told = state
-			v.watcher.ready = append(v.watcher.ready, doc)
-			v.looking = false
-		case v.looking:
-			v.looking = false
-		case another:
-			v.isDue()
-		}
-	}
-}
-
-// compare has those documents read that are not as they were when they were read last.
-func (g *group) compare(ctx context.Context) error {
-	next := time.Now().Add(g.options.WatchInterval)
-	var subjects []*subject
-	var ids, marks []string
-	g.mu.Lock()
-	g.compares = next
-	for _, s := range g.subjects {
-		if s.mark != "" {
-			subjects, ids, marks = append(subjects, s), append(ids, s.id), append(marks, s.mark)
-		}
-	}
-	g.mu.Unlock()
-	if len(ids) == 0 {
-		return nil
-	}
-	err := g.ask(ctx, func(ctx context.Context) error {
-		return g.source.differ(ctx, ids, marks, func(i int) {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			subjects[i].isDue()
-		})
-	})
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.compares.Equal(next) { // else it is asked for once more
-		g.compares = time.Now().Add(min(max(g.options.WatchInterval, compareShare*(g.took-g.trip)), longest*g.options.WatchInterval))
-	}
-	return err
-}
-
-// ask has the source asked. What it fails of ends those that wait, unless it may pass by
-// itself; then nothing that was known of the documents is relied on. The error is why the
-// leader is to wait no longer.
-func (g *group) ask(ctx context.Context, question func(context.Context) error) error {
-	began := time.Now()
-	brief, cancel := context.WithTimeout(ctx, g.options.Timeout)
-	defer cancel()
-	err := question(brief)
-	now := time.Now()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case err == nil:
-		g.retry, g.took = 0, now.Sub(began)
-		g.resting = now.Add(min(g.took, readPace))
-		if g.trip == 0 || g.took < g.trip {
-			g.trip = g.took
-		}
-	case ctx.Err() != nil:
-		return causeOf(ctx)
-	case brief.Err() != nil, passes(err, g.trip > 0):
-		level := slog.LevelDebug
-		if g.retry == 0 {
-			level = slog.LevelWarn
-		}
-		g.options.Logger.Log(ctx, level, "metadata: watched documents could not be read, and are tried again", "error", err)
-		g.retry = min(max(firstRetry, 2*g.retry), g.options.WatchInterval)
-		g.resting = now.Add(g.retry)
-		for _, s := range g.subjects {
-			s.forget()
-		}
-	default:
-		for _, w := range g.waiting {
-			w.err = err
-			w.tell()
-		}
-	}
-	return nil
-}
-
-// passes reports whether an error may pass by itself. What nothing is known of may, if there
-// have been answers before.
-func passes(err error, answered bool) bool {
-	switch pgdb.Class(err) {
-	case "25", "40", "53", "55", "57", "58":
-		return true
-	case "XX":
-		return answered
-	}
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrWrongServer) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, pgdb.ErrDriver) && answered
-}
-
-// stateOf is a hash of what a document is.
-func stateOf(doc Document) uint64 {
-	var h maphash.Hash
-	h.SetSeed(stateSeed)
-	b := binary.LittleEndian.AppendUint64(nil, uint64(doc.Version))
-	b = binary.LittleEndian.AppendUint64(b, uint64(doc.UpdatedAt.UnixNano()))
-	h.Write(b)
-	h.Write(doc.Metadata)
-	return h.Sum64() | 1
-}
-
-var stateSeed = maphash.MakeSeed()

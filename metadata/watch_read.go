@@ -1,0 +1,222 @@
+package metadata
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/maphash"
+	"log/slog"
+	"slices"
+	"time"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+const (
+	// A document under fire is read no more often than each readPace, which costs its writers
+	// little. All reads together take half of the time at most. Comparisons, but for the way
+	// to the server, take a hundredth, unless they would be too rare then.
+	readPace     = 10 * time.Millisecond
+	compareShare = 100
+	longest      = 10 // times the interval
+
+	mostLooked = 256 // documents of one read
+
+	firstRetry = 20 * time.Millisecond // after a failure that may pass by itself; then twice as long each time
+)
+
+// lead reads what is due to those that wait, or compares, when it is time. The error is
+// why the leader is to wait no longer.
+func (g *group) lead(ctx context.Context) error {
+	g.mu.Lock()
+	at := g.compares
+	for _, w := range g.waiting {
+		for _, v := range w.due {
+			if v.rests.Before(at) {
+				at = v.rests
+			}
+		}
+	}
+	if g.resting.After(at) {
+		at = g.resting
+	}
+	leader := g.leader
+	g.mu.Unlock()
+	if wait := time.Until(at); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		return leader.pause(ctx, g.wake, timer.C)
+	}
+	if subjects := g.take(); len(subjects) > 0 {
+		return g.read(ctx, subjects)
+	}
+	return g.compare(ctx)
+}
+
+// take gathers documents that are due to watchers that wait.
+func (g *group) take() (subjects []*subject) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	taken, now := map[*subject]bool{}, time.Now()
+	for _, w := range g.waiting {
+		w.due = slices.DeleteFunc(w.due, func(v *view) bool {
+			if !taken[v.subject] && len(taken) < mostLooked && !v.rests.After(now) {
+				taken[v.subject] = true
+				v.rests = now.Add(readPace)
+				subjects = append(subjects, v.subject)
+			}
+			if taken[v.subject] {
+				v.due, v.looking = false, true
+			}
+			return v.looking
+		})
+	}
+	return subjects
+}
+
+// read reads documents for those to whom they are due. What it does not see stays due.
+func (g *group) read(ctx context.Context, subjects []*subject) error {
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for _, s := range subjects {
+			for _, v := range s.views {
+				if v.looking {
+					v.looking = false
+					v.isDue()
+				}
+			}
+		}
+		for _, w := range g.waiting {
+			if len(w.ready) > 0 {
+				w.tell()
+			}
+		}
+	}()
+	ids := make([]string, len(subjects))
+	for i, s := range subjects {
+		ids[i] = s.id
+	}
+	return g.ask(ctx, func(ctx context.Context) error {
+		return g.source.look(ctx, ids, func(i int, doc Document, mark string) { g.saw(subjects[i], doc, mark) })
+	})
+}
+
+// saw has a document, as it was read, told to those for whom it was. If it is a state
+// that the group has not seen, it is due to the others.
+func (g *group) saw(s *subject, doc Document, mark string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	another := s.mark != mark
+	s.mark = mark
+	state := stateOf(doc)
+	for _, v := range s.views {
+		switch {
+		case v.looking && v.told != state:
+			v.told = state
+			v.watcher.ready = append(v.watcher.ready, doc)
+			v.looking = false
+		case v.looking:
+			v.looking = false
+		case another:
+			v.isDue()
+		}
+	}
+}
+
+// compare has those documents read that are not as they were when they were read last.
+func (g *group) compare(ctx context.Context) error {
+	next := time.Now().Add(g.options.WatchInterval)
+	var subjects []*subject
+	var ids, marks []string
+	g.mu.Lock()
+	g.compares = next
+	for _, s := range g.subjects {
+		if s.mark != "" {
+			subjects, ids, marks = append(subjects, s), append(ids, s.id), append(marks, s.mark)
+		}
+	}
+	g.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	err := g.ask(ctx, func(ctx context.Context) error {
+		return g.source.differ(ctx, ids, marks, func(i int) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			subjects[i].isDue()
+		})
+	})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.compares.Equal(next) { // else it is asked for once more
+		g.compares = time.Now().Add(min(max(g.options.WatchInterval, compareShare*(g.took-g.trip)), longest*g.options.WatchInterval))
+	}
+	return err
+}
+
+// ask has the source asked. What it fails of ends those that wait, unless it may pass by
+// itself; then nothing that was known of the documents is relied on. The error is why the
+// leader is to wait no longer.
+func (g *group) ask(ctx context.Context, question func(context.Context) error) error {
+	began := time.Now()
+	brief, cancel := context.WithTimeout(ctx, g.options.Timeout)
+	defer cancel()
+	err := question(brief)
+	now := time.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case err == nil:
+		g.retry, g.took = 0, now.Sub(began)
+		g.resting = now.Add(min(g.took, readPace))
+		if g.trip == 0 || g.took < g.trip {
+			g.trip = g.took
+		}
+	case ctx.Err() != nil:
+		return causeOf(ctx)
+	case brief.Err() != nil, passes(err, g.trip > 0):
+		level := slog.LevelDebug
+		if g.retry == 0 {
+			level = slog.LevelWarn
+		}
+		g.options.Logger.Log(ctx, level, "metadata: watched documents could not be read, and are tried again", "error", err)
+		g.retry = min(max(firstRetry, 2*g.retry), g.options.WatchInterval)
+		g.resting = now.Add(g.retry)
+		for _, s := range g.subjects {
+			s.forget()
+		}
+	default:
+		for _, w := range g.waiting {
+			w.err = err
+			w.tell()
+		}
+	}
+	return nil
+}
+
+// passes reports whether an error may pass by itself. What nothing is known of may, if there
+// have been answers before.
+func passes(err error, answered bool) bool {
+	switch pgdb.Class(err) {
+	case "25", "40", "53", "55", "57", "58":
+		return true
+	case "XX":
+		return answered
+	}
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrWrongServer) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, pgdb.ErrDriver) && answered
+}
+
+// stateOf is a hash of what a document is.
+func stateOf(doc Document) uint64 {
+	var h maphash.Hash
+	h.SetSeed(stateSeed)
+	b := binary.LittleEndian.AppendUint64(nil, uint64(doc.Version))
+	b = binary.LittleEndian.AppendUint64(b, uint64(doc.UpdatedAt.UnixNano()))
+	h.Write(b)
+	h.Write(doc.Metadata)
+	return h.Sum64() | 1
+}
+
+var stateSeed = maphash.MakeSeed()
