@@ -52,7 +52,7 @@ var storePgx = mergeKind{
 		if err != nil {
 			return nil, err
 		}
-		return openStore(pool, func() error { pool.Close(); return nil })
+		return openStore(pool, nil, func() error { pool.Close(); return nil })
 	},
 }
 
@@ -65,7 +65,7 @@ var storeSQLX = mergeKind{
 		if err != nil {
 			return nil, err
 		}
-		return openStore(db, db.Close)
+		return openStore(db, nil, db.Close)
 	},
 }
 
@@ -74,8 +74,8 @@ type store struct {
 	closeDB func() error
 }
 
-func openStore[D metadata.DB](db D, closeDB func() error) (*store, error) {
-	p, err := metadata.NewPostgres(db, nil)
+func openStore[D metadata.DB](db D, o *metadata.Options, closeDB func() error) (*store, error) {
+	p, err := metadata.NewPostgres(db, o)
 	if err != nil {
 		return nil, errors.Join(err, closeDB())
 	}

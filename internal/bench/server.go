@@ -216,6 +216,15 @@ func (in *arena) connections(ctx context.Context) (n int) {
 	return n + in.redis.connections(ctx) + etcdConnections(in.overTheSocket().Etcd)
 }
 
+// backends are the processes that serve others than the monitor.
+func (in *arena) backends(ctx context.Context) (pids []int, err error) {
+	rows, err := in.monitor.Query(ctx, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[int])
+}
+
 // settle ends every session that is not the monitor's, waits until none is left,
 // and forgets every lock, so that no run pays for another.
 func (in *arena) settle(ctx context.Context) error {

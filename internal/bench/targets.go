@@ -93,6 +93,11 @@ func against(name string) func(scores) reading {
 	}
 }
 
+// ofTheFloor compares a subject's rate with the floor's.
+func ofTheFloor(subject string) func(scores) reading {
+	return func(s scores) reading { return reads(s[subject].RatioToFloor, s[subject].FloorRange) }
+}
+
 const keptPerSecond = "acknowledged and kept, 1/s"
 
 var targets = []target{
@@ -148,6 +153,14 @@ var targets = []target{
 	{name: "rate, × bound", inOne: "lock/distinct/64@5ms", value: ratioToBound, least: 0.8},
 	{name: "rate, × bound", inOne: "lock/distinct/256@5ms", value: ratioToBound, least: 0.8},
 	{name: "rate, × bound", inOne: "lock/distinct/1024@5ms", value: ratioToBound, least: 0.8},
+	{name: "p50, ms", inOne: "watch/told", value: p50Millis, most: 2},
+	{name: "p99, ms", inOne: "watch/told", value: p99Millis, most: 10},
+	{name: "rate, nobody watches, × without hints", inOne: "watch/hot", value: ofTheFloor(unwatched.name), least: 0.98},
+	{name: "rate, 100 here watch, × without hints", inOne: "watch/hot", value: ofTheFloor(watchedHere.name), least: 0.9},
+	{name: "rate, 100 elsewhere watch, × without hints", inOne: "watch/hot", value: ofTheFloor(watchedElsewhere.name), least: 0.9},
+	{name: "connections", inOne: "watch/10000", value: conns, most: 1},
+	{name: "heap of each, B", inOne: "watch/10000", value: extra("heap of each, B"), most: 2048},
+	{name: "of a core, here, %", inOne: "watch/10000", value: extra("of a core, here, %"), most: 1},
 	{name: "rate, × evanphx", inOne: "mergepatch/2KB", value: against("evanphx/json-patch"), least: 1.5},
 	{name: "p50, ms", inOne: "pgtest/cold-boot", value: p50Millis, most: 150},
 	{name: "p50, ms", inOne: "pgtest/join", value: p50Millis, most: 15},

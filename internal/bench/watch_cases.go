@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +18,6 @@ import (
 // watchCases ask how soon a change is told, and what that costs those who write. The
 // processes are stores with a pool each, which know nothing of each other.
 func watchCases() []testCase {
-	unwatched := storePgx
-	unwatched.name = "nobody watches"
 	load := mergeLoad{Writers: 256, Documents: 1, Bytes: 1500, Conns: mergeConns, Long: true}
 	told := testCase{
 		name: "watch/told",
@@ -29,10 +30,106 @@ func watchCases() []testCase {
 	return []testCase{told, {
 		name:  "watch/hot",
 		asks:  "256 writers merge into one document of 1.5 KB, which 100 watch: how much does that hold up the writers?",
-		floor: unwatched.name, by: byRate,
-		subjects: mergeSubjects(load, unwatched, watchByStore.beside(storePgx, 100, true), watchByStore.beside(storePgx, 100, false),
+		floor: storeUnhinted.name, by: byRate,
+		subjects: mergeSubjects(load, storeUnhinted, unwatched, watchedHere, watchedElsewhere,
 			watchByTrigger.beside(storePgx, 100, false), watchByPolling.beside(storePgx, 100, false)),
+	}, {
+		name:     "watch/10000",
+		asks:     "10 000 documents of 1 KB are watched, and nothing changes: what does that take?",
+		by:       byMedian,
+		subjects: []subject{{name: "lockstore (pgx)", how: watchByStore.how, run: watchMany}},
 	}}
+}
+
+var unwatched = mergeKind{name: "nobody watches", how: storePgx.how, total: storePgx.total, open: storePgx.open}
+
+var watchedHere, watchedElsewhere = watchByStore.beside(storePgx, 100, true), watchByStore.beside(storePgx, 100, false)
+
+// storeUnhinted does nothing for watchers, as a store did before there were any.
+var storeUnhinted = mergeKind{
+	name: "floor: no hints", how: "the same with Options.NoHints", total: storePgx.total,
+	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
+		pool, err := in.pool(ctx, conns)
+		if err != nil {
+			return nil, err
+		}
+		return openStore(pool, &metadata.Options{NoHints: true}, func() error { pool.Close(); return nil })
+	},
+}
+
+// watchMany measures what many documents take that are watched and do not change.
+func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
+	documents := 10_000
+	if p.Quick {
+		documents = 100
+	}
+	if err := in.fill(ctx, documents, 1000); err != nil {
+		return nil, err
+	}
+	pool, err := in.pool(ctx, mergeConns)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStore(pool, nil, func() error { pool.Close(); return nil })
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	ids := make([]string, documents)
+	for i := range ids {
+		ids[i] = documentID(i)
+	}
+	m, rec := newMeasurement(), newRecorder()
+	before, begun, told := heap(), time.Now(), make(chan struct{}, documents)
+	f := watchByStore.start(ctx, in, s.Postgres, ids, 1, nil, func(metadata.Document) {
+		rec.record(0, time.Since(begun))
+		told <- struct{}{}
+	})
+	defer func() { _, ended := f.end(); err = errors.Join(err, ended) }()
+	for range documents {
+		select {
+		case <-told:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	m.Extra["until all are told, ms"] = time.Since(begun).Seconds() * 1000
+	m.Extra["heap of each, B"] = max(0, heap()-before) / float64(documents)
+	connections := in.watch(ctx)
+	backends, err := in.backends(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own, server := usedBy(os.Getpid()), usedBy(backends...)
+	begun = time.Now()
+	time.Sleep(10 * p.Count)
+	m.Took, m.Ops = time.Since(begun), int64(documents)
+	if now := usedBy(os.Getpid()); now > 0 {
+		m.Extra["of a core, here, %"] = 100 * (now - own) / m.Took.Seconds()
+		m.Extra["of a core, at the server, %"] = 100 * (usedBy(backends...) - server) / m.Took.Seconds()
+	}
+	m.Conns, m.Latency = connections()-int(pool.Stat().TotalConns()), rec.sum()
+	m.Notes = append(m.Notes, "connections are those beside the pool, of which one is in use now and then")
+	return m, nil
+}
+
+// usedBy is the time that processes have had of the processors, in seconds, as Linux tells it
+// (proc_pid_stat(5)); elsewhere, 0.
+func usedBy(pids ...int) (seconds float64) {
+	const ticks = 100 // a second
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0
+		}
+		_, after, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(after)
+		for _, field := range fields[11:13] {
+			n, _ := strconv.Atoi(field)
+			seconds += float64(n) / ticks
+		}
+	}
+	return seconds
 }
 
 // told measures how long it takes to be told.

@@ -60,7 +60,7 @@ func byStore(way func(*metadata.Postgres, *pgxpool.Pool) writeFunc) func(context
 		if err != nil {
 			return nil, err
 		}
-		s, err := openStore(pool, func() error { pool.Close(); return nil })
+		s, err := openStore(pool, nil, func() error { pool.Close(); return nil })
 		if err != nil {
 			return nil, err
 		}
