@@ -96,6 +96,8 @@ func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err erro
 	m.Extra["until all are told, ms"] = time.Since(begun).Seconds() * 1000
 	m.Extra["heap of each, B"] = max(0, heap()-before) / float64(documents)
 	connections := in.watch(ctx)
+	time.Sleep(2 * p.Count) // in which all is compared, more than once
+	m.Conns = connections() - int(pool.Stat().TotalConns())
 	backends, err := in.backends(ctx)
 	if err != nil {
 		return nil, err
@@ -108,7 +110,7 @@ func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err erro
 		m.Extra["of a core, here, %"] = 100 * (now - own) / m.Took.Seconds()
 		m.Extra["of a core, at the server, %"] = 100 * (usedBy(backends...) - server) / m.Took.Seconds()
 	}
-	m.Conns, m.Latency = connections()-int(pool.Stat().TotalConns()), rec.sum()
+	m.Latency = rec.sum()
 	m.Notes = append(m.Notes, "connections are those beside the pool, of which one is in use now and then")
 	return m, nil
 }

@@ -24,14 +24,15 @@ import (
 
 func TestUnavailableTellsOutagesFromRefusals(t *testing.T) {
 	for err, want := range map[error]bool{
-		&pgconn.PgError{Code: "08006"}:                        true,
-		&pgconn.PgError{Code: "53300"}:                        true,
-		fmt.Errorf("wrapped: %w", &pgdb.Error{Code: "57P01"}): true,
-		&pgdb.Error{Code: "57P02"}:                            true,
-		&pgconn.PgError{Code: "57P03"}:                        true,
-		&pgdb.Error{Code: "57P05"}:                            true,
-		&net.OpError{Op: "read", Err: errors.New("reset")}:    true,
-		&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}: true,
+		&pgconn.PgError{Code: "08006"}:                                   true,
+		&pgconn.PgError{Code: "53300"}:                                   true,
+		fmt.Errorf("wrapped: %w", &pgdb.Error{Code: "57P01"}):            true,
+		&pgdb.Error{Code: "57P02"}:                                       true,
+		&pgconn.PgError{Code: "57P03"}:                                   true,
+		&pgdb.Error{Code: "57P05"}:                                       true,
+		&net.OpError{Op: "read", Err: errors.New("reset")}:               true,
+		&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}:            true,
+		&net.DNSError{Err: "no such host", Name: "db", IsNotFound: true}: true,
 		io.EOF:                     true,
 		io.ErrUnexpectedEOF:        true,
 		driver.ErrBadConn:          true,
