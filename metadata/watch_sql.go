@@ -28,16 +28,16 @@ const (
 	noMark = "-"
 )
 
-// watchedOnSQL says which server it is, and since when, and in which cluster, it is a
-// primary: NULL, if it is none. Who takes the place of a primary begins another timeline, of
-// a greater number, and so is told from the one before, which may live on (PostgreSQL
-// documentation, section 26.3.6 Timelines). Some servers do not tell.
+// watchedOnSQL says since when the server runs, and on which timeline, if it is a primary.
+// Each promotion of a standby begins another one, of a greater number, so that a new primary
+// is told from the one before, which may live on (PostgreSQL documentation, section 26.3.6
+// Timelines). Some servers do not tell it.
 const (
 	watchedOnSQL = `server AS MATERIALIZED (
-	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN {reign} END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::{text} AS since
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN {timeline} END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::{text} AS since
 )`
-	timelineSQL = `(SELECT system_identifier::{text} FROM pg_catalog.pg_control_system()) {||} ' ' {||} pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)`
-	untoldSQL   = `''`
+	timelineSQL   = `(SELECT system_identifier::{text} FROM pg_catalog.pg_control_system()) {||} ' ' {||} pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)`
+	noTimelineSQL = `''`
 )
 
 // lookSQL reads documents, the first of them and those behind it that have {1} bytes
@@ -48,7 +48,7 @@ WITH ` + watchedOnSQL + `, found AS (
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t.{column}), 0)) OVER (ORDER BY k.place) AS size
 	FROM pg_catalog.unnest($1::{text}[]::{idtype}[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
 )
-SELECT server.reign, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
+SELECT server.timeline, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place {=} 1::bigint OR found.size {<=} {1}::bigint`
 
 // differSQL finds documents whose mark is not the one that is known.
@@ -58,17 +58,17 @@ WITH ` + watchedOnSQL + `, other AS (
 	FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
 	WHERE coalesce({mark}, '` + noMark + `') {<>} k.mark
 )
-SELECT server.reign, coalesce(other.place, 0) FROM server LEFT JOIN other ON true`
+SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true`
 
-// watchStatements are those for one kind of marks, and of reigns.
+// watchStatements are those for one kind of marks, and with or without timelines.
 type watchStatements struct{ look, differ statement }
 
 // newWatchStatements returns them in the order in which they are tried.
 func newWatchStatements(expand func(string) statement) (s []watchStatements) {
 	for _, mark := range []string{rowMarkSQL, textMarkSQL} {
-		for _, reign := range []string{timelineSQL, untoldSQL} {
+		for _, timeline := range []string{timelineSQL, noTimelineSQL} {
 			with := func(text string) statement {
-				return expand(strings.NewReplacer("{mark}", mark, "{reign}", reign).Replace(text))
+				return expand(strings.NewReplacer("{mark}", mark, "{timeline}", timeline).Replace(text))
 			}
 			s = append(s, watchStatements{with(lookSQL), with(differSQL)})
 		}
@@ -79,19 +79,19 @@ func newWatchStatements(expand func(string) statement) (s []watchStatements) {
 // tables are the [source] of a [Postgres].
 type tables struct {
 	*postgres
-	kind  atomic.Int32 // of statements, which the server takes
-	reign reign
+	kind   atomic.Int32 // of statements, which the server takes
+	newest timeline
 }
 
-// A reign is the latest of those seen. It is where the column goes that says which one an
-// answer is of, and fails with [pgdb.ErrElsewhere] where that is none, or is over.
-type reign struct {
+// A timeline is the newest that was seen. It is where the column goes that says which one an
+// answer is of; Scan fails with [pgdb.ErrElsewhere] where that is none, or an older one.
+type timeline struct {
 	mu     sync.Mutex
-	latest string
+	newest string // its cluster, and its number in hexadecimal
 }
 
 // Scan implements [database/sql.Scanner].
-func (r *reign) Scan(value any) error {
+func (t *timeline) Scan(value any) error {
 	var now string
 	switch v := value.(type) {
 	case string:
@@ -101,14 +101,14 @@ func (r *reign) Scan(value any) error {
 	default:
 		return pgdb.ErrElsewhere
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	cluster, timeline, _ := strings.Cut(now, " ")
-	same, latest, _ := strings.Cut(r.latest, " ")
-	if cluster == same && timeline < latest {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cluster, number, _ := strings.Cut(now, " ")
+	same, newest, _ := strings.Cut(t.newest, " ")
+	if cluster == same && number < newest {
 		return pgdb.ErrElsewhere
 	}
-	r.latest = now
+	t.newest = now
 	return nil
 }
 
@@ -143,7 +143,7 @@ func (t *tables) look(ctx context.Context, ids []string, seen func(i int, doc Do
 			var mark string
 			var text []byte
 			var updated nullTime
-			if err := row.Scan(&t.reign, &place, &here, &mark, &text, &version, &updated.at); err != nil {
+			if err := row.Scan(&t.newest, &place, &here, &mark, &text, &version, &updated.at); err != nil {
 				return err
 			}
 			doc := Document{ID: ids[place-1]}
@@ -160,7 +160,7 @@ func (t *tables) differ(ctx context.Context, ids, marks []string, seen func(i in
 	return t.ask(ctx, func(sql watchStatements) error {
 		return t.db.Query(ctx, func(row pgdb.Row) error {
 			var place int64
-			err := row.Scan(&t.reign, &place)
+			err := row.Scan(&t.newest, &place)
 			if err == nil && place > 0 {
 				seen(int(place - 1))
 			}

@@ -509,29 +509,29 @@ func TestEveryWriterFindsWatchers(t *testing.T) {
 	}
 }
 
-// A sulking driver fails in words of its own.
-type sulking struct {
+// A flaky driver fails in words of its own.
+type flaky struct {
 	driver.Connector
-	sulks func(context.Context) error // nil: it does not
+	fails func(context.Context) error // nil: it does not
 }
 
-func (s *sulking) Connect(ctx context.Context) (driver.Conn, error) {
+func (s *flaky) Connect(ctx context.Context) (driver.Conn, error) {
 	c, err := s.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return sulkingConn{c.(*stdlib.Conn), s}, nil
+	return flakyConn{c.(*stdlib.Conn), s}, nil
 }
 
-func (*sulking) Driver() driver.Driver { return struct{ driver.Driver }{} }
+func (*flaky) Driver() driver.Driver { return struct{ driver.Driver }{} }
 
-type sulkingConn struct {
+type flakyConn struct {
 	*stdlib.Conn
-	sulking *sulking
+	flaky *flaky
 }
 
-func (c sulkingConn) QueryContext(ctx context.Context, sql string, args []driver.NamedValue) (driver.Rows, error) {
-	if err := c.sulking.sulks(ctx); err != nil && strings.Contains(sql, "WITH ORDINALITY") {
+func (c flakyConn) QueryContext(ctx context.Context, sql string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.flaky.fails(ctx); err != nil && strings.Contains(sql, "WITH ORDINALITY") {
 		return nil, err
 	}
 	return c.Conn.QueryContext(ctx, sql, args)
@@ -542,7 +542,7 @@ func (c sulkingConn) QueryContext(ctx context.Context, sql string, args []driver
 func TestWatchAndErrorsThatNothingIsKnownOf(t *testing.T) {
 	db := pgtest.New(t)
 	var fails atomic.Pointer[func(context.Context) error]
-	host := sql.OpenDB(&sulking{stdlib.GetConnector(*db.Pool().Config().ConnConfig), func(ctx context.Context) error {
+	host := sql.OpenDB(&flaky{stdlib.GetConnector(*db.Pool().Config().ConnConfig), func(ctx context.Context) error {
 		if f := fails.Load(); f != nil {
 			return (*f)(ctx)
 		}
@@ -563,8 +563,8 @@ func TestWatchAndErrorsThatNothingIsKnownOf(t *testing.T) {
 			}
 		}
 	}
-	late := func(ctx context.Context) error { <-ctx.Done(); return errors.New("sulks") }
-	atOnce := func(context.Context) error { return errors.New("sulks") }
+	late := func(ctx context.Context) error { <-ctx.Done(); return errors.New("fails") }
+	atOnce := func(context.Context) error { return errors.New("fails") }
 
 	fails.Store(&atOnce)
 	assert.ErrorContains(t, watch(t.Context(), t, store, "a").end(), "driver error")

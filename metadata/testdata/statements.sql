@@ -481,35 +481,35 @@ FROM gate
 
 -- .lockstore_metadata: Watch: read
 WITH server AS MATERIALIZED (
-	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
 ), found AS (
 	SELECT k.place, t."id" IS NOT NULL AS here, coalesce(server.since OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."version", 0)::bigint::pg_catalog.text, '-') AS mark, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t."metadata"), 0)) OVER (ORDER BY k.place) AS size
 	FROM pg_catalog.unnest($1::pg_catalog.text[]::pg_catalog.text[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) k.id
 )
-SELECT server.reign, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
+SELECT server.timeline, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place OPERATOR(pg_catalog.=) 1::bigint OR found.size OPERATOR(pg_catalog.<=) $2::bigint
 
 -- .lockstore_metadata: Watch: compare
 WITH server AS MATERIALIZED (
-	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
 ), other AS (
 	SELECT k.place
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) k.id
 	WHERE coalesce(server.since OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."version", 0)::bigint::pg_catalog.text, '-') OPERATOR(pg_catalog.<>) k.mark
 )
-SELECT server.reign, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
+SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
 
 -- .lockstore_metadata: Watch a view: compare
 WITH server AS MATERIALIZED (
-	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
 ), other AS (
 	SELECT k.place
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $2::pg_catalog.text[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN "lockstore_metadata" AS t ON t."id" OPERATOR(pg_catalog.=) k.id
 	WHERE coalesce(CASE WHEN t."id" IS NOT NULL THEN pg_catalog.hashtextextended(coalesce(t."metadata", '{}')::pg_catalog.text COLLATE pg_catalog."C", 0::bigint)::pg_catalog.text
 		OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."version", 0)::bigint::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce((CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END)::pg_catalog.text, '') END, '-') OPERATOR(pg_catalog.<>) k.mark
 )
-SELECT server.reign, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
+SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
 
 -- app.users: Get
 SELECT t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
@@ -994,33 +994,33 @@ FROM gate
 
 -- app.users: Watch: read
 WITH server AS MATERIALIZED (
-	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
 ), found AS (
 	SELECT k.place, t."email" IS NOT NULL AS here, coalesce(server.since OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."revision", 0)::bigint::pg_catalog.text, '-') AS mark, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t."profile"), 0)) OVER (ORDER BY k.place) AS size
 	FROM pg_catalog.unnest($1::pg_catalog.text[]::pg_catalog.text[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) k.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 )
-SELECT server.reign, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
+SELECT server.timeline, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place OPERATOR(pg_catalog.=) 1::bigint OR found.size OPERATOR(pg_catalog.<=) $3::bigint
 
 -- app.users: Watch: compare
 WITH server AS MATERIALIZED (
-	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
 ), other AS (
 	SELECT k.place
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) k.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	WHERE coalesce(server.since OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.xmin::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) t.ctid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."revision", 0)::bigint::pg_catalog.text, '-') OPERATOR(pg_catalog.<>) k.mark
 )
-SELECT server.reign, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
+SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
 
 -- app.users: Watch a view: compare
 WITH server AS MATERIALIZED (
-	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS reign, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
+	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN (SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text AS since
 ), other AS (
 	SELECT k.place
 	FROM unnest($1::pg_catalog.text[]::pg_catalog.text[], $3::pg_catalog.text[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN "app"."users" AS t ON t."email" OPERATOR(pg_catalog.=) k.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid
 	WHERE coalesce(CASE WHEN t."email" IS NOT NULL THEN pg_catalog.hashtextextended(coalesce(t."profile", '{}')::pg_catalog.text COLLATE pg_catalog."C", 0::bigint)::pg_catalog.text
 		OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce(t."revision", 0)::bigint::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) coalesce((CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END)::pg_catalog.text, '') END, '-') OPERATOR(pg_catalog.<>) k.mark
 )
-SELECT server.reign, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
+SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
 
