@@ -168,7 +168,7 @@ func (c *conn) Exec(ctx context.Context, sql string, args ...any) (n int64, err 
 
 func (c *conn) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	if c.question != nil {
-		return c.begin().CommitRow(ctx, dest, sql, args...)
+		return c.ask(ctx, func(t *transaction) error { return t.CommitRow(ctx, dest, sql, args...) })
 	}
 	return c.on(func(conn *pgx.Conn) error { return queryRow(ctx, conn, dest, sql, args...) })
 }
@@ -179,12 +179,22 @@ func (c *conn) Query(ctx context.Context, each func(Row) error, sql string, args
 
 func (c *conn) Write(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	if c.question != nil {
-		return c.begin().commitRows(ctx, each, sql, args...)
+		return c.ask(ctx, func(t *transaction) error { return t.commitRows(ctx, each, sql, args...) })
 	}
 	return c.on(func(conn *pgx.Conn) error { return write(ctx, conn, each, sql, args...) })
 }
 
 func (c *conn) Begin(context.Context) (Transaction, error) { return c.begin(), nil }
+
+// ask has the question sent behind a statement, which takes a BEGIN and a COMMIT around that.
+func (c *conn) ask(ctx context.Context, statement func(*transaction) error) error {
+	t := c.begin()
+	err := statement(t)
+	if err != nil {
+		_ = t.Rollback(ctx) // or else the connection has gone
+	}
+	return err
+}
 
 func (c *conn) begin() *transaction {
 	t := &transaction{on: c.on, question: c.question}

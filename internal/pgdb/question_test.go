@@ -78,6 +78,7 @@ func TestQuestionIsAskedBehindACommit(t *testing.T) {
 			require.NoError(t, err)
 			conn.AskAlong("SELECT true", func(bool) {})
 			assert.Equal(t, "22012", pgdb.Code(commit(ctx, conn, "INSERT INTO written VALUES (1/(SELECT 0)) RETURNING n")), way)
+			assert.NoError(t, commit(ctx, conn, "INSERT INTO written VALUES (2) RETURNING n"), "%s: nothing is left of what failed", way)
 			conn.Release()
 		}
 	})
