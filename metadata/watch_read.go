@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	// A document under fire is read no more often than each readPace, which costs its writers
-	// little. All reads together take half of the time at most. Comparisons, but for the way
+	// A document under fire is read no more often than each readPace, and tellPace more for
+	// each who watches it, which costs its writers little. All reads together take half of the time at most. Comparisons, but for the way
 	// to the server, take a hundredth, unless they would be too rare then.
 	readPace     = 10 * time.Millisecond
+	tellPace     = 100 * time.Microsecond
 	compareShare = 100
 	longest      = 10 // times the interval
 
@@ -62,7 +63,7 @@ func (g *group) take() (subjects []*subject) {
 		w.due = slices.DeleteFunc(w.due, func(v *view) bool {
 			if !taken[v.subject] && len(taken) < mostLooked && !v.rests.After(now) {
 				taken[v.subject] = true
-				v.rests = now.Add(readPace)
+				v.rests = now.Add(readPace + time.Duration(len(v.subject.views))*tellPace)
 				subjects = append(subjects, v.subject)
 			}
 			if taken[v.subject] {
