@@ -67,7 +67,7 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 		MaxPatchBytes:    c.maxBody,
 		MaxDocumentBytes: 4 * c.maxBody,
 		Protect:          []string{"roles"}, // which users must not change
-		Observer:         s.commits,
+		Observers:        []metadata.Observer{s.commits},
 		Logger:           log,
 	})
 	if err != nil {
