@@ -109,6 +109,8 @@
 //
 // [Options].Observers are told of every operation and every commit, with a beginning and an
 // end each, and [Postgres.Stats] counts them. [ErrorType] names what an operation failed of.
+// The modules otelstore and promstore, below this package, make OpenTelemetry's traces and
+// Prometheus' metrics of that, and of what package lock tells.
 //
 // # Limits
 //

@@ -148,6 +148,8 @@ var targets = []target{
 	{name: "rate, × bound", inOne: "lock/distinct/64@5ms", value: ratioToBound, least: 0.8},
 	{name: "rate, × bound", inOne: "lock/distinct/256@5ms", value: ratioToBound, least: 0.8},
 	{name: "rate, × bound", inOne: "lock/distinct/1024@5ms", value: ratioToBound, least: 0.8},
+	{name: "rate, × with OpenTelemetry", inOne: "observed/merge", other: withOpenTelemetry.name, value: against(withOpenTelemetry.name), most: 1.11},
+	{name: "rate, × with OpenTelemetry", inOne: "observed/lock", other: withOpenTelemetry.name, value: against(withOpenTelemetry.name), most: 1.11},
 	{name: "rate, × evanphx", inOne: "mergepatch/2KB", value: against("evanphx/json-patch"), least: 1.5},
 	{name: "p50, ms", inOne: "pgtest/cold-boot", value: p50Millis, most: 150},
 	{name: "p50, ms", inOne: "pgtest/join", value: p50Millis, most: 15},
