@@ -84,7 +84,7 @@ func (j *journal) HoldEnd(ctx context.Context, e lock.HoldEnd) {
 	if e.Shared {
 		line += " shared"
 	}
-	if ctx.Value(callerKey{}) == nil || e.Held <= 0 {
+	if ctx.Value(callerKey{}) == nil || e.Held < 0 {
 		line += " without its caller's context or time"
 	}
 	j.end(ctx, "hold", e.HoldStart, line, e.Err)

@@ -104,7 +104,7 @@ func (t *tenure) observe(ctx context.Context, shared bool) {
 	t.values = ctx
 	t.told = func(until time.Time, err error) {
 		for _, o := range all {
-			o.HoldEnd(ctx, HoldEnd{h, until.Sub(since), err})
+			o.HoldEnd(ctx, HoldEnd{h, max(0, until.Sub(since)), err})
 		}
 	}
 }
@@ -148,9 +148,12 @@ type observedBatch struct {
 	ctx       context.Context
 }
 
+// hasObservers reports whether batches are observed.
+func (s *session) hasObservers() bool { return s.observers != nil && s.observers.batch != nil }
+
 // observe is for a batch of so many operations.
 func (s *session) observe(operations int) *observedBatch {
-	if s.observers == nil || s.observers.batch == nil {
+	if !s.hasObservers() {
 		return nil
 	}
 	return &observedBatch{BatchStart{s.backend, s.spare, operations}, s.observers, context.Background()}

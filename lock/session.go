@@ -399,9 +399,11 @@ func (s *session) bury() {
 	sent := s.sent
 	s.mu.Unlock()
 	s.owner.lost(s, why, unanswered)
-	s.writing.Lock() // until the last of them has begun
-	defer s.writing.Unlock()
-	for _, b := range sent {
-		b.observed.end(time.Since(b.at), why)
+	if s.hasObservers() {
+		s.writing.Lock() // until the last of them has begun
+		defer s.writing.Unlock()
+		for _, b := range sent {
+			b.observed.end(time.Since(b.at), why)
+		}
 	}
 }

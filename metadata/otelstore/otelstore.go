@@ -113,9 +113,9 @@ func New(opts *Options) (*Observer, error) {
 		names:  options.Names,
 	}
 	var failed error
-	seconds := func(name, description string) metric.Float64Histogram {
-		h, err := o.meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description), metric.WithExplicitBucketBoundaries(
-			0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10))
+	seconds := func(name, description string, finer ...float64) metric.Float64Histogram {
+		bounds := append(finer, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) // by the convention
+		h, err := o.meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description), metric.WithExplicitBucketBoundaries(bounds...))
 		failed = errors.Join(failed, err)
 		return h
 	}
@@ -128,9 +128,9 @@ func New(opts *Options) (*Observer, error) {
 	o.operation = seconds("db.client.operation.duration", "Duration of database client operations.")
 	o.commit = seconds("lockstore.commit.duration", "Duration of transactions with writes of documents.")
 	o.writes = sizes("lockstore.commit.writes", "{write}", "Writes that shared a transaction.")
-	o.wait = seconds("lockstore.lock.wait.duration", "Time from asking for a lock to having it, or to the error.")
-	o.hold = seconds("lockstore.lock.hold.duration", "Time that a lock was held.")
-	o.batch = seconds("lockstore.lock.batch.duration", "Duration of round trips of connections for locks.")
+	o.wait = seconds("lockstore.lock.wait.duration", "Time from asking for a lock to having it, or to the error.", 0.0001, 0.0005)
+	o.hold = seconds("lockstore.lock.hold.duration", "Time that a lock was held.", 0.0001, 0.0005)
+	o.batch = seconds("lockstore.lock.batch.duration", "Duration of round trips of connections for locks.", 0.0001, 0.0005)
 	o.batchSize = sizes("lockstore.lock.batch.size", "{operation}", "Operations that shared a round trip.")
 	o.connect = seconds("lockstore.lock.connect.duration", "Duration of attempts to open a connection for locks.")
 	var err error
