@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/metadata/otelstore"
@@ -28,7 +30,7 @@ func observedCases() []testCase {
 		floor: lockstorePgx.name, by: byRate, fine: true,
 		subjects: lockSubjects(lockLoad{Callers: 64, Keys: 64}.run, lockstorePgx),
 	}
-	for _, o := range []observing{withPrometheus, withTraces, withOpenTelemetry} {
+	for _, o := range []observing{withPrometheus, withOpenTelemetry, withRoots} {
 		merges.subjects = append(merges.subjects, mergeSubjects(load, o.merges())...)
 		locks.subjects = append(locks.subjects, lockSubjects(lockLoad{Callers: 64, Keys: 64}.run, o.locks())...)
 	}
@@ -39,30 +41,49 @@ func observedCases() []testCase {
 type observing struct {
 	name string
 	how  string
-	by   func() (any, error) // an observer of both packages
+	by   func() (observer any, caller trace.Span, err error) // of both packages; the span of those who call, if they have one
 }
 
-var withPrometheus = observing{"with Prometheus", "promstore", func() (any, error) { return promstore.New(), nil }}
+var (
+	withPrometheus = observing{"with Prometheus", "promstore", func() (any, trace.Span, error) { return promstore.New(), nil, nil }}
 
-var withTraces = observing{"with OpenTelemetry's traces, sampling off", "otelstore, no meter", func() (any, error) {
-	return otelstore.New(&otelstore.Options{TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))})
-}}
+	withOpenTelemetry = observing{"with OpenTelemetry, sampling off", "otelstore, below callers' spans, and metrics", func() (any, trace.Span, error) {
+		o, traces, err := openTelemetry()
+		_, caller := traces.Tracer("host").Start(context.Background(), "request")
+		return o, caller, err
+	}}
+	withRoots = observing{"with OpenTelemetry, no caller's span", "otelstore, each span a root that is not sampled, and metrics", func() (any, trace.Span, error) {
+		o, _, err := openTelemetry()
+		return o, nil, err
+	}}
+)
 
-var withOpenTelemetry = observing{"with OpenTelemetry, sampling off", "otelstore, with metrics", func() (any, error) {
-	return otelstore.New(&otelstore.Options{
-		TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample())),
-		MeterProvider:  sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
+func openTelemetry() (*otelstore.Observer, trace.TracerProvider, error) {
+	traces := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+	o, err := otelstore.New(&otelstore.Options{
+		TracerProvider: traces, MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
 	})
-}}
+	return o, traces, err
+}
 
 func (o observing) merges() mergeKind {
 	kind := storePgx
 	kind.name, kind.how = o.name, o.how
 	kind.open = func(ctx context.Context, in *arena, conns int) (merger, error) {
-		return openObserved(ctx, in, conns, o, func(pool *pgxpool.Pool, observer any) (merger, error) {
-			p, err := metadata.NewPostgres(pool, &metadata.Options{Observers: []metadata.Observer{observer}})
-			return &store{p, func() error { pool.Close(); return nil }}, err
-		})
+		observer, caller, err := o.by()
+		if err != nil {
+			return nil, err
+		}
+		pool, err := in.pool(ctx, conns)
+		if err != nil {
+			return nil, err
+		}
+		p, err := metadata.NewPostgres(pool, &metadata.Options{Observers: []metadata.Observer{observer}})
+		if err != nil {
+			pool.Close()
+			return nil, err
+		}
+		return &calledStore{&store{p, closing(pool)}, caller}, nil
 	}
 	return kind
 }
@@ -71,25 +92,38 @@ func (o observing) locks() lockKind {
 	kind := lockstorePgx
 	kind.name, kind.how = o.name, o.how
 	kind.open = func(ctx context.Context, in *arena, s lockSetup) (locker, error) {
-		return openObserved(ctx, in, 2, o, func(pool *pgxpool.Pool, observer any) (locker, error) {
-			return openLockstore(ctx, pool, s, func() error { pool.Close(); return nil }, observer)
-		})
+		observer, caller, err := o.by()
+		if err != nil {
+			return nil, err
+		}
+		pool, err := in.pool(ctx, 2)
+		if err != nil {
+			return nil, err
+		}
+		l, err := openLockstore(ctx, pool, s, closing(pool), observer)
+		return &calledLocks{l, caller}, err
 	}
 	return kind
 }
 
-// openObserved opens a subject that is observed, on a pool of its own.
-func openObserved[S any](ctx context.Context, in *arena, conns int, o observing, open func(*pgxpool.Pool, any) (S, error)) (s S, err error) {
-	observer, err := o.by()
-	if err != nil {
-		return s, err
-	}
-	pool, err := in.pool(ctx, conns)
-	if err != nil {
-		return s, err
-	}
-	if s, err = open(pool, observer); err != nil {
-		pool.Close()
-	}
-	return s, err
+func closing(pool *pgxpool.Pool) func() error { return func() error { pool.Close(); return nil } }
+
+// calledStore is called by those who have a span.
+type calledStore struct {
+	merger
+	caller trace.Span
+}
+
+func (s *calledStore) merge(ctx context.Context, id string, patch json.RawMessage) error {
+	return s.merger.merge(trace.ContextWithSpan(ctx, s.caller), id, patch)
+}
+
+// calledLocks is called by those who have a span.
+type calledLocks struct {
+	locker
+	caller trace.Span
+}
+
+func (l *calledLocks) lock(ctx context.Context, key int) (func() error, error) {
+	return l.locker.lock(trace.ContextWithSpan(ctx, l.caller), key)
 }

@@ -13,20 +13,33 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// ownKey is the context key of the span of an observation: nothing that is derived from the
-// context for others replaces it, as their own spans replace the current one.
-type ownKey struct{ of string }
+// ownKey is the context key of the span of an event: a string that names the event. Others'
+// spans in a context that is derived from it take its place as the current one, but not here.
+type ownKey string
 
-// begin begins a span, unless it would not be sampled.
-func (o *Observer) begin(ctx context.Context, of, name string, kind trace.SpanKind, options ...trace.SpanStartOption) context.Context {
+const (
+	ofOperation ownKey = "operation"
+	ofCommit    ownKey = "commit"
+	ofHold      ownKey = "hold"
+	ofConnect   ownKey = "connect"
+)
+
+// begin begins a span, unless it would not be sampled. What it has more to say is asked for
+// only if it is recorded.
+func (o *Observer) begin(ctx context.Context, of ownKey, k kind, spanKind trace.SpanKind, more func() []attribute.KeyValue) context.Context {
+	if spanOf(ctx, of) != nil { // of what this is within
+		ctx = context.WithValue(ctx, of, nil)
+	}
 	if isDropped(ctx) {
 		return ctx
 	}
-	begun, span := o.tracer.Start(ctx, name, append(options, trace.WithSpanKind(kind))...)
+	d := o.kinds.of(k)
+	begun, span := o.tracer.Start(ctx, d.name, d.begins, trace.WithSpanKind(spanKind))
 	if !span.IsRecording() {
 		return begun // below which nothing is begun
 	}
-	return context.WithValue(begun, ownKey{of}, span)
+	span.SetAttributes(more()...)
+	return context.WithValue(begun, of, span)
 }
 
 // isDropped reports whether a span of ctx would have a parent that is not sampled.
@@ -36,19 +49,17 @@ func isDropped(ctx context.Context) bool {
 	return c.IsValid() && !c.IsSampled() && !parent.IsRecording()
 }
 
-// end ends the span that begin has begun, if there is one.
-func end(ctx context.Context, of, errorType string, links ...trace.Link) {
-	span, ok := ctx.Value(ownKey{of}).(trace.Span)
-	if !ok {
-		return
-	}
-	for _, l := range links {
-		span.AddLink(l)
-	}
-	finish(span, errorType)
+// spanOf is the span that begin has begun, or nil.
+func spanOf(ctx context.Context, of ownKey) trace.Span {
+	span, _ := ctx.Value(of).(trace.Span)
+	return span
 }
 
-func finish(span trace.Span, errorType string, options ...trace.SpanEndOption) {
+// end ends a span, if there is one.
+func end(span trace.Span, errorType string, options ...trace.SpanEndOption) {
+	if span == nil {
+		return
+	}
 	if errorType != "" {
 		span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
 		span.SetStatus(codes.Error, errorType)
@@ -56,87 +67,19 @@ func finish(span trace.Span, errorType string, options ...trace.SpanEndOption) {
 	span.End(options...)
 }
 
+// batchOf is the attribute of a batch, which the convention wants for two at least.
 func batchOf(n int) []attribute.KeyValue {
-	if n < 2 { // by the convention
+	if n < 2 {
 		return nil
 	}
 	return []attribute.KeyValue{semconv.DBOperationBatchSize(n)}
 }
 
-// OperationStart implements [metadata.OperationObserver].
-func (o *Observer) OperationStart(ctx context.Context, s metadata.OperationStart) context.Context {
-	if s.Name == "Watch" || isDropped(ctx) {
-		return ctx
-	}
-	all := append(labels{s.Name, s.Table, ""}.attributes(), batchOf(len(s.IDs))...)
-	if o.names {
-		all = append(all, attribute.StringSlice("lockstore.document.ids", s.IDs))
-	}
-	return o.begin(ctx, "operation", s.Name+" "+s.Table, trace.SpanKindClient, trace.WithAttributes(all...))
-}
-
-// OperationEnd implements [metadata.OperationObserver].
-func (o *Observer) OperationEnd(ctx context.Context, e metadata.OperationEnd) {
-	if e.Name == "Watch" {
-		return
-	}
-	kind := metadata.ErrorType(e.Err)
-	o.operation.Record(ctx, e.Took.Seconds(), o.of(labels{e.Name, e.Table, kind}))
-	end(ctx, "operation", kind, linkTo(ctx, e.Commit)...)
-}
-
-// linkTo is the link from an operation to a commit that was made by another one.
-func linkTo(operation, commit context.Context) []trace.Link {
-	if commit == nil || commit.Value(ownKey{"operation"}) == operation.Value(ownKey{"operation"}) {
+func (o *Observer) ids(ids []string) []attribute.KeyValue {
+	if !o.names {
 		return nil
 	}
-	span, ok := commit.Value(ownKey{"commit"}).(trace.Span)
-	if !ok {
-		return nil
-	}
-	return []trace.Link{{SpanContext: span.SpanContext()}}
-}
-
-// CommitStart implements [metadata.CommitObserver].
-func (o *Observer) CommitStart(ctx context.Context, s metadata.CommitStart) context.Context {
-	if isDropped(ctx) {
-		return ctx
-	}
-	all := labels{"commit", s.Table, ""}.attributes()
-	if o.names {
-		all = append(all, attribute.StringSlice("lockstore.document.ids", s.IDs))
-	}
-	return o.begin(ctx, "commit", "commit "+s.Table, trace.SpanKindClient, trace.WithAttributes(all...))
-}
-
-// CommitEnd implements [metadata.CommitObserver].
-func (o *Observer) CommitEnd(ctx context.Context, e metadata.CommitEnd) {
-	kind := metadata.ErrorType(e.Err)
-	if e.Writes > 0 {
-		o.writes.Record(ctx, int64(e.Writes), o.of(labels{"commit", e.Table, kind}))
-	}
-	o.commit.Record(ctx, e.Took.Seconds(), o.of(labels{"commit", e.Table, kind}))
-	if span, ok := ctx.Value(ownKey{"commit"}).(trace.Span); ok {
-		span.SetAttributes(batchOf(e.Writes)...)
-		finish(span, kind)
-	}
-}
-
-// AcquireStart implements [lock.AcquireObserver].
-func (o *Observer) AcquireStart(ctx context.Context, _ lock.AcquireStart) context.Context { return ctx }
-
-// AcquireEnd implements [lock.AcquireObserver]. Nothing is done below a wait, so that its
-// span can be made when it is over.
-func (o *Observer) AcquireEnd(ctx context.Context, e lock.AcquireEnd) {
-	kind := lock.ErrorType(e.Err)
-	o.wait.Record(ctx, e.Waited.Seconds(), o.of(labels{e.Operation, "", kind}))
-	if isDropped(ctx) {
-		return
-	}
-	now := time.Now()
-	all := append(labels{e.Operation, "", ""}.attributes(), batchOf(len(e.Keys))...)
-	_, span := o.tracer.Start(ctx, e.Operation, trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(now.Add(-e.Waited)), trace.WithAttributes(append(all, o.keys(e.Keys)...)...))
-	finish(span, kind, trace.WithTimestamp(now))
+	return []attribute.KeyValue{attribute.StringSlice("lockstore.document.ids", ids)}
 }
 
 func (o *Observer) keys(keys []lock.Key) []attribute.KeyValue {
@@ -150,53 +93,116 @@ func (o *Observer) keys(keys []lock.Key) []attribute.KeyValue {
 	return []attribute.KeyValue{attribute.StringSlice("lockstore.lock.keys", names)}
 }
 
-// HoldStart implements [lock.HoldObserver].
-func (o *Observer) HoldStart(ctx context.Context, s lock.HoldStart) context.Context {
-	if isDropped(ctx) {
+// OperationStart implements [metadata.OperationObserver].
+func (o *Observer) OperationStart(ctx context.Context, s metadata.OperationStart) context.Context {
+	if s.Name == "Watch" { // which lasts as long as its caller likes
 		return ctx
 	}
-	all := append(o.keys(s.Keys), attribute.Bool("lockstore.lock.shared", s.Shared))
-	return o.begin(ctx, "hold", "hold", trace.SpanKindInternal, trace.WithAttributes(all...))
+	return o.begin(ctx, ofOperation, kind{s.Name, s.Table, ""}, trace.SpanKindClient, func() []attribute.KeyValue {
+		return append(batchOf(len(s.IDs)), o.ids(s.IDs)...)
+	})
+}
+
+// OperationEnd implements [metadata.OperationObserver].
+func (o *Observer) OperationEnd(ctx context.Context, e metadata.OperationEnd) {
+	if e.Name == "Watch" {
+		return
+	}
+	errorType := metadata.ErrorType(e.Err)
+	o.operation.Record(ctx, e.Took.Seconds(), o.kinds.of(kind{e.Name, e.Table, errorType}).measured)
+	span := spanOf(ctx, ofOperation)
+	if span != nil && e.Commit != nil && spanOf(e.Commit, ofOperation) != span { // it was made by another operation
+		if commit := spanOf(e.Commit, ofCommit); commit != nil {
+			span.AddLink(trace.Link{SpanContext: commit.SpanContext()})
+		}
+	}
+	end(span, errorType)
+}
+
+// CommitStart implements [metadata.CommitObserver].
+func (o *Observer) CommitStart(ctx context.Context, s metadata.CommitStart) context.Context {
+	return o.begin(ctx, ofCommit, kind{"commit", s.Table, ""}, trace.SpanKindClient, func() []attribute.KeyValue { return o.ids(s.IDs) })
+}
+
+// CommitEnd implements [metadata.CommitObserver].
+func (o *Observer) CommitEnd(ctx context.Context, e metadata.CommitEnd) {
+	errorType := metadata.ErrorType(e.Err)
+	measured := o.kinds.of(kind{"commit", e.Table, errorType}).measured
+	o.commit.Record(ctx, e.Took.Seconds(), measured)
+	if e.Writes > 0 {
+		o.writes.Record(ctx, int64(e.Writes), measured)
+	}
+	span := spanOf(ctx, ofCommit)
+	if span != nil {
+		span.SetAttributes(batchOf(e.Writes)...)
+	}
+	end(span, errorType)
+}
+
+// AcquireStart implements [lock.AcquireObserver].
+func (*Observer) AcquireStart(ctx context.Context, _ lock.AcquireStart) context.Context { return ctx }
+
+// AcquireEnd implements [lock.AcquireObserver]. Nothing is begun below a wait, so that its
+// span can be made when it is over.
+func (o *Observer) AcquireEnd(ctx context.Context, e lock.AcquireEnd) {
+	errorType := lock.ErrorType(e.Err)
+	o.wait.Record(ctx, e.Waited.Seconds(), o.kinds.of(kind{e.Operation, "", errorType}).measured)
+	if isDropped(ctx) {
+		return
+	}
+	now, d := time.Now(), o.kinds.of(kind{e.Operation, "", ""})
+	_, span := o.tracer.Start(ctx, d.name, d.begins, trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(now.Add(-e.Waited)))
+	if span.IsRecording() {
+		span.SetAttributes(append(batchOf(len(e.Keys)), o.keys(e.Keys)...)...)
+		end(span, errorType, trace.WithTimestamp(now))
+	}
+}
+
+// HoldStart implements [lock.HoldObserver].
+func (o *Observer) HoldStart(ctx context.Context, s lock.HoldStart) context.Context {
+	return o.begin(ctx, ofHold, kind{"hold", "", ""}, trace.SpanKindInternal, func() []attribute.KeyValue {
+		return append(o.keys(s.Keys), attribute.Bool("lockstore.lock.shared", s.Shared))
+	})
 }
 
 // HoldEnd implements [lock.HoldObserver].
 func (o *Observer) HoldEnd(ctx context.Context, e lock.HoldEnd) {
-	kind := lock.ErrorType(e.Err)
-	o.hold.Record(ctx, e.Held.Seconds(), o.of(labels{"hold", "", kind}))
-	end(ctx, "hold", kind)
+	errorType := lock.ErrorType(e.Err)
+	o.hold.Record(ctx, e.Held.Seconds(), o.kinds.of(kind{"hold", "", errorType}).measured)
+	end(spanOf(ctx, ofHold), errorType)
 }
 
 // ConnectStart implements [lock.ConnectObserver].
 func (o *Observer) ConnectStart(ctx context.Context, _ lock.ConnectStart) context.Context {
-	return o.begin(ctx, "connect", "connect", trace.SpanKindClient, trace.WithAttributes(labels{"connect", "", ""}.attributes()...))
+	return o.begin(ctx, ofConnect, kind{"connect", "", ""}, trace.SpanKindClient, func() []attribute.KeyValue { return nil })
 }
 
 // ConnectEnd implements [lock.ConnectObserver].
 func (o *Observer) ConnectEnd(ctx context.Context, e lock.ConnectEnd) {
-	kind := lock.ErrorType(e.Err)
-	o.connect.Record(ctx, e.Took.Seconds(), o.of(labels{"connect", "", kind}))
-	end(ctx, "connect", kind)
+	errorType := lock.ErrorType(e.Err)
+	o.connect.Record(ctx, e.Took.Seconds(), o.kinds.of(kind{"connect", "", errorType}).measured)
+	end(spanOf(ctx, ofConnect), errorType)
 }
 
 // SessionStart implements [lock.SessionObserver].
-func (o *Observer) SessionStart(ctx context.Context, _ lock.SessionStart) context.Context { return ctx }
+func (*Observer) SessionStart(ctx context.Context, _ lock.SessionStart) context.Context { return ctx }
 
 // SessionEnd implements [lock.SessionObserver].
 func (o *Observer) SessionEnd(ctx context.Context, e lock.SessionEnd) {
 	if e.Err != nil {
-		o.losses.Add(ctx, 1, o.of(labels{}))
+		o.losses.Add(ctx, 1, o.kinds.of(kind{}).measured)
 	}
 }
 
 // BatchStart implements [lock.BatchObserver].
-func (o *Observer) BatchStart(ctx context.Context, _ lock.BatchStart) context.Context { return ctx }
+func (*Observer) BatchStart(ctx context.Context, _ lock.BatchStart) context.Context { return ctx }
 
 // BatchEnd implements [lock.BatchObserver].
 func (o *Observer) BatchEnd(ctx context.Context, e lock.BatchEnd) {
 	if e.Waits { // whose answer comes when the key is free
 		return
 	}
-	l := o.of(labels{"batch", "", lock.ErrorType(e.Err)})
-	o.batch.Record(ctx, e.Took.Seconds(), l)
-	o.batchSize.Record(ctx, int64(e.Operations), l)
+	measured := o.kinds.of(kind{"batch", "", lock.ErrorType(e.Err)}).measured
+	o.batch.Record(ctx, e.Took.Seconds(), measured)
+	o.batchSize.Record(ctx, int64(e.Operations), measured)
 }

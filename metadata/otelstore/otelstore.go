@@ -45,10 +45,8 @@ package otelstore
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
@@ -82,7 +80,7 @@ type Observer struct {
 	writes, batchSize                             metric.Int64Histogram
 	losses                                        metric.Int64Counter
 
-	cache sync.Map // of labels to their attributes
+	kinds kinds
 }
 
 var (
@@ -138,31 +136,6 @@ func New(opts *Options) (*Observer, error) {
 	return o, errors.Join(failed, err)
 }
 
-// labels are what tells measurements apart.
-type labels struct{ operation, table, errorType string }
-
-// of is labels as attributes, which are made once.
-func (o *Observer) of(l labels) metric.MeasurementOption {
-	if known, ok := o.cache.Load(l); ok {
-		return known.(metric.MeasurementOption)
-	}
-	attributes := metric.WithAttributeSet(attribute.NewSet(l.attributes()...))
-	o.cache.Store(l, attributes)
-	return attributes
-}
-
-func (l labels) attributes() []attribute.KeyValue {
-	all := []attribute.KeyValue{semconv.DBSystemNamePostgreSQL}
-	for key, value := range map[attribute.Key]string{
-		semconv.DBOperationNameKey: l.operation, semconv.DBCollectionNameKey: l.table, semconv.ErrorTypeKey: l.errorType,
-	} {
-		if value != "" {
-			all = append(all, key.String(value))
-		}
-	}
-	return all
-}
-
 // Gauge has the meter show what Lockers have at present, each time that it is read: a
 // [lock.Postgres] or a [lock.Memory], say. What several have is added up.
 func (o *Observer) Gauge(lockers ...interface{ Stats() lock.Stats }) (metric.Registration, error) {
@@ -179,7 +152,7 @@ func (o *Observer) Gauge(lockers ...interface{ Stats() lock.Stats }) (metric.Reg
 	if failed != nil {
 		return nil, failed
 	}
-	system := o.of(labels{})
+	system := o.kinds.of(kind{}).measured
 	return o.meter.RegisterCallback(func(_ context.Context, out metric.Observer) error {
 		var sum lock.Stats
 		for _, l := range lockers {

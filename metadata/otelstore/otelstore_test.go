@@ -132,7 +132,7 @@ func TestSpansAreByTheConventions(t *testing.T) {
 		if want.kind == trace.SpanKindClient {
 			want.attributes["db.system.name"] = "postgresql"
 		} else {
-			want.attributes = map[string]string{"lockstore.lock.shared": "false"}
+			want.attributes = map[string]string{"db.system.name": "postgresql", "db.operation.name": "hold", "lockstore.lock.shared": "false"}
 		}
 		assert.Equal(t, want.attributes, got, "%s", name)
 		if got["error.type"] != "" {
