@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -30,7 +32,7 @@ func observedCases() []testCase {
 		floor: lockstorePgx.name, by: byRate, fine: true,
 		subjects: lockSubjects(lockLoad{Callers: 64, Keys: 64}.run, lockstorePgx),
 	}
-	for _, o := range []observing{withPrometheus, withOpenTelemetry, withRoots} {
+	for _, o := range []observing{withPrometheus, withTraces, withOpenTelemetry} {
 		merges.subjects = append(merges.subjects, mergeSubjects(load, o.merges())...)
 		locks.subjects = append(locks.subjects, lockSubjects(lockLoad{Callers: 64, Keys: 64}.run, o.locks())...)
 	}
@@ -47,23 +49,19 @@ type observing struct {
 var (
 	withPrometheus = observing{"with Prometheus", "promstore", func() (any, trace.Span, error) { return promstore.New(), nil, nil }}
 
-	withOpenTelemetry = observing{"with OpenTelemetry, sampling off", "otelstore, below callers' spans, and metrics", func() (any, trace.Span, error) {
-		o, traces, err := openTelemetry()
-		_, caller := traces.Tracer("host").Start(context.Background(), "request")
-		return o, caller, err
+	withTraces = observing{"with OpenTelemetry, sampling off", "otelstore, below callers' spans", func() (any, trace.Span, error) {
+		return openTelemetry(noop.NewMeterProvider())
 	}}
-	withRoots = observing{"with OpenTelemetry, no caller's span", "otelstore, each span a root that is not sampled, and metrics", func() (any, trace.Span, error) {
-		o, _, err := openTelemetry()
-		return o, nil, err
+	withOpenTelemetry = observing{"with OpenTelemetry, sampling off, and metrics", "the same", func() (any, trace.Span, error) {
+		return openTelemetry(sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())))
 	}}
 )
 
-func openTelemetry() (*otelstore.Observer, trace.TracerProvider, error) {
+func openTelemetry(metrics metric.MeterProvider) (any, trace.Span, error) {
 	traces := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
-	o, err := otelstore.New(&otelstore.Options{
-		TracerProvider: traces, MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
-	})
-	return o, traces, err
+	_, caller := traces.Tracer("host").Start(context.Background(), "request")
+	o, err := otelstore.New(&otelstore.Options{TracerProvider: traces, MeterProvider: metrics})
+	return o, caller, err
 }
 
 func (o observing) merges() mergeKind {

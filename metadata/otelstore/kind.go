@@ -18,7 +18,7 @@ type kind struct{ operation, table, errorType string }
 // described is a kind as OpenTelemetry wants it.
 type described struct {
 	name     string // of a span
-	measured metric.MeasurementOption
+	measured []metric.RecordOption
 	begins   trace.SpanStartEventOption
 }
 
@@ -50,7 +50,7 @@ func (all *kinds) of(k kind) *described {
 	}
 	next[k] = &described{
 		name:     strings.TrimSpace(k.operation + " " + k.table),
-		measured: metric.WithAttributeSet(attribute.NewSet(attributes...)),
+		measured: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attributes...))},
 		begins:   trace.WithAttributes(attributes...),
 	}
 	all.known.Store(&next)

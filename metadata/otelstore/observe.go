@@ -6,6 +6,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
@@ -24,22 +25,20 @@ const (
 	ofConnect   ownKey = "connect"
 )
 
-// begin begins a span, unless it would not be sampled. What it has more to say is asked for
-// only if it is recorded.
-func (o *Observer) begin(ctx context.Context, of ownKey, k kind, spanKind trace.SpanKind, more func() []attribute.KeyValue) context.Context {
+// begin begins a span, unless it would not be sampled; nil: it is not recorded.
+func (o *Observer) begin(ctx context.Context, of ownKey, k kind, spanKind trace.SpanKind) (context.Context, trace.Span) {
 	if spanOf(ctx, of) != nil { // of what this is within
 		ctx = context.WithValue(ctx, of, nil)
 	}
 	if isDropped(ctx) {
-		return ctx
+		return ctx, nil
 	}
 	d := o.kinds.of(k)
 	begun, span := o.tracer.Start(ctx, d.name, d.begins, trace.WithSpanKind(spanKind))
 	if !span.IsRecording() {
-		return begun // below which nothing is begun
+		return begun, nil // below which nothing is begun
 	}
-	span.SetAttributes(more()...)
-	return context.WithValue(begun, of, span)
+	return context.WithValue(begun, of, span), span
 }
 
 // isDropped reports whether a span of ctx would have a parent that is not sampled.
@@ -98,9 +97,11 @@ func (o *Observer) OperationStart(ctx context.Context, s metadata.OperationStart
 	if s.Name == "Watch" { // which lasts as long as its caller likes
 		return ctx
 	}
-	return o.begin(ctx, ofOperation, kind{s.Name, s.Table, ""}, trace.SpanKindClient, func() []attribute.KeyValue {
-		return append(batchOf(len(s.IDs)), o.ids(s.IDs)...)
-	})
+	ctx, span := o.begin(ctx, ofOperation, kind{s.Name, s.Table, ""}, trace.SpanKindClient)
+	if span != nil {
+		span.SetAttributes(append(batchOf(len(s.IDs)), o.ids(s.IDs)...)...)
+	}
+	return ctx
 }
 
 // OperationEnd implements [metadata.OperationObserver].
@@ -109,7 +110,7 @@ func (o *Observer) OperationEnd(ctx context.Context, e metadata.OperationEnd) {
 		return
 	}
 	errorType := metadata.ErrorType(e.Err)
-	o.operation.Record(ctx, e.Took.Seconds(), o.kinds.of(kind{e.Name, e.Table, errorType}).measured)
+	o.operation.Record(ctx, e.Took.Seconds(), o.kinds.of(kind{e.Name, e.Table, errorType}).measured...)
 	span := spanOf(ctx, ofOperation)
 	if span != nil && e.Commit != nil && spanOf(e.Commit, ofOperation) != span { // it was made by another operation
 		if commit := spanOf(e.Commit, ofCommit); commit != nil {
@@ -121,16 +122,20 @@ func (o *Observer) OperationEnd(ctx context.Context, e metadata.OperationEnd) {
 
 // CommitStart implements [metadata.CommitObserver].
 func (o *Observer) CommitStart(ctx context.Context, s metadata.CommitStart) context.Context {
-	return o.begin(ctx, ofCommit, kind{"commit", s.Table, ""}, trace.SpanKindClient, func() []attribute.KeyValue { return o.ids(s.IDs) })
+	ctx, span := o.begin(ctx, ofCommit, kind{"commit", s.Table, ""}, trace.SpanKindClient)
+	if span != nil {
+		span.SetAttributes(o.ids(s.IDs)...)
+	}
+	return ctx
 }
 
 // CommitEnd implements [metadata.CommitObserver].
 func (o *Observer) CommitEnd(ctx context.Context, e metadata.CommitEnd) {
 	errorType := metadata.ErrorType(e.Err)
 	measured := o.kinds.of(kind{"commit", e.Table, errorType}).measured
-	o.commit.Record(ctx, e.Took.Seconds(), measured)
+	o.commit.Record(ctx, e.Took.Seconds(), measured...)
 	if e.Writes > 0 {
-		o.writes.Record(ctx, int64(e.Writes), measured)
+		o.writes.Record(ctx, int64(e.Writes), measured...)
 	}
 	span := spanOf(ctx, ofCommit)
 	if span != nil {
@@ -146,7 +151,7 @@ func (*Observer) AcquireStart(ctx context.Context, _ lock.AcquireStart) context.
 // span can be made when it is over.
 func (o *Observer) AcquireEnd(ctx context.Context, e lock.AcquireEnd) {
 	errorType := lock.ErrorType(e.Err)
-	o.wait.Record(ctx, e.Waited.Seconds(), o.kinds.of(kind{e.Operation, "", errorType}).measured)
+	o.wait.Record(ctx, e.Waited.Seconds(), o.kinds.of(kind{e.Operation, "", errorType}).measured...)
 	if isDropped(ctx) {
 		return
 	}
@@ -160,27 +165,34 @@ func (o *Observer) AcquireEnd(ctx context.Context, e lock.AcquireEnd) {
 
 // HoldStart implements [lock.HoldObserver].
 func (o *Observer) HoldStart(ctx context.Context, s lock.HoldStart) context.Context {
-	return o.begin(ctx, ofHold, kind{"hold", "", ""}, trace.SpanKindInternal, func() []attribute.KeyValue {
-		return append(o.keys(s.Keys), attribute.Bool("lockstore.lock.shared", s.Shared))
-	})
+	ctx, span := o.begin(ctx, ofHold, kind{"hold", "", ""}, trace.SpanKindInternal)
+	if span != nil {
+		span.SetAttributes(append(o.keys(s.Keys), attribute.Bool("lockstore.lock.shared", s.Shared))...)
+	}
+	return ctx
 }
 
 // HoldEnd implements [lock.HoldObserver].
 func (o *Observer) HoldEnd(ctx context.Context, e lock.HoldEnd) {
 	errorType := lock.ErrorType(e.Err)
-	o.hold.Record(ctx, e.Held.Seconds(), o.kinds.of(kind{"hold", "", errorType}).measured)
+	d := o.held
+	if errorType != "" {
+		d = o.kinds.of(kind{"hold", "", errorType})
+	}
+	o.hold.Record(ctx, e.Held.Seconds(), d.measured...)
 	end(spanOf(ctx, ofHold), errorType)
 }
 
 // ConnectStart implements [lock.ConnectObserver].
 func (o *Observer) ConnectStart(ctx context.Context, _ lock.ConnectStart) context.Context {
-	return o.begin(ctx, ofConnect, kind{"connect", "", ""}, trace.SpanKindClient, func() []attribute.KeyValue { return nil })
+	ctx, _ = o.begin(ctx, ofConnect, kind{"connect", "", ""}, trace.SpanKindClient)
+	return ctx
 }
 
 // ConnectEnd implements [lock.ConnectObserver].
 func (o *Observer) ConnectEnd(ctx context.Context, e lock.ConnectEnd) {
 	errorType := lock.ErrorType(e.Err)
-	o.connect.Record(ctx, e.Took.Seconds(), o.kinds.of(kind{"connect", "", errorType}).measured)
+	o.connect.Record(ctx, e.Took.Seconds(), o.kinds.of(kind{"connect", "", errorType}).measured...)
 	end(spanOf(ctx, ofConnect), errorType)
 }
 
@@ -190,7 +202,7 @@ func (*Observer) SessionStart(ctx context.Context, _ lock.SessionStart) context.
 // SessionEnd implements [lock.SessionObserver].
 func (o *Observer) SessionEnd(ctx context.Context, e lock.SessionEnd) {
 	if e.Err != nil {
-		o.losses.Add(ctx, 1, o.kinds.of(kind{}).measured)
+		o.losses.Add(ctx, 1, metric.WithAttributes(semconv.DBSystemNamePostgreSQL))
 	}
 }
 
@@ -203,6 +215,6 @@ func (o *Observer) BatchEnd(ctx context.Context, e lock.BatchEnd) {
 		return
 	}
 	measured := o.kinds.of(kind{"batch", "", lock.ErrorType(e.Err)}).measured
-	o.batch.Record(ctx, e.Took.Seconds(), measured)
-	o.batchSize.Record(ctx, int64(e.Operations), measured)
+	o.batch.Record(ctx, e.Took.Seconds(), measured...)
+	o.batchSize.Record(ctx, int64(e.Operations), measured...)
 }

@@ -81,6 +81,7 @@ type Observer struct {
 	losses                                        metric.Int64Counter
 
 	kinds kinds
+	held  *described // most holds
 }
 
 var (
@@ -110,6 +111,7 @@ func New(opts *Options) (*Observer, error) {
 		meter:  options.MeterProvider.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL)),
 		names:  options.Names,
 	}
+	o.held = o.kinds.of(kind{"hold", "", ""})
 	var failed error
 	seconds := func(name, description string, finer ...float64) metric.Float64Histogram {
 		bounds := append(finer, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) // by the convention
@@ -152,7 +154,7 @@ func (o *Observer) Gauge(lockers ...interface{ Stats() lock.Stats }) (metric.Reg
 	if failed != nil {
 		return nil, failed
 	}
-	system := o.kinds.of(kind{}).measured
+	system := metric.WithAttributes(semconv.DBSystemNamePostgreSQL)
 	return o.meter.RegisterCallback(func(_ context.Context, out metric.Observer) error {
 		var sum lock.Stats
 		for _, l := range lockers {

@@ -85,7 +85,7 @@ func (w *world) one(name string) sdktrace.ReadOnlySpan {
 func attributesOf(s sdktrace.ReadOnlySpan) map[string]string {
 	all := map[string]string{}
 	for _, a := range s.Attributes() {
-		all[string(a.Key)] = a.Value.Emit()
+		all[string(a.Key)] = a.Value.String()
 	}
 	return all
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -191,7 +191,7 @@ func missing(expr parser.Expr, there map[string][]string, asked map[string]bool)
 				found = errors.Join(found, fmt.Errorf("no metric %s", n.Name))
 			}
 			for _, m := range n.LabelMatchers {
-				if m.Name != labels.MetricName && !slices.Contains(there[n.Name], m.Name) {
+				if m.Name != model.MetricNameLabel && !slices.Contains(there[n.Name], m.Name) {
 					found = errors.Join(found, fmt.Errorf("%s has no label %s", n.Name, m.Name))
 				}
 			}
@@ -199,7 +199,7 @@ func missing(expr parser.Expr, there map[string][]string, asked map[string]bool)
 			for _, selector := range parser.ExtractSelectors(n.Expr) {
 				for _, m := range selector {
 					for _, by := range n.Grouping {
-						if m.Name == labels.MetricName && !slices.Contains(there[m.Value], by) {
+						if m.Name == model.MetricNameLabel && !slices.Contains(there[m.Value], by) {
 							found = errors.Join(found, fmt.Errorf("%s has no label %s", m.Value, by))
 						}
 					}
