@@ -7,8 +7,8 @@ import (
 
 // An Observer is told what a Locker does, for metrics, traces and logs. It has the methods
 // of one or more of [AcquireObserver], [HoldObserver], [ConnectObserver], [SessionObserver]
-// and [BatchObserver], which is looked at once, when the Locker is made. Others may be added,
-// and fields to what they are told.
+// and [BatchObserver]. Which it has is found out once, when the Locker is made; NewPostgres
+// refuses one that has none. Other interfaces may be added, and fields to what they are told.
 //
 //   - Each beginning is told before its end, and each end once, with the context that the
 //     beginning has returned: the one that it was given, or one derived from it. Of several

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// An Observer is told what a store does, for metrics, traces and logs. It has the methods of
-// one or both of [OperationObserver] and [CommitObserver], which is looked at once, when the
-// store is made. Others may be added, and fields to what they are told: ids, but never a value of a
-// document or patch.
+// An Observer is told what a store does, for metrics, traces and logs: ids, but never a value
+// of a document or patch. It has the methods of one or both of [OperationObserver] and
+// [CommitObserver]. Which it has is found out once, when the store is made, and one that has
+// none is refused with [ErrInvalidOptions]. Other interfaces may be added, and fields to what
+// they are told.
 //
 //   - Each beginning is told before its end, and each end once, with the context that the
 //     beginning has returned: the one that it was given, or one derived from it, with which
