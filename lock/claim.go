@@ -94,37 +94,22 @@ func (c *claim) busy(cause error) error {
 // acquire is Lock and its kin: it enters a claim and waits until that is
 // decided or ctx ends.
 func (q *queue) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
-	start := time.Now()
-	held, err := q.claim(ctx, key, m, try, start)
+	if q.observers.acquire != nil || q.observers.hold != nil {
+		a := AcquireStart{operationOf(m, try), []Key{key}}
+		return q.observe(ctx, a, func(ctx context.Context, since time.Time) (*Held, error) {
+			return q.claim(ctx, key, m, try, since)
+		})
+	}
+	held, err := q.claim(ctx, key, m, try, time.Now())
 	raise(err)
-	q.observe(ctx, start, held, err, key)
 	return held, err
 }
 
 // acquireAll is LockAll.
 func (q *queue) acquireAll(ctx context.Context, keys []Key) (*Held, error) {
-	start := time.Now()
-	held, err := q.claimAll(ctx, keys, start)
-	raise(err)
-	q.observe(ctx, start, held, err, keys...)
-	return held, err
-}
-
-// observe tells the observer. If that panics, nobody gets what has been acquired.
-func (q *queue) observe(ctx context.Context, start time.Time, held *Held, err error, keys ...Key) {
-	if q.observer == nil {
-		return
-	}
-	told := false
-	defer func() {
-		if !told && held != nil {
-			_ = held.Unlock() // the panic says enough
-		}
-	}()
-	for _, key := range keys {
-		q.observer.Acquired(ctx, key, time.Since(start), err)
-	}
-	told = true
+	return q.observe(ctx, AcquireStart{"LockAll", keys}, func(ctx context.Context, since time.Time) (*Held, error) {
+		return q.claimAll(ctx, keys, since)
+	})
 }
 
 func (q *queue) claim(ctx context.Context, key Key, m mode, try bool, since time.Time) (*Held, error) {

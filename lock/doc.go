@@ -34,7 +34,7 @@
 //
 // [Postgres.Status] and [Postgres.List] tell who holds and who waits.
 // [Postgres.Evict] frees a key that is stuck. [Postgres.Check] finds settings
-// of the server that do not suit the load. [Postgres.Stats], an [Observer] and
+// of the server that do not suit the load. [Postgres.Stats], [Observer]s and
 // a logger tell what goes on.
 //
 // # Caveats

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -90,6 +91,56 @@ func (e *BusyError) Unwrap() (all []error) {
 }
 
 func (e *BusyError) isBusy() bool { return !errors.Is(e.Cause, ErrUnavailable) }
+
+// ErrorType names the kind of error, for an attribute such as OpenTelemetry's error.type: the
+// first of these that it matches, or "_OTHER". It is empty for nil.
+//
+//	evicted, lost        [ErrEvicted], [ErrLost]
+//	closed, released     [ErrClosed], [ErrReleased]
+//	held                 [ErrHeld]
+//	invalid              [ErrInvalidKey]
+//	too_many             [ErrTooMany]
+//	not_permitted        [ErrNotPermitted]
+//	unsupported          [ErrUnsupported]
+//	unavailable          [ErrUnavailable]
+//	canceled             [context.Canceled]
+//	busy                 [ErrBusy], also where a deadline has ended the wait
+//	timeout              [context.DeadlineExceeded]
+//	panic                what an [Observer] is told of a call that has panicked
+func ErrorType(err error) string {
+	if err == nil {
+		return ""
+	}
+	for _, t := range errorTypes {
+		if errors.Is(err, t.of) {
+			return t.name
+		}
+	}
+	return "_OTHER"
+}
+
+var errorTypes = []struct {
+	of   error
+	name string
+}{
+	{ErrEvicted, "evicted"},
+	{ErrLost, "lost"},
+	{ErrClosed, "closed"},
+	{ErrReleased, "released"},
+	{ErrHeld, "held"},
+	{ErrInvalidKey, "invalid"},
+	{ErrTooMany, "too_many"},
+	{ErrNotPermitted, "not_permitted"},
+	{ErrUnsupported, "unsupported"},
+	{ErrUnavailable, "unavailable"},
+	{context.Canceled, "canceled"},
+	{ErrBusy, "busy"},
+	{context.DeadlineExceeded, "timeout"},
+	{errPanicked, "panic"},
+}
+
+// errPanicked is what observers are told of a call that has panicked.
+var errPanicked = errors.New("lock: panicked")
 
 func lost(why error) error        { return fmt.Errorf("%w: %w", ErrLost, why) }
 func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }

@@ -32,6 +32,9 @@ func (q *queue) endTenure(c *claim, why error) {
 	if why != nil && c.tenure.cancel != nil {
 		c.tenure.cancel(why)
 	}
+	if why != nil && c.tenure.until.IsZero() {
+		c.tenure.until = time.Now()
+	}
 	e, last := c.entry, len(c.entry.holders)-1
 	e.writing = e.writing || c.tenure.writes > 0
 	e.holders[c.slot], e.holders[last].slot = e.holders[last], c.slot

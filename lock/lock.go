@@ -34,6 +34,19 @@ type Locker interface {
 	TryRLock(ctx context.Context, key Key) (*Held, error)
 }
 
+// operationOf is the name of a method of Locker.
+func operationOf(m mode, try bool) string {
+	switch {
+	case m == alone && try:
+		return "TryLock"
+	case m == alone:
+		return "Lock"
+	case try:
+		return "TryRLock"
+	}
+	return "RLock"
+}
+
 // AllLocker is a [Locker] that takes several keys together.
 type AllLocker interface {
 	Locker

@@ -17,10 +17,11 @@ type Memory struct {
 
 var _ AllLocker = (*Memory)(nil)
 
-// NewMemory returns a Memory in which every key is free.
-func NewMemory() *Memory {
+// NewMemory returns a Memory in which every key is free. Observers are told of locks and
+// holds.
+func NewMemory(observers ...Observer) *Memory {
 	m := new(Memory)
-	o := (&PostgresOptions{HandOff: math.MaxInt64, MaxKeys: math.MaxInt}).withDefaults()
+	o := (&PostgresOptions{HandOff: math.MaxInt64, MaxKeys: math.MaxInt, Observers: observers}).withDefaults()
 	m.queue.init(m, o)
 	return m
 }

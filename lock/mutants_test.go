@@ -280,5 +280,15 @@ var mutants = []simulate.Mutant{
 		Old:  "time.Since(asked) >= grace {",
 		New:  "time.Since(asked) >= grace/2 {",
 		Rule: "EVICTED BY MISTAKE",
+	}, {
+		Name: "a batch ends before it has begun", File: "session.go",
+		Old:  "\t\ts.writing.Lock() // until the last of them has begun\n\t\tdefer s.writing.Unlock()\n",
+		New:  "",
+		Rule: "STATS",
+	}, {
+		Name: "a hold that was lost ends for nobody", File: "tenure.go",
+		Old:  "\tif t.told != nil {\n",
+		New:  "\tif t.told != nil && err == nil {\n",
+		Rule: "STATS",
 	},
 }

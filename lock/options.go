@@ -71,8 +71,8 @@ type PostgresOptions struct {
 	// server is asked on a connection of the host's pool, for up to a second.
 	DescribeBusy bool
 
-	// Observer is told of every lock. Default: none.
-	Observer Observer
+	// Observers are told of locks, holds, connections and batches. Default: nobody is.
+	Observers []Observer
 
 	// Logger is told of lost and restored connections, and of locks that were
 	// dropped without Unlock. Default: silence.

@@ -184,6 +184,6 @@ func (p *Postgres) openSpare() {
 	case closed:
 		s.end(ErrClosed)
 	default:
-		s.serve()
+		p.serve(s)
 	}
 }

@@ -62,6 +62,7 @@ func (p *patience) pause(ctx context.Context) error {
 type policyPanic struct{ value any }
 
 func (p *policyPanic) Error() string { return fmt.Sprint("policy panicked: ", p.value) }
+func (p *policyPanic) Unwrap() error { return errPanicked }
 
 // Where the server is not asked, nobody is looked after more often than that: the
 // first in line, and those behind it.

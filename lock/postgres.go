@@ -64,7 +64,11 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	p := newPostgres(host, opts.withDefaults())
+	o := opts.withDefaults()
+	if err := observable(o.Observers); err != nil {
+		return nil, err
+	}
+	p := newPostgres(host, o)
 	p.host = db
 	p.open = openerOf(db, p.opts.Connect)
 	if err := p.start(ctx); err != nil {
@@ -106,7 +110,8 @@ func (p *Postgres) start(ctx context.Context) (err error) {
 		return err
 	}
 	p.queue.counts.Sessions++
-	p.work.Go(p.session.serve)
+	s := p.session
+	p.work.Go(func() { p.serve(s) })
 	return nil
 }
 
@@ -351,6 +356,7 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	p.parking.remove(s)
 	p.dropRequests(func(r *request) bool { return r.session == s })
 	locks := p.queue.lose(s, lost(why))
+	s.lost = locks
 	p.settle(unanswered, why)
 	closed := p.queue.closed
 	p.queue.unlock()
@@ -388,7 +394,7 @@ func (p *Postgres) reconnect() {
 		s, err := p.connect(p.life, false)
 		if p.connected(s, err) {
 			p.opts.Logger.Info("lock: session restored", "backend", s.backend.PID)
-			s.serve()
+			p.serve(s)
 			return
 		}
 	}
@@ -417,11 +423,4 @@ func (p *Postgres) connected(s *session, err error) bool {
 		p.backlog = backlog // s is dead already; there will be another
 	}
 	return true
-}
-
-// connect makes the session, or a spare one.
-func (p *Postgres) connect(ctx context.Context, spare bool) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.opts.ConnectTimeout)
-	defer cancel()
-	return p.open(ctx, p, spare)
 }

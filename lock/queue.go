@@ -54,8 +54,8 @@ type queue struct {
 	maxKeys int             // entries
 	pick    func(n int) int // where to look first for one of n keys
 
-	observer Observer // nil: none
-	logger   *slog.Logger
+	observers observers
+	logger    *slog.Logger
 
 	mu        seam.Mutex
 	entries   map[int64]*entry
@@ -69,7 +69,7 @@ type queue struct {
 
 func (q *queue) init(s server, o PostgresOptions) {
 	q.server, q.policy, q.budget, q.maxKeys = s, o.Backoff, o.HandOff, o.MaxKeys
-	q.observer, q.logger = o.Observer, o.Logger
+	q.observers, q.logger = newObservers(o.Observers, o.Logger), o.Logger
 	q.passes = passes{rival: 20, alone: 256}
 	q.pick = rand.IntN
 	q.entries = make(map[int64]*entry)

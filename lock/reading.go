@@ -119,6 +119,7 @@ func (s *session) ready(values []int64, failure error) (size int) {
 	if s.trip == 0 || s.took < s.trip {
 		s.trip = s.took
 	}
+	first := s.sent[0]
 	answers := s.sent[0].ops
 	size = len(answers)
 	s.inFlight -= size
@@ -139,6 +140,7 @@ func (s *session) ready(values []int64, failure error) (size int) {
 	s.writing.Unlock()
 
 	s.owner.answered(s, answers, now)
+	first.observed.end(now.Sub(first.at), failure)
 	clear(answers)
 	s.mu.Lock()
 	if cap(answers) > 0 { // a ping has no batch

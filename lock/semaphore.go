@@ -78,11 +78,13 @@ func (s *Semaphore) Acquire(ctx context.Context) (*Held, error) { return s.acqui
 func (s *Semaphore) TryAcquire(ctx context.Context) (*Held, error) { return s.acquire(ctx, true) }
 
 func (s *Semaphore) acquire(ctx context.Context, try bool) (*Held, error) {
-	start := time.Now()
-	held, err := s.queue.claimAny(ctx, s.name, s.keys, try, start)
-	raise(err)
-	s.queue.observe(ctx, start, held, err, s.name)
-	return held, err
+	a := AcquireStart{"Acquire", []Key{s.name}}
+	if try {
+		a.Operation = "TryAcquire"
+	}
+	return s.queue.observe(ctx, a, func(ctx context.Context, since time.Time) (*Held, error) {
+		return s.queue.claimAny(ctx, s.name, s.keys, try, since)
+	})
 }
 
 // mostWaited bounds how many keys are waited for at a time.

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -50,6 +51,9 @@ type session struct {
 	beat    *time.Timer
 	unused  time.Time // since when, for a spare session (guarded by queue.mu)
 	looks   looks
+	lost    int // locks, in the end
+
+	observers *observers // nil: none
 
 	mu       sync.Mutex
 	pending  [opcodes][]op // to be sent next
@@ -63,6 +67,7 @@ type session struct {
 	took     time.Duration // by the last answer
 	trip     time.Duration // by the fastest one
 	why      error         // why it is dead
+	leaving  bool          // by its owner's will
 
 	reading seam.Mutex    // taken before writing
 	values  []int64       // answers to the first batch under way, so far
@@ -77,8 +82,9 @@ type session struct {
 
 // A batch is operations that are sent together. One without any is a ping.
 type batch struct {
-	ops []op
-	at  time.Time // when it was sent
+	ops      []op
+	at       time.Time // when it was sent
+	observed *observedBatch
 }
 
 // An owner is told what becomes of its requests. It may make new ones, but
@@ -235,13 +241,16 @@ func (s *session) isDue(enough int) bool {
 func (s *session) send(enough int) {
 	s.mu.Lock()
 	var ops []op
+	var observed *observedBatch
 	if s.isDue(enough) {
 		ops = s.take()
-		s.sent = append(s.sent, batch{ops, time.Now()})
+		observed = s.observe(len(ops))
+		s.sent = append(s.sent, batch{ops, time.Now(), observed})
 		s.inFlight += len(ops)
 	}
 	s.mu.Unlock()
 	if len(ops) > 0 {
+		observed.begin()
 		s.write(ops)
 	}
 }
@@ -344,6 +353,7 @@ func (s *session) leave() {
 	defer s.writing.Unlock()
 	s.mu.Lock()
 	s.sent = append(s.sent, batch{at: time.Now()}) // answered by the end
+	s.leaving = true
 	s.mu.Unlock()
 	s.wire.Send(&pgproto3.Terminate{})
 	if err := s.wire.Flush(); err != nil {
@@ -355,6 +365,16 @@ func (s *session) leave() {
 func (s *session) reason() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.why
+}
+
+// fault is reason, unless its owner has ended the session.
+func (s *session) fault() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving || errors.Is(s.why, ErrClosed) {
+		return nil
+	}
 	return s.why
 }
 
@@ -376,6 +396,14 @@ func (s *session) bury() {
 	for _, b := range s.sent {
 		unanswered = append(unanswered, b.ops...)
 	}
+	sent := s.sent
 	s.mu.Unlock()
 	s.owner.lost(s, why, unanswered)
+	if s.hasObservers() {
+		s.writing.Lock() // until the last of them has begun
+		defer s.writing.Unlock()
+		for _, b := range sent {
+			b.observed.end(time.Since(b.at), why)
+		}
+	}
 }

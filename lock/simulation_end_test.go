@@ -180,8 +180,9 @@ func (w *world) checkRest() {
 			w.Problem("STATS", "%s: %+v, counted as %+v", p, *o, s)
 		}
 		if p.observer != nil {
-			if b := p.observer; !w.all && o.panics == 0 && (b.acquired != o.calls || b.released != o.granted) {
-				w.Problem("STATS", "%s: an observer was told %d and %d times of %+v", p, b.acquired, b.released, *o)
+			if b := p.observer; !w.panics && (b.calls.open()|b.holds.open()|b.connects.open()|b.batches.open() != 0 ||
+				!w.all && (b.calls.ended != o.calls || b.holds.ended != o.granted)) {
+				w.Problem("STATS", "%s: an observer was told %+v of %+v", p, *b, *o)
 			}
 		}
 		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.requests)+len(g.parking.wanted) > 0 {

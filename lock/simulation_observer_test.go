@@ -1,33 +1,68 @@
 package lock
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // A simObserver is foreign code: it takes long, or panics, now and then.
 type simObserver struct {
-	p                  *process
-	acquired, released int64 // guarded by world.mu
+	p *process
+
+	// Guarded by world.mu.
+	calls, holds, connects, batches begun
 }
 
-// Acquired implements [Observer].
-func (o *simObserver) Acquired(context.Context, Key, time.Duration, error) {
+// begun counts what has begun, and what of that has ended.
+type begun struct{ begun, ended int64 }
+
+func (b *begun) open() int64 { return b.begun - b.ended }
+
+// An observedContext is that of what has begun.
+type observedContext struct {
+	context.Context
+	of *begun
+}
+
+func (o *simObserver) begin(ctx context.Context, b *begun) context.Context {
 	o.p.w.mu.Lock()
-	o.acquired++
+	b.begun++
 	o.p.w.mu.Unlock()
-	o.misbehave()
+	o.misbehave(b)
+	return observedContext{ctx, b}
 }
 
-// Released implements [Observer].
-func (o *simObserver) Released(Key, time.Duration, error) {
+func (o *simObserver) end(ctx context.Context, b *begun) {
 	o.p.w.mu.Lock()
-	o.released++
+	b.ended++
+	if own, ok := ctx.(observedContext); !o.p.w.panics && (!ok || own.of != b) {
+		o.p.w.Problem("STATS", "%s: an observer was told of an end with another context: %v", o.p, ctx)
+	}
 	o.p.w.mu.Unlock()
-	o.misbehave()
+	o.misbehave(b)
 }
 
-func (o *simObserver) misbehave() {
+func (o *simObserver) AcquireStart(ctx context.Context, _ AcquireStart) context.Context {
+	return o.begin(ctx, &o.calls)
+}
+func (o *simObserver) AcquireEnd(ctx context.Context, _ AcquireEnd) { o.end(ctx, &o.calls) }
+
+func (o *simObserver) HoldStart(ctx context.Context, _ HoldStart) context.Context {
+	return o.begin(ctx, &o.holds)
+}
+func (o *simObserver) HoldEnd(ctx context.Context, _ HoldEnd) { o.end(ctx, &o.holds) }
+
+func (o *simObserver) ConnectStart(ctx context.Context, _ ConnectStart) context.Context {
+	return o.begin(ctx, &o.connects)
+}
+func (o *simObserver) ConnectEnd(ctx context.Context, _ ConnectEnd) { o.end(ctx, &o.connects) }
+
+func (o *simObserver) BatchStart(ctx context.Context, _ BatchStart) context.Context {
+	return o.begin(ctx, &o.batches)
+}
+func (o *simObserver) BatchEnd(ctx context.Context, _ BatchEnd) { o.end(ctx, &o.batches) }
+
+func (o *simObserver) misbehave(b *begun) {
+	if b == &o.connects { // which the world waits for
+		return
+	}
 	o.p.w.Yield("an observer")
 	o.p.w.foreignCode()
 }

@@ -147,7 +147,7 @@ func newProcess(w *world, id int) *process {
 		p.locker, p.queue = p.postgres, &p.postgres.queue
 	}
 	if p.observer != nil {
-		p.queue.observer = p.observer
+		p.queue.observers = newObservers([]Observer{p.observer}, p.queue.logger)
 	}
 	p.queue.passes = w.passes
 	p.queue.pick = w.N

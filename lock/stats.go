@@ -1,9 +1,6 @@
 package lock
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // Stats counts what a Locker has done. The first group is the present, the
 // rest is since its beginning. Compare two to see what happened between.
@@ -11,6 +8,8 @@ type Stats struct {
 	Keys    int // held or wanted here
 	Holders int // Helds that have not been unlocked or lost
 	Waiters int // calls that wait
+
+	Connections int // of a Postgres, for locks: one, unless it is lost, and those of Parking
 
 	Acquired   int64         // locks granted
 	WaitTime   time.Duration // that they waited, in sum
@@ -32,16 +31,10 @@ func (q *queue) stats() Stats {
 }
 
 // Stats returns the counts so far. It does not ask the server.
-func (p *Postgres) Stats() Stats { return p.queue.stats() }
-
-// An Observer is told of every lock, for metrics and traces. Its methods are
-// called on the caller's own goroutine, and delay it.
-type Observer interface {
-	// Acquired tells that a call of Lock or its kin has ended, after waited:
-	// with the lock, or with err.
-	Acquired(ctx context.Context, key Key, waited time.Duration, err error)
-
-	// Released tells that a lock has been unlocked after it was held for so
-	// long; err is what Unlock returned.
-	Released(key Key, held time.Duration, err error)
+func (p *Postgres) Stats() Stats {
+	s := p.queue.stats()
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	s.Connections = len(p.sessions())
+	return s
 }

@@ -139,23 +139,9 @@ func TestCheckFindsWhatDoesNotSuit(t *testing.T) {
 	}
 }
 
-type observed struct {
-	acquired, failed, released chan lock.Key
-}
-
-func (o observed) Acquired(_ context.Context, key lock.Key, waited time.Duration, err error) {
-	if err != nil {
-		o.failed <- key
-		return
-	}
-	o.acquired <- key
-}
-func (o observed) Released(key lock.Key, _ time.Duration, _ error) { o.released <- key }
-
-func TestObserverAndStatsTellWhatHappened(t *testing.T) {
+func TestStatsTellWhatHappened(t *testing.T) {
 	db := pgtest.New(t)
-	o := observed{make(chan lock.Key, 9), make(chan lock.Key, 9), make(chan lock.Key, 9)}
-	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Observer: o})
+	locker := newPostgres(t, db.Pool(), nil)
 	held := take(t, locker, lock.Name("k"))
 	_, err := locker.TryLock(t.Context(), lock.Name("k"))
 	require.ErrorIs(t, err, lock.ErrBusy)
@@ -165,11 +151,9 @@ func TestObserverAndStatsTellWhatHappened(t *testing.T) {
 	assert.EqualValues(t, 1, stats.Acquired)
 	assert.EqualValues(t, 1, stats.Busy)
 	assert.EqualValues(t, 1, stats.Sessions)
+	assert.Equal(t, 1, stats.Connections)
 	assert.Positive(t, stats.Batches)
 	require.NoError(t, held.Unlock())
-	for _, told := range []chan lock.Key{o.acquired, o.failed, o.released} {
-		assert.Equal(t, lock.Name("k"), <-told)
-	}
 	stats = locker.Stats()
 	assert.Zero(t, stats.Keys)
 	assert.Zero(t, stats.Holders)

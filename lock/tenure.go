@@ -14,8 +14,9 @@ type tenure struct {
 	claims  []*claim
 	any     bool            // of its claims one is to be granted, and is then all there is of claims: see claimAny
 	keys    []Key           // of claims
-	since   time.Time       // where an observer wants to know it
 	dropped runtime.Cleanup // of a Held that nobody unlocked
+
+	told func(until time.Time, err error) // tells observers of the hold's end; nil: nobody
 
 	// The memory of claims and of the Held's keys, where there is but one.
 	one claim
@@ -26,6 +27,7 @@ type tenure struct {
 	own      context.Context // made when it is first asked for
 	cancel   context.CancelCauseFunc
 	writes   int           // see Held.Writing
+	until    time.Time     // when it was lost, or is unlocked where an observer wants to know it
 	ending   bool          // by Unlock
 	ended    bool          // by Unlock, which returned unlocked
 	unlocked error         //
@@ -39,9 +41,6 @@ var (
 
 // begin makes a Held of the tenure, whose claims have been granted.
 func (t *tenure) begin(m mode) *Held {
-	if t.queue.observer != nil {
-		t.since = time.Now()
-	}
 	h := &Held{keys: t.keys, shared: m == shared, tenure: t}
 	t.dropped = runtime.AddCleanup(h, (*tenure).drop, t)
 	return h
@@ -69,6 +68,9 @@ func (t *tenure) Unlock() error {
 		return t.unlockedBefore()
 	}
 	t.ending = true
+	if t.told != nil && t.until.IsZero() {
+		t.until = time.Now()
+	}
 	if t.cancel != nil {
 		t.cancel(ErrReleased)
 	}
@@ -81,10 +83,8 @@ func (t *tenure) Unlock() error {
 		close(t.awaited)
 	}
 	q.mu.Unlock()
-	if o := q.observer; o != nil {
-		for _, c := range t.claims {
-			o.Released(c.key, time.Since(t.since), err)
-		}
+	if t.told != nil {
+		t.told(t.until, err)
 	}
 	return err
 }
@@ -107,14 +107,7 @@ func (t *tenure) unlockedBefore() error {
 // cleanups, and must not keep that waiting.
 func (t *tenure) drop() {
 	t.queue.logger.Error("lock: a Held was dropped without Unlock", "key", t.claims[0].key.String())
-	go func() {
-		defer func() {
-			if p := recover(); p != nil { // the observer's, whom nobody has called
-				t.queue.logger.Error("lock: the observer panicked", "panic", p)
-			}
-		}()
-		t.Unlock()
-	}()
+	go t.queue.observers.tell(func() { t.Unlock() })
 }
 
 // release ends the tenures of claims, and waits for the server to confirm it.

@@ -124,6 +124,10 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 		g.outcome, g.call.err = carried, ErrUnknownOutcome // should the host's tracer panic
 	}
 	defer p.queue.land(aboard)
+	ctx, told := p.beginCommit(ctx, func() []string { return idsOf(targets) })
+	if told != nil {
+		defer func() { aboard[0].call.reports = append(aboard[0].call.reports, report{told: told}) }()
+	}
 	docs, _, err := p.mergeTargets(ctx, conn, p.sql.mergeFree, targets)
 	unknown := pgdb.Uncertain(err)
 	err = p.failure(err, true)
@@ -139,8 +143,10 @@ func (p *postgres) carry(ctx context.Context, conn pgdb.Conn, aboard []*passage)
 			continue
 		}
 		merged++
+		told.carried(g.call.write)
 		g.call.reports = append(g.call.reports, report{writes: 1, took: took, err: g.call.err, shared: true})
 	}
+	told.is(merged, err)
 	if merged > 0 {
 		p.counts.committed(merged)
 	}

@@ -105,7 +105,7 @@ func (c *call) answer(doc Document) {
 // again is a call that was left behind, with the patience that it has left.
 func (c *call) again() *call {
 	c.alone = true
-	return &call{write: c.write, since: c.since, polls: c.polls, principal: c.principal, under: c.under, attempts: c.attempts, due: c.due, wait: 2 * c.wait}
+	return &call{write: c.write, since: c.since, polls: c.polls, principal: c.principal, under: c.under, reports: c.reports, attempts: c.attempts, due: c.due, wait: 2 * c.wait}
 }
 
 // change has c change a draft, of a commit that asks for decisions until then. It

@@ -65,7 +65,7 @@
 // caller's, and [Postgres.In] the host's. What is watched is read once for all callers who
 // would share a commit, with the context of one of them. A shared commit or read is sent with
 // the values, but neither the deadline nor the cancellation, of one of the callers'
-// contexts: tracers, [Observer].Committed and a Logger see that one.
+// contexts: tracers, a [CommitObserver] and a Logger see that one.
 //
 // # Locks
 //
@@ -104,6 +104,13 @@
 // has written, or seen, ask for its version: [AtLeast]. A standby that does not have it
 // yet fails with [ErrStale], upon which the host asks again after a while, or a store
 // on a pool that leads to the primary.
+//
+// # Observers
+//
+// [Options].Observers are told of every operation and every commit, with a beginning and an
+// end each, and [Postgres.Stats] counts them. [ErrorType] names what an operation failed of.
+// The modules otelstore and promstore, below this package, make OpenTelemetry's traces and
+// Prometheus' metrics of that, and of what package lock tells.
 //
 // # Limits
 //

@@ -32,6 +32,7 @@ type engine interface {
 
 // A write is one caller's change of one document.
 type write struct {
+	name   string                         // of the operation
 	change func(*draft) error             // run for each attempt to commit it
 	decide func(Document) (*patch, error) // instead: what to merge, if anything; run on its caller's goroutine
 	late   *decision                      // the last one of its own, which may hold still
@@ -41,6 +42,8 @@ type write struct {
 	covers bool // what others did before does not show in what it makes
 	alone  bool // not in one commit with others
 	try    bool // gives up where it finds the document in somebody's hands
+
+	commit context.Context // that carried it, as observers know it
 }
 
 // Key is the key of a document's lock: whoever holds it through a
@@ -56,18 +59,21 @@ func (d *documents) Key(id string) lock.Key {
 }
 
 // Get implements [MetadataStore].
-func (d *documents) Get(ctx context.Context, id string) (Document, error) {
-	canonical, err := d.checkID(id)
-	if err != nil {
-		return Document{}, err
-	}
-	doc, err := d.engine.get(ctx, canonical)
-	if err == nil || errors.Is(err, ErrNotFound) {
-		if stale := d.options.checkAge(ctx, doc.Version); stale != nil {
-			doc, err = Document{}, stale
+func (d *documents) Get(ctx context.Context, id string) (doc Document, err error) {
+	err = d.observe(ctx, "Get", func() []string { return []string{id} }, func(ctx context.Context, _ *OperationEnd) error {
+		canonical, err := d.checkID(id)
+		if err != nil {
+			return err
 		}
-	}
-	return doc, named(id, err)
+		doc, err = d.engine.get(ctx, canonical)
+		if err == nil || errors.Is(err, ErrNotFound) {
+			if stale := d.options.checkAge(ctx, doc.Version); stale != nil {
+				doc, err = Document{}, stale
+			}
+		}
+		return named(id, err)
+	})
+	return doc, err
 }
 
 // Merge implements [MetadataStore].
@@ -78,7 +84,7 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 
 // merging is the write that merges a patch.
 func (d *documents) merging(p *patch) *write {
-	w := &write{change: func(dr *draft) error { return d.merge(dr, p) }}
+	w := &write{name: "Merge", change: func(dr *draft) error { return d.merge(dr, p) }}
 	if p != nil {
 		w.size = len(p.text)
 	}
@@ -90,7 +96,7 @@ func (d *documents) merging(p *patch) *write {
 
 // Update implements [MetadataStore].
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
-	return d.write(ctx, id, &write{decide: func(doc Document) (*patch, error) {
+	return d.write(ctx, id, &write{name: "Update", decide: func(doc Document) (*patch, error) {
 		if ctx.Err() != nil {
 			return nil, causeOf(ctx)
 		}
@@ -109,7 +115,7 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 // as a new one where writes may create. It waits and fails as Merge does.
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
-	return d.write(ctx, id, &write{size: len(text), covers: true, change: func(dr *draft) error {
+	return d.write(ctx, id, &write{name: "Replace", size: len(text), covers: true, change: func(dr *draft) error {
 		if err := d.checkVersion(dr.doc.Version); err != nil {
 			return err
 		}
@@ -130,7 +136,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 	if !d.options.Table.Create {
 		refused = fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
 	}
-	_, err := d.write(ctx, id, &write{covers: true, change: func(dr *draft) error {
+	_, err := d.write(ctx, id, &write{name: "Delete", covers: true, change: func(dr *draft) error {
 		if dr.fresh {
 			return ErrNotFound
 		}
@@ -148,14 +154,22 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 	return err
 }
 
-// write carries out a write, unless it is refused already, and has its end known: every
-// call of every operation is counted, and told to the observer, once.
+// write carries out a write, unless it is refused already, and has that known.
 func (d *documents) write(ctx context.Context, id string, w *write, refused error) (doc Document, err error) {
+	err = d.observe(ctx, w.name, func() []string { return []string{id} }, func(ctx context.Context, end *OperationEnd) (err error) {
+		doc, err = d.carryOut(ctx, id, w, refused)
+		if end != nil {
+			end.Commit = w.commit
+		}
+		return err
+	})
+	return doc, err
+}
+
+// carryOut is write, counted once for every call.
+func (d *documents) carryOut(ctx context.Context, id string, w *write, refused error) (doc Document, err error) {
 	start := time.Now()
 	canonical, err := d.checkID(id)
-	if err != nil {
-		canonical = id
-	}
 	if err = cmp.Or(refused, err, d.checkView()); err == nil && ctx.Err() != nil {
 		err = causeOf(ctx)
 	}
@@ -163,16 +177,8 @@ func (d *documents) write(ctx context.Context, id string, w *write, refused erro
 		doc, err = d.engine.write(ctx, canonical, w)
 	}
 	d.describe(ctx, err)
-	d.tell(ctx, canonical, w.size, time.Since(start), err)
+	d.counts.wrote(w.size, time.Since(start), err)
 	return doc, named(id, err)
-}
-
-// tell has the end of a write known.
-func (d *documents) tell(ctx context.Context, id string, size int, took time.Duration, err error) {
-	d.counts.wrote(size, took, err)
-	if d.options.Observer != nil {
-		d.options.Observer.Wrote(ctx, id, took, err)
-	}
 }
 
 // checkView refuses what the table has no column for.

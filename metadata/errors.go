@@ -111,6 +111,68 @@ var (
 	ErrUnsupported = errors.New("metadata: unsupported")
 )
 
+// ErrorType names the kind of error, for an attribute such as OpenTelemetry's error.type: the
+// first of these that it matches, or else what [lock.ErrorType] says, such as busy, lost,
+// evicted, canceled, timeout, or "_OTHER". It is empty for nil.
+//
+//	unknown_outcome      [ErrUnknownOutcome]
+//	unavailable          [ErrUnavailable]
+//	wrong_server         [ErrWrongServer]
+//	stale                [ErrStale]
+//	too_large            [ErrTooLarge]
+//	invalid              [ErrInvalidPatch], [ErrMalformed], [ErrInvalidID], [ErrInvalidFilter],
+//	                     [ErrInvalidDocument], [ErrInvalidOptions]
+//	rejected             [ErrRejected]
+//	protected            [ErrProtected]
+//	not_found            [ErrNotFound]
+//	conflict             [ErrConflict]
+//	schema               [ErrSchema]
+//	unsupported          [ErrUnsupported], [ErrSharedTenure]
+//	closed               [ErrClosed]
+//	busy                 a commit that has found the document's lock, or its row, taken
+//	superseded           a commit that was not made, as the document is not as it was to be by then
+//	panic                what an [Observer] is told of what has panicked
+func ErrorType(err error) string {
+	if err == nil {
+		return ""
+	}
+	for _, t := range errorTypes {
+		if errors.Is(err, t.of) {
+			return t.name
+		}
+	}
+	return lock.ErrorType(err)
+}
+
+var errorTypes = []struct {
+	of   error
+	name string
+}{
+	{ErrUnknownOutcome, "unknown_outcome"},
+	{ErrUnavailable, "unavailable"},
+	{ErrWrongServer, "wrong_server"},
+	{ErrStale, "stale"},
+	{ErrTooLarge, "too_large"},
+	{ErrInvalidPatch, "invalid"},
+	{ErrMalformed, "invalid"},
+	{ErrInvalidID, "invalid"},
+	{ErrInvalidFilter, "invalid"},
+	{ErrInvalidDocument, "invalid"},
+	{ErrInvalidOptions, "invalid"},
+	{ErrRejected, "rejected"},
+	{ErrProtected, "protected"},
+	{ErrNotFound, "not_found"},
+	{ErrConflict, "conflict"},
+	{ErrSchema, "schema"},
+	{ErrUnsupported, "unsupported"},
+	{ErrSharedTenure, "unsupported"},
+	{ErrClosed, "closed"},
+	{errTaken, "busy"},
+	{errPutBack, "superseded"},
+	{errLate, "superseded"},
+	{errPanicked, "panic"},
+}
+
 // PatchError says what is wrong with a patch or document, and where. It
 // matches [ErrInvalidPatch], and [ErrMalformed] or [ErrTooLarge] where that is what is
 // wrong, or [ErrInvalidFilter] where Find was asked.

@@ -62,6 +62,13 @@ const (
 //
 //	CREATE INDEX ON lockstore_metadata USING gin (metadata jsonb_path_ops);
 func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *FindOptions) iter.Seq2[Document, error] {
+	return p.observeLoop(ctx, "Find", nil, func(ctx context.Context) iter.Seq2[Document, error] {
+		return p.find(ctx, contained, opts)
+	})
+}
+
+// find is Find.
+func (p *Postgres) find(ctx context.Context, contained json.RawMessage, opts *FindOptions) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
 		var o FindOptions
 		if opts != nil {

@@ -14,6 +14,7 @@ import (
 // write implements [engine].
 func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document, err error) {
 	c := newCall(w, p.options.Backoff)
+	defer func() { p.report(ctx, id, c) }()
 	switch {
 	case p.options.Principal != nil:
 		c.principal = p.options.Principal(ctx)
@@ -51,12 +52,7 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document
 
 // lead has the turn until c, the first in line, is done or gives up, or has been put back.
 func (p *postgres) lead(ctx context.Context, l *line, c *call) (back bool) {
-	defer func() {
-		p.queue.pass(l, c)
-		for _, r := range c.reports {
-			p.report(ctx, l.key.id, r)
-		}
-	}()
+	defer p.queue.pass(l, c)
 	for early := l.busy && c.due.After(time.Now()); ; early = false {
 		if early { // as far as is known, the lock is taken still
 			if c.err = l.sleep(ctx, c, errTaken, time.Until(c.due), &p.queue); c.err != nil {
@@ -74,6 +70,7 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) (back bool) {
 			return false
 		}
 		p.counts.waits.Add(1)
+		p.report(ctx, l.key.id, c)
 		if c.err = l.pause(ctx, c, err, &p.queue); c.err != nil {
 			return false
 		}
@@ -154,6 +151,11 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 	}
 	whole := false
 	defer func() { // before the connection is released, which is foreign code
+		why := err
+		if !whole {
+			why = errPanicked
+		}
+		c.made(nil, report{err: why}) // of a commit that has decided on nothing
 		switch {
 		case c.flown:
 			if p.queue.conclude(c.flight, whole) {
@@ -178,10 +180,12 @@ func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err
 // are to blame stand alone. The leader gets the reports.
 func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *call, calls []*call) (done int, err error) {
 	start := time.Now()
+	inside, told := p.beginCommit(ctx, func() []string { return []string{l.key.id} })
+	leader.told = told
 	base := p.queue.baseFor(l, calls[0], p.options)
 	if c := calls[0]; len(calls) == 1 && base == nil && l.chain == nil && p.isOneStatement(l, c) {
 		c.fate = sent
-		c.doc, err = p.mergeOne(ctx, conn, l, c)
+		c.doc, err = p.mergeOne(inside, conn, l, c)
 		err = p.failure(err, true)
 		if endedWith(ctx, err) {
 			err = because(ctx, err)
@@ -189,7 +193,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 		if !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
 			c.err = err
 			decide(calls, nil)
-			leader.reports = append(leader.reports, report{writes: 1, took: time.Since(start), err: err})
+			leader.made(calls, report{took: time.Since(start), err: err})
 			return 1, nil
 		}
 		c.fate = undecided
@@ -201,13 +205,13 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	var stuck error
 	err = errStale
 	if base != nil {
-		calls, err = p.amend(ctx, conn, l, leader, base, calls)
+		calls, err = p.amend(inside, conn, l, leader, base, calls)
 	}
 	switch {
 	case err == errStale && (leader.flown || l.chain != nil):
 		return 0, errPutBack
 	case err == errStale:
-		calls, stuck, err = p.transact(ctx, conn, l, calls)
+		calls, stuck, err = p.transact(inside, conn, l, calls)
 	}
 	var last *unsettled
 	err = p.failure(err, errors.As(err, &last))
@@ -220,6 +224,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	case endedWith(ctx, err): // while another connection was asked for: the leader's end alone
 		return 0, because(ctx, err)
 	case errors.Is(err, ErrRejected) && done > 1:
+		leader.made(nil, report{err: err})
 		half, err := p.commit(ctx, conn, l, leader, calls[:done/2])
 		if err != nil || half < done/2 {
 			return half, err
@@ -229,7 +234,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	}
 	decide(calls, l.final(leader, err))
 	if done > 0 {
-		leader.reports = append(leader.reports, report{writes: done, took: time.Since(start), err: err, stuck: stuck})
+		leader.made(calls, report{took: time.Since(start), err: err, stuck: stuck})
 	}
 	return done, nil
 }
@@ -248,14 +253,42 @@ func (p *postgres) isOneStatement(l *line, c *call) bool {
 
 // A report says that a transaction, or its failure, has decided on writes.
 type report struct {
-	writes int
+	writes int // 0: it has decided on none, which only observers want to know
 	took   time.Duration
 	err    error
 	stuck  error // why the transaction could not be rolled back, if it had to be
 	shared bool  // and on writes of other documents, with which it has been counted
+	told   *observedCommit
 }
 
-func (p *postgres) report(ctx context.Context, id string, r report) {
+// made adds a report of the commit that has decided on calls. Of none, it is for observers.
+func (c *call) made(calls []*call, r report) {
+	if len(calls) == 0 && c.told == nil {
+		return
+	}
+	r.writes, r.told = len(calls), c.told
+	c.told = nil
+	r.told.is(r.writes, r.err)
+	for _, o := range calls {
+		r.told.carried(o.write)
+	}
+	c.reports = append(c.reports, r)
+}
+
+// report has known what a leader has committed. A panic of foreign code goes on in it, so it
+// is not to be in line for others then.
+func (p *postgres) report(ctx context.Context, id string, leader *call) {
+	for len(leader.reports) > 0 {
+		r := leader.reports[0]
+		leader.reports = leader.reports[1:]
+		if r.writes > 0 {
+			p.reportWrites(ctx, id, r)
+		}
+		r.told.end()
+	}
+}
+
+func (p *postgres) reportWrites(ctx context.Context, id string, r report) {
 	p.hint(id, r.err)
 	if !r.shared {
 		p.counts.committed(r.writes)
@@ -265,9 +298,6 @@ func (p *postgres) report(ctx context.Context, id string, r report) {
 	}
 	if errors.Is(r.err, ErrUnknownOutcome) {
 		p.options.Logger.WarnContext(ctx, "metadata: outcome unknown", "id", printable.Text(id), "writes", r.writes, "took", r.took, "error", r.err)
-	}
-	if p.options.Observer != nil {
-		p.options.Observer.Committed(ctx, id, r.writes, r.took, r.err)
 	}
 }
 

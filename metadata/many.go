@@ -22,7 +22,16 @@ WHERE t.{id} {=} ANY ($1::{text}[]::{idtype}[]){within}`
 
 // GetMany returns those of the documents that there are, by their ids, in one
 // round trip: under locks, and with [AtLeast], as Get does.
-func (p *Postgres) GetMany(ctx context.Context, ids ...string) (map[string]Document, error) {
+func (p *Postgres) GetMany(ctx context.Context, ids ...string) (found map[string]Document, err error) {
+	err = p.observe(ctx, "GetMany", func() []string { return ids }, func(ctx context.Context, _ *OperationEnd) error {
+		found, err = p.getMany(ctx, ids)
+		return err
+	})
+	return found, err
+}
+
+// getMany is GetMany.
+func (p *Postgres) getMany(ctx context.Context, ids []string) (map[string]Document, error) {
 	if p.pg.queue.isClosed() {
 		return nil, ErrClosed
 	}
@@ -175,7 +184,27 @@ const (
 // that come do fewer documents at once, and do not fail. (The table's size is
 // max_locks_per_transaction × max_connections; the default of 6 400 gives room to some
 // calls at once.)
-func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) ([]Result, error) {
+func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) (results []Result, err error) {
+	ids := func() (ids []string) {
+		for _, patch := range patches {
+			ids = append(ids, patch.ID)
+		}
+		return ids
+	}
+	err = p.observe(ctx, "MergeMany", ids, func(ctx context.Context, end *OperationEnd) error {
+		results, err = p.mergeMany(ctx, patches)
+		if err != nil && end != nil {
+			for _, r := range results {
+				end.Errs = append(end.Errs, r.Err)
+			}
+		}
+		return err
+	})
+	return results, err
+}
+
+// mergeMany is MergeMany.
+func (p *Postgres) mergeMany(ctx context.Context, patches []Patch) ([]Result, error) {
 	c := bulk{Postgres: p, since: time.Now(), polls: backoff.Start(p.options.Backoff)}
 	results := make([]Result, len(patches))
 	jobs := make([]*job, 0, len(patches))
@@ -262,10 +291,7 @@ func (c *bulk) end(ctx context.Context, j *job, doc Document, err error) {
 	if !j.sent.IsZero() {
 		c.pg.hint(j.id, err)
 	}
-	if c.options.Observer != nil && !j.sent.IsZero() {
-		c.options.Observer.Committed(ctx, j.id, 1, time.Since(j.sent), err)
-	}
-	c.tell(ctx, j.id, size, time.Since(c.since), err)
+	c.counts.wrote(size, time.Since(c.since), err)
 }
 
 // pass has do try each of jobs, and returns in their order those that it has left over,
@@ -399,6 +425,8 @@ func (c *bulk) together(ctx context.Context, s statement, jobs []*job) (left []*
 // send sends a statement for jobs. It reports how many of these the statement has
 // tried, from the first on, and which of them it has not done.
 func (c *bulk) send(ctx context.Context, s statement, jobs []*job) (left []*job, tried int, err error) {
+	var told *observedCommit
+	defer func() { told.end() }() // when the connection was given back
 	targets := make([]target, len(jobs))
 	for i, j := range jobs {
 		targets[i] = j.target
@@ -422,9 +450,19 @@ func (c *bulk) send(ctx context.Context, s statement, jobs []*job) (left []*job,
 	for _, j := range jobs {
 		j.sent = start
 	}
+	ctx, told = c.pg.beginCommit(ctx, func() []string { return idsOf(targets) })
 	docs, tried, err := c.pg.mergeTargets(ctx, conn, s, targets)
 	if err != nil {
-		return nil, 0, c.pg.failure(err, true)
+		err = c.pg.failure(err, true)
+		decided := len(jobs)
+		if isRepeatable(err) || errors.Is(err, ErrRejected) && len(jobs) > 1 {
+			decided = 0
+		}
+		told.is(decided, err)
+		return nil, 0, err
+	}
+	for _, j := range jobs[tried:] {
+		j.sent = time.Time{}
 	}
 	done := 0
 	for i, j := range jobs[:tried] {
@@ -436,10 +474,18 @@ func (c *bulk) send(ctx context.Context, s statement, jobs []*job) (left []*job,
 		done++
 		c.end(ctx, j, docs[i], nil)
 	}
+	told.is(done, nil)
 	if done > 0 {
 		c.counts.committed(done)
 	}
 	return left, tried, nil
+}
+
+func idsOf(targets []target) (ids []string) {
+	for _, t := range targets {
+		ids = append(ids, t.id)
+	}
+	return ids
 }
 
 // mergeTargets runs one of the statements above. It returns how many of targets, from

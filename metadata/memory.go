@@ -199,7 +199,9 @@ func (m *memory) store(dr *draft, under *holdings) (Document, error) {
 // Watch returns the documents as they are now, and then each later state of one of them
 // that the loop can take in: see [Postgres.Watch].
 func (m *Memory) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
-	return m.engine.(*memory).watching.watch(ctx, &m.documents, ids)
+	return m.observeLoop(ctx, "Watch", ids, func(ctx context.Context) iter.Seq2[Document, error] {
+		return m.engine.(*memory).watching.watch(ctx, &m.documents, ids)
+	})
 }
 
 // changed has those who watch a document look at it.

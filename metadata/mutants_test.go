@@ -522,4 +522,21 @@ var mutants = []simulate.Mutant{
 		Old: "\t\t\th.watched.resume(again)\n", New: "",
 		Rule: "MISSED",
 	},
+
+	// Observers.
+	{
+		Name: "a commit that decides on nothing does not end", File: "lead.go",
+		Old: "\t\tc.made(nil, report{err: why}) // of a commit that has decided on nothing\n", New: "\t\t_ = why\n",
+		Rule: "STATS",
+	},
+	{
+		Name: "a write does not know its commit", File: "observers.go",
+		Old: "\t\tw.commit = c.ctx\n", New: "",
+		Rule: "STATS",
+	},
+	{
+		Name: "who was put back tells of commits while it waits", File: "lead.go",
+		Old: "\tdefer p.queue.pass(l, c)\n", New: "\tdefer func() { p.queue.pass(l, c); p.report(ctx, l.key.id, c) }()\n",
+		Rule: "LEAK, LIVENESS, HANG",
+	},
 }

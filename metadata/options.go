@@ -107,14 +107,15 @@ type Options struct {
 	// others, and so from having a connection for that: changes are found by comparison.
 	NoHints bool
 
-	// Observer is told of every write and commit. nil: nobody is.
-	Observer Observer
+	// Observers are told of operations and commits. nil: nobody is.
+	Observers []Observer
 
 	// Logger is told what an operator should look into: unknown outcomes, and
 	// transactions that could not be rolled back. nil: silence.
 	Logger *slog.Logger
 
-	keyParts []string // of Table
+	keyParts  []string // of Table
+	observers observers
 }
 
 // withDefaults returns a copy that is complete and valid.
@@ -145,6 +146,9 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	full.Protect = slices.Clone(full.Protect)
 	var err error
+	if full.observers, err = newObservers(full.Observers); err != nil {
+		return full, err
+	}
 	full.Table, err = full.Table.withDefaults()
 	full.keyParts = full.Table.keyParts()
 	if err == nil && full.key(strings.Repeat("9", full.Table.IDType.maxLen())).Err() != nil {

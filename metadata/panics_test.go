@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,10 +15,12 @@ import (
 // panicking is an observer that panics when it is told of a commit, once.
 type panicking struct{ armed atomic.Bool }
 
-func (*panicking) Wrote(context.Context, string, time.Duration, error) {}
+func (*panicking) CommitStart(ctx context.Context, _ metadata.CommitStart) context.Context {
+	return ctx
+}
 
-func (o *panicking) Committed(_ context.Context, _ string, _ int, _ time.Duration, err error) {
-	if err == nil && o.armed.CompareAndSwap(true, false) {
+func (o *panicking) CommitEnd(_ context.Context, e metadata.CommitEnd) {
+	if e.Err == nil && o.armed.CompareAndSwap(true, false) {
 		panic("the host's observer")
 	}
 }
@@ -62,7 +63,7 @@ func TestPanicAfterASharedCommit(t *testing.T) {
 		test := func(t *testing.T, committing string) {
 			eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
 				o := new(panicking)
-				b := newBlocked(t, d, &metadata.Options{Observer: o})
+				b := newBlocked(t, d, &metadata.Options{Observers: []metadata.Observer{o}})
 				if committing == saving {
 					share(t, b.store)
 				}
@@ -99,7 +100,7 @@ func TestPanicAfterACommitOfSeveralDocuments(t *testing.T) {
 				config := d.Pool().Config()
 				config.MaxConns = 1
 				pool := tr.open(t, config)
-				store, err := openOn(pool, driver, &metadata.Options{Observer: o})
+				store, err := openOn(pool, driver, &metadata.Options{Observers: []metadata.Observer{o}})
 				require.NoError(t, err)
 				require.NoError(t, store.Migrate(t.Context()))
 				ids := []string{"a", "b", "c", "d"}

@@ -105,7 +105,8 @@ type call struct {
 	changes int64 // of the draft that doc was taken from
 	err     error
 
-	reports []report // of what it has committed, for the host, once all are answered
+	reports []report        // of what it has committed, for the host, once all are answered
+	told    *observedCommit // its commit under way, that has no report yet
 }
 
 // fate is what has become of a call that was taken.

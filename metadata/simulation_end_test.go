@@ -47,15 +47,20 @@ func (p *process) judgeStats(stats *Stats) {
 		{"unknown", stats.Unknown, seen.unknown.Load()}, {"conflicts", stats.Conflicts, seen.conflicts.Load()},
 		{"rejected", stats.Rejected, seen.rejected.Load()}, {"busy", stats.Busy, seen.busy.Load()},
 	} {
-		if c.counted != c.was {
+		if c.counted != c.was && !seen.torn.Load() {
 			w.Problem("STATS", "process %d: %d %s, but its observer was told of %d", p.n, c.counted, c.what, c.was)
 		}
 	}
 	if w.panics > 0 {
 		return // which can keep an observer from being told
 	}
+	if begun, ended := seen.begun.Load(), seen.ended.Load(); begun != ended {
+		w.Problem("STATS", "process %d: its observer was told of %d beginnings and %d ends", p.n, begun, ended)
+	}
 	var made, many int64
+	halved := false // a MergeMany can decide on what a statement failed of later
 	for _, o := range w.ops {
+		halved = halved || o.at == p && o.kind == "many"
 		if o.at == p && o.writes() && o.err == nil {
 			made++
 			if o.group != nil || o.host != nil {
@@ -71,6 +76,9 @@ func (p *process) judgeStats(stats *Stats) {
 	}
 	if stats.Largest < seen.largest.Load() && many == 0 {
 		w.Problem("STATS", "process %d: the largest commit is %d, but its observer was told of %d", p.n, stats.Largest, seen.largest.Load())
+	}
+	if told := seen.commits.Load(); told != stats.Commits && !halved {
+		w.Problem("STATS", "process %d: %d commits, but its observer was told of %d", p.n, stats.Commits, told)
 	}
 	if made-many > 0 && stats.Commits == 0 {
 		w.Problem("STATS", "process %d: no commit", p.n)

@@ -55,6 +55,8 @@ func (p polls) Delay(int, time.Duration) (time.Duration, bool) {
 type seen struct {
 	made, failed, unknown, conflicts, rejected, busy atomic.Int64
 	commits, decided, largest                        atomic.Int64
+	begun, ended                                     atomic.Int64
+	torn                                             atomic.Bool // a MergeMany has panicked
 }
 
 func (s *seen) wrote(err error) {
@@ -74,19 +76,74 @@ func (s *seen) wrote(err error) {
 
 type observer struct{ p *process }
 
-func (o observer) Wrote(ctx context.Context, _ string, _ time.Duration, err error) {
-	o.p.seen.wrote(err)
+// begun is what an observer has the context of an operation or commit carry.
+type begun struct{ ended atomic.Bool }
+
+type begunKey struct{ operation bool }
+
+func (o observer) begin(ctx context.Context, operation bool) context.Context {
+	o.p.seen.begun.Add(1)
+	o.p.foreign(opOf(ctx), "begins")
+	return context.WithValue(ctx, begunKey{operation}, new(begun))
+}
+
+func (o observer) end(ctx context.Context, operation bool) {
+	o.p.seen.ended.Add(1)
+	if b, _ := ctx.Value(begunKey{operation}).(*begun); b == nil || b.ended.Swap(true) {
+		o.p.Problem("STATS", "an observer is told of an end that has not begun, or for the second time: %v", opOf(ctx))
+	}
+}
+
+func (o observer) OperationStart(ctx context.Context, _ OperationStart) context.Context {
+	return o.begin(ctx, true)
+}
+
+func (o observer) OperationEnd(ctx context.Context, e OperationEnd) {
+	o.end(ctx, true)
 	if op := opOf(ctx); op != nil {
 		op.observed++
 	}
-	o.p.foreign(opOf(ctx), "wrote")
+	switch e.Name {
+	case "MergeMany":
+		if e.Err == errPanicked {
+			o.p.seen.torn.Store(true)
+			break
+		}
+		for i := range e.IDs {
+			if e.Errs == nil {
+				o.p.seen.wrote(nil)
+			} else {
+				o.p.seen.wrote(e.Errs[i])
+			}
+		}
+	case "Merge", "Update", "Replace", "Delete":
+		if e.Err != errPanicked { // which counts as nothing
+			o.p.seen.wrote(e.Err)
+		}
+		switch op := opOf(ctx); {
+		case e.Commit != nil && e.Commit.Value(begunKey{}) == nil:
+			o.p.Problem("STATS", "%v: its commit has not begun", op)
+		case e.Commit == nil && e.Err == nil && op.host == nil:
+			o.p.Problem("STATS", "%v: no commit has carried it", op)
+		}
+	}
+	o.p.foreign(opOf(ctx), "operation ends")
 }
 
-func (o observer) Committed(ctx context.Context, _ string, writes int, _ time.Duration, _ error) {
-	o.p.seen.commits.Add(1)
-	o.p.seen.decided.Add(int64(writes))
-	o.p.seen.largest.Store(max(o.p.seen.largest.Load(), int64(writes)))
-	o.p.foreign(opOf(ctx), "committed")
+func (o observer) CommitStart(ctx context.Context, _ CommitStart) context.Context {
+	o.p.yielding.Add(1) // those that the commit takes along wait for it, as for a tracer
+	defer o.p.yielding.Add(-1)
+	return o.begin(ctx, false)
+}
+
+func (o observer) CommitEnd(ctx context.Context, e CommitEnd) {
+	o.end(ctx, false)
+	if e.Writes > 0 {
+		o.p.seen.commits.Add(1)
+	}
+	o.p.seen.decided.Add(int64(e.Writes))
+	o.p.seen.largest.Store(max(o.p.seen.largest.Load(), int64(e.Writes)))
+	o.p.foreign(opOf(ctx), "commit ends")
 }
 
 // A logger is the host's.

@@ -134,7 +134,7 @@ func (w *world) judge(o *op) {
 	if o.decided > 1 && (o.host != nil || o.at.store.options.MaxBatch == 1) {
 		w.Problem("TWICE", "%s decided %d times", o, o.decided)
 	}
-	if o.observed > 1 && o.kind != "many" {
+	if o.observed > 1 {
 		w.Problem("STATS", "%s: the observer was told %d times", o, o.observed)
 	}
 	switch {

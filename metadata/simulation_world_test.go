@@ -157,7 +157,7 @@ func (w *world) newProcess(n int) *process {
 		MaxWaitingBytes:  simulate.One(w.Schedule, 0, 0, 40, 120),
 
 		Principal:    principal,
-		Observer:     observer{p},
+		Observers:    []Observer{observer{p}},
 		Logger:       slog.New(logger{p}),
 		DescribeBusy: p.describe,
 	})

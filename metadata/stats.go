@@ -1,7 +1,6 @@
 package metadata
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -24,23 +23,6 @@ type Stats struct {
 	Commits int64 // transactions that decided on writes; Writes ÷ Commits is what sharing gains
 	Largest int64 // the most writes that shared one
 	Waits   int64 // attempts that found the lock taken, and were made again
-}
-
-// An Observer is told of every write, for metrics and traces. Its methods are
-// called on the goroutine of a caller, and delay it. They are told ids, but no
-// values.
-type Observer interface {
-	// Wrote tells that a call of Merge, Update, Replace or Delete, or one of the
-	// patches of a MergeMany, has ended, after so long: with the write made, or with
-	// err. Every call is told once, also one that was refused before anything was
-	// sent (its id is as the caller gave it then), and counts in Stats.
-	Wrote(ctx context.Context, id string, took time.Duration, err error)
-
-	// Committed tells that a transaction of the store has ended, after so long, that
-	// decided on so many writes of a document, by whatever operation; err is nil or what all of them
-	// failed of. The context is that of one of the writers. One that decided on
-	// several documents is told for each of them.
-	Committed(ctx context.Context, id string, writes int, took time.Duration, err error)
 }
 
 // counts are Stats while they grow.

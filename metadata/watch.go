@@ -91,7 +91,9 @@ func newWatching(from source, o *Options, closing <-chan struct{}, audience func
 // caller may not see is missing. They are read on connections of the pool that lead to a
 // primary, and not to one that was, before a failover that the store has seen. Locks that ctx carries, and [AtLeast], mean nothing here.
 func (p *Postgres) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
-	return p.pg.watching.watch(ctx, &p.documents, ids)
+	return p.observeLoop(ctx, "Watch", ids, func(ctx context.Context) iter.Seq2[Document, error] {
+		return p.pg.watching.watch(ctx, &p.documents, ids)
+	})
 }
 
 // watch is Watch.

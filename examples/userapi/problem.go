@@ -48,7 +48,7 @@ func write(w http.ResponseWriter, p problem) {
 func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p.Status >= 500 && !errors.Is(err, context.Canceled) {
-		s.log.Error("failed", "route", r.Pattern, "user", r.PathValue("id"), "error", err)
+		s.log.Error("failed", "route", r.Pattern, "user", r.PathValue("id"), "error_type", metadata.ErrorType(err), "error", err)
 	}
 	write(w, p)
 }

@@ -57,7 +57,8 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 	}()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	s.locker, err = lock.NewPostgres(ctx, pool, &lock.PostgresOptions{Logger: log})
+	seen := &operator{log, time.Second}
+	s.locker, err = lock.NewPostgres(ctx, pool, &lock.PostgresOptions{Observers: []lock.Observer{seen}, Logger: log})
 	if err != nil {
 		return s, err
 	}
@@ -67,7 +68,7 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 		MaxPatchBytes:    c.maxBody,
 		MaxDocumentBytes: 4 * c.maxBody,
 		Protect:          []string{"roles"}, // which users must not change
-		Observer:         s.commits,
+		Observers:        []metadata.Observer{s.commits, seen},
 		Logger:           log,
 	})
 	if err != nil {

@@ -91,8 +91,8 @@ type lockstoreLocks struct {
 	db   func() error // closes the host's pool
 }
 
-func openLockstore[D lock.DB](ctx context.Context, db D, s lockSetup, closeDB func() error) (locker, error) {
-	p, err := lock.NewPostgres(ctx, db, &lock.PostgresOptions{MaxKeys: max(s.Keys, 1000)})
+func openLockstore[D lock.DB](ctx context.Context, db D, s lockSetup, closeDB func() error, observers ...lock.Observer) (locker, error) {
+	p, err := lock.NewPostgres(ctx, db, &lock.PostgresOptions{MaxKeys: max(s.Keys, 1000), Observers: observers})
 	if err != nil {
 		return nil, errors.Join(err, closeDB())
 	}

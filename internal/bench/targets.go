@@ -161,6 +161,8 @@ var targets = []target{
 	{name: "connections", inOne: "watch/10000", value: conns, most: 1},
 	{name: "heap of each, B", inOne: "watch/10000", value: extra("heap of each, B"), most: 2048},
 	{name: "of a core, here, %", inOne: "watch/10000", value: extra("of a core, here, %"), most: 1},
+	{name: "rate, × with OpenTelemetry", inOne: "observed/merge", other: withTraces.name, value: against(withTraces.name), most: 1.11},
+	{name: "rate, × with OpenTelemetry", inOne: "observed/lock", other: withTraces.name, value: against(withTraces.name), most: 1.11},
 	{name: "rate, × evanphx", inOne: "mergepatch/2KB", value: against("evanphx/json-patch"), least: 1.5},
 	{name: "p50, ms", inOne: "pgtest/cold-boot", value: p50Millis, most: 150},
 	{name: "p50, ms", inOne: "pgtest/join", value: p50Millis, most: 15},

@@ -37,19 +37,45 @@ func (w *witness) say(what ...any) {
 	}
 }
 
-func (w *witness) Wrote(_ context.Context, id string, took time.Duration, err error) {
-	w.say(id, took, err)
+func (w *witness) OperationStart(ctx context.Context, o metadata.OperationStart) context.Context {
+	w.say(o)
+	return ctx
 }
 
-func (w *witness) Committed(_ context.Context, id string, writes int, took time.Duration, err error) {
-	w.say(id, writes, took, err)
+func (w *witness) OperationEnd(_ context.Context, e metadata.OperationEnd) {
+	w.say(e.OperationStart, e.Took, e.Err, metadata.ErrorType(e.Err))
+	for _, err := range e.Errs {
+		w.say(err)
+	}
 }
 
-func (w *witness) Acquired(_ context.Context, key lock.Key, waited time.Duration, err error) {
-	w.say(key, waited, err)
+func (w *witness) CommitStart(ctx context.Context, c metadata.CommitStart) context.Context {
+	w.say(c)
+	return ctx
 }
 
-func (w *witness) Released(key lock.Key, held time.Duration, err error) { w.say(key, held, err) }
+func (w *witness) CommitEnd(_ context.Context, e metadata.CommitEnd) { w.say(e, e.Err) }
+
+func (w *witness) AcquireStart(ctx context.Context, a lock.AcquireStart) context.Context {
+	w.say(a)
+	return ctx
+}
+
+func (w *witness) AcquireEnd(_ context.Context, e lock.AcquireEnd) { w.say(e, e.Err) }
+
+func (w *witness) HoldStart(ctx context.Context, h lock.HoldStart) context.Context {
+	w.say(h)
+	return ctx
+}
+
+func (w *witness) HoldEnd(_ context.Context, e lock.HoldEnd) { w.say(e, e.Err) }
+
+func (w *witness) SessionStart(ctx context.Context, s lock.SessionStart) context.Context {
+	w.say(s)
+	return ctx
+}
+
+func (w *witness) SessionEnd(_ context.Context, e lock.SessionEnd) { w.say(e, e.Err) }
 
 // The database below quotes the data wherever it can: in messages, details and
 // hints. None of it may come out in an error, a log line or an event.
@@ -75,10 +101,10 @@ func TestNoValueIsShown(t *testing.T) {
 			pool := w.pool(proxy.URL(), 4)
 			store := w.store(pool, &metadata.Options{
 				Table:     metadata.Table{Name: "shy", Version: "version", Create: true},
-				MergeInGo: inGo, Observer: &heard, Logger: logger, Timeout: time.Second, MaxPatchBytes: 10_000, Protect: []string{"system"},
+				MergeInGo: inGo, Observers: []metadata.Observer{&heard}, Logger: logger, Timeout: time.Second, MaxPatchBytes: 10_000, Protect: []string{"system"},
 			})
 			require.NoError(t, store.Migrate(w.ctx))
-			locker := w.locker(pool, &lock.PostgresOptions{Observer: &heard, Logger: logger, DescribeBusy: true, Silence: 300 * time.Millisecond})
+			locker := w.locker(pool, &lock.PostgresOptions{Observers: []lock.Observer{&heard}, Logger: logger, DescribeBusy: true, Silence: 300 * time.Millisecond})
 			failed := 0
 			hear := func(doc metadata.Document, err error) {
 				heard.say(err)

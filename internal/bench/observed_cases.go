@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/otelstore"
+	"example.com/lockstore/metadata/promstore"
+)
+
+// observedCases ask what it costs to be observed: where nobody listens there is next to
+// nothing to pay, which only an older build can show.
+func observedCases() []testCase {
+	load := mergeLoad{Writers: 64, Documents: 1, Bytes: 1500, Conns: mergeConns}
+	merges := testCase{
+		name:  "observed/merge",
+		asks:  "64 writers merge into one document of 1.5 KB: what do metrics and traces cost?",
+		floor: storePgx.name, by: byRate, fine: true,
+		subjects: mergeSubjects(load, storePgx),
+	}
+	locks := testCase{
+		name:  "observed/lock",
+		asks:  "64 goroutines each take and give back a key of their own: what do metrics and traces cost?",
+		floor: lockstorePgx.name, by: byRate, fine: true,
+		subjects: lockSubjects(lockLoad{Callers: 64, Keys: 64}.run, lockstorePgx),
+	}
+	for _, o := range []observing{withPrometheus, withTraces, withOpenTelemetry} {
+		merges.subjects = append(merges.subjects, mergeSubjects(load, o.merges())...)
+		locks.subjects = append(locks.subjects, lockSubjects(lockLoad{Callers: 64, Keys: 64}.run, o.locks())...)
+	}
+	return []testCase{merges, locks}
+}
+
+// An observing is a way to be observed.
+type observing struct {
+	name string
+	how  string
+	by   func() (observer any, caller trace.Span, err error) // of both packages; the span of those who call, if they have one
+}
+
+var (
+	withPrometheus = observing{"with Prometheus", "promstore", func() (any, trace.Span, error) { return promstore.New(), nil, nil }}
+
+	withTraces = observing{"with OpenTelemetry, sampling off", "otelstore, below callers' spans", func() (any, trace.Span, error) {
+		return openTelemetry(noop.NewMeterProvider())
+	}}
+	withOpenTelemetry = observing{"with OpenTelemetry, sampling off, and metrics", "the same", func() (any, trace.Span, error) {
+		return openTelemetry(sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())))
+	}}
+)
+
+func openTelemetry(metrics metric.MeterProvider) (any, trace.Span, error) {
+	traces := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+	_, caller := traces.Tracer("host").Start(context.Background(), "request")
+	o, err := otelstore.New(&otelstore.Options{TracerProvider: traces, MeterProvider: metrics})
+	return o, caller, err
+}
+
+func (o observing) merges() mergeKind {
+	kind := storePgx
+	kind.name, kind.how = o.name, o.how
+	kind.open = func(ctx context.Context, in *arena, conns int) (merger, error) {
+		observer, caller, err := o.by()
+		if err != nil {
+			return nil, err
+		}
+		pool, err := in.pool(ctx, conns)
+		if err != nil {
+			return nil, err
+		}
+		p, err := metadata.NewPostgres(pool, &metadata.Options{Observers: []metadata.Observer{observer}})
+		if err != nil {
+			pool.Close()
+			return nil, err
+		}
+		return &calledStore{&store{p, closing(pool)}, caller}, nil
+	}
+	return kind
+}
+
+func (o observing) locks() lockKind {
+	kind := lockstorePgx
+	kind.name, kind.how = o.name, o.how
+	kind.open = func(ctx context.Context, in *arena, s lockSetup) (locker, error) {
+		observer, caller, err := o.by()
+		if err != nil {
+			return nil, err
+		}
+		pool, err := in.pool(ctx, 2)
+		if err != nil {
+			return nil, err
+		}
+		l, err := openLockstore(ctx, pool, s, closing(pool), observer)
+		return &calledLocks{l, caller}, err
+	}
+	return kind
+}
+
+func closing(pool *pgxpool.Pool) func() error { return func() error { pool.Close(); return nil } }
+
+// calledStore is called by those who have a span.
+type calledStore struct {
+	merger
+	caller trace.Span
+}
+
+func (s *calledStore) merge(ctx context.Context, id string, patch json.RawMessage) error {
+	return s.merger.merge(trace.ContextWithSpan(ctx, s.caller), id, patch)
+}
+
+// calledLocks is called by those who have a span.
+type calledLocks struct {
+	locker
+	caller trace.Span
+}
+
+func (l *calledLocks) lock(ctx context.Context, key int) (func() error, error) {
+	return l.locker.lock(trace.ContextWithSpan(ctx, l.caller), key)
+}
