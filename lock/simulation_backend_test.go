@@ -238,6 +238,8 @@ func (b *backend) execute(code opcode, key int64) {
 		l.queue = append(l.queue, b)
 	case opWanted:
 		b.row(l.wanted())
+	case opRest:
+		b.row(false)
 	case opFlagged:
 		b.row(!b.tryInTx(key, alone))
 	case opRequests:
