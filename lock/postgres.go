@@ -23,7 +23,6 @@ type Postgres struct {
 	open   opener
 	db     pgdb.DB // the host's, for questions
 	host   any     // as it was given
-	pool   any     // of what else waits for keys: see package waiting
 	opts   PostgresOptions
 	chance chance
 
@@ -75,8 +74,8 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	p := newPostgres(host, opts.withDefaults())
-	p.host, p.pool = db, others.PoolOf(db)
-	p.unwake = others.Wake(p.pool, p.wake)
+	p.host = db
+	p.unwake = others.Wake(p.wake)
 	p.open = openerOf(db, p.opts.Connect)
 	if err := p.start(ctx); err != nil {
 		p.unwake()

@@ -50,9 +50,9 @@ type looks struct {
 	moved  bool      // it has done something since it rested
 }
 
-// isActive reports whether there are locks, requests, or calls that wait.
+// isActive reports whether there are locks, calls that wait, requests or questions.
 func (p *Postgres) isActive() bool {
-	return p.queue.holding+p.queue.waiting+len(p.requests) > 0 || others.Any(p.pool)
+	return p.queue.holding+p.queue.waiting+len(p.requests)+len(p.questions) > 0 || others.Any()
 }
 
 // lookLater has the sessions look for requests in a while: soon where calls wait, whom
@@ -66,7 +66,7 @@ func (p *Postgres) lookLater() {
 	switch {
 	case time.Since(p.asked) < askedAgain:
 		wait /= 20
-	case p.queue.waiting > 0 || others.Any(p.pool):
+	case p.queue.waiting > 0 || others.Any():
 		wait /= 5
 	}
 	p.look = time.AfterFunc(wait, p.lookNow)

@@ -239,7 +239,7 @@ func (p *Postgres) statuses(ctx context.Context, ask, isNamespace bool, key int6
 	if ask {
 		all, silent, err = p.accounts(ctx, key)
 	} else {
-		all = append(all, p.account())
+		all = append(all, p.account(ctx))
 	}
 	if err != nil {
 		return nil, nil, err

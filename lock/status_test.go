@@ -205,7 +205,7 @@ func TestStatusAsJSON(t *testing.T) {
 func TestStatusIsOneLine(t *testing.T) {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	for want, status := range map[string]lock.Status{
-		"#7 is free": {Key: lock.ID(7)},
+		"#7 is free":                           {Key: lock.ID(7)},
 		"#7 is free; 0 wait elsewhere, 1 here": {Key: lock.ID(7), WaitersHere: 1},
 		`#7 is held by process 4 ("a\n", u, 10.0.0.7) since 2026-05-04T03:02:01Z, process 5, shared, process 6, writing; 2 wait elsewhere, 3 here: process 8 (a) for 3s, process 9, shared; no answer from process 10; in a circle process 4 waits for process 8 waits for process 4`: {
 			Key: lock.ID(7), Waiters: 2, WaitersHere: 3,

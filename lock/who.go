@@ -2,12 +2,14 @@ package lock
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -67,8 +69,9 @@ ORDER BY a.backend_start, a.pid`
 	// A transaction sees others as they were when it looked first, unless it says so.
 	lookAgainSQL = "SELECT pg_catalog.pg_stat_clear_snapshot()::pg_catalog.text"
 
-	answersSQL = `SELECT coalesce(a.usesysid, 0::pg_catalog.oid)::bigint, a.query FROM pg_catalog.pg_stat_get_activity(NULL) AS a
-WHERE pg_catalog.starts_with(a.query, $1::pg_catalog.text)`
+	// answersSQL are the answers that stand, which begin with $1, and the peers ($2).
+	answersSQL = `SELECT a.pid, coalesce(a.usesysid, 0::pg_catalog.oid)::bigint, a.query FROM pg_catalog.pg_stat_get_activity(NULL) AS a
+WHERE pg_catalog.starts_with(a.query, $1::pg_catalog.text) OR a.pid::bigint OPERATOR(pg_catalog.=) ANY ($2::bigint[])`
 
 	roomSQL = "SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('track_activity_query_size'))," +
 		" pg_catalog.set_config('idle_in_transaction_session_timeout', '2s', true)"
@@ -87,9 +90,10 @@ func (q question) means(key int64) bool {
 
 // An account is what a process tells.
 type account struct {
-	Tokens []uint32 `json:"t"`
-	PIDs   []uint32 `json:"p"` // of its sessions, the one for its locks first
-	Keys   []keyAccount   `json:"k"`
+	Tokens []uint32     `json:"t"`
+	PIDs   []uint32     `json:"p"` // of its sessions, the one for its locks first
+	Whole  uint64       `json:"o"` // the same for all Lockers of a process, each of which tells of the same writers
+	Keys   []keyAccount `json:"k"`
 
 	by Waiter // the process itself
 }
@@ -107,6 +111,18 @@ type toldWait struct {
 	Millis  int64 `json:"t"`
 	Shared  bool  `json:"s,omitempty"`
 	Writing bool  `json:"w,omitempty"`
+}
+
+// thisProcess tells this process from others.
+var thisProcess = rand.Uint64()
+
+// withoutWriters takes out what another account tells, too.
+func (a *account) withoutWriters() {
+	for i := range a.Keys {
+		t := &a.Keys[i]
+		t.Calls -= t.Writers
+		t.Writers, t.Waits = 0, slices.DeleteFunc(t.Waits, func(w toldWait) bool { return w.Writing })
+	}
 }
 
 // longest is how long somebody has waited.
@@ -140,13 +156,26 @@ func (q *queue) account() (keys []keyAccount) {
 }
 
 // account adds who waits beside the Locker.
-func (p *Postgres) account() (a account) {
+func (p *Postgres) account(ctx context.Context) (a account) {
 	a.Keys = p.queue.account()
+	a.by.InThisLocker, a.Whole = true, thisProcess
+	p.queue.mu.Lock()
+	var at others.Database
+	if p.session != nil {
+		a.by.Backend, at = p.session.backend, others.Database{OID: p.session.at.oid, Since: p.session.at.since}
+	}
+	a.PIDs = append(a.PIDs, a.by.PID)
+	for _, s := range p.parking.all {
+		a.PIDs = append(a.PIDs, s.backend.PID)
+	}
+	p.queue.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, answerTime/5)
+	defer cancel()
 	byID := make(map[int64]int)
 	for i, t := range a.Keys {
 		byID[t.ID] = i
 	}
-	for _, c := range others.Calls(p.pool) {
+	for _, c := range others.Calls(ctx, at) {
 		key := c.Key.(Key)
 		i, known := byID[key.id]
 		if !known {
@@ -156,15 +185,8 @@ func (p *Postgres) account() (a account) {
 		a.Keys[i].Writers++
 		a.Keys[i].wait(c.Since, false, true)
 	}
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
-	if p.session != nil {
-		a.by.Backend = p.session.backend
-	}
-	a.by.InThisLocker = true
-	a.PIDs = append(a.PIDs, a.by.PID)
-	for _, s := range p.parking.all {
-		a.PIDs = append(a.PIDs, s.backend.PID)
+	for _, t := range a.Keys {
+		slices.SortStableFunc(t.Waits, func(v, w toldWait) int { return cmp.Compare(w.Millis, v.Millis) })
 	}
 	return a
 }
@@ -217,8 +239,11 @@ func (a account) text(questions []question, size int) string {
 
 // accountOf reads an answer.
 func accountOf(text string) (a account, ok bool) {
-	text, _ = strings.CutPrefix(text, answerMark)
-	text, _ = strings.CutSuffix(text, "'")
+	text, is := strings.CutPrefix(text, answerMark)
+	text, whole := strings.CutSuffix(text, "'")
+	if !is || !whole {
+		return a, false
+	}
 	packed, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		return a, false
@@ -261,6 +286,7 @@ func (p *Postgres) answer() {
 	}()
 	over := time.Now().Add(answerTime)
 	ctx, cancel := context.WithTimeout(p.life, answerTime)
+	a := p.account(ctx) // for which a connection may be needed
 	conn, err := p.db.Acquire(ctx)
 	cancel()
 	if err != nil {
@@ -285,11 +311,12 @@ func (p *Postgres) answer() {
 		if len(questions) == 0 {
 			return
 		}
-		if _, err := tx.Exec(ctx, p.account().text(questions, int(room))); err != nil {
+		if _, err := tx.Exec(ctx, a.text(questions, int(room))); err != nil {
 			return
 		}
 		select {
 		case <-p.news:
+			a = p.account(ctx)
 		case <-end:
 			return
 		case <-p.life.Done():
@@ -314,7 +341,7 @@ type peerSession struct {
 // accounts asks all processes about a key or a namespace, and returns what they tell, the
 // own account first, and those that have not answered in time.
 func (p *Postgres) accounts(ctx context.Context, key int64) (all []account, silent []Waiter, err error) {
-	all = append(all, p.account())
+	all = append(all, p.account(ctx))
 	var peers []peerSession
 	err = p.db.Query(ctx, func(row pgdb.Row) error {
 		var s peerSession
@@ -326,7 +353,7 @@ func (p *Postgres) accounts(ctx context.Context, key int64) (all []account, sile
 			peers = append(peers, s)
 		}
 		return nil
-	}, peersSQL, lockerMark, lockerMark+"SELECT "+operations[opRest].sql+ofKey)
+	}, peersSQL, lockerMark, restSQL)
 	if err != nil || len(peers) == 0 {
 		return all, nil, err
 	}
@@ -362,23 +389,40 @@ func (p *Postgres) accounts(ctx context.Context, key int64) (all []account, sile
 		}
 		all = append(all, answers...)
 	}
+	seen := map[uint64]bool{}
+	for i := range all {
+		if seen[all[i].Whole] {
+			all[i].withoutWriters()
+		}
+		seen[all[i].Whole] = true
+	}
 	for _, s := range peers {
 		silent = append(silent, s.Waiter)
 	}
 	return all, silent, nil
 }
 
-// answered reads the answers that stand, and returns those of peers, and the other peers.
+// restSQL is the last statement of a session whose process has nothing to tell.
+var restSQL = lockerMark + "SELECT " + operations[opRest].sql + ofKey
+
+// answered reads the answers that stand, and returns those of peers, and the other peers
+// that are there and have something to tell.
 func answered(ctx context.Context, tx pgdb.Transaction, q question, peers []peerSession) (all []account, rest []peerSession, err error) {
 	if err := tx.QueryRow(ctx, []any{new(string)}, lookAgainSQL); err != nil {
 		return nil, nil, err
 	}
+	pids, there := make([]int64, len(peers)), map[uint32]bool{}
+	for i, s := range peers {
+		pids[i] = int64(s.PID)
+	}
 	err = tx.Query(ctx, func(row pgdb.Row) error {
+		var pid uint32
 		var role int64
 		var text string
-		if err := row.Scan(&role, &text); err != nil {
+		if err := row.Scan(&pid, &role, &text); err != nil {
 			return err
 		}
+		there[pid] = text != restSQL
 		a, ok := accountOf(text)
 		if !ok || !slices.Contains(a.Tokens, q.token) {
 			return nil
@@ -389,6 +433,6 @@ func answered(ctx context.Context, tx pgdb.Transaction, q question, peers []peer
 			all, peers = append(all, a), slices.Delete(peers, i, i+1)
 		}
 		return nil
-	}, answersSQL, answerMark)
-	return all, peers, err
+	}, answersSQL, answerMark, pids)
+	return all, slices.DeleteFunc(peers, func(s peerSession) bool { return !there[s.PID] }), err
 }

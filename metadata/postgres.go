@@ -63,6 +63,7 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	pg.reads.of, pg.reads.most = map[readKey]*busyReads{}, mostReads
 	pg.fits.Store(pg.defaultTable)
 	pg.queue.closing = make(chan struct{})
+	pg.queue.waits.db = db
 	pg.reads.closing = pg.queue.closing
 	pg.watching = newWatching(&tables{postgres: pg}, &o, pg.queue.closing, pg.audience)
 	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil

@@ -1,13 +1,12 @@
 // Package waiting has what waits for keys beside the Lockers of a process, such as the
-// writers of a document, told of by a Locker of the same process and pool.
+// writers of a document, told of by a Locker of the same process and database.
 package waiting
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/jmoiron/sqlx"
 )
 
 // A Call waits for a key.
@@ -16,29 +15,29 @@ type Call struct {
 	Since time.Time
 }
 
-// A Source tells of the calls that wait. It stands in the list of its pool only while
-// there are any.
-type Source func() []Call
+// A Database is one of a running server.
+type Database struct {
+	OID   int64
+	Since int64 // when the server was started, in microseconds
+}
+
+// A Source tells of calls that wait. It is in the list only while there are any.
+type Source struct {
+	Database func(context.Context) (Database, error) // where they wait
+	Calls    func() []Call
+}
 
 var (
 	mu      sync.Mutex
-	sources = map[any][]*Source{}
-	wakes   = map[any][]*func(){}
+	sources []*Source
+	wakes   []*func()
 )
 
-// PoolOf is what tells one of the host's pools from others.
-func PoolOf(db any) any {
-	if x, ok := db.(*sqlx.DB); ok && x != nil {
-		return x.DB
-	}
-	return db
-}
-
-// Enter adds a source to the list of a pool, and wakes its Lockers.
-func Enter(pool any, s *Source) {
+// Enter adds a source to the list, and wakes the Lockers.
+func Enter(s *Source) {
 	mu.Lock()
-	sources[pool] = append(sources[pool], s)
-	woken := slices.Clone(wakes[pool])
+	sources = append(sources, s)
+	woken := slices.Clone(wakes)
 	mu.Unlock()
 	for _, wake := range woken {
 		(*wake)()
@@ -46,45 +45,43 @@ func Enter(pool any, s *Source) {
 }
 
 // Leave is the end of Enter.
-func Leave(pool any, s *Source) {
+func Leave(s *Source) {
 	mu.Lock()
 	defer mu.Unlock()
-	remove(sources, pool, s)
+	sources = slices.DeleteFunc(sources, func(other *Source) bool { return other == s })
 }
 
-// Wake has f called by each Enter, until stop. It does not block, and calls nothing here.
-func Wake(pool any, f func()) (stop func()) {
+// Wake has f called by each Enter, until stop. It does not block, and calls nothing here
+// but Any.
+func Wake(f func()) (stop func()) {
 	mu.Lock()
 	defer mu.Unlock()
-	wakes[pool] = append(wakes[pool], &f)
+	wakes = append(wakes, &f)
 	return func() {
 		mu.Lock()
 		defer mu.Unlock()
-		remove(wakes, pool, &f)
+		wakes = slices.DeleteFunc(wakes, func(other *func()) bool { return other == &f })
 	}
 }
 
-// Any reports whether there are calls that wait.
-func Any(pool any) bool {
+// Any reports whether there are calls that wait, in whatever database.
+func Any() bool {
 	mu.Lock()
 	defer mu.Unlock()
-	return len(sources[pool]) > 0
+	return len(sources) > 0
 }
 
-// Calls are those that wait.
-func Calls(pool any) (all []Call) {
+// Calls are those that wait in a database, the longest first. Where that is unknown of some
+// by the end of ctx, they are left out.
+func Calls(ctx context.Context, at Database) (all []Call) {
 	mu.Lock()
-	asked := slices.Clone(sources[pool])
+	asked := slices.Clone(sources)
 	mu.Unlock()
 	for _, s := range asked {
-		all = append(all, (*s)()...)
+		if where, err := s.Database(ctx); err == nil && where == at {
+			all = append(all, s.Calls()...)
+		}
 	}
+	slices.SortFunc(all, func(a, b Call) int { return a.Since.Compare(b.Since) })
 	return all
-}
-
-func remove[T any](from map[any][]*T, pool any, one *T) {
-	from[pool] = slices.DeleteFunc(from[pool], func(other *T) bool { return other == one })
-	if len(from[pool]) == 0 {
-		delete(from, pool)
-	}
 }
