@@ -21,7 +21,7 @@ const longInCycle = 500 * time.Millisecond
 // cycle finds processes that wait for each other: from a holder of the key of s, by what
 // it waits for, to who holds that, and so on to a process that waits for the key. Which of
 // its calls hold what a process does not tell, so that it may also be a mere crowd.
-func (p *Postgres) cycle(ctx context.Context, s Status, all []account) ([]Backend, error) {
+func (p *Postgres) cycle(ctx context.Context, s Status, all []account, waited time.Duration) ([]Backend, error) {
 	of := make(map[uint32]int) // the account of a session's process
 	waits := make([][]int64, len(all))
 	var ids []int64
@@ -35,6 +35,9 @@ func (p *Postgres) cycle(ctx context.Context, s Status, all []account) ([]Backen
 				ids = append(ids, t.ID)
 			}
 		}
+	}
+	if waited >= longInCycle {
+		waits[0], ids = append(waits[0], s.Key.id), append(ids, s.Key.id)
 	}
 	if !slices.Contains(ids, s.Key.id) || len(all) < 2 {
 		return nil, nil

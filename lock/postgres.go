@@ -166,7 +166,7 @@ func (p *Postgres) describe(ctx context.Context, err error) {
 	}
 	brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
-	if status, err := p.status(brief, busy.Key, long); err == nil {
+	if status, err := p.status(brief, busy.Key, long, busy.Waited); err == nil {
 		busy.Status = &status
 	}
 }

@@ -201,17 +201,18 @@ func low(key int64) int64  { return int64(uint32(key)) }
 // tells of what waits for the locks of documents, too, if it is of the store's pool. Of the
 // writers of a store on a pool without a Locker nothing is known.
 func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
-	return p.status(ctx, key, true)
+	return p.status(ctx, key, true, 0)
 }
 
-// status is Status; it may leave other processes alone.
-func (p *Postgres) status(ctx context.Context, key Key, ask bool) (Status, error) {
+// status is Status; it may leave other processes alone. Somebody here has waited for so
+// long, and does no more.
+func (p *Postgres) status(ctx context.Context, key Key, ask bool, waited time.Duration) (Status, error) {
 	if err := key.Err(); err != nil {
 		return Status{}, err
 	}
 	found, all, err := p.statuses(ctx, ask, false, key.id, key.is, keyStatusSQL, places(key)...)
 	if err == nil {
-		found[0].Cycle, err = p.cycle(ctx, found[0], all)
+		found[0].Cycle, err = p.cycle(ctx, found[0], all, waited)
 	}
 	if err != nil {
 		return Status{}, fmt.Errorf("lock: status of %s: %w", key, ofServer(err))
@@ -365,6 +366,11 @@ func (q *queue) describe(s Status) Status {
 		return s
 	}
 	s.Key, s.HoldersHere, s.WaitersHere = e.key, len(e.holders), e.line.n
+	if e.session == nil { // in a Memory
+		for _, c := range e.holders {
+			s.Holders = append(s.Holders, Holder{Shared: c.mode == shared, InThisLocker: true, Since: c.began})
+		}
+	}
 	for i, h := range s.Holders {
 		if e.session != nil && e.session.backend.is(h.Backend) {
 			s.Holders[i].InThisLocker, s.Holders[i].Since = true, e.since

@@ -349,7 +349,10 @@ func (p *Postgres) accounts(ctx context.Context, key int64) (all []account, sile
 		if err := row.Scan(&s.PID, &started, &s.Application, &s.User, &s.Address, &s.role); err != nil {
 			return err
 		}
-		if s.Start = startOf(started); !slices.Contains(all[0].PIDs, s.PID) {
+		s.Start = startOf(started)
+		if own := &all[0].by; s.PID == own.PID {
+			own.Application, own.User, own.Address = s.Application, s.User, s.Address
+		} else {
 			peers = append(peers, s)
 		}
 		return nil
