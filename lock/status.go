@@ -195,7 +195,7 @@ func low(key int64) int64  { return int64(uint32(key)) }
 //
 // Each [Postgres] of the database that holds keys, or where calls wait, is asked as well,
 // if this role may see what its sessions do, as its own role and pg_read_all_stats may. It
-// notices within a fortieth of a second if calls wait there, else within a tenth, and
+// notices within a fiftieth of a second if calls wait there, else within a tenth, and
 // answers on a connection of its host's pool. One that has not answered after half a second
 // is among Unanswered; sessions of its own in the server's queue count as waiters then. It
 // tells of what waits for the locks of documents, too, if it is of the store's pool. Of the
