@@ -180,7 +180,10 @@ func prepareOperations(ctx context.Context, conn *pgx.Conn, spare bool) error {
 	if spare {
 		mark = ""
 	}
-	for _, o := range slices.Backward(operations[:]) { // that it rests is prepared last
+	for code, o := range slices.Backward(operations[:]) { // that it rests is prepared last
+		if code == int(opAnswer) {
+			continue
+		}
 		statements = append(statements, [2]string{o.many, mark + "SELECT " + o.sql + ofKeys}, [2]string{o.one, mark + "SELECT " + o.sql + ofKey})
 	}
 	return prepareStatements(ctx, conn, statements)

@@ -324,7 +324,7 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 		p.queue.counts.Operations += int64(len(ops))
 	}
 	for _, o := range ops {
-		s.looks.moved = s.looks.moved || o.code != opRest
+		s.looks.moved = s.looks.moved || o.code != opRest || o.err != nil
 		switch o.code {
 		case opTry, opTryShared:
 			o.entry.rival = o.err == nil && o.value != 1

@@ -27,7 +27,7 @@ WHERE CASE WHEN starts_with(a.application_name, '` + requestPrefix + `' || own.p
 	ELSE false END)`
 
 // flagged tells that the session's flag is up, or that of all who are asked who waits.
-var flagged = "NOT (pg_try_advisory_xact_lock(key) AND pg_try_advisory_xact_lock_shared(" + strconv.Itoa(flags) + "))"
+var flagged = "NOT (pg_try_advisory_xact_lock(key) AND pg_try_advisory_xact_lock_shared(" + strconv.FormatInt(flags, 10) + "))"
 
 // A request is what another session asks of one here, for as long as it does.
 //
@@ -65,7 +65,7 @@ func (p *Postgres) lookLater() {
 	wait := p.chance.looks
 	switch {
 	case time.Since(p.asked) < askedAgain:
-		wait /= 20
+		wait /= 10
 	case p.queue.waiting > 0 || others.Any():
 		wait /= 5
 	}
@@ -161,6 +161,8 @@ func (p *Postgres) giveUp(r *request) (evicted []Key) {
 		r.seen = now
 	case now.Sub(r.seen) >= p.chance.looks:
 		before = now
+	default:
+		return nil
 	}
 	e := p.queue.entries[r.key]
 	if e == nil || e.state != held || e.session != r.session {

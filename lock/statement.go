@@ -25,6 +25,7 @@ const (
 	opWanted   // asks whether somebody has the key alone, or waits to
 	opFlagged  // asks whether there are requests or questions; key is the flag
 	opRequests // reads them
+	opAnswer   // answers questions, by its text: see questionPrefix
 	opCancel   // key is the process id of a session that waits
 	opWait     // for up to the session's lock_timeout: on a spare session only, one at a time
 	opWaitShared

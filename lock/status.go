@@ -21,7 +21,7 @@ type Status struct {
 	Waiters int      `json:"waiters"`           // that wait elsewhere: calls in other processes, and other sessions in the server's own queue
 
 	HoldersHere int `json:"holders_here"` // Helds of this Locker
-	WaitersHere int `json:"waiters_here"` // calls that wait in this Locker, or to write the key's document on the same pool
+	WaitersHere int `json:"waiters_here"` // calls that wait in this Locker, or in this process to write the key's document
 
 	Waiting    []Waiter  `json:"waiting,omitempty"`    // longest first, of each process up to 8
 	Unanswered []Waiter  `json:"unanswered,omitempty"` // processes that did not tell in time whether anybody waits there
@@ -196,10 +196,11 @@ func low(key int64) int64  { return int64(uint32(key)) }
 // Each [Postgres] of the database that holds keys, or where calls wait, is asked as well,
 // if this role may see what its sessions do, as its own role and pg_read_all_stats may. It
 // notices within a fiftieth of a second if calls wait there, else within a tenth, and
-// answers on a connection of its host's pool. One that has not answered after half a second
+// answers on a connection of its host's pool, which is to be of the same role. One that has not answered after half a second
 // is among Unanswered; sessions of its own in the server's queue count as waiters then. It
-// tells of what waits for the locks of documents, too, if it is of the store's pool. Of the
-// writers of a store on a pool without a Locker nothing is known.
+// tells of the calls that wait to write a document, too, through any store of its process
+// and this database; of those of a process without a Postgres nothing is known. Where the
+// server's track_activities is off, no other process is asked.
 func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 	return p.status(ctx, key, true, 0)
 }
@@ -286,7 +287,7 @@ func (s *Status) gather(all []account) {
 			if t.ID != s.Key.id {
 				continue
 			}
-			if s.Key == ID(t.ID) {
+			if s.Key == ID(t.ID) && t.Name != "" && t.Name[0] != 0 {
 				s.Key.name = t.Name
 			}
 			if i > 0 {

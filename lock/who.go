@@ -23,11 +23,13 @@ import (
 // token. All that may have something to tell look at one flag, which is locked alone for
 // as long as the question stands.
 //
-// The answer is the text of a statement, on a connection of the host's pool, which stays
-// there until the question is gone. So the server itself sees to it who reads it: the
+// The answer is the text of a statement. So the server itself sees to it who reads it: the
 // roles that are shown what a session does (PostgreSQL documentation, 27.2.3
 // pg_stat_activity). None else is answered, or can answer for another role. One answer is
-// for all who ask at the time, and is no longer than the server shows.
+// for all who ask at the time, and is no longer than the server shows. It is the session's
+// own statement, which stands there until the next one; as that may be too soon to be read,
+// it is then repeated on a connection of the host's pool, if there is one, until the
+// question is gone.
 //
 // Who may have something to tell is seen by its session's last statement: one of a
 // locker's that is not [opRest].
@@ -36,9 +38,12 @@ const (
 	questionFormat = questionPrefix + "%d %d" // key or namespace, token: at most 63 characters
 	lockerMark     = "/* lockstore */ "       // before the statements of a session that is asked
 	answerMark     = "/* lockstore waits */ SELECT '"
+	answerEnd      = "' IS NULL" // so that it has no answer to speak of
 
-	// answerTime is how long an answer is waited for, and how long one stands at most.
+	// answerTime is how long an answer is waited for, and standTime how long one stands at
+	// least, if the question does.
 	answerTime = 500 * time.Millisecond
+	standTime  = answerTime / 5
 
 	// askedAgain is how long a question makes another one likely.
 	askedAgain = 10 * time.Second
@@ -52,6 +57,7 @@ const (
 	mostWaits  = 8 // for a key, the longest ones
 	mostOfName = 100
 	mostAnswer = 16 << 10 // bytes of text
+	usualRoom  = 1 << 10  // that the server shows, unless it is configured otherwise
 )
 
 const (
@@ -169,7 +175,7 @@ func (p *Postgres) account(ctx context.Context) (a account) {
 		a.PIDs = append(a.PIDs, s.backend.PID)
 	}
 	p.queue.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, answerTime/5)
+	ctx, cancel := context.WithTimeout(ctx, standTime)
 	defer cancel()
 	byID := make(map[int64]int)
 	for i, t := range a.Keys {
@@ -208,7 +214,7 @@ func (a account) text(questions []question, size int) string {
 	for _, q := range questions {
 		a.Tokens = append(a.Tokens, q.token)
 	}
-	a.Keys = slices.DeleteFunc(a.Keys, func(t keyAccount) bool { return t.Calls == 0 && means(&t) == 0 })
+	a.Keys = slices.DeleteFunc(slices.Clone(a.Keys), func(t keyAccount) bool { return t.Calls == 0 && means(&t) == 0 })
 	slices.SortStableFunc(a.Keys, func(s, t keyAccount) int {
 		if m, n := means(&s), means(&t); m != n {
 			return n - m
@@ -226,11 +232,11 @@ func (a account) text(questions []question, size int) string {
 			a.Keys[i].Waits = a.Keys[i].Waits[:min(len(a.Keys[i].Waits), waits)]
 		}
 		var b bytes.Buffer
-		z, _ := flate.NewWriter(&b, flate.BestCompression) // which takes that level
-		plain, _ := json.Marshal(a)                        // of numbers and strings
-		_, _ = z.Write(plain)                              // to memory
+		z, _ := flate.NewWriter(&b, flate.BestSpeed) // which takes that level
+		plain, _ := json.Marshal(a)                  // of numbers and strings
+		_, _ = z.Write(plain)                        // to memory
 		_ = z.Close()
-		text := answerMark + base64.StdEncoding.EncodeToString(b.Bytes()) + "'"
+		text := answerMark + base64.StdEncoding.EncodeToString(b.Bytes()) + answerEnd
 		if len(text) < min(size, mostAnswer) || len(a.Keys) == 0 {
 			return text
 		}
@@ -239,8 +245,8 @@ func (a account) text(questions []question, size int) string {
 
 // accountOf reads an answer.
 func accountOf(text string) (a account, ok bool) {
-	text, is := strings.CutPrefix(text, answerMark)
-	text, whole := strings.CutSuffix(text, "'")
+	text, is := strings.CutPrefix(strings.TrimPrefix(text, lockerMark), answerMark)
+	text, whole := strings.CutSuffix(text, answerEnd)
 	if !is || !whole {
 		return a, false
 	}
@@ -276,21 +282,21 @@ func (p *Postgres) questioned(questions []question) {
 	}
 }
 
-// answer shows what this process has to tell, while there are questions, for as long as
-// answers are waited for.
+// answer shows what this process has to tell, while there are questions, and for no longer
+// than an answer stands.
 func (p *Postgres) answer() {
 	defer func() {
 		p.queue.mu.Lock()
 		defer p.queue.mu.Unlock()
 		p.answering, p.questions = false, nil // those that still stand are answered again
 	}()
-	over := time.Now().Add(answerTime)
-	ctx, cancel := context.WithTimeout(p.life, answerTime)
+	ctx, cancel := context.WithTimeout(p.life, standTime)
 	a := p.account(ctx) // for which a connection may be needed
+	p.say(a)
 	conn, err := p.db.Acquire(ctx)
 	cancel()
 	if err != nil {
-		return // there is none, and who asks is told so
+		return
 	}
 	defer conn.Release()
 	tx, err := conn.Begin(p.life)
@@ -304,10 +310,8 @@ func (p *Postgres) answer() {
 	if err := tx.QueryRow(ctx, []any{&room, new(string)}, roomSQL); err != nil {
 		return
 	}
-	for end := time.After(time.Until(over)); ; {
-		p.queue.mu.Lock()
-		questions := p.questions
-		p.queue.mu.Unlock()
+	for end := time.After(standTime); ; {
+		questions := p.present()
 		if len(questions) == 0 {
 			return
 		}
@@ -317,12 +321,33 @@ func (p *Postgres) answer() {
 		select {
 		case <-p.news:
 			a = p.account(ctx)
+			p.say(a)
 		case <-end:
 			return
 		case <-p.life.Done():
 			return
 		}
 	}
+}
+
+// say answers on the session itself.
+func (p *Postgres) say(a account) {
+	text := lockerMark + a.text(p.present(), usualRoom-len(lockerMark))
+	p.queue.mu.Lock()
+	defer p.queue.unlock()
+	if s := p.session; s != nil && len(p.questions) > 0 {
+		s.mu.Lock()
+		s.answer = text
+		s.mu.Unlock()
+		p.queue.request(s, op{code: opAnswer})
+	}
+}
+
+// present are the questions that there are.
+func (p *Postgres) present() []question {
+	p.queue.mu.Lock()
+	defer p.queue.mu.Unlock()
+	return p.questions
 }
 
 // rollback ends a transaction of the host's pool.
