@@ -62,7 +62,7 @@ type BusyError struct {
 	Waited   time.Duration // from the call to its end
 	Attempts int           // how often it was looked whether this caller can have the key
 	Cause    error         // why the wait ended; nil where there was none
-	Status   *Status       // who holds the key, where the options ask for it; also after a wait of a second or more, of a process that holds keys itself
+	Status   *Status       // who holds the key, where the options ask for it or where this may be a deadlock: see PostgresOptions.DescribeBusy
 }
 
 // Error implements error.
