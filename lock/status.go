@@ -194,13 +194,16 @@ func low(key int64) int64  { return int64(uint32(key)) }
 // Details of sessions of other roles need the role pg_read_all_stats.
 //
 // Each [Postgres] of the database that holds keys, or where calls wait, is asked as well,
-// if this role may see what its sessions do, as its own role and pg_read_all_stats may. It
-// notices within a fiftieth of a second if calls wait there, else within a tenth, and
-// answers on a connection of its host's pool, which is to be of the same role. One that has not answered after half a second
-// is among Unanswered; sessions of its own in the server's queue count as waiters then. It
-// tells of the calls that wait to write a document, too, through any store of its process
-// and this database; of those of a process without a Postgres nothing is known. Where the
-// server's track_activities is off, no other process is asked.
+// if this role may see what its sessions do, as its own role and pg_read_all_stats may.
+//
+//   - It notices within a fiftieth of a second if calls wait there, else within a tenth. To
+//     answer while its session is busy it needs a connection of its host's pool, of the same
+//     role.
+//   - One that has not answered after half a second is among Unanswered. Its sessions in the
+//     server's queue count as waiters then.
+//   - It tells of the calls that wait to write a document, too, through any store of its
+//     process and this database. Of those of a process without a Postgres nothing is known.
+//   - Where the server's track_activities is off, no other process is asked.
 func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 	return p.status(ctx, key, true, 0)
 }
@@ -224,7 +227,7 @@ func (p *Postgres) status(ctx context.Context, key Key, ask bool, waited time.Du
 
 // List tells the status of every key of a namespace that is held or waited for, in any
 // process. It asks as Status does. What a process tells is cut to what the server shows
-// of a statement (track_activity_query_size, 1 kB by default), which is about forty keys;
+// of a statement (track_activity_query_size, 1 kB by default), which is about thirty keys;
 // of the others only the server's part is known. Unanswered stands in each Status.
 func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
 	found, _, err := p.statuses(ctx, true, true, int64(n.tag()), n.Contains, namespaceStatusSQL, int64(n.tag()>>48))
