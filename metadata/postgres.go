@@ -41,6 +41,9 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
 	p, err := newPostgres(pgdb.UTF8(opened), opts)
+	if err == nil {
+		p.pg.queue.waits.db = p.pg.db
+	}
 	if err == nil && !p.options.NoHints {
 		connect := p.options.Connect
 		if connect == nil {
@@ -63,7 +66,6 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	pg.reads.of, pg.reads.most = map[readKey]*busyReads{}, mostReads
 	pg.fits.Store(pg.defaultTable)
 	pg.queue.closing = make(chan struct{})
-	pg.queue.waits.db = db
 	pg.reads.closing = pg.queue.closing
 	pg.watching = newWatching(&tables{postgres: pg}, &o, pg.queue.closing, pg.audience)
 	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil
