@@ -39,7 +39,7 @@ WHERE s.name OPERATOR(pg_catalog.=) ANY (ARRAY[
 	'max_locks_per_transaction', 'max_connections', 'max_prepared_transactions',
 	'idle_in_transaction_session_timeout', 'client_connection_check_interval',
 	'fsync', 'synchronous_commit', 'synchronous_standby_names', 'client_min_messages',
-	'application_name']::pg_catalog.text[])`
+	'application_name', 'track_activities']::pg_catalog.text[])`
 
 // Check compares the server's settings, as the host's role and database have them, with
 // what this Locker and package metadata need of them, and those of the host's pool with
@@ -100,6 +100,9 @@ func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
 	if number("client_connection_check_interval") == 0 {
 		add("client_connection_check_interval", "10s",
 			"a client that is gone keeps its place in a lock's queue until its statement ends")
+	}
+	if settings["track_activities"] == "off" {
+		add("track_activities", "on", "Status does not tell who waits in other processes, nor the names of their keys")
 	}
 	if settings["fsync"] == "off" {
 		add("fsync", "on", "a crash of the server may lose what was committed")

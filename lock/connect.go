@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,9 @@ var errNoConnection = errors.New("PostgresOptions.Connect returned neither a con
 // hijack makes a session of a connection, and leaves conn behind as a closed one.
 func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*session, error) {
 	backend, at, err := prepare(ctx, conn, &p.opts)
+	if err == nil {
+		err = prepareOperations(ctx, conn, spare)
+	}
 	if err == nil && spare {
 		err = prepareWaits(ctx, conn)
 	}
@@ -165,11 +169,24 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (backend B
 	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
 		return backend, at, pgdb.Clean(err)
 	}
+	return backend, at, nil
+}
+
+// prepareOperations prepares the operations of a session. By the mark before those of the
+// one for the locks others find it: see [questionPrefix].
+func prepareOperations(ctx context.Context, conn *pgx.Conn, spare bool) error {
 	var statements [][2]string
-	for _, o := range operations {
-		statements = append(statements, [2]string{o.many, "SELECT " + o.sql + ofKeys}, [2]string{o.one, "SELECT " + o.sql + ofKey})
+	mark := lockerMark
+	if spare {
+		mark = ""
 	}
-	return backend, at, prepareStatements(ctx, conn, statements)
+	for code, o := range slices.Backward(operations[:]) { // that it rests is prepared last
+		if code == int(opAnswer) {
+			continue
+		}
+		statements = append(statements, [2]string{o.many, mark + "SELECT " + o.sql + ofKeys}, [2]string{o.one, mark + "SELECT " + o.sql + ofKey})
+	}
+	return prepareStatements(ctx, conn, statements)
 }
 
 // prepareStatements prepares statements, each of a name and a text.

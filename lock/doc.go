@@ -32,7 +32,10 @@
 //
 // # Seeing and freeing
 //
-// [Postgres.Status] and [Postgres.List] tell who holds and who waits.
+// [Postgres.Status] and [Postgres.List] tell who holds and who waits, in all processes,
+// also to write a document, and which of them wait for each other. Nothing is sent for that
+// before somebody asks, but that a process where calls wait looks fifty times a second
+// whether somebody does.
 // [Postgres.Evict] frees a key that is stuck. [Postgres.Check] finds settings
 // of the server that do not suit the load. [Postgres.Stats], [Observer]s and
 // a logger tell what goes on.
@@ -54,5 +57,6 @@
 // with the host's transaction, works through it.
 //
 // A key taken while another is held can deadlock with a process that does it
-// the other way round. Take both by LockAll, or bound the wait by its context.
+// the other way round. Take both by LockAll, or bound the wait by its context; the error
+// of a long one tells of it.
 package lock

@@ -63,7 +63,7 @@ type BusyError struct {
 	Waited   time.Duration // from the call to its end
 	Attempts int           // how often it was looked whether this caller can have the key
 	Cause    error         // why the wait ended; nil where there was none
-	Status   *Status       // who holds the key, where the options ask for it
+	Status   *Status       // who holds the key, where the options ask for it or where this may be a deadlock: see PostgresOptions.DescribeBusy
 }
 
 // Error implements error.
@@ -75,6 +75,9 @@ func (e *BusyError) Error() string {
 	s := fmt.Sprintf("lock: %s %s (waited %s, %d attempts)", e.Key, what, e.Waited.Round(time.Microsecond), e.Attempts)
 	if e.Cause != nil {
 		s += ": " + e.Cause.Error()
+	}
+	if e.Status != nil {
+		s += "; " + e.Status.String()
 	}
 	return s
 }

@@ -32,11 +32,18 @@ import (
 // blocks until it is done or ctx ends. If that connection fails, so does Evict, and
 // the holder may have been asked.
 func (p *Postgres) Evict(ctx context.Context, key Key, grace time.Duration) error {
-	status, err := p.Status(ctx, key)
-	if err != nil {
+	if err := key.Err(); err != nil {
 		return err
 	}
-	for _, h := range status.Holders {
+	found, err := statuses(ctx, p.db, key.is, keyStatusSQL, places(key)...)
+	if err != nil {
+		return fmt.Errorf("lock: status of %s: %w", key, ofServer(err))
+	}
+	var holders []Holder
+	for _, s := range found {
+		holders = s.Holders
+	}
+	for _, h := range holders {
 		if err := p.evict(ctx, key, h, max(grace, leastLooks*p.chance.looks)); err != nil {
 			return fmt.Errorf("lock: evict process %d from %s: %w", h.PID, key, ofServer(err))
 		}
@@ -72,11 +79,14 @@ const (
 // askSQL makes a request ($1) of a process whose flag is $2, until the end of the transaction,
 // and reports whether its flag is raised. The transaction may take as long as it is to
 // (transaction_timeout is from PostgreSQL 17 on), but not stand still.
-const askSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.text, true)," +
-	" pg_catalog.set_config('idle_in_transaction_session_timeout', '2s', true)," +
-	" (SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings AS s" +
-	" WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')," +
-	" pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint)"
+const (
+	askSQL = asksSQL + "pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint)"
+
+	asksSQL = "SELECT pg_catalog.set_config('application_name', $1::pg_catalog.text, true)," +
+		" pg_catalog.set_config('idle_in_transaction_session_timeout', '2s', true)," +
+		" (SELECT pg_catalog.count(pg_catalog.set_config(s.name, '0', true)) FROM pg_catalog.pg_settings AS s" +
+		" WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout'), "
+)
 
 // terminateSQL ends a process ($7) that began at $8, if it holds the key or a guard of it.
 const terminateSQL = `SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity AS a

@@ -52,6 +52,8 @@ var floods = map[string]string{
 	"forged requests": `SELECT pg_sleep(0.001), set_config('application_name', format('lockstore_evict %s %s %s', l.pid, l.classid::bigint << 32 | l.objid::bigint, pg_backend_pid()), false),
 			pg_try_advisory_xact_lock_shared(1819239275, l.pid)
 		FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 1 ORDER BY random() LIMIT 1`,
+	"questions who waits": `SELECT pg_sleep(0.001), set_config('application_name', format('lockstore_who %s %s', 0, pg_backend_pid()), false),
+		pg_try_advisory_lock(7715110665030991872)`,
 	"thousands of locks": `SELECT count(pg_try_advisory_xact_lock(1819239275, n)), count(pg_try_advisory_xact_lock(n::bigint << 40)) FROM generate_series(1, 1000) n`,
 }
 

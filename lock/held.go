@@ -45,7 +45,12 @@ type Backend struct {
 }
 
 // String names the process.
-func (b Backend) String() string { return "process " + strconv.FormatUint(uint64(b.PID), 10) }
+func (b Backend) String() string {
+	if b.PID == 0 {
+		return "this process" // of a Memory
+	}
+	return "process " + strconv.FormatUint(uint64(b.PID), 10)
+}
 
 // NewHeld is for implementations of [Locker]: a holder of keys, the values of
 // ctx in its context, but not its deadline or cancellation. The implementation

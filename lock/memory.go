@@ -53,6 +53,18 @@ func (m *Memory) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
 	return m.queue.acquireAll(ctx, keys)
 }
 
+// Status tells who holds key, and who waits for it. No process of a server has it: that of
+// each [Holder] and [Waiter] is zero.
+func (m *Memory) Status(_ context.Context, key Key) (Status, error) {
+	if err := key.Err(); err != nil {
+		return Status{}, err
+	}
+	s := m.queue.describe(Status{Key: key})
+	s.gather([]account{{Keys: m.queue.account(), by: Waiter{InThisLocker: true}}})
+	s.Key = key
+	return s, nil
+}
+
 // Stats returns the counts so far.
 func (m *Memory) Stats() Stats { return m.queue.stats() }
 

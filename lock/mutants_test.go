@@ -266,6 +266,11 @@ var mutants = []simulate.Mutant{
 		New:  "",
 		Rule: "LEAK, LIVENESS",
 	}, {
+		Name: "who has nothing to tell does not say so", File: "requests.go",
+		Old:  "\t\tp.queue.request(p.session, op{code: opRest})\n",
+		New:  "",
+		Rule: "REST",
+	}, {
 		Name: "who knows of requests looks only if there are others", File: "requests.go",
 		Old:  "o.value != 1 && !known {",
 		New:  "o.value != 1 && (known || !known) {",

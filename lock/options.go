@@ -68,7 +68,10 @@ type PostgresOptions struct {
 	SessionPooler bool
 
 	// DescribeBusy has every [*BusyError] say who holds the key, for which the
-	// server is asked on a connection of the host's pool, for up to a second.
+	// server is asked on a connection of the host's pool, for up to a second; after a
+	// wait of a second so are the processes, as by Status. Where this is not set, that is done
+	// after such a wait of a process that itself holds keys, of one call at a time,
+	// for up to a quarter of a second.
 	DescribeBusy bool
 
 	// Observers are told of locks, holds, connections and batches. Default: nobody is.

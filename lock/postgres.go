@@ -11,6 +11,7 @@ import (
 
 	"example.com/lockstore/backoff"
 	"example.com/lockstore/internal/pgdb"
+	others "example.com/lockstore/internal/waiting"
 )
 
 // Postgres is a [Locker] whose locks are PostgreSQL's session-level advisory
@@ -32,6 +33,14 @@ type Postgres struct {
 	parking  parking
 	look     *time.Timer // for requests to evict, while there are locks
 	requests []*request  // that were there when their sessions looked last
+
+	questions []question    // that were there when the session looked last
+	asked     time.Time     // when there were any last
+	answering bool          // them
+	news      chan struct{} // that they are others
+	describes sync.Mutex    // by who describes a busy key unasked
+
+	unwake func()
 
 	life context.Context // until Close
 	stop context.CancelFunc
@@ -70,8 +79,10 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	}
 	p := newPostgres(host, o)
 	p.host = db
+	p.unwake = others.Wake(p.wake)
 	p.open = openerOf(db, p.opts.Connect)
 	if err := p.start(ctx); err != nil {
+		p.unwake()
 		return nil, fmt.Errorf("lock: connect: %w", ofServer(err))
 	}
 	if err := p.sameDatabase(ctx); err != nil {
@@ -83,7 +94,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 
 // newPostgres is NewPostgres without a session, and without a way to open one.
 func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
-	p := &Postgres{db: host, opts: o, chance: defaultChance}
+	p := &Postgres{db: host, opts: o, chance: defaultChance, news: make(chan struct{}, 1), unwake: func() {}}
 	p.queue.init(p, o)
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
@@ -143,20 +154,30 @@ func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Hel
 	return held, err
 }
 
-// describe adds the holder to an error that says that a key is busy.
+// describe adds the holder to an error that says that a key is busy. After a long wait of
+// a process that itself holds keys, as in a deadlock, that is done by one call at a time
+// even if the options do not ask for it.
 func (p *Postgres) describe(ctx context.Context, err error) {
-	if !p.opts.DescribeBusy || !errors.Is(err, ErrBusy) {
+	var busy *BusyError
+	if !errors.Is(err, ErrBusy) || !errors.As(err, &busy) {
 		return
 	}
-	var busy *BusyError
-	if errors.As(err, &busy) {
-		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if status, err := p.Status(brief, busy.Key); err == nil {
-			busy.Status = &status
+	long, within := busy.Waited >= longWait, time.Second
+	if !p.opts.DescribeBusy {
+		if within = answerTime / 2; !long || p.Stats().Holders == 0 || !p.describes.TryLock() {
+			return
 		}
+		defer p.describes.Unlock()
+	}
+	brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+	defer cancel()
+	if status, err := p.status(brief, busy.Key, long, busy.Waited); err == nil {
+		busy.Status = &status
 	}
 }
+
+// longWait is what describes a busy key by who waits for whom.
+const longWait = time.Second
 
 // LockAll takes several keys: all of them, or none. It waits like Lock, in
 // whatever order the keys are given, and never for somebody who waits for it
@@ -186,6 +207,7 @@ func (p *Postgres) Close(ctx context.Context) error {
 	sessions := p.sessions()
 	p.queue.unlock()
 	p.stop()
+	p.unwake()
 	for _, s := range sessions {
 		p.work.Go(s.leave) // which a network that hangs can hold up
 	}
@@ -307,6 +329,7 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 		p.queue.counts.Operations += int64(len(ops))
 	}
 	for _, o := range ops {
+		s.looks.moved = s.looks.moved || o.code != opRest || o.err != nil
 		switch o.code {
 		case opTry, opTryShared:
 			o.entry.rival = o.err == nil && o.value != 1

@@ -147,7 +147,7 @@ func TestNextLeaderLeadsWhenOneIsLost(t *testing.T) {
 	for range 4 {
 		require.Eventually(t, func() bool { // the other waits
 			status, err := observer.Status(ctx, key)
-			return err == nil && len(status.Holders) == 1 && status.Waiters == 1
+			return err == nil && len(status.Holders) == 1 && status.Waiters == 1 && query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1
 		}, patience, time.Millisecond)
 		terminate(t, db.Pool(), lock.FromContext(last.ctx, key))
 		next := <-terms

@@ -62,6 +62,7 @@ type session struct {
 	sent     []batch       // that are under way, in their order
 	inFlight int           // operations of these
 	over     [][]op        // the memory of batches that are over
+	answer   string        // the text of opAnswer
 	heard    time.Time     // when the last batch was sent that was answered
 	turns    int           // batches that were answered
 	took     time.Duration // by the last answer
@@ -277,6 +278,11 @@ func (s *session) write(ops []op) {
 		for n < len(ops) && ops[n].code == ops[0].code {
 			n++
 		}
+		if ops[0].code == opAnswer {
+			s.say()
+			ops = ops[1:]
+			continue
+		}
 		o := &operations[ops[0].code]
 		s.bind.Parameters[0] = appendKeys(s.bind.Parameters[0][:0], ops[:n])
 		if o.queue != "" {
@@ -301,6 +307,16 @@ func (s *session) write(ops []op) {
 func (s *session) execute(statement string) {
 	s.bind.PreparedStatement = statement
 	s.wire.SendBind(&s.bind)
+	s.wire.SendExecute(&pgproto3.Execute{})
+}
+
+// say sends a statement that is there for its text.
+func (s *session) say() {
+	s.mu.Lock()
+	text := s.answer
+	s.mu.Unlock()
+	s.wire.SendParse(&pgproto3.Parse{Query: text})
+	s.wire.SendBind(&pgproto3.Bind{ResultFormatCodes: binaryFormat})
 	s.wire.SendExecute(&pgproto3.Execute{})
 }
 

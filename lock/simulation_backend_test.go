@@ -35,6 +35,7 @@ type backend struct {
 	keys     int    // that it was granted, in sum
 	name     string // application_name
 	stranger bool   // may terminate nobody
+	last     opcode // that it carried out
 
 	received []byte      // of a message that is not whole
 	todo     []statement // that have come
@@ -208,6 +209,7 @@ func (b *backend) operate(s statement, rest []statement, m mishap) {
 func (b *backend) execute(code opcode, key int64) {
 	srv := b.server
 	l := srv.table.at(key)
+	b.last = code
 	switch code {
 	case opDrop, opDropShared, opUnlock, opUnlockShared:
 		known := l.unlock(b, modeOf(code))
@@ -238,6 +240,8 @@ func (b *backend) execute(code opcode, key int64) {
 		l.queue = append(l.queue, b)
 	case opWanted:
 		b.row(l.wanted())
+	case opRest:
+		b.row(false)
 	case opFlagged:
 		b.row(!b.tryInTx(key, alone))
 	case opRequests:

@@ -133,7 +133,7 @@ func (w *world) comeToRest() {
 			if p.postgres == nil || p.closing {
 				continue
 			}
-			if k := &p.postgres.parking; p.postgres.session == nil || len(k.all) != len(k.idle) || len(p.queue.entries)+len(p.postgres.requests) > 0 {
+			if k := &p.postgres.parking; p.postgres.session == nil || p.postgres.session.looks.moved || len(k.all) != len(k.idle) || len(p.queue.entries)+len(p.postgres.requests) > 0 {
 				return false
 			}
 			for _, s := range p.sessions {
@@ -187,6 +187,11 @@ func (w *world) checkRest() {
 		}
 		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.requests)+len(g.parking.wanted) > 0 {
 			w.Problem("LEAK", "%s: %d in the backlog, %d requests, %d want a spare session", p, len(g.backlog), len(g.requests), len(g.parking.wanted))
+		}
+		if g := p.postgres; g != nil && !p.closing && g.session != nil {
+			if b := w.server.backend(int64(g.session.backend.PID)); b != nil && b.last != opRest {
+				w.Problem("REST", "%s has nothing to tell, and does not say so", b)
+			}
 		}
 	}
 }

@@ -139,7 +139,11 @@ func (srv *simServer) holds(b *backend, key int64) bool {
 
 // Query tells a key's status.
 func (h simHost) Query(ctx context.Context, each func(pgdb.Row) error, sql string, args ...any) error {
-	if sql != keyStatusSQL {
+	switch sql {
+	case keyStatusSQL:
+	case peersSQL: // nobody else is asked
+		return h.ask(ctx, func(*simServer) {})
+	default:
 		panic(sql)
 	}
 	var rows []simRow
@@ -180,7 +184,7 @@ func (h simHost) Write(ctx context.Context, each func(pgdb.Row) error, sql strin
 type simRow []any
 
 func statusRow(key int64, granted, shared bool, b *backend) simRow {
-	return simRow{high(key), low(key), granted, shared, b.pid, b.start.UnixMicro(), "", "", ""}
+	return simRow{high(key), low(key), granted, shared, b.pid, b.start.UnixMicro(), "", "", "", int64(0)}
 }
 
 // Scan is that of pgdb.Row.

@@ -14,7 +14,8 @@ import (
 type opcode uint8
 
 const (
-	opDrop opcode = iota // an unlock of what may not be locked, and is to be in any case
+	opRest opcode = iota // says that there is nothing to tell of the process: see lockerMark
+	opDrop               // an unlock of what may not be locked, and is to be in any case
 	opDropShared
 	opUnlock
 	opUnlockShared
@@ -22,8 +23,9 @@ const (
 	opTry
 	opTryShared
 	opWanted   // asks whether somebody has the key alone, or waits to
-	opFlagged  // asks whether there are requests; key is the flag
+	opFlagged  // asks whether there are requests or questions; key is the flag
 	opRequests // reads them
+	opAnswer   // answers questions, by its text: see questionPrefix
 	opCancel   // key is the process id of a session that waits
 	opWait     // for up to the session's lock_timeout: on a spare session only, one at a time
 	opWaitShared
@@ -46,6 +48,7 @@ const (
 // Signaling Functions, and 9.27.8 Transaction ID and Snapshot Information
 // Functions.
 var operations = [opcodes]struct{ many, one, sql, queue string }{
+	opRest:         {"lockstore_rests", "lockstore_rest", "key IS NULL", ""},
 	opDrop:         {"lockstore_drops", "lockstore_drop", "(SELECT " + dropped + ")", ""},
 	opDropShared:   {"lockstore_drops_shared", "lockstore_drop_shared", "(SELECT " + droppedShared + ")", ""},
 	opUnlock:       {"lockstore_unlocks", "lockstore_unlock", "pg_advisory_unlock(key)", ""},
@@ -54,7 +57,7 @@ var operations = [opcodes]struct{ many, one, sql, queue string }{
 	opTry:          {"lockstore_tries", "lockstore_try", tryGuarded, ""},
 	opTryShared:    {"lockstore_tries_shared", "lockstore_try_shared", tryGuardedShared, ""},
 	opWanted:       {"lockstore_wanteds", "lockstore_wanted", wanted, ""},
-	opFlagged:      {"lockstore_flags", "lockstore_flag", "NOT pg_try_advisory_xact_lock(key)", ""},
+	opFlagged:      {"lockstore_flags", "lockstore_flag", flagged, ""},
 	opRequests:     {"lockstore_requests", "lockstore_request", requestsSQL, ""},
 	opCancel:       {"lockstore_cancels", "lockstore_cancel", cancelWait, ""},
 	opWait:         {"lockstore_waits", "lockstore_wait", waited, "lockstore_queue"},

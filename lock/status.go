@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -15,17 +16,21 @@ import (
 // Status is what was known of a key at one moment. It is for people and
 // dashboards: by the time it is read, it may no longer be so.
 type Status struct {
-	Key     Key      `json:"key"`               // its name is known only if this process holds or wants it; [Key.Int64] always
+	Key     Key      `json:"key"`               // its name is known only if a process that has told of it holds or wants it; [Key.Int64] always
 	Holders []Holder `json:"holders,omitempty"` // server sessions; none if the key is free
-	Waiters int      `json:"waiters"`           // server sessions that wait in the server's own queue
+	Waiters int      `json:"waiters"`           // that wait elsewhere: calls in other processes, and other sessions in the server's own queue
 
 	HoldersHere int `json:"holders_here"` // Helds of this Locker
-	WaitersHere int `json:"waiters_here"` // calls that wait in this Locker, without a server session
+	WaitersHere int `json:"waiters_here"` // calls that wait in this Locker, or in this process to write the key's document
+
+	Waiting    []Waiter  `json:"waiting,omitempty"`    // longest first, of each process up to 8
+	Unanswered []Waiter  `json:"unanswered,omitempty"` // processes that did not tell in time whether anybody waits there
+	Cycle      []Backend `json:"cycle,omitempty"`      // processes of which each has waited for half a second for a key that the next one holds
 }
 
 // String is the status as one line, such as
 //
-//	user/42 is held by process 4711 (worker, app, 10.0.0.7), shared; 2 wait at the server, 3 here
+//	user/42 is held by process 4711 (worker, app, 10.0.0.7), shared; 2 wait elsewhere, 3 here: process 4712 (worker, app) for 3s
 func (s Status) String() string {
 	var b strings.Builder
 	b.WriteString(s.Key.String())
@@ -36,9 +41,67 @@ func (s Status) String() string {
 		b.WriteString([]string{" is held by ", ", "}[min(i, 1)] + h.String())
 	}
 	if s.Waiters+s.WaitersHere > 0 {
-		fmt.Fprintf(&b, "; %d wait at the server, %d here", s.Waiters, s.WaitersHere)
+		fmt.Fprintf(&b, "; %d wait elsewhere, %d here", s.Waiters, s.WaitersHere)
+	}
+	seen := map[Backend]bool{}
+	for _, w := range s.Waiting {
+		if n := len(seen); !seen[w.Backend] && n < mostWaits {
+			b.WriteString([]string{": ", ", "}[min(n, 1)] + w.String())
+		}
+		seen[w.Backend] = true
+	}
+	for i, w := range s.Unanswered {
+		b.WriteString([]string{"; no answer from ", ", "}[min(i, 1)] + w.String())
+	}
+	for i, of := range s.Cycle {
+		b.WriteString([]string{"; in a circle ", " waits for "}[min(i, 1)] + of.String())
+	}
+	if len(s.Cycle) > 0 {
+		b.WriteString(" waits for " + s.Cycle[0].String())
 	}
 	return b.String()
+}
+
+// Waiter is a call that waits for a key, with the process that it is in, as the server
+// knows that by its session; or a session that waits for it by statements of its own.
+type Waiter struct {
+	Backend
+	Shared       bool          `json:"shared"`
+	Writing      bool          `json:"writing"`        // it waits to write the key's document, without a Locker
+	Application  string        `json:"application"`    // as of a [Holder]
+	User         string        `json:"user"`           //
+	Address      string        `json:"address"`        //
+	InThisLocker bool          `json:"in_this_locker"` // it is in this process, and known to this Locker
+	Waited       time.Duration `json:"waited"`         // in nanoseconds; of a session that did not tell, since its last look
+	More         int           `json:"more,omitempty"` // calls of this process that are not in the list, after the last one that is
+}
+
+// String is the waiter as part of a line.
+func (w Waiter) String() string {
+	text := who(w.Backend, w.Application, w.User, w.Address)
+	for _, more := range []struct {
+		is   bool
+		text string
+	}{{w.Shared, ", shared"}, {w.Writing, ", to write"}, {w.Waited > 0, " for " + w.Waited.Round(time.Millisecond).String()}} {
+		if more.is {
+			text += more.text
+		}
+	}
+	return text
+}
+
+// who is a session as part of a line.
+func who(b Backend, of ...string) string {
+	var known []string
+	for _, s := range of {
+		if s != "" {
+			known = append(known, printable.Text(s))
+		}
+	}
+	if len(known) == 0 {
+		return b.String()
+	}
+	return b.String() + " (" + strings.Join(known, ", ") + ")"
 }
 
 // Holder is a server session that holds a key: for a Locker, or by
@@ -56,16 +119,7 @@ type Holder struct {
 
 // String is the holder as part of a line.
 func (h Holder) String() string {
-	var known []string
-	for _, s := range []string{h.Application, h.User, h.Address} {
-		if s != "" {
-			known = append(known, printable.Text(s))
-		}
-	}
-	text := h.Backend.String()
-	if len(known) > 0 {
-		text += " (" + strings.Join(known, ", ") + ")"
-	}
+	text := who(h.Backend, h.Application, h.User, h.Address)
 	for _, more := range []struct {
 		is   bool
 		text string
@@ -88,7 +142,8 @@ func (h Holder) String() string {
 // the halves of the key, and objsubid is 1 for keys of one number.
 const statusSQL = `SELECT l.classid::bigint, l.objid::bigint, l.granted, l.mode OPERATOR(pg_catalog.=) 'ShareLock',
 	l.pid, coalesce(` + startSQL + `, 0),
-	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(pg_catalog.host(a.client_addr), '')
+	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(pg_catalog.host(a.client_addr), ''),
+	coalesce((extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) l.waitstart) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint, 0)
 FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
 WHERE l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `) AND `
 
@@ -135,39 +190,125 @@ func high(key int64) int64 { return int64(uint32(key >> 32)) }
 func low(key int64) int64  { return int64(uint32(key)) }
 
 // Status tells who holds key, and who waits for it, in any process. It asks
-// the server on a connection of the host's pool, and blocks until it has one.
+// the server on connections of the host's pool, one at a time, and blocks until it has one.
 // Details of sessions of other roles need the role pg_read_all_stats.
+//
+// Each [Postgres] of the database that holds keys, or where calls wait, is asked as well,
+// if this role may see what its sessions do, as its own role and pg_read_all_stats may.
+//
+//   - It notices within a fiftieth of a second if calls wait there, else within a tenth. To
+//     answer while its session is busy it needs a connection of its host's pool, of the same
+//     role.
+//   - One that has not answered after half a second is among Unanswered. Its sessions in the
+//     server's queue count as waiters then.
+//   - It tells of the calls that wait to write a document, too, through any store of its
+//     process and this database. Of those of a process without a Postgres nothing is known.
+//   - Where the server's track_activities is off, no other process is asked.
 func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
+	return p.status(ctx, key, true, 0)
+}
+
+// status is Status; it may leave other processes alone. Somebody here has waited for so
+// long, and does no more.
+func (p *Postgres) status(ctx context.Context, key Key, ask bool, waited time.Duration) (Status, error) {
 	if err := key.Err(); err != nil {
 		return Status{}, err
 	}
-	found, err := p.statuses(ctx, key.is, keyStatusSQL, places(key)...)
+	found, all, err := p.statuses(ctx, ask, false, key.id, key.is, keyStatusSQL, places(key)...)
+	if err == nil {
+		found[0].Cycle, err = p.cycle(ctx, found[0], all, waited)
+	}
 	if err != nil {
 		return Status{}, fmt.Errorf("lock: status of %s: %w", key, ofServer(err))
-	}
-	if len(found) == 0 {
-		found = append(found, p.queue.describe(Status{Key: key}))
 	}
 	found[0].Key = key
 	return found[0], nil
 }
 
-// List tells the status of every key of a namespace that is held or waited for
-// at the server, in any process. It asks as Status does.
+// List tells the status of every key of a namespace that is held or waited for, in any
+// process. It asks as Status does. What a process tells is cut to what the server shows
+// of a statement (track_activity_query_size, 1 kB by default), which is about thirty keys;
+// of the others only the server's part is known. Unanswered stands in each Status.
 func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
-	found, err := p.statuses(ctx, n.Contains, namespaceStatusSQL, int64(n.tag()>>48))
+	found, _, err := p.statuses(ctx, true, true, int64(n.tag()), n.Contains, namespaceStatusSQL, int64(n.tag()>>48))
 	if err != nil {
 		return nil, fmt.Errorf("lock: list: %w", ofServer(err))
 	}
 	return found, nil
 }
 
-func (p *Postgres) statuses(ctx context.Context, of func(id int64) bool, sql string, args ...any) ([]Status, error) {
-	found, err := statuses(ctx, p.db, of, sql, args...)
-	for i := range found {
-		found[i] = p.queue.describe(found[i])
+// statuses are those of a key, or of all keys of a namespace that are held or waited for,
+// and what the processes have told, the own account first.
+func (p *Postgres) statuses(ctx context.Context, ask, isNamespace bool, key int64, of func(id int64) bool, sql string, args ...any) (found []Status, all []account, err error) {
+	var silent []Waiter
+	if ask {
+		all, silent, err = p.accounts(ctx, key)
+	} else {
+		all = append(all, p.account(ctx))
 	}
-	return found, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if found, err = statuses(ctx, p.db, of, sql, args...); err != nil {
+		return nil, nil, err
+	}
+	byID := make(map[int64]*Status)
+	for i := range found {
+		byID[found[i].Key.id] = &found[i]
+	}
+	for _, a := range all {
+		for _, t := range a.Keys {
+			if of(t.ID) && t.Calls > 0 && byID[t.ID] == nil {
+				byID[t.ID] = &Status{Key: ID(t.ID)}
+			}
+		}
+	}
+	if byID[key] == nil && !isNamespace {
+		byID[key] = &Status{Key: ID(key)}
+	}
+	found = found[:0]
+	for _, id := range slices.SortedFunc(maps.Keys(byID), func(a, b int64) int { return cmp.Compare(uint64(a), uint64(b)) }) {
+		s := p.queue.describe(*byID[id])
+		s.Unanswered = silent
+		s.gather(all)
+		found = append(found, s)
+	}
+	return found, all, nil
+}
+
+// gather adds what processes tell of the waiters of a key. Sessions of theirs that wait in
+// the server's queue do so for some of these.
+func (s *Status) gather(all []account) {
+	var sessions []uint32
+	for _, a := range all {
+		sessions = append(sessions, a.PIDs...)
+	}
+	s.Waiting = slices.DeleteFunc(s.Waiting, func(w Waiter) bool { return slices.Contains(sessions, w.PID) })
+	s.Waiters = len(s.Waiting)
+	for i, a := range all {
+		for _, t := range a.Keys {
+			if t.ID != s.Key.id {
+				continue
+			}
+			if s.Key == ID(t.ID) && t.Name != "" && t.Name[0] != 0 {
+				s.Key.name = t.Name
+			}
+			if i > 0 {
+				s.Waiters += t.Calls
+			} else {
+				s.WaitersHere += t.Writers
+			}
+			for n, wait := range t.Waits {
+				w := a.by
+				if n == len(t.Waits)-1 {
+					w.More = t.Calls - len(t.Waits)
+				}
+				w.Shared, w.Writing, w.Waited = wait.Shared, wait.Writing, time.Duration(wait.Millis)*time.Millisecond
+				s.Waiting = append(s.Waiting, w)
+			}
+		}
+	}
+	slices.SortStableFunc(s.Waiting, func(v, w Waiter) int { return cmp.Compare(w.Waited, v.Waited) })
 }
 
 // statuses tells of the keys that of knows, in their order, and of each those who write
@@ -176,11 +317,11 @@ func statuses(ctx context.Context, q pgdb.Querier, of func(id int64) bool, sql s
 	byID := make(map[uint64]*Status)
 	err = q.Query(ctx, func(row pgdb.Row) error {
 		var (
-			h                  Holder
-			high, low, started int64
-			granted            bool
+			h                          Holder
+			high, low, started, waited int64
+			granted                    bool
 		)
-		if err := row.Scan(&high, &low, &granted, &h.Shared, &h.PID, &started, &h.Application, &h.User, &h.Address); err != nil {
+		if err := row.Scan(&high, &low, &granted, &h.Shared, &h.PID, &started, &h.Application, &h.User, &h.Address, &waited); err != nil {
 			return err
 		}
 		h.Start = startOf(started)
@@ -199,7 +340,8 @@ func statuses(ctx context.Context, q pgdb.Querier, of func(id int64) bool, sql s
 		if granted {
 			s.Holders = append(s.Holders, h)
 		} else {
-			s.Waiters++
+			s.Waiting = append(s.Waiting, Waiter{Backend: h.Backend, Shared: h.Shared, Application: h.Application, User: h.User, Address: h.Address,
+				Waited: time.Duration(waited) * time.Microsecond})
 		}
 		return nil
 	}, sql, args...)
@@ -228,6 +370,11 @@ func (q *queue) describe(s Status) Status {
 		return s
 	}
 	s.Key, s.HoldersHere, s.WaitersHere = e.key, len(e.holders), e.line.n
+	if e.session == nil { // in a Memory
+		for _, c := range e.holders {
+			s.Holders = append(s.Holders, Holder{Shared: c.mode == shared, InThisLocker: true, Since: c.began})
+		}
+	}
 	for i, h := range s.Holders {
 		if e.session != nil && e.session.backend.is(h.Backend) {
 			s.Holders[i].InThisLocker, s.Holders[i].Since = true, e.since

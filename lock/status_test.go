@@ -85,7 +85,7 @@ func TestListTellsTheLocksOfANamespace(t *testing.T) {
 		found[s.Key.Int64()] = s
 	}
 	assert.Equal(t, a.Key(), found[a.Key().Int64()].Key, "a name that this process knows")
-	assert.Equal(t, lock.ID(b.Key().Int64()), found[b.Key().Int64()].Key, "one that it does not")
+	assert.Equal(t, b.Key(), found[b.Key().Int64()].Key, "one that another one tells")
 	assert.True(t, found[r.Key().Int64()].Holders[0].Shared)
 	for _, held := range []*lock.Held{a, b, c, r} {
 		assert.NoError(t, held.Unlock())
@@ -189,14 +189,20 @@ func TestStatusAsJSON(t *testing.T) {
 func TestStatusIsOneLine(t *testing.T) {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	for want, status := range map[string]lock.Status{
-		"#7 is free": {Key: lock.ID(7)},
-		"#7 is free; 0 wait at the server, 1 here": {Key: lock.ID(7), WaitersHere: 1},
-		`#7 is held by process 4 ("a\n", u, 10.0.0.7) since 2026-05-04T03:02:01Z, process 5, shared, process 6, writing; 2 wait at the server, 3 here`: {
+		"#7 is free":                           {Key: lock.ID(7)},
+		"#7 is free; 0 wait elsewhere, 1 here": {Key: lock.ID(7), WaitersHere: 1},
+		`#7 is held by process 4 ("a\n", u, 10.0.0.7) since 2026-05-04T03:02:01Z, process 5, shared, process 6, writing; 2 wait elsewhere, 3 here: process 8 (a) for 3s, process 9, shared; no answer from process 10; in a circle process 4 waits for process 8 waits for process 4`: {
 			Key: lock.ID(7), Waiters: 2, WaitersHere: 3,
 			Holders: []lock.Holder{
 				{Backend: lock.Backend{PID: 4}, Application: "a\n", User: "u", Address: "10.0.0.7", Since: at},
 				{Backend: lock.Backend{PID: 5}, Shared: true}, {Backend: lock.Backend{PID: 6}, Writing: true},
 			},
+			Waiting: []lock.Waiter{
+				{Backend: lock.Backend{PID: 8}, Application: "a", Waited: 3 * time.Second}, {Backend: lock.Backend{PID: 8}, Waited: time.Second},
+				{Backend: lock.Backend{PID: 9}, Shared: true},
+			},
+			Unanswered: []lock.Waiter{{Backend: lock.Backend{PID: 10}}},
+			Cycle:      []lock.Backend{{PID: 4}, {PID: 8}},
 		},
 	} {
 		assert.Equal(t, want, status.String())

@@ -205,7 +205,8 @@ func (q *queue) launch(f *flight) (before chan struct{}) {
 	defer q.mu.Unlock()
 	l := f.line
 	q.putBack(l, len(f.calls), false)
-	l.calls, l.taken, l.led, l.busy = l.calls[l.taken:], 0, false, false
+	q.foundTaken(l, false)
+	l.calls, l.taken, l.led = l.calls[l.taken:], 0, false
 	l.chain, l.base, f.leader.flown, f.leader.gone = f.chain, nil, true, true
 	f.flights = append(f.flights, f)
 	f.flying += len(f.calls)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/lockstore/backoff"
+	"example.com/lockstore/internal/waiting"
 	"example.com/lockstore/lock"
 )
 
@@ -14,6 +15,7 @@ import (
 // returns when all are done, or the call's patience or context ends.
 func (c *bulk) wait(ctx context.Context, jobs []*job) {
 	c.waits = true
+	defer c.pg.queue.waits.end(c)
 	for len(jobs) > 0 {
 		before := len(jobs)
 		jobs = pass(jobs, func(now []*job) []*job { return c.look(ctx, now) })
@@ -22,6 +24,11 @@ func (c *bulk) wait(ctx context.Context, jobs []*job) {
 		if len(jobs) < before {
 			continue
 		}
+		calls := make([]waiting.Call, len(jobs))
+		for i, j := range jobs {
+			calls[i] = waiting.Call{Key: j.key, Since: c.since}
+		}
+		c.pg.queue.waits.begin(c, func() []waiting.Call { return calls })
 		if cause := c.pause(ctx); cause != nil {
 			for _, j := range jobs {
 				c.giveUp(ctx, j, cause)

@@ -41,6 +41,9 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidOptions, err)
 	}
 	p, err := newPostgres(pgdb.UTF8(opened), opts)
+	if err == nil {
+		p.pg.queue.waits.db = p.pg.db
+	}
 	if err == nil && !p.options.NoHints {
 		connect := p.options.Connect
 		if connect == nil {

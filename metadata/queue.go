@@ -50,6 +50,7 @@ type queue struct {
 	sent      sync.WaitGroup       // turns with something on its way to the server
 	boardings map[string]*boarding // by principal; there is one while there is a captain
 	pace      pace                 // of chains
+	waits     waits
 }
 
 // lineKey tells apart writes under different holds, as they are made on different terms,
@@ -342,7 +343,8 @@ func (q *queue) begin() error {
 func (q *queue) settle(l *line, done int, found bool) {
 	q.mu.Lock()
 	answered := l.calls[:done]
-	l.busy, l.calls[0].gone = found, done > 0
+	q.foundTaken(l, found)
+	l.calls[0].gone = done > 0
 	for _, c := range answered {
 		l.size -= c.size
 	}
@@ -429,6 +431,9 @@ func (q *queue) pass(l *line, c *call) {
 			l.size -= c.size
 		}
 		q.offer(l)
+		if len(l.calls) == 0 {
+			q.foundTaken(l, false)
+		}
 		if len(l.calls) == 0 && l.chain == nil && q.lines[l.key] == l {
 			delete(q.lines, l.key)
 		}

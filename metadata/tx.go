@@ -86,7 +86,10 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 			ended()
 			return Document{}, l.final(c, err)
 		}
-		c.attempts++
+		if c.attempts++; c.attempts == 1 {
+			h.queue.waits.begin(c, one(key, c.since))
+			defer h.queue.waits.end(c)
+		}
 		h.counts.waits.Add(1)
 		if err := l.pause(ctx, c, err, &h.queue); err != nil {
 			ended()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -68,8 +69,20 @@ func TestKeyIsSeenAndFreed(t *testing.T) {
 	assert.Equal(t, held.Key().Int64(), keys[0].ID)
 	assert.Equal(t, b.PID, keys[0].Holders[0].PID)
 	table := with(t, db.URL(), "", true, "locks").stdout
-	assert.Regexp(t, `^KEY +MODE +PID +USER +APPLICATION +ADDRESS +CONNECTED +WAITING\n#-?\d+ +exclusive +\d+ .* ago +0\n$`, table)
+	assert.Regexp(t, `^KEY +MODE +PID +USER +APPLICATION +ADDRESS +CONNECTED +WAITING\nuser/42 +exclusive +\d+ .* ago +0\n$`, table)
 	assert.Equal(t, answer{0, "", ""}, with(t, db.URL(), "", false, "locks", "-namespace", "other"))
+
+	waits, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { _, err := l.Lock(waits, held.Key()); left <- err }()
+	require.Eventually(t, func() bool { return l.Stats().Waiters == 1 }, 20*time.Second, time.Millisecond)
+	assert.Regexp(t, `^user/42\texclusive\t\d+\t.*\t1\nuser/42\twaits exclusive\t\d+\t.*\t\d+\.\ds\n$`, with(t, db.URL(), "", false, "who", "user/42").stdout)
+	require.NoError(t, json.Unmarshal([]byte(with(t, db.URL(), "", false, "who", "-json", "user/42").stdout), &keys))
+	assert.Equal(t, 1, keys[0].Waiters)
+	require.Len(t, keys[0].Waiting, 1)
+	assert.Equal(t, b.PID, keys[0].Waiting[0].PID)
+	leave()
+	assert.Error(t, <-left)
 
 	evicted := with(t, db.URL(), "", false, "evict", "-grace", "1m", "-timeout", "30s", "user/42")
 	assert.Zero(t, evicted.status, evicted.stderr)

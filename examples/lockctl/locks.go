@@ -21,7 +21,21 @@ type shown struct {
 	Key     string   `json:"key"`
 	ID      int64    `json:"id"`
 	Holders []holder `json:"holders"`
-	Waiters int      `json:"waiters"` // in the server's queue
+	Waiters int      `json:"waiters"` // in all processes
+
+	Waiting    []waiter       `json:"waiting,omitempty"`    // of these the longest of each process
+	Unanswered []waiter       `json:"unanswered,omitempty"` // processes that did not tell whether any wait there
+	Cycle      []lock.Backend `json:"cycle,omitempty"`      // processes that wait for each other
+}
+
+type waiter struct {
+	PID         uint32  `json:"pid"`
+	Mode        string  `json:"mode"` // exclusive, shared or writing
+	User        string  `json:"user"`
+	Application string  `json:"application"`
+	Address     string  `json:"address,omitempty"`
+	Seconds     float64 `json:"seconds"`        // that it has waited
+	More        int     `json:"more,omitempty"` // calls of the process that have waited less, after its last one
 }
 
 type holder struct {
@@ -34,22 +48,35 @@ type holder struct {
 }
 
 func show(s lock.Status) shown {
-	out := shown{Key: s.Key.String(), ID: s.Key.Int64(), Holders: []holder{}, Waiters: s.Waiters}
+	out := shown{Key: s.Key.String(), ID: s.Key.Int64(), Holders: []holder{}, Waiters: s.Waiters, Cycle: s.Cycle}
+	for _, w := range s.Waiting {
+		out.Waiting = append(out.Waiting, showWaiter(w))
+	}
+	for _, w := range s.Unanswered {
+		out.Unanswered = append(out.Unanswered, showWaiter(w))
+	}
 	for _, h := range s.Holders {
-		mode := "exclusive"
-		switch {
-		case h.Writing:
-			mode = "writing"
-		case h.Shared:
-			mode = "shared"
-		}
-		to := holder{PID: h.PID, Mode: mode, User: h.User, Application: h.Application, Address: h.Address}
+		to := holder{PID: h.PID, Mode: mode(h.Writing, h.Shared), User: h.User, Application: h.Application, Address: h.Address}
 		if !h.Start.IsZero() {
 			to.Connected = &h.Start
 		}
 		out.Holders = append(out.Holders, to)
 	}
 	return out
+}
+
+func showWaiter(w lock.Waiter) waiter {
+	return waiter{w.PID, mode(w.Writing, w.Shared), w.User, w.Application, w.Address, w.Waited.Round(time.Millisecond).Seconds(), w.More}
+}
+
+func mode(writing, shared bool) string {
+	switch {
+	case writing:
+		return "writing"
+	case shared:
+		return "shared"
+	}
+	return "exclusive"
 }
 
 // print writes the state of keys: as JSON, as a table, or as fields.
@@ -73,6 +100,20 @@ func (c *call) print(all []shown) error {
 		}
 		if len(s.Holders) == 0 {
 			c.line(out, s.Key, "free", "", "", "", "", "", fmt.Sprint(s.Waiters))
+		}
+		for _, w := range s.Waiting {
+			waited := fmt.Sprintf("%.1fs", w.Seconds)
+			if w.More > 0 {
+				waited += fmt.Sprintf(", %d more", w.More)
+			}
+			c.line(out, s.Key, "waits "+w.Mode, fmt.Sprint(w.PID), w.User, w.Application, w.Address, "", waited)
+		}
+		for _, w := range s.Unanswered {
+			c.line(out, s.Key, "no answer", fmt.Sprint(w.PID), w.User, w.Application, w.Address, "", "")
+		}
+		for i, b := range s.Cycle {
+			next := s.Cycle[(i+1)%len(s.Cycle)]
+			c.line(out, s.Key, "cycle", fmt.Sprint(b.PID), "", "", "", "", fmt.Sprintf("for %d", next.PID))
 		}
 	}
 	return end()

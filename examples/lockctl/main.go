@@ -73,7 +73,7 @@ type command struct {
 
 var commands = []command{
 	{"locks", "", "list what is held and waited for", (*call).locks},
-	{"who", "KEY", "tell who holds a key, and how many wait", (*call).who},
+	{"who", "KEY", "tell who holds a key, and who waits for it", (*call).who},
 	{"evict", "KEY", "free a key: ask its holder, then end the session", (*call).evict},
 	{"check", "", "compare server, role and table with what is needed", (*call).check},
 	{"docs get", "ID", "print a document", (*call).docsGet},

@@ -82,8 +82,8 @@ func (r row) Name() string {
 	return r.Key.String()
 }
 
-// Waiting are those who wait for it anywhere, as far as this process knows.
-func (r row) Waiting() int { return r.Waiters + r.WaitersHere }
+// Waits is how many wait for it, anywhere.
+func (r row) Waits() int { return r.Waiters + r.WaitersHere }
 
 // list is what is held and waited for.
 func (s *service) list(ctx context.Context, _ *http.Request) (any, error) {

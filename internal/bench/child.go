@@ -43,7 +43,7 @@ var roles map[string]func(context.Context, job, *wire) error
 func init() { // roles would refer to itself
 	roles = map[string]func(context.Context, job, *wire) error{
 		"lock": lockRole, "wake": wakeRole, "merge": mergeRole, "embedded": embeddedRole,
-		"network": networkRole, "leader": leaderRole, "etcd": etcdRole,
+		"network": networkRole, "leader": leaderRole, "waits": waitsRole, "etcd": etcdRole,
 	}
 }
 

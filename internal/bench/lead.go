@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/bsm/redislock"
 	"github.com/jackc/pgx/v5"
 
 	"example.com/lockstore/lock"
@@ -19,7 +20,7 @@ type leadership struct {
 	lead func(ctx context.Context, in *arena, fn func(context.Context)) error
 }
 
-var leaderships = []leadership{lockstoreLead, clientGoLead}
+var leaderships = []leadership{lockstoreLead, redisLead, clientGoLead}
 
 var lockstoreLead = leadership{
 	name: "lockstore (pgx)",
@@ -91,6 +92,47 @@ var clientGoLead = leadership{
 			<-over
 			_, err := pool.Exec(context.WithoutCancel(ctx), "UPDATE bench_lease SET renewals = renewals + 1, holder = 0 WHERE holder = $1", me)
 			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+				return err
+			}
+		}
+		return ctx.Err()
+	},
+}
+
+// redisLead is a lease that its holder refreshes, as is usual with redislock.
+var redisLead = leadership{
+	name: redisLock.name,
+	how:  "github.com/bsm/redislock: a lease of 10 s, refreshed every 3 s, that others look at every 100 ms (LinearBackoff), released at the end",
+	lead: func(ctx context.Context, in *arena, fn func(context.Context)) error {
+		client, err := in.redisClient(ctx, 2)
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		for ctx.Err() == nil {
+			lease, err := redislock.Obtain(ctx, client, "leader", 10*time.Second, &redislock.Options{RetryStrategy: redislock.LinearBackoff(100 * time.Millisecond)})
+			if errors.Is(err, redislock.ErrNotObtained) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			own, cancel := context.WithCancel(ctx)
+			over := make(chan struct{})
+			go func() { defer close(over); fn(own) }()
+			for tick := time.Tick(3 * time.Second); own.Err() == nil; {
+				select {
+				case <-tick:
+					if lease.Refresh(ctx, 10*time.Second, nil) != nil {
+						cancel()
+					}
+				case <-over:
+					cancel()
+				}
+			}
+			cancel()
+			<-over
+			if err := lease.Release(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, redislock.ErrLockNotHeld) {
 				return err
 			}
 		}

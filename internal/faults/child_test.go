@@ -110,6 +110,8 @@ func child() int {
 			}
 		case "merge": // under the tenure
 			_, err = store.Merge(held.Context(), order[1], json.RawMessage(`{"`+order[2]+`":1}`))
+		case "write": // without one
+			_, err = store.Merge(ctx, order[1], json.RawMessage(`{"`+order[2]+`":1}`))
 		case "lost?": // when
 			<-held.Context().Done()
 			answer = strconv.FormatInt(time.Now().UnixMicro(), 10)

@@ -121,3 +121,51 @@ func Test23WaiterProcessKilled(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 	w.await(got, "the next waiter")
 }
+
+// Who asks is told of the calls and the writers of other processes. One that is stopped
+// holds that up for half a second, and is told of; one that is killed is no more.
+func TestWhoWaitsInAProcessThatIsStopped(t *testing.T) {
+	w := newWorld(t)
+	locker, store := w.locker(nil, nil), w.store(nil, nil)
+	held := w.lock(locker, store.Key("a"))
+	waiter, writer := w.process(), w.process()
+	own := waiter.pidAfter("lock mine")
+	require.Equal(t, "ok", waiter.ask("unlock"))
+	waiter.tell("lock a")
+	w.soon(func() bool { return w.parked() != 0 }, "the child to be parked")
+	writer.tell("write a x")
+	var status lock.Status
+	tells := func(waiters, unanswered int) func() bool {
+		return func() bool {
+			start := time.Now()
+			var err error
+			status, err = locker.Status(w.ctx, held.Key())
+			require.NoError(t, err)
+			assert.Less(t, time.Since(start), time.Second)
+			return status.Waiters == waiters && len(status.Unanswered) == unanswered
+		}
+	}
+	w.soon(tells(2, 0), "both to be told of")
+	writes := 0
+	for _, wait := range status.Waiting {
+		if wait.Writing {
+			writes++
+		} else {
+			assert.Equal(t, own, wait.PID)
+		}
+		assert.NotEmpty(t, wait.User)
+	}
+	assert.Equal(t, 1, writes)
+
+	waiter.stop()
+	writer.stop()
+	w.soon(tells(1, 2), "who is in the server's queue to be told of")
+	waiter.signal(syscall.SIGCONT)
+	w.soon(tells(1, 1), "who answers again to be told of")
+	assert.Equal(t, own, status.Waiting[0].PID)
+	for _, p := range []*process{waiter, writer} {
+		p.signal(syscall.SIGKILL)
+	}
+	w.soon(tells(0, 0), "nobody to be told of")
+	assert.NoError(t, held.Unlock())
+}

@@ -58,6 +58,7 @@ func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 		{"PermitsAreAsManyAsTheySay", (*suite).permitsAreAsManyAsTheySay},
 		{"PermitGoesToWhoWaitsLongest", (*suite).permitGoesToWhoWaitsLongest},
 		{"NeverMoreThanThePermits", (*suite).neverMoreThanThePermits},
+		{"WaitersAreTold", (*suite).waitersAreTold},
 		{"InvalidKeyIsRefused", (*suite).invalidKeyIsRefused},
 		{"DroppedHeldIsReleased", (*suite).droppedHeldIsReleased},
 		{"AllOrNone", (*suite).allOrNone},

@@ -164,3 +164,47 @@ func (s *suite) endedContextTakesNothing() {
 	}
 	s.free(key)
 }
+
+// waitersAreTold asks for the state of a key, where a Locker can tell that.
+func (s *suite) waitersAreTold() {
+	l, can := s.locker.(interface {
+		Status(context.Context, lock.Key) (lock.Status, error)
+	})
+	if !can {
+		s.Skip("it has no Status")
+	}
+	key, n := s.key("k"), 3
+	held := s.lock(key)
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	var left []chan struct{}
+	for range n {
+		waiter := Arriving(ctx)
+		left = append(left, s.start(func() {
+			_, err := s.locker.Lock(waiter, key)
+			s.is(err, context.Canceled)
+		}))
+		s.await(waiter.Arrived(), "waiter")
+	}
+	check := func(holders, waiters int) {
+		s.Helper()
+		status, err := l.Status(s.ctx, key)
+		s.ok(err)
+		if status.Key != key || len(status.Holders) != holders || status.HoldersHere != holders || status.WaitersHere != waiters || len(status.Waiting) != waiters || status.Waiters != 0 {
+			s.Fatalf("status is %v, want %d holders and %d waiters", status, holders, waiters)
+		}
+		for i, w := range status.Waiting {
+			if !w.InThisLocker || w.Shared || w.Waited < 0 || i > 0 && w.Waited > status.Waiting[i-1].Waited {
+				s.Fatalf("waiters are %+v", status.Waiting)
+			}
+		}
+	}
+	check(1, n)
+	cancel()
+	for _, done := range left {
+		s.await(done, "waiter")
+	}
+	check(1, 0)
+	s.ok(held.Unlock())
+	check(0, 0)
+}

@@ -1,0 +1,260 @@
+package lock_test
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/lock/locktest"
+	"example.com/lockstore/pgtest"
+)
+
+// waiters has so many calls wait in a locker, in the order of their arrival, and returns
+// what ends them.
+func waiters(t *testing.T, l *lock.Postgres, key lock.Key, n int) (leave func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan struct{}, n)
+	for range n {
+		waiter := locktest.Arriving(ctx)
+		go func() {
+			if held, err := l.Lock(waiter, key); err == nil {
+				assert.NoError(t, held.Unlock())
+			}
+			left <- struct{}{}
+		}()
+		await(t, waiter.Arrived(), "waiter")
+	}
+	return func() {
+		cancel()
+		for range n {
+			<-left
+		}
+	}
+}
+
+// Each call that waits is told once, wherever it waits: here, in another process, polling
+// or in the server's own queue, where sessions of others wait as well.
+func TestStatusTellsWhoWaitsInAllProcesses(t *testing.T) {
+	db := pgtest.New(t)
+	holder, other, polling := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{Parking: -1})
+	asking := newPostgres(t, db.Pool(), nil)
+	key := lock.Namespace("shop").Name("cart", "7")
+	held := take(t, holder, key)
+	for l, n := range map[*lock.Postgres]int{holder: 1, other: 20, polling: 3, asking: 2} {
+		defer waiters(t, l, key, n)()
+	}
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 3 }, patience, time.Millisecond)
+
+	status, err := asking.Status(t.Context(), key)
+	require.NoError(t, err)
+	assert.Equal(t, 1+20+3+1, status.Waiters, "%s", status)
+	assert.Equal(t, 2, status.WaitersHere)
+	assert.Empty(t, status.Unanswered)
+	calls := map[uint32]int{}
+	for _, w := range status.Waiting {
+		calls[w.PID] += 1 + w.More
+		assert.Equal(t, w.InThisLocker, w.PID == sessionOf(t, asking))
+		assert.NotEmpty(t, w.User)
+		assert.NotZero(t, w.Start)
+		assert.Less(t, w.Waited, patience)
+	}
+	assert.Equal(t, map[uint32]int{sessionOf(t, holder): 1, sessionOf(t, other): 20, sessionOf(t, polling): 3, sessionOf(t, asking): 2, conn.Conn().PgConn().PID(): 1}, calls)
+	assert.Len(t, status.Waiting, 1+8+3+2+1, "the longest of each")
+
+	list, err := asking.List(t.Context(), "shop")
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	assert.Equal(t, 25, list[0].Waiters)
+	cancel()
+	assert.NoError(t, held.Unlock())
+}
+
+// sessionOf is the process id of a locker's session.
+func sessionOf(t *testing.T, l *lock.Postgres) uint32 {
+	held := take(t, l, lock.Name("session", fmt.Sprintf("%p", l)))
+	b, _ := held.Backend(held.Key())
+	require.NoError(t, held.Unlock())
+	return b.PID
+}
+
+// A process answers though its host has no connection to spare, as is to be expected where
+// calls wait; and is left alone when it has nothing to tell.
+func TestProcessWithoutAConnectionToSpareAnswers(t *testing.T) {
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	asking, other := newPostgres(t, db.Pool(), nil), newPostgres(t, pool, nil)
+	held := take(t, asking, lock.Name("k"))
+	leave := waiters(t, other, held.Key(), 3)
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	for range 5 {
+		status, err := asking.Status(t.Context(), held.Key())
+		require.NoError(t, err)
+		assert.Empty(t, status.Unanswered)
+		assert.Equal(t, 3, status.Waiters, "%s", status)
+	}
+	conn.Release()
+	leave()
+	operations := func() int64 { return other.Stats().Operations }
+	require.Eventually(t, func() bool { // it rests
+		before := operations()
+		status, err := asking.Status(t.Context(), held.Key())
+		require.NoError(t, err)
+		return status.Waiters == 0 && operations() == before
+	}, patience, time.Millisecond)
+	assert.NoError(t, held.Unlock())
+}
+
+// Names of keys and who waits for them are told to those only who may see what the
+// sessions do that wait: the server keeps them from others.
+func TestOnlyWhoMaySeeSessionsIsToldWhoWaits(t *testing.T) {
+	db := pgtest.New(t)
+	as := roles(t, db, "app", "stranger", "monitor IN ROLE pg_read_all_stats")
+	owner, secret := as("app"), lock.Namespace("shop").Name("secret")
+	held := take(t, owner, secret)
+	leave := waiters(t, owner, secret, 2)
+	for role, may := range map[string]bool{"app": true, "monitor": true, "stranger": false} {
+		l := as(role)
+		require.Eventually(t, func() bool {
+			list, err := l.List(t.Context(), "shop")
+			require.NoError(t, err)
+			require.Len(t, list, 1)
+			assert.Empty(t, list[0].Unanswered)
+			assert.Equal(t, may, list[0].Key == secret, role)
+			return may == (list[0].Waiters == 2)
+		}, patience, time.Millisecond, role)
+	}
+	leave()
+	assert.NoError(t, held.Unlock())
+}
+
+// Whoever may connect can pretend to be a session that is asked, or ask, or answer for
+// others. It costs who asks half a second at most, and nobody is told anything by it.
+func TestForgedAnswersToAQuestionAreNotBelieved(t *testing.T) {
+	db := pgtest.New(t)
+	asking, other, connect := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil), connector(t, db)
+	held := take(t, other, lock.Name("k"))
+	session, _ := held.Backend(held.Key())
+	answer, ask, forger := connect(), connect(), connect()
+	_, err := ask.Exec(t.Context(), "SELECT set_config('application_name', 'lockstore_who 0 1', false), pg_advisory_lock(7715110665030991872)")
+	require.NoError(t, err)
+	for _, text := range []string{"x", "", "AAAA", forgedAccount(t, session.PID)} {
+		_, err = answer.Exec(t.Context(), "/* lockstore waits */ SELECT '"+text+"' IS NULL")
+		require.NoError(t, err)
+		_, err = forger.Exec(t.Context(), "/* lockstore */ SELECT 1")
+		require.NoError(t, err)
+		start := time.Now()
+		status, err := asking.Status(t.Context(), held.Key())
+		require.NoError(t, err)
+		assert.Less(t, time.Since(start), patience/4)
+		assert.Zero(t, status.Waiters)
+		require.Len(t, status.Unanswered, 1)
+		assert.Equal(t, forger.PgConn().PID(), status.Unanswered[0].PID)
+	}
+	assert.NoError(t, held.Unlock())
+}
+
+// forgedAccount is an answer to every question, of a process and who waits there.
+func forgedAccount(t *testing.T, pid uint32) string {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestSpeed)
+	require.NoError(t, err)
+	tokens := strings.Repeat("1,", 9) + "1"
+	_, err = fmt.Fprintf(w, `{"t":[%s],"p":[%d],"k":[{"i":%d,"n":"k","c":9}]}`, tokens, pid, lock.Name("k").Int64())
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return base64.StdEncoding.EncodeToString(b.Bytes())
+}
+
+// What a process tells is bounded, however much there is: what was asked for comes first.
+func TestAnswersAreBounded(t *testing.T) {
+	db := pgtest.New(t)
+	asking, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
+	space := lock.Namespace("many")
+	var all []*lock.Held
+	for i := range 300 {
+		all = append(all, take(t, other, space.Name("a rather long name of a key, as hosts have them", strings.Repeat("x", 200), fmt.Sprint(i))))
+	}
+	last := all[len(all)-1].Key()
+	leave := waiters(t, other, last, 1)
+	status, err := asking.Status(t.Context(), last)
+	require.NoError(t, err)
+	assert.Equal(t, 1, status.Waiters, "%s", status)
+	list, err := asking.List(t.Context(), space)
+	require.NoError(t, err)
+	require.Len(t, list, len(all))
+	named, waiting := 0, 0
+	for _, s := range list {
+		waiting += s.Waiters
+		if !strings.HasPrefix(s.Key.String(), "#") {
+			named++
+			assert.Less(t, len(s.Key.String()), 120)
+		}
+	}
+	assert.Equal(t, 1, waiting)
+	assert.Positive(t, named)
+	leave()
+	for _, held := range all {
+		assert.NoError(t, held.Unlock())
+	}
+}
+
+// Two processes that wait for each other are named by whichever is asked about, and by the
+// error of the wait, unasked.
+func TestProcessesThatWaitForEachOtherAreTold(t *testing.T) {
+	t.Parallel() // it mostly waits
+	db := pgtest.New(t)
+	a, b, asking := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil), newPostgres(t, db.Pool(), nil)
+	x, y := take(t, a, lock.Name("x")), take(t, b, lock.Name("y"))
+	of := func(h *lock.Held) lock.Backend { b, _ := h.Backend(h.Key()); return b }
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	failed := make(chan error, 2)
+	go func() { _, err := a.Lock(x.Context(), y.Key()); failed <- err }()
+	go func() { _, err := b.Lock(ctx, x.Key()); failed <- err }()
+	for key, want := range map[lock.Key][]lock.Backend{x.Key(): {of(x), of(y)}, y.Key(): {of(y), of(x)}} {
+		var status lock.Status
+		require.Eventually(t, func() bool {
+			var err error
+			status, err = asking.Status(t.Context(), key)
+			return err == nil && len(status.Cycle) > 0
+		}, patience, 10*time.Millisecond)
+		require.Len(t, status.Cycle, 2)
+		for i := range want {
+			assert.Equal(t, want[i].PID, status.Cycle[i].PID)
+		}
+	}
+	err := <-failed
+	var busy *lock.BusyError
+	require.ErrorAs(t, err, &busy)
+	require.NotNil(t, busy.Status)
+	assert.Len(t, busy.Status.Cycle, 2, "%s", err)
+	for _, h := range []*lock.Held{x, y} {
+		assert.ErrorContains(t, err, fmt.Sprint(of(h)))
+	}
+	assert.NoError(t, y.Unlock())
+	assert.NoError(t, <-failed)
+	assert.NoError(t, x.Unlock())
+}
