@@ -246,7 +246,7 @@ func TestMutants(t *testing.T) {
 			for i := range stores {
 				stores[i] = hintingStore{stores[i], board, func(hint func(), write func() error) error {
 					hint()
-					time.Sleep(200 * time.Millisecond) // it is on its way, for longer than a watcher takes to look, however busy all are
+					time.Sleep(10 * time.Millisecond) // it is on its way
 					return write()
 				}}
 			}

@@ -24,9 +24,9 @@ type follower struct {
 	last map[string]int64 // the versions that it was told
 }
 
-// follow records what a watcher is told until ctx has ended, and then until it has been
-// told what there is. Every other one is slow.
-func (w *worker) follow(watcher Watcher) {
+// follow records what a watcher is told until the others have written, and then until it has
+// been told what there is. Every other one is slow.
+func (w *worker) follow(watcher Watcher, written <-chan struct{}) {
 	f := &follower{worker: w, last: map[string]int64{}}
 	ids := make([]string, w.Hot)
 	for i := range ids {
@@ -47,7 +47,7 @@ func (w *worker) follow(watcher Watcher) {
 			}
 		}
 	})
-	<-w.ctx.Done()
+	<-written
 	for _, id := range ids {
 		f.reach(id)
 	}

@@ -41,13 +41,17 @@ func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recor
 		}
 		group.Go(run)
 	}
+	var watchers sync.WaitGroup
+	written := make(chan struct{})
 	if watcher, ok := store.(Watcher); ok {
 		for n := range c.Watchers {
 			w := newWorker(ctx, 1000*(c.Generation+1)+n, locker, store, to, c)
-			group.Go(func() { w.follow(watcher) })
+			watchers.Go(func() { w.follow(watcher, written) })
 		}
 	}
 	group.Wait()
+	close(written)
+	watchers.Wait()
 }
 
 // HoldDocuments has so many more workers, until ctx ends, who use the store only under
