@@ -186,7 +186,8 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 		if endedWith(ctx, err) {
 			err = because(ctx, err)
 		}
-		if !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
+		used := c.token != nil && errors.Is(err, ErrRejected) // perhaps
+		if !errors.Is(err, ErrNotFound) && !isRepeatable(err) && !used {
 			c.err = err
 			decide(calls, nil)
 			leader.reports = append(leader.reports, report{writes: 1, took: time.Since(start), err: err})
@@ -207,7 +208,9 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	case err == errStale && (leader.flown || l.chain != nil):
 		return 0, errPutBack
 	case err == errStale:
-		calls, stuck, err = p.transact(ctx, conn, l, calls)
+		for err = errUsed; err == errUsed; {
+			calls, stuck, err = p.transact(ctx, conn, l, calls)
+		}
 	}
 	var last *unsettled
 	err = p.failure(err, errors.As(err, &last))

@@ -48,7 +48,7 @@ func TestObserverIsToldOfEveryWrite(t *testing.T) {
 		require.NoError(t, err)
 		_, err = store.Merge(ctx, "a", raw(`{"bad":%q}`, canary))
 		require.ErrorIs(t, err, metadata.ErrRejected)
-		_, err = store.MergeMany(ctx, []metadata.Patch{{"b", raw(`{"n":%q}`, canary)}, {"c", raw(`{"n":1}`)}})
+		_, err = store.MergeMany(ctx, []metadata.Patch{{ID: "b", Patch: raw(`{"n":%q}`, canary)}, {ID: "c", Patch: raw(`{"n":1}`)}})
 		require.NoError(t, err)
 		require.NoError(t, store.Delete(ctx, "c"))
 

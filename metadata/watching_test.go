@@ -110,7 +110,7 @@ func TestWatcherIsToldWhateverChangesADocument(t *testing.T) {
 
 		d.exec(t, `DELETE FROM lockstore_metadata`)
 		assert.Equal(t, metadata.Document{ID: "a"}, w.next(), "it has been deleted")
-		_, err = store.MergeMany(t.Context(), []metadata.Patch{{"b", raw(`{}`)}, {"a", raw(`{"many":1}`)}})
+		_, err = store.MergeMany(t.Context(), []metadata.Patch{{ID: "b", Patch: raw(`{}`)}, {ID: "a", Patch: raw(`{"many":1}`)}})
 		require.NoError(t, err)
 		assert.Equal(t, `{"many": 1}`, string(w.next().Metadata))
 		require.NoError(t, store.Delete(t.Context(), "a"))
@@ -139,7 +139,7 @@ func TestWatcherIsToldOfItsOwnProcessWrites(t *testing.T) {
 				return err
 			},
 			"MergeMany": func() error {
-				_, err := store.MergeMany(t.Context(), []metadata.Patch{{"a", raw(`{"way":"MergeMany"}`)}, {"c", raw(`{}`)}})
+				_, err := store.MergeMany(t.Context(), []metadata.Patch{{ID: "a", Patch: raw(`{"way":"MergeMany"}`)}, {ID: "c", Patch: raw(`{}`)}})
 				return err
 			},
 		} {
@@ -243,7 +243,7 @@ func TestWatcherIsToldOfOtherProcessesWrites(t *testing.T) {
 			}
 		}
 		for i := range 20 {
-			_, err := writer.MergeMany(t.Context(), []metadata.Patch{{"x", raw(`{"x":%d}`, i)}, {"a", raw(`{"i":%d}`, i)}})
+			_, err := writer.MergeMany(t.Context(), []metadata.Patch{{ID: "x", Patch: raw(`{"x":%d}`, i)}, {ID: "a", Patch: raw(`{"i":%d}`, i)}})
 			require.NoError(t, err)
 			for doc := w.next(); ; doc = w.next() {
 				var got struct{ I *int }
