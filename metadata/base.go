@@ -48,9 +48,9 @@ type base struct {
 }
 
 // saveOn is saveOnSQL for what has become of a base.
-func (p *postgres) saveOn(l *line, b *base, dr *draft) query {
-	s, digest := p.sql.saveOn, sha256.Sum256(b.doc.Metadata)
-	return query{s, s.args(l.key.id, append(dr.stored(), l.lock.Int64(), b.doc.Version, hex.EncodeToString(digest[:]))...)}
+func (p *postgres) saveOn(l *line, b *base, dr *draft, k kept) query {
+	digest := sha256.Sum256(b.doc.Metadata)
+	return p.sql.saveOn.query(l.key.id, k, append(dr.stored(), l.lock.Int64(), b.doc.Version, hex.EncodeToString(digest[:]))...)
 }
 
 // left has the next leader, if there will be one, know what a commit for c has left.
@@ -86,7 +86,7 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *c
 	dr := newDraft(b.doc, false, p.options)
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}
 	// What takes more than one statement is carried out anew.
-	made, _, dr, err = p.changeAll(s, l, calls, dr, func(*draft, []*call) error { return errStale })
+	made, _, dr, err = p.changeAll(s, l, calls, dr, tokens{}, func(*draft, []*call) error { return errStale })
 	if err != nil {
 		return made, err
 	}
@@ -101,7 +101,7 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *c
 	if f != nil {
 		leader.flight, s.last = f, f.commit
 	}
-	err = p.finish(ctx, s, p.saveOn(l, b, dr), dr, made, made)
+	err = p.finish(ctx, s, p.saveOn(l, b, dr, p.keep(l.key.id, dr, made)), dr, made, made)
 	var last *unsettled
 	switch {
 	case err == nil && leader.flown:

@@ -65,7 +65,7 @@ func (p *postgres) connect(ctx context.Context, l *line, c *call) (conn pgdb.Con
 	if l.chain != nil {
 		return l.chain.conn, false, nil
 	}
-	if p.isOneStatement(l, c) && !c.alone && p.options.MaxBatch > 1 {
+	if p.isOneStatement(l, c) && !c.alone && c.token == nil && p.options.MaxBatch > 1 {
 		g := &passage{target: target{l.key.id, l.lock, c.patch}, line: l, call: c, principal: c.principal}
 		outcome, err := p.queue.board(ctx, g)
 		if err == nil && outcome == isCaptain {

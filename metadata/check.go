@@ -15,7 +15,7 @@ import (
 
 // Check compares the database with what the store's [Options] say of it, for the role
 // that the pool's connections have: the table, its columns and their types, its unique
-// index, the merge function, whose they are, and the privileges. Each finding says what
+// index, the same of Table.Tokens, the merge function, whose they are, and the privileges. Each finding says what
 // to do, as SQL where that is it. No findings means that nothing stands out. It asks
 // the catalog alone, and changes nothing.
 //
@@ -64,13 +64,16 @@ func (c *check) run(p *postgres) error {
 		c.home.Schema = r.schema
 		err = c.tableFindings(p, r)
 	} else {
-		err = c.missingTable(p.defaultTable)
+		err = c.missingTable(p.defaultTable, "every operation fails")
 	}
 	if err == nil && !p.options.MergeInGo {
 		err = c.function(p)
 	}
 	if err == nil && r != nil && p.defaultTable {
 		err = c.strangers(r.schema, DefaultTable, nil, true)
+	}
+	if err == nil && c.table.Tokens != "" {
+		err = c.tokens()
 	}
 	return err
 }
@@ -106,7 +109,7 @@ func (c *check) tableFindings(p *postgres, r *relation) error {
 		c.inserts(r, columns)
 		c.privileges(r, columns)
 	}
-	return c.uniqueness(r)
+	return c.uniqueness(r, "two rows could have the same id, and every operation reads the whole table")
 }
 
 // A relation is what a table is to the catalog.
@@ -148,9 +151,9 @@ const elsewhereSQL = `
 SELECT n.nspname::{text} FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
 WHERE c.relname {=} $1::{text}::{name} AND c.relpersistence {<>} 't' ORDER BY 1`
 
-func (c *check) missingTable(isDefault bool) error {
+func (c *check) missingTable(isMigrated bool, why string) error {
 	value, want := "missing", "CREATE TABLE, or another Table.Name"
-	if isDefault {
+	if isMigrated {
 		want = "Migrate, or what Table.DDL returns"
 	}
 	if c.table.Schema == "" {
@@ -166,7 +169,7 @@ func (c *check) missingTable(isDefault bool) error {
 	if len(others) > 0 {
 		want += "; or the Table.Schema that is meant, of " + strings.Join(others, ", ")
 	}
-	c.add(c.named(), value, want, "every operation fails")
+	c.add(c.named(), value, want, why)
 	return err
 }
 
@@ -216,7 +219,7 @@ FROM below JOIN pg_catalog.pg_index AS i ON i.indrelid {=} below.oid JOIN pg_cat
 WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL`
 
 // uniqueness looks for the index that keeps two rows from being one document.
-func (c *check) uniqueness(r *relation) error {
+func (c *check) uniqueness(r *relation, why string) error {
 	if r.kind == "f" { // which has no indexes here
 		return nil
 	}
@@ -248,7 +251,7 @@ func (c *check) uniqueness(r *relation) error {
 			want = "one of the table that it shows"
 		}
 		c.add(c.named(), "without a unique index of "+names(identify), want,
-			"two rows could have the same id, and every operation reads the whole table")
+			why)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package metadata_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -41,7 +42,8 @@ func TestCheckFindsNothingWhereAllIsAsConfigured(t *testing.T) {
 			CREATE VIEW views AS SELECT id AS name, metadata FROM domains WHERE id <> 'hidden'`)
 		for name, o := range map[string]metadata.Options{
 			"default":     {},
-			"by schema":   {Table: metadata.Table{Schema: "my app"}},
+			"by schema":   {Table: metadata.Table{Schema: "my app", Tokens: metadata.DefaultTokens}},
+			"tokens":      {Table: metadata.Table{Tokens: "my tokens"}},
 			"odd schema":  {Table: metadata.Table{Schema: "app$1"}},
 			"in Go":       {MergeInGo: true},
 			"domains":     {Table: metadata.Table{Name: "domains", Create: true}},
@@ -168,7 +170,8 @@ func TestCheckFindsAnotherMergeFunction(t *testing.T) {
 func TestCheckFindsWhatTheRoleMayNotDo(t *testing.T) {
 	for name, table := range map[string]metadata.Table{
 		"default":      {Schema: "app"},
-		"host's":       {Schema: "app", Name: "users", Version: "v"},
+		"tokens":       {Schema: "app", Tokens: metadata.DefaultTokens},
+		"host's":       {Schema: "app", Name: "users", Version: "v", Tokens: "tokens"},
 		"host's, path": {Name: "users", Version: "v", Create: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,6 +194,14 @@ func TestCheckFindsWhatTheRoleMayNotDo(t *testing.T) {
 			require.NoError(t, open(false).Migrate(ctx))
 			store := open(true)
 			write := func() error { _, err := store.Merge(ctx, "a", raw(`{"n":1}`)); return err }
+			if table.Tokens != "" {
+				n := 0
+				write = func() error {
+					n++
+					_, err := store.Once(fmt.Sprint(n)).Merge(ctx, "a", raw(`{"n":%d}`, n))
+					return err
+				}
+			}
 			require.Error(t, write())
 			if table.Schema == "" { // a path finds nothing in a schema that the role may not use
 				assert.Contains(t, sentences(t, store)[0], "missing from the search path (public)")
@@ -213,6 +224,36 @@ func TestCheckFindsWhatTheRoleMayNotDo(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of a table of tokens that is not as Migrate makes it, Check says what to do; and that does
+// it.
+func TestCheckFindsATableOfTokensThatIsNotAsItShouldBe(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.store(t, withTokens(metadata.Options{}))
+		require.NoError(t, d.store(t, nil).Migrate(t.Context()))
+		found := sentences(t, store)
+		require.Len(t, found, 1)
+		assert.Contains(t, found[0], `table "lockstore_once" is missing`)
+		require.NoError(t, store.Migrate(t.Context()))
+		for change, want := range map[string]string{
+			`ALTER TABLE lockstore_once DROP COLUMN digest`:                              `column "digest" of table "lockstore_once" is missing`,
+			`ALTER TABLE lockstore_once ALTER COLUMN version TYPE int`:                   `column "version" of table "lockstore_once" is of type integer`,
+			`ALTER TABLE lockstore_once DROP CONSTRAINT lockstore_once_pkey`:             `table "lockstore_once" is without a unique index`,
+			`ALTER TABLE lockstore_once ADD COLUMN mine text NOT NULL`:                   `column "mine" of table "lockstore_once" is NOT NULL`,
+			`ALTER TABLE lockstore_once SET UNLOGGED`:                                    `table "lockstore_once" is not permanent`,
+			`DROP TABLE lockstore_once; CREATE VIEW lockstore_once AS SELECT 1 AS token`: `table "lockstore_once" is no table`,
+		} {
+			d.exec(t, change)
+			found := sentences(t, store)
+			if assert.NotEmpty(t, found, change) {
+				assert.Contains(t, found[0], want)
+			}
+			d.exec(t, `DO $$ BEGIN DROP VIEW lockstore_once; EXCEPTION WHEN wrong_object_type THEN DROP TABLE lockstore_once; END $$`)
+			require.NoError(t, store.Migrate(t.Context()))
+			assert.Empty(t, sentences(t, store))
+		}
+	})
 }
 
 // workerOf is the role of asRole.

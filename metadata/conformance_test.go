@@ -12,7 +12,7 @@ import (
 
 func TestMemoryConforms(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
-		store, err := metadata.NewMemory(nil, &metadata.Options{MaxDocumentBytes: 1 << 20})
+		store, err := metadata.NewMemory(nil, &metadata.Options{MaxDocumentBytes: 1 << 20, Table: metadata.Table{Tokens: metadata.DefaultTokens}})
 		require.NoError(t, err)
 		return store
 	})
@@ -30,7 +30,7 @@ func TestPostgresConforms(t *testing.T) {
 		for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
-					store, err := open(&metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20})
+					store, err := open(&metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20, Table: metadata.Table{Tokens: metadata.DefaultTokens}})
 					require.NoError(t, err)
 					t.Cleanup(store.Close)
 					require.NoError(t, store.Migrate(t.Context()))

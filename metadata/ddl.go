@@ -23,6 +23,9 @@ var downSQL string
 //go:embed sql/table.sql
 var tableSQL string
 
+//go:embed sql/tokens.sql
+var tokensSQL string
+
 //go:embed sql/schema.sql
 var schemaSQL string
 
@@ -30,9 +33,10 @@ var schemaSQL string
 // and the SQL that takes it back, for hosts with a migration tool of their
 // own. It is what [Postgres.Migrate] runs. Both are safe to run again.
 //
-// It creates the merge function in the table's schema; and for the default
+// It creates the merge function in the table's schema, and the table of Tokens where
+// one is named; and for the default
 // table the table, and a schema that is missing. A host's own table is the
-// host's to create. Down drops the default table with all its documents, and
+// host's to create. Down drops the default table with all its documents, the tokens, and
 // the function, also from under other tables in the same schema. Without a
 // Schema, all of it is found, or made, as the search path says when it is run. DDL
 // does not look whose the objects are that there are already, as Migrate does.
@@ -50,8 +54,12 @@ func (t Table) DDL() (up, down string, err error) {
 			up = schemaSQL + up
 		}
 	}
+	if t.Tokens != "" {
+		up += tokensSQL
+		down += "DROP TABLE IF EXISTS {tokens};\n"
+	}
 	mark := "lockstore"
-	for strings.Contains(t.Schema+t.Name, mark) { // what is quoted must not end its quotes
+	for strings.Contains(t.Schema+t.Name+t.Tokens, mark) { // what is quoted must not end its quotes
 		mark += "_"
 	}
 	home := "coalesce(pg_catalog.quote_ident(pg_catalog.current_schema()) OPERATOR(pg_catalog.||) '.'::pg_catalog.text, '')"
@@ -59,8 +67,8 @@ func (t Table) DDL() (up, down string, err error) {
 		home = quoteText(quoteName(t.Schema)+".") + "::pg_catalog.text"
 	}
 	fill := strings.NewReplacer(
-		"{table}", t.qualify(t.Name), "{function}", t.qualify(mergeFunction), "{schema}", quoteName(t.Schema),
-		"{signature}", quoteText(t.mergeSignature()), "{namespace}", quoteText(quoteName(t.Schema)), "{relation}", quoteText(t.qualify(t.Name)),
+		"{table}", t.qualify(t.Name), "{tokens}", t.qualify(t.Tokens), "{function}", t.qualify(mergeFunction), "{schema}", quoteName(t.Schema),
+		"{signature}", quoteText(t.mergeSignature()), "{namespace}", quoteText(quoteName(t.Schema)), "{relation}", quoteText(t.qualify(t.Name)), "{keeps}", quoteText(t.qualify(t.Tokens)),
 		"{home}", home, "{name}", mergeFunction,
 		"{do}", "$"+mark+"$", "{body}", "$"+mark+"_body$", "{code}", "$"+mark+"_code$",
 	)

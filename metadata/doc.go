@@ -34,6 +34,15 @@
 // document as the one before has left it. [Postgres.MergeMany] is built on the same,
 // and [Postgres.In] does it within the host's own transaction.
 //
+// # Repeating
+//
+// [ErrUnknownOutcome], a timeout or a process that was killed leave a client without
+// knowledge of what became of its write, and to make it again could undo what others have
+// written since, or count twice. With a token it can be repeated, by any process, until it
+// is told: see [Postgres.Once], which takes a [Table].Tokens. The token is stored by the
+// statement that stores the document; it is found there again, or else by the unique index
+// of the tokens. [Memory.Once] is the same.
+//
 // # Watching
 //
 // [Postgres.Watch] tells what documents are, and then what becomes of them, whoever changes

@@ -20,8 +20,9 @@ type documents struct {
 	engine     engine
 	options    *Options
 	counts     *counts
-	privileged bool   // may change protected keys
-	version    *int64 // that a document must have, if not nil
+	privileged bool    // may change protected keys
+	version    *int64  // that a document must have, if not nil
+	token      *string // of each write, if not nil
 }
 
 // An engine reads documents and carries out changes. Its ids are canonical.
@@ -38,6 +39,7 @@ type write struct {
 	late   *decision                      // the last one of its own, which may hold still
 	patch  *patch                         // the change, where it is nothing but a merge patch
 	size   int                            // of what the caller supplied, as it is printed, in bytes
+	token  *token                         // by which it is known when it is repeated
 
 	covers bool // what others did before does not show in what it makes
 	alone  bool // not in one commit with others
@@ -86,7 +88,7 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 func (d *documents) merging(p *patch) *write {
 	w := &write{name: "Merge", change: func(dr *draft) error { return d.merge(dr, p) }}
 	if p != nil {
-		w.size = len(p.text)
+		w.size, w.token = len(p.text), d.tokenFor("merge", p.text)
 	}
 	if d.version == nil {
 		w.patch = p
@@ -96,7 +98,7 @@ func (d *documents) merging(p *patch) *write {
 
 // Update implements [MetadataStore].
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
-	return d.write(ctx, id, &write{name: "Update", decide: func(doc Document) (*patch, error) {
+	return d.write(ctx, id, &write{name: "Update", token: d.tokenFor("update", nil), decide: func(doc Document) (*patch, error) {
 		if ctx.Err() != nil {
 			return nil, causeOf(ctx)
 		}
@@ -115,7 +117,7 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 // as a new one where writes may create. It waits and fails as Merge does.
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
-	return d.write(ctx, id, &write{name: "Replace", size: len(text), covers: true, change: func(dr *draft) error {
+	return d.write(ctx, id, &write{name: "Replace", size: len(text), token: d.tokenFor("replace", text), covers: true, change: func(dr *draft) error {
 		if err := d.checkVersion(dr.doc.Version); err != nil {
 			return err
 		}
@@ -136,7 +138,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 	if !d.options.Table.Create {
 		refused = fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
 	}
-	_, err := d.write(ctx, id, &write{name: "Delete", covers: true, change: func(dr *draft) error {
+	_, err := d.write(ctx, id, &write{name: "Delete", token: d.tokenFor("delete", nil), covers: true, change: func(dr *draft) error {
 		if dr.fresh {
 			return ErrNotFound
 		}
@@ -181,12 +183,12 @@ func (d *documents) carryOut(ctx context.Context, id string, w *write, refused e
 	return doc, named(id, err)
 }
 
-// checkView refuses what the table has no column for.
+// checkView refuses what there is no column or table for.
 func (d *documents) checkView() error {
 	if d.version != nil && d.options.Table.Version == "" {
 		return fmt.Errorf("%w: IfVersion takes a Table.Version", ErrUnsupported)
 	}
-	return nil
+	return d.checkToken()
 }
 
 // describe adds the holder to an error that says that the lock is busy.

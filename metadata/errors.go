@@ -13,9 +13,9 @@ import (
 //
 // A few match more than one of these. A host that makes status codes of them asks in
 // this order: [ErrUnknownOutcome] (500, or 504), [ErrUnavailable],
-// [ErrWrongServer] and [ErrStale] (503), [ErrMalformed]
-// and [ErrInvalidID] (400), [ErrTooLarge] (413), [ErrInvalidPatch] and [ErrRejected]
-// (422), [ErrProtected] (403), [ErrNotFound] (404), [lock.ErrBusy] and [ErrConflict]
+// [ErrWrongServer] and [ErrStale] (503), [ErrMalformed],
+// [ErrInvalidID] and [ErrInvalidToken] (400), [ErrTooLarge] (413), [ErrInvalidPatch], [ErrRejected] and
+// [ErrTokenReused] (422), [ErrProtected] (403), [ErrNotFound] (404), [lock.ErrBusy] and [ErrConflict]
 // (409, or 412).
 //
 // Merges and other writes that find the document's lock taken fail with an
@@ -64,12 +64,21 @@ var (
 	// trigger, a row-level security policy. The error is a [*RejectedError].
 	ErrRejected = errors.New("metadata: rejected by the database")
 
+	// ErrInvalidToken says that [Postgres.Once] was given no possible token. Nothing was
+	// sent to the server.
+	ErrInvalidToken = errors.New("metadata: invalid token")
+
+	// ErrTokenReused says that a token was used before, for another write of the same
+	// document. The error is a [*TokenError].
+	ErrTokenReused = errors.New("metadata: token reused")
+
 	// ErrSchema says that the database lacks the table, a column or the merge
 	// function, or has them otherwise than [Table] says.
 	ErrSchema = errors.New("metadata: not in the database as configured")
 
 	// ErrUnknownOutcome says that a write may or may not have been made: the
-	// connection broke, or took too long, after it was sent. Get tells.
+	// connection broke, or took too long, after it was sent. Repeating it with its token
+	// tells: see [Postgres.Once]. Without one Get may.
 	ErrUnknownOutcome = errors.New("metadata: outcome unknown")
 
 	// ErrUnavailable says that the server could not be reached, or ended the

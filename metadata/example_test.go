@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"example.com/lockstore/backoff"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
@@ -165,6 +166,39 @@ func ExamplePostgres_MergeMany() {
 	// {"plan": "free"} <nil>
 	// true
 	// ada <nil>
+}
+
+// A write with a token can be repeated until it is told what became of it, by the same
+// client or another: it is made once.
+func ExamplePostgres_Once() {
+	ctx := context.Background()
+	store, _, done := exampleStore(&metadata.Options{Table: metadata.Table{Tokens: metadata.DefaultTokens}})
+	defer done()
+
+	request := func(token string) (doc metadata.Document, err error) {
+		err = backoff.Retry(ctx, backoff.Limit(backoff.Default(), 10), func(ctx context.Context) error {
+			doc, err = store.Once(token).Update(ctx, "ada", func(doc metadata.Document) (json.RawMessage, error) {
+				var account struct{ Credits int }
+				err := json.Unmarshal(doc.Metadata, &account)
+				return fmt.Appendf(nil, `{"Credits": %d}`, account.Credits+10), err
+			})
+			for _, passing := range []error{metadata.ErrUnknownOutcome, metadata.ErrUnavailable, lock.ErrBusy} {
+				if errors.Is(err, passing) {
+					return err
+				}
+			}
+			return backoff.Permanent(err)
+		})
+		return doc, err
+	}
+	for _, token := range []string{"request 1", "request 2", "request 1"} {
+		doc, err := request(token)
+		fmt.Println(string(doc.Metadata), doc.Repeated, doc.Made, err)
+	}
+	// Output:
+	// {"Credits": 10} false 0 <nil>
+	// {"Credits": 20} false 0 <nil>
+	// {"Credits": 20} true 1 <nil>
 }
 
 // A lock on the document keeps other writers out, while its holder reads,

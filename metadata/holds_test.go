@@ -111,7 +111,7 @@ func TestWriteOfAnEarlierHoldIsNotMadeUnderTheNext(t *testing.T) {
 		return err
 	}
 	mergeMany := func(ctx context.Context, s store) error {
-		_, err := s.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"first":1}`)}})
+		_, err := s.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"first":1}`)}})
 		return err
 	}
 	update := func(ctx context.Context, s store) error {

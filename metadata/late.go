@@ -84,7 +84,7 @@ func (c *bulk) look(ctx context.Context, jobs []*job) (left []*job) {
 // mergeApart does a job by itself, and reports whether it could.
 func (c *bulk) mergeApart(ctx context.Context, j *job) bool {
 	j.free, j.sent = false, time.Time{}
-	w := c.merging(j.patch)
+	w := j.view.merging(j.patch)
 	w.try = true
 	doc, err := c.engine.write(ctx, j.id, w)
 	gone := endedWith(ctx, err)

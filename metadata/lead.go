@@ -190,7 +190,8 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 		if endedWith(ctx, err) {
 			err = because(ctx, err)
 		}
-		if !errors.Is(err, ErrNotFound) && !isRepeatable(err) {
+		used := c.token != nil && errors.Is(err, ErrRejected) // perhaps
+		if !errors.Is(err, ErrNotFound) && !isRepeatable(err) && !used {
 			c.err = err
 			decide(calls, nil)
 			leader.made(calls, report{took: time.Since(start), err: err})
@@ -211,7 +212,9 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	case err == errStale && (leader.flown || l.chain != nil):
 		return 0, errPutBack
 	case err == errStale:
-		calls, stuck, err = p.transact(inside, conn, l, calls)
+		for err = errUsed; err == errUsed; {
+			calls, stuck, err = p.transact(inside, conn, l, calls)
+		}
 	}
 	var last *unsettled
 	err = p.failure(err, errors.As(err, &last))

@@ -84,6 +84,7 @@ func scanDocument(row pgdb.Row, before ...any) (Document, error) {
 type Patch struct {
 	ID    string
 	Patch json.RawMessage
+	Token string // as [Postgres.Once] has it; empty: that of the view, if it is one
 }
 
 // Result is what became of one of several merges: the document after it, or
@@ -176,8 +177,8 @@ const (
 // document are merged in their order.
 //
 // The error is nil if every Result's is; otherwise it says how many are not,
-// and matches the first of these. With [Options.MergeInGo], and where ctx carries a
-// hold of a lock, each merge has its own commit.
+// and matches the first of these. With [Options.MergeInGo], where ctx carries a
+// hold of a lock, and with a token, a merge has its own commit.
 //
 // A statement takes a lock of the server for each of its documents. The statements of
 // all processes together take up to half of the lock table: where that is taken, those
@@ -251,8 +252,9 @@ type job struct {
 	*Result
 	target
 
-	apart bool // shares no statement with others
-	free  bool // to be merged apart
+	view  documents // that merges it
+	apart bool      // shares no statement with others
+	free  bool      // to be merged apart
 	sent  time.Time
 }
 
@@ -263,13 +265,16 @@ func (c *bulk) admit(ctx context.Context, j *job) bool {
 	if j.id, invalid = c.checkID(j.ID); invalid != nil {
 		j.id = j.ID
 	}
+	if j.view = c.documents; j.Token != "" {
+		j.view.token = &j.Token
+	}
 	j.patch, err = c.parsePatch(j.Patch.Patch)
-	if err = cmp.Or(err, invalid, c.checkView()); err != nil {
+	if err = cmp.Or(err, invalid, j.view.checkView()); err != nil {
 		c.end(ctx, j, Document{}, err)
 		return false
 	}
 	j.key = c.options.key(j.id)
-	j.apart = j.patch.dear || c.version != nil || c.goesAlone(ctx)
+	j.apart = j.patch.dear || c.version != nil || j.view.token != nil || c.goesAlone(ctx)
 	return true
 }
 

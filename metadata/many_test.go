@@ -33,8 +33,8 @@ func TestMergeMany(t *testing.T) {
 					assert.Equal(t, int64(1), r.Document.Version)
 				}
 				results, err = store.MergeMany(ctx, []metadata.Patch{
-					{"u1", raw(`{"again":1}`)}, {"u0", raw(`{"n":null}`)}, {"u1", raw(`{"again":2}`)}, {"u2", raw(`{}`)},
-					{"u3", raw(`{"bad":%q}`, canary)}, {"", raw(`{}`)}, {"u4", raw(`[%q]`, canary)}, {"u5", raw(`{"system":1}`)}, {"u6", raw(`{"stamp":1}`)},
+					{ID: "u1", Patch: raw(`{"again":1}`)}, {ID: "u0", Patch: raw(`{"n":null}`)}, {ID: "u1", Patch: raw(`{"again":2}`)}, {ID: "u2", Patch: raw(`{}`)},
+					{ID: "u3", Patch: raw(`{"bad":%q}`, canary)}, {ID: "", Patch: raw(`{}`)}, {ID: "u4", Patch: raw(`[%q]`, canary)}, {ID: "u5", Patch: raw(`{"system":1}`)}, {ID: "u6", Patch: raw(`{"stamp":1}`)},
 				})
 				for i, want := range []string{`{"n": 1, "again": 1}`, `{}`, `{"n": 1, "again": 2}`, `{"n": 2}`} {
 					require.NoError(t, results[i].Err)
@@ -48,9 +48,9 @@ func TestMergeMany(t *testing.T) {
 				assert.ErrorContains(t, err, "4 of 9")
 				assert.NotContains(t, fmt.Sprint(err, results[4].Err, results[6].Err), canary)
 
-				_, err = store.Privileged().MergeMany(ctx, []metadata.Patch{{"u5", raw(`{"system":1}`)}})
+				_, err = store.Privileged().MergeMany(ctx, []metadata.Patch{{ID: "u5", Patch: raw(`{"system":1}`)}})
 				assert.NoError(t, err)
-				_, err = store.IfVersion(7).MergeMany(ctx, []metadata.Patch{{"u5", raw(`{}`)}})
+				_, err = store.IfVersion(7).MergeMany(ctx, []metadata.Patch{{ID: "u5", Patch: raw(`{}`)}})
 				assert.ErrorIs(t, err, metadata.ErrConflict)
 				results, err = store.MergeMany(ctx, nil)
 				assert.NoError(t, err)

@@ -33,7 +33,7 @@ func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 	if locker == nil {
 		locker = lock.NewMemory()
 	}
-	m := &memory{locker: locker, options: &o, turns: lock.NewMemory(), stored: map[string]Document{}}
+	m := &memory{locker: locker, options: &o, turns: lock.NewMemory(), stored: map[string]Document{}, tokens: map[string]tokens{}}
 	m.watching = newWatching(m, &o, nil, func(context.Context) (string, bool) { return "", true })
 	return &Memory{documents{engine: m, options: &o, counts: new(counts)}}, nil
 }
@@ -90,6 +90,8 @@ type memory struct {
 
 	mu     sync.Mutex
 	stored map[string]Document
+	tokens map[string]tokens // by document
+	aging  []keptToken       // in the order in which they came
 
 	watching *watching
 }
@@ -158,22 +160,36 @@ func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Dur
 		letGo = func() { turn.Unlock() }
 		defer letGo()
 	}
-	doc, found := m.load(id)
+	doc, found, first, err := m.open(id, w.token)
 	if !found {
-		if !m.options.Table.Create {
-			return Document{}, ErrNotFound
-		}
 		doc = Document{ID: id, Metadata: []byte(`{}`)}
 	}
 	dr := newDraft(doc, !found, m.options)
+	switch {
+	case err != nil:
+		return Document{}, err
+	case first != nil:
+		return dr.repeated(first.version), nil
+	case !found && !m.options.Table.Create:
+		return Document{}, ErrNotFound
+	}
 	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); err != nil {
 		return Document{}, err
 	}
-	return m.store(dr, under)
+	return m.store(dr, under, w.token)
+}
+
+// open is load with what a token's write has made, if that was made.
+func (m *memory) open(id string, t *token) (doc Document, found bool, first *made, err error) {
+	doc, found = m.load(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first, err = m.tokens[id].find(t)
+	return doc, found, first, err
 }
 
 // store makes a draft the document, if its writer still has all that it holds.
-func (m *memory) store(dr *draft, under *holdings) (Document, error) {
+func (m *memory) store(dr *draft, under *holdings, t *token) (Document, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := under.check(); err != nil {
@@ -192,6 +208,9 @@ func (m *memory) store(dr *draft, under *holdings) (Document, error) {
 	}
 	if dr.changes > 0 {
 		m.changed(doc.ID)
+	}
+	if t != nil {
+		m.keep(doc.ID, t, doc.Version)
 	}
 	return doc, nil
 }

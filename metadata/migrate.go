@@ -96,7 +96,7 @@ WHERE NOT (r.rolsuper OR r.oid {=} me.oid OR r.rolname {=} 'pg_database_owner' O
 func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 	table := p.options.Table
 	if p.defaultTable {
-		table = Table{Schema: table.Schema}
+		table = Table{Schema: table.Schema, Tokens: table.Tokens}
 	}
 	if _, err := conn.Exec(ctx, migrateLockSQL, migrateKey); err != nil {
 		return err
@@ -124,25 +124,35 @@ func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 	if _, err := conn.Exec(ctx, up); err != nil {
 		return err
 	}
-	if byPath {
-		var found bool
-		err := conn.QueryRow(ctx, []any{&found}, catalog.Replace(foundSQL), unqualified, table.mergeSignature(), named, table.qualify(DefaultTable))
-		if err != nil {
+	made := []any{named} // or the function alone
+	if table.Tokens != "" {
+		made = append(made, table.Tokens)
+	}
+	for _, named := range made {
+		if byPath {
+			var found bool
+			var short any
+			name, ok := named.(string)
+			if ok {
+				short = quoteName(name)
+			}
+			err := conn.QueryRow(ctx, []any{&found}, catalog.Replace(foundSQL), unqualified, table.mergeSignature(), short, table.qualify(name))
+			if err != nil {
+				return err
+			}
+			if !found {
+				return fmt.Errorf("%w: the search path finds others of these names before those in schema %q; name it in Table.Schema", ErrSchema, table.Schema)
+			}
+		}
+		// The schema of a host's own table is trusted as that is, if the host names it.
+		var what, owner string
+		switch err := conn.QueryRow(ctx, []any{&what, &owner}, catalog.Replace(strangersSQL), table.Schema, named, mergeFunction, p.options.Table.Owner, byPath || p.defaultTable); {
+		case err == nil:
+			return fmt.Errorf("%w: %s %q was there already and belongs to role %q, which could have others' roles run what it likes; drop it, or trust that role by Table.Owner",
+				ErrSchema, what, table.Schema, owner)
+		case !errors.Is(err, pgdb.ErrNoRows):
 			return err
 		}
-		if !found {
-			return fmt.Errorf("%w: the search path finds others of these names before those in schema %q; name it in Table.Schema", ErrSchema, table.Schema)
-		}
 	}
-	// The schema of a host's own table is trusted as that is, if the host names it.
-	var what, owner string
-	switch err := conn.QueryRow(ctx, []any{&what, &owner}, catalog.Replace(strangersSQL), table.Schema, named, mergeFunction, p.options.Table.Owner, byPath || p.defaultTable); {
-	case err == nil:
-		return fmt.Errorf("%w: %s %q was there already and belongs to role %q, which could have others' roles run what it likes; drop it, or trust that role by Table.Owner",
-			ErrSchema, what, table.Schema, owner)
-	case errors.Is(err, pgdb.ErrNoRows):
-		return nil
-	default:
-		return err
-	}
+	return nil
 }

@@ -346,27 +346,27 @@ var mutants = []simulate.Mutant{
 	// Locks, and writes under a hold.
 	{
 		Name: "the lock is not taken", File: "postgres.go",
-		Old: `newGates(expand, tryLockSQL, "true")`, New: `newGates(expand, "true", "true")`,
+		Old: `newGates(expand, tryLockSQL, "true", 0)`, New: `newGates(expand, "true", "true", 0)`,
 		Rule: "UNLOCKED, UNFOUNDED",
 	},
 	{
 		Name: "the guard is not taken", File: "postgres.go",
-		Old: "newGates(expand, tryLockSQL, stillHeldSQL)", New: `newGates(expand, "true", stillHeldSQL)`,
+		Old: "newGates(expand, tryLockSQL, stillHeldSQL, 4)", New: `newGates(expand, "true", stillHeldSQL, 4)`,
 		Rule: "UNLOCKED, LATE WRITE",
 	},
 	{
 		Name: "whether the hold is there is not asked", File: "postgres.go",
-		Old: "tryLockSQL, stillHeldSQL)", New: `tryLockSQL, "(true)")`,
+		Old: "tryLockSQL, stillHeldSQL, 4)", New: `tryLockSQL, "(true)", 4)`,
 		Rule: "LATE WRITE, ELSEWHERE",
 	},
 	{
 		Name: "whether a hold of another key is there is not asked", File: "postgres.go",
-		Old: "tryLockUnderSQL, allHeldSQL)", New: `tryLockUnderSQL, "(true)")`,
+		Old: "tryLockUnderSQL, allHeldSQL, 1)", New: `tryLockUnderSQL, "(true)", 1)`,
 		Rule: "LATE WRITE",
 	},
 	{
 		Name: "the second guard is not taken", File: "postgres.go",
-		Old: "newGates(expand, tryLockUnderSQL, allHeldSQL)", New: "newGates(expand, tryLockSQL, allHeldSQL)",
+		Old: "newGates(expand, tryLockUnderSQL, allHeldSQL, 1)", New: "newGates(expand, tryLockSQL, allHeldSQL, 1)",
 		Rule: "LATE WRITE",
 	},
 	{
@@ -464,6 +464,54 @@ var mutants = []simulate.Mutant{
 		Rule: "DIFFERENT",
 	},
 
+	// Writes that are made once.
+	{
+		Name: "what is stored leaves no token", File: "write.go",
+		Old: "return p.finish(ctx, s, g.save(dr, k), dr, calls, all)", New: "return p.finish(ctx, s, g.save(dr, nil), dr, calls, all)",
+		Rule: "TWICE, INVENTED",
+	},
+	{
+		Name: "what is stored on a base leaves no token", File: "base.go",
+		Old: "p.saveOn(l, b, dr, p.keep(l.key.id, dr, made))", New: "p.saveOn(l, b, dr, nil)",
+		Rule: "TWICE, INVENTED",
+	},
+	{
+		Name: "a token is kept by a commit of its own", File: "write.go",
+		Old:  "\tdoc, err := p.read(ctx, conn, q.statement, q.args, l.key.id)\n",
+		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, l.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.taking(l.key.id, l.lock)\n\t\tn := g.note(q.args[6:])\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
+		Rule: "TWICE, INVENTED",
+	},
+	{
+		Name: "tokens are looked up before the document is locked, and not again", File: "once_sql.go",
+		Old: "\tWHERE (SELECT true FROM", New: "\tWHERE (SELECT false FROM",
+		Rule: "UNFOUNDED, TWICE",
+	},
+	{
+		Name: "what was asked for with a token is not compared", File: "once.go",
+		Old: "case !bytes.Equal(m.digest, t.digest):", New: "case bytes.Equal(m.digest, nil):",
+		Rule: "INVENTED",
+	},
+	{
+		Name: "tokens go before their time", File: "once_sql.go",
+		Old: "'{keep}'::interval", New: "'0ms'::interval",
+		Rule: "TWICE, INVENTED, LOST WRITE",
+	},
+	{
+		Name: "a token has the version of an attempt that was undone", File: "write.go",
+		Old: "[]*call{{write: c.write}}", New: "[]*call{c}",
+		Rule: "VERSION, TWICE",
+	},
+	{
+		Name: "that a token has been used is the loss of a hold", File: "write.go",
+		Old: "\tcase !open && q.keeps: // if it is not, who looks anew is told\n\t\treturn errUsed\n", New: "",
+		Rule: "UNFOUNDED",
+	},
+	{
+		Name: "a repetition is told of no version", File: "once.go",
+		Old: "\tdoc.Repeated, doc.Made = true, version\n", New: "\tdoc.Repeated = version >= 0\n",
+		Rule: "VERSION",
+	},
+
 	// The store without a server.
 	{
 		Name: "writes under a hold of a Memory have no turns", File: "memory.go", Test: "TestSimulationOfMemory",
@@ -479,6 +527,11 @@ var mutants = []simulate.Mutant{
 		Name: "a Memory deletes nothing", File: "memory.go", Test: "TestSimulationOfMemory",
 		Old: "\tcase dr.removed:\n\t\tdelete(m.stored, doc.ID)\n", New: "",
 		Rule: "TWICE, LOST WRITE, VERSION, EMPTY ANSWER",
+	},
+	{
+		Name: "a Memory keeps no tokens", File: "memory.go", Test: "TestSimulationOfMemory",
+		Old: "\tif t != nil {\n\t\tm.keep(", New: "\tif false {\n\t\tm.keep(",
+		Rule: "TWICE",
 	},
 
 	// Watchers.

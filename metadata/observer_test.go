@@ -184,9 +184,9 @@ func TestObserversAreToldOfEachOperation(t *testing.T) {
 			require.ErrorIs(t, errorOf(s.Merge(ctx, "a", raw(`{"bad":%q}`, canary))), metadata.ErrRejected)
 			_, err := s.GetMany(ctx, "a", "b")
 			require.NoError(t, err)
-			_, err = s.MergeMany(ctx, []metadata.Patch{{"b", raw(`{"n":%q}`, canary)}, {"c", raw(`{"n":1}`)}})
+			_, err = s.MergeMany(ctx, []metadata.Patch{{ID: "b", Patch: raw(`{"n":%q}`, canary)}, {ID: "c", Patch: raw(`{"n":1}`)}})
 			require.NoError(t, err)
-			_, err = s.MergeMany(ctx, []metadata.Patch{{"b", raw(`{"n":2}`)}, {"c", raw(`{"bad":%q}`, canary)}, {"d", raw(`{`)}})
+			_, err = s.MergeMany(ctx, []metadata.Patch{{ID: "b", Patch: raw(`{"n":2}`)}, {ID: "c", Patch: raw(`{"bad":%q}`, canary)}, {ID: "d", Patch: raw(`{`)}})
 			require.ErrorIs(t, err, metadata.ErrRejected)
 			for range s.Find(ctx, raw(`{"n":2}`), nil) {
 			}
@@ -311,7 +311,7 @@ func TestStatsAndLogOfWrites(t *testing.T) {
 		require.NoError(t, errorOf(store.Merge(ctx, "a", raw(`{"secret":%q}`, canary))))
 		require.ErrorIs(t, errorOf(store.Merge(ctx, "a", raw(`{"bad":%q}`, canary))), metadata.ErrRejected)
 		require.ErrorIs(t, errorOf(store.Merge(ctx, "a", raw(`{`))), metadata.ErrMalformed)
-		require.NoError(t, errorOf(store.MergeMany(ctx, []metadata.Patch{{"b", raw(`{"n":%q}`, canary)}, {"c", raw(`{"n":1}`)}})))
+		require.NoError(t, errorOf(store.MergeMany(ctx, []metadata.Patch{{ID: "b", Patch: raw(`{"n":%q}`, canary)}, {ID: "c", Patch: raw(`{"n":1}`)}})))
 		require.NoError(t, store.Delete(ctx, "c"))
 		stats := store.Stats()
 		assert.Equal(t, int64(4), stats.Writes)

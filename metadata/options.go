@@ -107,6 +107,10 @@ type Options struct {
 	// others, and so from having a connection for that: changes are found by comparison.
 	NoHints bool
 
+	// KeepTokens is for how long the tokens of [Postgres.Once] are kept, at least. The
+	// same for all stores of a Table.Tokens: each removes what is older than its own. 0: 7 days.
+	KeepTokens time.Duration
+
 	// Observers are told of operations and commits. nil: nobody is.
 	Observers []Observer
 
@@ -125,7 +129,7 @@ func (o *Options) withDefaults() (Options, error) {
 		full = *o
 	}
 	for name, n := range map[string]int64{
-		"Timeout": int64(full.Timeout), "WatchInterval": int64(full.WatchInterval), "MaxPatchBytes": int64(full.MaxPatchBytes), "MaxDepth": int64(full.MaxDepth),
+		"Timeout": int64(full.Timeout), "KeepTokens": int64(full.KeepTokens), "WatchInterval": int64(full.WatchInterval), "MaxPatchBytes": int64(full.MaxPatchBytes), "MaxDepth": int64(full.MaxDepth),
 		"MaxDocumentBytes": int64(full.MaxDocumentBytes), "MaxWaitingBytes": int64(full.MaxWaitingBytes),
 		"MaxBatch": int64(full.MaxBatch), "MaxBatchBytes": int64(full.MaxBatchBytes),
 	} {
@@ -135,6 +139,7 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	full.Timeout = cmp.Or(full.Timeout, 10*time.Second)
 	full.WatchInterval = cmp.Or(full.WatchInterval, time.Second)
+	full.KeepTokens = cmp.Or(full.KeepTokens, 7*24*time.Hour)
 	full.MaxPatchBytes = cmp.Or(full.MaxPatchBytes, 1<<20)
 	full.MaxDepth = cmp.Or(full.MaxDepth, 64)
 	full.MaxDocumentBytes = cmp.Or(full.MaxDocumentBytes, 16<<20)

@@ -230,7 +230,7 @@ func TestStricterIsolationByDefault(t *testing.T) {
 			for r := range rounds {
 				_, err := other.Merge(t.Context(), "a", raw(`{"w-%d-%d":1}`, w, r))
 				assert.NoError(t, err)
-				_, err = other.MergeMany(t.Context(), []metadata.Patch{{"a", raw(`{"m-%d-%d":1}`, w, r)}, {"b", raw(`{"m-%d-%d":1}`, w, r)}})
+				_, err = other.MergeMany(t.Context(), []metadata.Patch{{ID: "a", Patch: raw(`{"m-%d-%d":1}`, w, r)}, {ID: "b", Patch: raw(`{"m-%d-%d":1}`, w, r)}})
 				assert.NoError(t, err)
 			}
 		})

@@ -114,26 +114,30 @@ type postgres struct {
 // statements are the SQL of one table.
 type statements struct {
 	get, getMany             reading
-	merge                    statement
+	merge, saveOn            storing
+	used                     statement // tokens
 	find, findAll            pages     // findAll finds rows without a document, too
 	mergeMany, mergeManyFree statement // of small documents
 	mergeFree, mergeLate     statement
 	createMany               statement
 	taking, under, underAll  gates
-	saveOn                   statement
 	watch                    []watchStatements
 }
 
 func newStatements(o *Options) statements {
 	expand := func(text string) statement {
-		return o.Table.expand(strings.ReplaceAll(text, "{patience}", o.patience()))
+		return o.Table.expand(strings.NewReplacer("{patience}", o.patience(), "{keep}", milliseconds(o.KeepTokens)).Replace(text))
+	}
+	one := func(text string) storing {
+		text = merging(text, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")
+		return newStoring(expand, text, 6, "stored", "stored.version")
 	}
 	return statements{
 		get:       newReading(expand, getSQL, 1),
 		getMany:   newReading(expand, getManySQL, 1),
 		find:      newPages(expand, "t.{column}"),
 		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
-		merge:     expand(merging(mergeSQL, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")),
+		merge:     storing{one(mergeSQL).plain, one(mergeOnceSQL).once},
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch", "p.flat", "p.sets", "p.room")),
 
 		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),
@@ -141,10 +145,11 @@ func newStatements(o *Options) statements {
 		mergeLate:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", lateSQL), mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		createMany: expand(createManySQL),
-		taking:     newGates(expand, tryLockSQL, "true"),
-		under:      newGates(expand, tryLockSQL, stillHeldSQL),
-		underAll:   newGates(expand, tryLockUnderSQL, allHeldSQL),
-		saveOn:     expand(saveOnSQL),
+		taking:     newGates(expand, tryLockSQL, "true", 0),
+		under:      newGates(expand, tryLockSQL, stillHeldSQL, 4),
+		underAll:   newGates(expand, tryLockUnderSQL, allHeldSQL, 1),
+		saveOn:     newStoring(expand, saveOnSQL, 6, "stored", "stored.version"),
+		used:       expand(usedSQL),
 
 		watch: newWatchStatements(expand),
 	}

@@ -142,7 +142,7 @@ func TestScopeKeepsTenantsApart(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, `{"of": 1}`, string(doc.Metadata))
 		}
-		results, err := two.MergeMany(ctx, []metadata.Patch{{"7", raw(`{"many":true}`)}, {"9", raw(`{"new":true}`)}})
+		results, err := two.MergeMany(ctx, []metadata.Patch{{ID: "7", Patch: raw(`{"many":true}`)}, {ID: "9", Patch: raw(`{"new":true}`)}})
 		require.NoError(t, err)
 		assert.Equal(t, `{"of": 2, "many": true}`, string(results[0].Document.Metadata))
 		require.NoError(t, two.Delete(ctx, "7"))
@@ -215,7 +215,7 @@ func TestClosedStoreRefuses(t *testing.T) {
 		assert.ErrorIs(t, err, metadata.ErrClosed)
 		_, err = store.Merge(ctx, "a", raw(`{}`))
 		assert.ErrorIs(t, err, metadata.ErrClosed)
-		_, err = store.MergeMany(ctx, []metadata.Patch{{"a", raw(`{}`)}})
+		_, err = store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{}`)}})
 		assert.ErrorIs(t, err, metadata.ErrClosed)
 		tx, err := d.Pool().Begin(ctx)
 		require.NoError(t, err)

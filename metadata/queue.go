@@ -104,6 +104,7 @@ type call struct {
 	fate    fate
 	doc     Document
 	changes int64 // of the draft that doc was taken from
+	first   *call // of the same commit, that it repeats
 	err     error
 
 	reports []report        // of what it has committed, for the host, once all are answered

@@ -124,7 +124,7 @@ func (q *reads) lead(key readKey, read func() (Document, error)) (doc Document, 
 	defer func() { q.land(key, company, shared) }()
 	doc, err = read()
 	if err == nil && len(company) > 0 {
-		shared = &Document{doc.ID, slices.Clone(doc.Metadata), doc.Version, doc.UpdatedAt}
+		shared = &Document{ID: doc.ID, Metadata: slices.Clone(doc.Metadata), Version: doc.Version, UpdatedAt: doc.UpdatedAt}
 	}
 	return doc, err
 }

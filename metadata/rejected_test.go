@@ -207,7 +207,7 @@ func TestDeferredConstraintIsHeeded(t *testing.T) {
 		assert.ErrorIs(t, err, metadata.ErrRejected)
 		_, err = store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"bad":1}`), nil })
 		assert.ErrorIs(t, err, metadata.ErrRejected)
-		results, err := store.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"n":1}`)}, {"b", raw(`{"bad":1}`)}, {"c", raw(`{"n":1}`)}})
+		results, err := store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"n":1}`)}, {ID: "b", Patch: raw(`{"bad":1}`)}, {ID: "c", Patch: raw(`{"n":1}`)}})
 		assert.ErrorIs(t, err, metadata.ErrRejected)
 		require.Len(t, results, 3)
 		assert.NoError(t, results[0].Err)

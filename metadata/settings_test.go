@@ -31,7 +31,8 @@ func TestPostgresConformsUnderAnySettings(t *testing.T) {
 		t.Run(world.Name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
-			require.NoError(t, must(metadata.NewPostgres(db.Pool(), nil)).Migrate(t.Context()))
+			tokens := metadata.Table{Tokens: metadata.DefaultTokens}
+			require.NoError(t, must(metadata.NewPostgres(db.Pool(), &metadata.Options{Table: tokens})).Migrate(t.Context()))
 			require.NoError(t, world.Set(t.Context(), db.Pool()))
 			for i, mode := range modes {
 				config := db.Pool().Config()
@@ -47,7 +48,7 @@ func TestPostgresConformsUnderAnySettings(t *testing.T) {
 					return metadata.NewPostgres(pool, o)
 				}
 				t.Run(fmt.Sprint(mode), func(t *testing.T) {
-					store := must(open(&metadata.Options{MaxDocumentBytes: 1 << 20, MergeInGo: i == 4}))
+					store := must(open(&metadata.Options{MaxDocumentBytes: 1 << 20, MergeInGo: i == 4, Table: tokens}))
 					defer store.Close()
 					require.NoError(t, store.Migrate(t.Context()))
 					storetest.Run(t, func(t testing.TB) metadata.MetadataStore { return store })
@@ -61,10 +62,10 @@ func TestPostgresConformsUnderAnySettings(t *testing.T) {
 // testTheRest uses every statement that the conformance suite does not.
 func testTheRest(t *testing.T, d *database) {
 	ctx, store := t.Context(), d.migrated(t, nil)
-	results, err := store.MergeMany(ctx, []metadata.Patch{{"r1", raw(`{"n":1}`)}, {"r2", raw(`{"n":2}`)}})
+	results, err := store.MergeMany(ctx, []metadata.Patch{{ID: "r1", Patch: raw(`{"n":1}`)}, {ID: "r2", Patch: raw(`{"n":2}`)}})
 	require.NoError(t, err)
 	require.Len(t, results, 2)
-	_, err = store.MergeMany(ctx, []metadata.Patch{{"r1", raw(`{"m":{"a":1}}`)}, {"r2", raw(`{"m":null}`)}})
+	_, err = store.MergeMany(ctx, []metadata.Patch{{ID: "r1", Patch: raw(`{"m":{"a":1}}`)}, {ID: "r2", Patch: raw(`{"m":null}`)}})
 	require.NoError(t, err)
 	docs, err := store.GetMany(ctx, "r1", "r2", "r3")
 	require.NoError(t, err)

@@ -82,6 +82,8 @@ func (w *world) judgeHosted(o *op, commits bool, err error) {
 	switch {
 	case commits && err == nil:
 		w.judge(o)
+	case o.token != "": // see judgeTokens
+		o.voided, o.unsure = true, commits && uncertain(err)
 	case o.applied > 0 && (!commits || !uncertain(err)):
 		w.Problem("DENIED THOUGH MADE", "%s: its host has not committed: %v", o, err)
 	}

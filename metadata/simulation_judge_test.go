@@ -18,6 +18,9 @@ import (
 func (w *world) stored(s *backend, c *change) {
 	c.to = 0
 	c.from = c.before.version
+	if s.doomed {
+		return
+	}
 	key := w.key(c.id).Int64()
 	if c.tenure() != nil {
 		key = w.key(c.id).Guard()
@@ -42,21 +45,18 @@ func (w *world) stored(s *backend, c *change) {
 	if lost := c.before.marks.without(c.after.marks); lost != (marks{}) && !replaces {
 		w.Problem("LOST WRITE", "%s stores %s over %s", c.what, c.after.text, c.before.text)
 	}
-	c.fresh.each(func(n int) {
-		w.ops[n].change = c
-		w.judgeRights(s.preparedFor, w.ops[n])
-	})
+	c.fresh.each(func(n int) { w.judgeRights(s.preparedFor, w.ops[n]) })
 }
 
 // judgeRights judges a write of o on a connection that was prepared for by.
 func (w *world) judgeRights(by, o *op) {
-	if by == nil || by == o || by == o.group {
+	if by == nil || by.root() == o.root() || by == o.group {
 		return
 	}
-	switch told := o.at.store.options.Principal != nil; {
+	switch told := by.at.store.options.Principal != nil; {
 	case told && by.rights != o.rights:
 		w.Problem("RIGHTS", "%s, for %s, is made with the rights of %s", o, o.rights, by.rights)
-	case !told && o.at.pool.prepares:
+	case !told && by.at.pool.prepares:
 		w.Problem("RIGHTS", "%s is made on the connection of %s", o, by)
 	}
 }
@@ -82,7 +82,10 @@ func (w *world) made(r *row, c *change) {
 	case c.after == nil && c.op != nil:
 		w.applied(c.op)
 	}
-	c.fresh.each(func(n int) { w.applied(w.ops[n]) })
+	c.fresh.each(func(n int) {
+		w.ops[n].change = c
+		w.applied(w.ops[n])
+	})
 }
 
 func (m *image) print() []byte {
@@ -122,6 +125,7 @@ func (w *world) applied(o *op) {
 	switch {
 	case o.applied > 1:
 		w.Problem("TWICE", "%s is applied again", o)
+	case o.token != "": // see judgeTokens
 	case o.done && o.host == nil && o.panicked == nil && o.err == nil:
 		w.Problem("LOST WRITE", "%s was answered before", o)
 	case o.done && o.host == nil && o.panicked == nil && !errors.Is(o.err, ErrUnknownOutcome):
@@ -145,7 +149,7 @@ func (w *world) judge(o *op) {
 		if !w.strange.Load() {
 			w.Problem("UNFOUNDED", "%s: %v", o, o.err)
 		}
-	case o.applied > 0:
+	case o.applied > 0 && o.token == "":
 		w.Problem("DENIED THOUGH MADE", "%s: %v", o, o.err)
 	default:
 		w.judgeFailure(o)
@@ -163,6 +167,11 @@ func (w *world) judgeSuccess(o *op) {
 		}
 		return
 	}
+	if o.got.ID == o.doc && o.got.Repeated {
+		w.judgeRepeated(o)
+		return
+	}
+	w.judgeOnce(o)
 	if o.got.ID != o.doc || len(o.got.Metadata) == 0 {
 		w.Problem("EMPTY ANSWER", "%s: nil, and document %q: %s", o, o.got.ID, o.got.Metadata)
 		return
@@ -183,18 +192,19 @@ func (w *world) judgeSuccess(o *op) {
 		w.Problem("REFUSED", "%s: is not allowed, and was acknowledged: %s", o, o.patch)
 		return
 	}
-	c, shown := o.change, marksOf(o.got.Metadata)
+	root := o.root()
+	c, shown := root.change, marksOf(o.got.Metadata)
 	if o.kind == "update" && (o.basis.Version != o.got.Version-1 || marksOf(o.basis.Metadata).count() != shown.count()-1) {
 		w.Problem("BASIS", "%s: has decided on version %d, %s, and made %d, %s", o, o.basis.Version, o.basis.Metadata, o.got.Version, o.got.Metadata)
 	}
 	switch {
-	case o.applied != 1 || c == nil:
-		w.Problem("LOST WRITE", "%s: applied %d times", o, o.applied)
-	case !shown.has(o.n):
+	case root.applied != 1 || c == nil:
+		w.Problem("LOST WRITE", "%s: applied %d times", o, root.applied)
+	case !shown.has(root.n):
 		w.Problem("EMPTY ANSWER", "%s: is not in its document: %s", o, o.got.Metadata)
 	case o.got.Version <= c.from || o.got.Version > c.to:
 		w.Problem("VERSION", "%s: version %d, but it made one of %d to %d", o, o.got.Version, c.from+1, c.to)
-	case c.claimed[o.got.Version] != nil:
+	case c.claimed[o.got.Version] != nil && c.claimed[o.got.Version] != root:
 		w.Problem("VERSION", "%s: version %d is that of %s", o, o.got.Version, c.claimed[o.got.Version])
 	case o.view >= 0 && o.got.Version != o.view+1:
 		w.Problem("VERSION", "%s: version %d of a view of %d", o, o.got.Version, o.view)
@@ -203,9 +213,7 @@ func (w *world) judgeSuccess(o *op) {
 	case o.got.Version == c.to && !bytes.Equal(o.got.Metadata, c.after.text):
 		w.Problem("EMPTY ANSWER", "%s: %s, but stored was %s", o, o.got.Metadata, c.after.text)
 	}
-	if c != nil && c.claimed != nil {
-		c.claimed[o.got.Version] = o
-	}
+	c.claim(o.got.Version, root)
 }
 
 // judgeOrder judges that patches of the same document were merged in their order.
@@ -267,6 +275,8 @@ func (w *world) judgeFailure(o *op) {
 		founded = o.kind == "delete" || o.kind == "get" || o.kind == "get many" || w.isMissing(o.doc)
 	case errors.Is(err, ErrUnsupported):
 		founded = o.kind == "delete" && !o.at.store.options.Table.Create
+	case errors.Is(err, ErrTokenReused):
+		founded = w.isReused(o)
 	case errors.Is(err, ErrConflict):
 		var conflict *VersionError
 		founded = errors.As(err, &conflict) && o.view >= 0 && conflict.Have != o.view

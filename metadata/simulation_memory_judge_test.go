@@ -21,7 +21,7 @@ func (w *memoryWorld) judge(id string) {
 	}
 	// What was answered, and at last what there is now.
 	var answered, denied []*memoryWrite
-	for _, o := range w.asked {
+	for _, o := range w.judgeOnce() {
 		if o.doc == id && o.decided > 1 {
 			w.Problem("TWICE", "write %d decided %d times", o.n, o.decided)
 		}
@@ -181,4 +181,31 @@ func (w *memoryWorld) judgeFailure(o *memoryWrite, answered []*memoryWrite) {
 	default:
 		w.Problem("UNFOUNDED", "write %d: %v", o.n, o.err)
 	}
+}
+
+// judgeOnce judges that of a write and its repetitions one has made it, of which the others
+// are told. It returns all writes, of these the one that has.
+func (w *memoryWorld) judgeOnce() (writes []*memoryWrite) {
+	for _, root := range w.asked {
+		if root.repeats != nil {
+			continue
+		}
+		by := *root
+		for _, o := range w.asked {
+			if o.root() == root && o.err == nil && !o.got.Repeated {
+				if o != root && by.err == nil && !by.got.Repeated {
+					w.Problem("TWICE", "write %d is made again by write %d", root.n, o.n)
+				}
+				by = *o
+				by.n = root.n
+			}
+		}
+		for _, o := range w.asked {
+			if o.root() == root && o.err == nil && o.got.Repeated && (by.err != nil || o.got.Made != by.got.Version) {
+				w.Problem("INVENTED", "write %d is told to have made version %d, and write %d has: %d, %v", o.n, o.got.Made, by.n, by.got.Version, by.err)
+			}
+		}
+		writes = append(writes, &by)
+	}
+	return writes
 }

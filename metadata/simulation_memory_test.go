@@ -35,6 +35,8 @@ type memoryWrite struct {
 	kind    string
 	view    int64
 	cancel  context.CancelFunc
+	token   bool // it is made once
+	repeats *memoryWrite
 	decided int
 	begun   int64 // its moments among all
 	ended   int64
@@ -45,7 +47,7 @@ type memoryWrite struct {
 func playMemory(s *simulate.Schedule) {
 	w := &memoryWorld{Schedule: s, locker: lock.NewMemory(), docs: []string{"d0", "d1"}, holds: map[string]*lock.Held{}}
 	var err error
-	if w.store, err = NewMemory(w.locker, &Options{MaxDocumentBytes: simulate.One(s, 0, 30, 60)}); err != nil {
+	if w.store, err = NewMemory(w.locker, &Options{MaxDocumentBytes: simulate.One(s, 0, 30, 60), Table: Table{Tokens: DefaultTokens}}); err != nil {
 		panic(err)
 	}
 	s.Steps(40+s.N(80), w.actions, func() {})
@@ -104,16 +106,24 @@ func (w *memoryWorld) write() {
 		return
 	}
 	o.kind = simulate.One(w.Schedule, "merge", "merge", "merge", "merge", "update", "update", "failing update", "idle merge", "replace", "delete")
+	if o.token = (o.kind == "merge" || o.kind == "update") && w.N(3) == 0; o.token && w.N(2) == 0 {
+		w.repeat(o)
+	}
 	ctx := context.Background()
 	if held := w.holds[o.doc]; held != nil && w.N(2) == 0 {
 		ctx = held.Context()
 	}
 	ctx, o.cancel = context.WithTimeout(ctx, time.Duration(1+w.N(int(100*time.Millisecond))))
 	store := w.store
-	if w.N(6) == 0 {
+	if o.repeats == nil && w.N(6) == 0 {
 		doc, _ := store.Get(context.Background(), o.doc)
 		o.view = max(0, doc.Version-int64(w.N(2)))
+	}
+	if o.view >= 0 {
 		store = store.IfVersion(o.view)
+	}
+	if o.token {
+		store = store.Once(fmt.Sprint(o.root().n))
 	}
 	w.asked = append(w.asked, o)
 	w.going.Add(1)
@@ -121,7 +131,7 @@ func (w *memoryWorld) write() {
 	w.Tell("write %d: %s of %s, view %d", o.n, o.kind, o.doc, o.view)
 	go func() {
 		defer o.cancel()
-		patch := json.RawMessage(fmt.Sprintf(`{"w%d":1,"last":%d}`, o.n, o.n))
+		patch := json.RawMessage(fmt.Sprintf(`{"w%d":1,"last":%d}`, o.root().n, o.root().n))
 		switch o.kind {
 		case "merge":
 			o.got, o.err = store.Merge(ctx, o.doc, patch)
@@ -145,4 +155,21 @@ func (w *memoryWorld) write() {
 		w.Tell("write %d is told: %s, version %d: %v", o.n, o.got.Metadata, o.got.Version, o.err)
 		w.going.Add(-1)
 	}()
+}
+
+// repeat has a write be the repetition of another, if there is one.
+func (w *memoryWorld) repeat(o *memoryWrite) {
+	for _, of := range w.asked {
+		if of.token && of.repeats == nil && (o.repeats == nil || w.N(2) == 0) {
+			o.repeats, o.doc, o.kind, o.view = of, of.doc, of.kind, of.view
+		}
+	}
+}
+
+// root is the write that others repeat.
+func (o *memoryWrite) root() *memoryWrite {
+	if o.repeats != nil {
+		return o.repeats
+	}
+	return o
 }

@@ -44,6 +44,12 @@ type op struct {
 	err      error
 	panicked any
 
+	token   string // it is made once
+	repeats *op    // the one that it is
+	firsts  int    // answers that say that it was made just now
+	voided  bool   // its host has not committed
+	unsure  bool   // or does not know
+
 	applied int
 	made    int // the moment of that, among all
 	change  *change

@@ -13,7 +13,8 @@ type server struct {
 
 	rows     map[string]*row
 	locks    map[int64]*backend
-	shares   map[int64]int       // of second guards
+	shares   map[int64]int // of second guards
+	tokens   map[string]*keptRow
 	history  map[string][]*image // all that was ever committed
 	sessions []*backend          // with something to lose
 	pids     uint32
@@ -42,6 +43,7 @@ type backend struct {
 
 	preparedFor *op // whose rights the session has, if a pool has prepared it for somebody
 
+	doomed bool  // the statement fails if it stores anything
 	failed bool  // the transaction: nothing but its end is possible
 	ended  bool  // the session
 	why    error // that the client is told of it
@@ -53,8 +55,8 @@ type backend struct {
 	limit  time.Duration // of idle
 }
 
-// undo is what a transaction did: it locked a row, changed it, or took an
-// advisory lock.
+// undo is what a transaction did: it locked a row, changed it, took an
+// advisory lock, or inserted a token.
 type undo struct {
 	row    *row
 	locked bool
@@ -62,10 +64,11 @@ type undo struct {
 	change *change
 	lock   int64
 	shared int64
+	kept   string
 }
 
 func newServer(w *world) *server {
-	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, shares: map[int64]int{}, history: map[string][]*image{}}
+	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, shares: map[int64]int{}, tokens: map[string]*keptRow{}, history: map[string][]*image{}}
 }
 
 // put is the state of a document before anything happens.

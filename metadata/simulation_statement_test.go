@@ -1,7 +1,9 @@
 package metadata
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,6 +48,7 @@ type dialect struct {
 	sql   statements
 	names map[string]string
 	waits map[string]time.Duration // for a row, where the statement limits that
+	keeps map[string]keeping       // by their texts
 
 	locked, versioned, digested, relocked bool // what the statements say that they do
 }
@@ -54,14 +57,23 @@ type dialect struct {
 var limit = regexp.MustCompile(`LEAST\('(\d+ms)'::interval`)
 
 func newDialect(sql statements) *dialect {
-	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}}
-	for name, s := range map[string]statement{
-		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge": sql.merge, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
-		"create many": sql.createMany,
-		"open":        sql.taking.open, "insert": sql.taking.insert, "save": sql.taking.save, "save on": sql.saveOn, "remove": sql.taking.remove,
-		"open under": sql.under.open, "insert under": sql.under.insert, "save under": sql.under.save, "remove under": sql.under.remove,
-		"open under all": sql.underAll.open, "insert under all": sql.underAll.insert, "save under all": sql.underAll.save, "remove under all": sql.underAll.remove,
+	d := &dialect{sql: sql, names: map[string]string{}, waits: map[string]time.Duration{}, keeps: map[string]keeping{}}
+	all := map[string]statement{"used": sql.used}
+	for name, s := range map[string]storing{
+		"merge": sql.merge, "save on": sql.saveOn,
+		"insert": sql.taking.insert, "save": sql.taking.save, "remove": sql.taking.remove, "note": sql.taking.note,
+		"insert under": sql.under.insert, "save under": sql.under.save, "remove under": sql.under.remove, "note under": sql.under.note,
+		"insert under all": sql.underAll.insert, "save under all": sql.underAll.save, "remove under all": sql.underAll.remove, "note under all": sql.underAll.note,
 	} {
+		all[name], all[name+" once"] = s.plain, s.once
+		d.keeps[s.once.text] = keepingOf(s.once)
+	}
+	maps.Copy(all, map[string]statement{
+		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
+		"create many": sql.createMany,
+		"open":        sql.taking.open, "open under": sql.under.open, "open under all": sql.underAll.open,
+	})
+	for name, s := range all {
 		d.names[s.text] = name
 		if strings.Contains(s.text, "lock_timeout") {
 			d.waits[name], _ = time.ParseDuration(limit.FindStringSubmatch(s.text)[1])
@@ -72,9 +84,9 @@ func newDialect(sql statements) *dialect {
 		d.names[name+" lockstore"], d.names[name+" host"] = name, name
 	}
 	d.locked = strings.Contains(sql.taking.open.text, "pg_try_advisory_xact_lock(")
-	d.relocked = strings.Contains(sql.saveOn.text, "pg_try_advisory_xact_lock(")
-	d.versioned = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) $5::bigint")
-	d.digested = strings.Contains(sql.saveOn.text, "OPERATOR(pg_catalog.=) $6::pg_catalog.text")
+	d.relocked = strings.Contains(sql.saveOn.plain.text, "pg_try_advisory_xact_lock(")
+	d.versioned = strings.Contains(sql.saveOn.plain.text, "OPERATOR(pg_catalog.=) $5::bigint")
+	d.digested = strings.Contains(sql.saveOn.plain.text, "OPERATOR(pg_catalog.=) $6::pg_catalog.text")
 	return d
 }
 
@@ -82,7 +94,12 @@ func newDialect(sql statements) *dialect {
 // into dest, or is given to each.
 func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) error, affected *int64, text string, args []any) *request {
 	what := d.names[text]
-	q := &request{what: strings.TrimSuffix(what, " all"), op: opOf(ctx), most: d.waits[what]}
+	q := &request{what: strings.TrimSuffix(strings.TrimSuffix(what, " once"), " all"), op: opOf(ctx), most: d.waits[what]}
+	if k, keeps := d.keeps[text]; keeps && strings.HasSuffix(what, " once") {
+		kept := args[len(args)-4:]
+		args = args[:len(args)-4]
+		defer func() { q.withTokens(k, kept, dest) }()
+	}
 	checked := strings.Contains(text, "pg_locks")
 	switch q.what {
 	case "get many", "get many under", "merge many", "merge free", "merge late", "create many":
@@ -90,6 +107,8 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		if strings.HasPrefix(q.what, "get many") {
 			slices.Sort(q.ids) // which come out of a map
 		}
+	case "used":
+		q.ids = []string{documentOf(args[0].(string))}
 	case "":
 		panic("the model does not know: " + text)
 	default:
@@ -166,6 +185,15 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		q.run = func(s *backend) error { return s.remove(q, true, dest) }
 	case "remove under":
 		q.run = func(s *backend) error { return s.remove(q, !checked || s.held(args[1:]), dest) }
+	case "used":
+		q.run = func(s *backend) (err error) {
+			s.used(args[0].(string), args[1].([]string), func(token string, k *keptRow) { err = cmp.Or(err, each(tokenRow{token, k})) })
+			return err
+		}
+	case "note":
+		q.run = func(s *backend) error { return s.note(q.ids[0], true, dest) }
+	case "note under":
+		q.run = func(s *backend) error { return s.note(q.ids[0], !checked || s.held(args[1:]), dest) }
 	case "SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT":
 		q.run = func(s *backend) error { return s.savepoint(q.what, text[len(q.what)+1:]) }
 	}

@@ -158,6 +158,7 @@ func (w *world) finish() {
 		for _, o := range w.live() {
 			w.Problem("LIVENESS", "%s is not answered", o)
 		}
+		w.judgeTokens()
 	})
 	for _, p := range w.processes {
 		if w.Broken() == "" {

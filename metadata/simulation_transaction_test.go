@@ -60,7 +60,10 @@ func (s *backend) back(to int) {
 
 // commit makes the transaction's changes true, and ends it.
 func (s *backend) commit() {
-	for _, u := range s.undo {
+	for i, u := range s.undo {
+		if u.kept != "" {
+			s.server.tokens[u.kept].by, s.undo[i].kept = nil, ""
+		}
 		if u.change != nil && u.change.after == nil { // perhaps to be made anew
 			s.server.history[u.row.id] = append(s.server.history[u.row.id], nil)
 		}
@@ -87,6 +90,10 @@ func (s *backend) commit() {
 
 // unlock gives back a lock of a transaction.
 func (v *server) unlock(u undo) {
+	if u.kept != "" {
+		delete(v.tokens, u.kept)
+		return
+	}
 	if u.shared != 0 {
 		v.shares[u.shared]--
 		return

@@ -56,6 +56,7 @@ func (w *world) add(o *op) *op {
 func (w *world) draw(p *process, h *host) *op {
 	o := w.add(&op{at: p, host: h, doc: w.doc(), view: -1, since: time.Now(), rights: simulate.One(w.Schedule, "a", "a", "b")})
 	o.kind = simulate.One(w.Schedule, "merge", "merge", "merge", "merge", "merge", "merge", "update", "update", "replace", "delete", "get", "get many", "many", "idle merge", "idle update", "failing update")
+	repeats := w.drawToken(o)
 	parent := context.Background()
 	if held := w.tenuresOf(p, o.doc); len(held) > 0 && w.N(2) == 0 {
 		o.tenure = held[w.N(len(held))]
@@ -70,19 +71,21 @@ func (w *world) draw(p *process, h *host) *op {
 	} else {
 		o.ctx, o.cancel = context.WithCancel(parent)
 	}
-	if w.N(8) == 0 && o.kind != "many" && o.kind != "get" && o.kind != "get many" {
+	if !repeats && w.N(8) == 0 && o.kind != "many" && o.kind != "get" && o.kind != "get many" {
 		if m := w.server.committed(o.doc); m != nil {
 			o.view = max(0, m.version-int64(w.N(2)))
 		} else {
 			o.view = 0
 		}
 	}
-	o.patch = w.patch(o)
+	if !repeats {
+		o.patch = w.patch(o)
+	}
 	o.first = len(w.server.history[o.doc])
 	if h != nil && (o.kind == "many" || o.kind == "get many") {
 		o.kind = "merge"
 	}
-	w.Tell("%s, rights %s, tenure %v, leads %v, view %d: %s", o, o.rights, o.tenure != nil, o.leads != nil, o.view, o.patch)
+	w.Tell("%s, rights %s, tenure %v, leads %v, view %d, token %q: %s", o, o.rights, o.tenure != nil, o.leads != nil, o.view, o.token, o.patch)
 	return o
 }
 
@@ -140,6 +143,9 @@ func (o *op) run(d documents) {
 	if o.view >= 0 {
 		d.version = &o.view
 	}
+	if o.token != "" {
+		d.token = &o.token
+	}
 	switch o.kind {
 	case "merge", "idle merge":
 		o.got, o.err = d.Merge(o.ctx, o.doc, o.patch)
@@ -175,7 +181,7 @@ func (o *op) run(d documents) {
 		var ops []*op
 		w.model(func() { ops = w.group(o)[1:] })
 		for _, each := range ops {
-			patches = append(patches, Patch{each.doc, each.patch})
+			patches = append(patches, Patch{ID: each.doc, Patch: each.patch})
 		}
 		results, err := o.at.store.MergeMany(o.ctx, patches)
 		if len(results) != len(patches) {

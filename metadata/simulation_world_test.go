@@ -112,8 +112,9 @@ func newWorld(s *simulate.Schedule) *world {
 	w.server = newServer(w)
 	w.faults = simulate.One(s, 0, 0, 10, 60)
 	w.panics = simulate.One(s, 0, 0, 8, 25)
+	w.table = Table{Tokens: DefaultTokens}
 	if s.N(5) == 0 {
-		w.table = Table{Name: "hosts", Version: "version"} // in which nobody but the host makes rows
+		w.table = Table{Name: "hosts", Version: "version", Tokens: DefaultTokens} // in which nobody but the host makes rows
 	}
 	for _, id := range w.docs[:1+s.N(3)] {
 		w.server.put(id, newImage([]byte("{}"), 1))

@@ -3,6 +3,7 @@ package metadata_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -63,6 +64,7 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 				"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db, o) },
 			} {
 				for _, inGo := range []bool{false, true} {
+					c.table.Tokens = metadata.DefaultTokens
 					s, err := open(&metadata.Options{Table: c.table, MergeInGo: inGo})
 					require.NoError(t, err)
 					defer s.Close()
@@ -88,6 +90,13 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 					must(s.Get(ctx, a))("Get")
 					must(s.Replace(ctx, b, raw(`{"b":1}`)))("Replace")
 					must(s.Update(ctx, a, func(metadata.Document) (json.RawMessage, error) { return raw(`{"u":1}`), nil }))("Update")
+					for i, patch := range []string{`{"once":1}`, `{"once":1}`, `{"once":2}`} { // the second changes nothing
+						once := s.Once(fmt.Sprint(path, driver, inGo, i))
+						for range 2 {
+							must(once.Merge(ctx, a, json.RawMessage(patch)))("Once, Merge " + patch)
+						}
+					}
+					must(s.Once(path+"replace").Replace(ctx, b, raw(`{"b":1}`)))("Once, Replace")
 					must(s.GetMany(ctx, c.ids...))("GetMany")
 					for _, patch := range []string{`{"m":1}`, `{"m":1}`, `{"m":{"n":null,"o":1}}`} {
 						must(s.MergeMany(ctx, []metadata.Patch{{ID: a, Patch: json.RawMessage(patch)}, {ID: b, Patch: json.RawMessage(patch)}, {ID: missing, Patch: json.RawMessage(patch)}}))("MergeMany " + patch)

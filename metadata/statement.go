@@ -20,6 +20,7 @@ import (
 type statement struct {
 	text   string
 	scopes []any
+	keeps  bool // tokens
 }
 
 // args are the arguments in the order of their places.
@@ -90,6 +91,7 @@ func (t *Table) expand(text string) statement {
 	}
 	pairs := []string{
 		"{table}", t.qualify(t.Name),
+		"{tokens}", t.qualify(t.Tokens),
 		"{id}", quoteName(t.ID),
 		"{idtype}", t.IDType.sql(),
 		"{column}", quoteName(t.Column),
@@ -108,9 +110,9 @@ func (t *Table) expand(text string) statement {
 		"{updated}", updated,
 		"{at}", at, // the same as the server has it
 	}
-	for i := 1; i <= 6; i++ {
+	for i := 1; i <= 10; i++ {
 		pairs = append(pairs, fmt.Sprintf("{%d}", i), fmt.Sprintf("$%d", 1+len(t.Scope)+i))
 	}
 	// In one pass, lest a name that looks like a place is taken for one.
-	return statement{strings.NewReplacer(pairs...).Replace(catalog.Replace(text)), scopes}
+	return statement{text: strings.NewReplacer(pairs...).Replace(catalog.Replace(text)), scopes: scopes}
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // What the server is sent for the default table, and for a host's own.
-var sentFor = []Table{{}, {
-	Schema: "app", Name: "users", ID: "email", Column: "profile", Version: "revision", UpdatedAt: "changed",
+var sentFor = []Table{{Tokens: DefaultTokens}, {
+	Schema: "app", Name: "users", ID: "email", Column: "profile", Version: "revision", UpdatedAt: "changed", Tokens: "tokens",
 	Scope: []Scope{{Column: "tenant", Type: UUID, Value: "7f3f9a3e-0000-4000-8000-00000000000a"}},
 }}
 
@@ -34,16 +34,23 @@ func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
 		{"Get", sql.get.plain}, {"GetMany", sql.getMany.plain},
 		{"Find, first page", sql.find.first.plain}, {"Find, next page", sql.find.next.plain}, {"Find, all of them", sql.findAll.first.plain},
 		{"Get under a hold", sql.get.proven}, {"GetMany under holds", sql.getMany.proven}, {"Find under holds, next page", sql.find.next.proven},
-		{"Merge, alone", sql.merge}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
+		{"Merge, alone", sql.merge.plain}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
 		{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
 		{"MergeMany, what is free or late", sql.mergeLate},
 		{"MergeMany, what is missing", sql.createMany},
-		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert}, {"write: store", sql.taking.save}, {"write: store if it is the same still", sql.saveOn}, {"Delete", sql.taking.remove},
-		{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert},
-		{"write under a hold: store", sql.under.save}, {"Delete under a hold", sql.under.remove},
-		{"write under several holds, or one of another key: lock", sql.underAll.open}, {"write under several holds: create", sql.underAll.insert},
-		{"write under several holds: store", sql.underAll.save}, {"Delete under several holds", sql.underAll.remove},
+		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert.plain}, {"write: store", sql.taking.save.plain}, {"write: store if it is the same still", sql.saveOn.plain}, {"Delete", sql.taking.remove.plain},
+		{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert.plain},
+		{"write under a hold: store", sql.under.save.plain}, {"Delete under a hold", sql.under.remove.plain},
+		{"write under several holds, or one of another key: lock", sql.underAll.open}, {"write under several holds: create", sql.underAll.insert.plain},
+		{"write under several holds: store", sql.underAll.save.plain}, {"Delete under several holds", sql.underAll.remove.plain},
 		{"Watch: read", sql.watch[0].look}, {"Watch: compare", sql.watch[0].differ}, {"Watch a view: compare", sql.watch[2].differ},
+		{"Once: look up", sql.used}, {"Once: Merge, alone", sql.merge.once},
+		{"Once: create", sql.taking.insert.once}, {"Once: store", sql.taking.save.once}, {"Once: store if it is the same still", sql.saveOn.once},
+		{"Once: Delete", sql.taking.remove.once}, {"Once: no change", sql.taking.note.once},
+		{"Once under a hold: create", sql.under.insert.once}, {"Once under a hold: store", sql.under.save.once},
+		{"Once under a hold: Delete", sql.under.remove.once}, {"Once under a hold: no change", sql.under.note.once},
+		{"Once under several holds: create", sql.underAll.insert.once}, {"Once under several holds: store", sql.underAll.save.once},
+		{"Once under several holds: Delete", sql.underAll.remove.once}, {"Once under several holds: no change", sql.underAll.note.once},
 	}
 }
 
@@ -64,7 +71,7 @@ func TestStatementsAsTheServerGetsThem(t *testing.T) {
 // finds its rows by an index, or only inserts.
 func TestStatementsPlanWithoutReadingTheTable(t *testing.T) {
 	db := pgtest.New(t)
-	store, err := NewPostgres(db.Pool(), nil)
+	store, err := NewPostgres(db.Pool(), &Options{Table: sentFor[0]})
 	require.NoError(t, err)
 	require.NoError(t, store.Migrate(t.Context()))
 	function, _, err := sentFor[1].DDL()
@@ -73,7 +80,9 @@ func TestStatementsPlanWithoutReadingTheTable(t *testing.T) {
 		CREATE TABLE app.users (email text PRIMARY KEY, tenant uuid NOT NULL, profile jsonb, revision bigint, changed timestamptz);
 		INSERT INTO lockstore_metadata (id, metadata) SELECT 'user-' || n, '{"plan":"pro"}' FROM generate_series(1, 5000) AS n;
 		INSERT INTO app.users (email, tenant, profile) SELECT 'user-' || n, '7f3f9a3e-0000-4000-8000-00000000000a', '{"plan":"pro"}' FROM generate_series(1, 5000) AS n;
-		ANALYZE lockstore_metadata, app.users`)
+		INSERT INTO lockstore_once SELECT 'user-' || n, 'request', '', 1, now() FROM generate_series(1, 5000) AS n;
+		INSERT INTO app.tokens SELECT 'user-' || n, 'request', '', 1, now() FROM generate_series(1, 5000) AS n;
+		ANALYZE lockstore_metadata, app.users, lockstore_once, app.tokens`)
 	require.NoError(t, err)
 	conn, err := db.Pool().Acquire(t.Context())
 	require.NoError(t, err)
@@ -101,11 +110,48 @@ func TestStatementsPlanWithoutReadingTheTable(t *testing.T) {
 				places = max(places, n)
 			}
 			plan := explain("EXECUTE s (" + strings.Repeat("NULL, ", places-1) + "NULL)")
-			assert.NotRegexp(t, `Seq Scan on (\w+\.)?`+o.Table.Name, plan, name)
-			if !strings.Contains(s.name, "create") {
+			assert.NotRegexp(t, `Seq Scan on (\w+\.)?(`+o.Table.Name+`|`+o.Table.Tokens+`)`, plan, name)
+			if strings.HasPrefix(s.name, "Once") {
+				assert.Regexp(t, `Index (Only )?Scan (using|on) `+o.Table.Tokens+`_pkey`, plan, name)
+				assert.Regexp(t, `Index Cond: \(\(document = .*\) AND \(token = n\.token\)\)`, plan, "%s: however many tokens its document has", name)
+			}
+			if strings.Contains(s.text, "DELETE FROM "+o.Table.qualify(o.Table.Tokens)) {
+				assert.Regexp(t, `Index (Only )?Scan (using|on) `+o.Table.Tokens+`_at_idx`, plan, name)
+			}
+			if !strings.Contains(s.name, "create") && s.name != "Once: look up" {
 				assert.Regexp(t, `Index (Only )?Scan (using|on) `+o.Table.Name+`_pkey`, plan, name)
 			}
 		}
+	}
+}
+
+// Nor do plans that were made while there were no tokens yet, which a server keeps.
+func TestTokensPlanWithoutReadingAllOfThemFromTheBeginning(t *testing.T) {
+	db := pgtest.New(t)
+	store, err := NewPostgres(db.Pool(), &Options{Table: sentFor[0]})
+	require.NoError(t, err)
+	require.NoError(t, store.Migrate(t.Context()))
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(t.Context(), "SET plan_cache_mode = force_generic_plan")
+	require.NoError(t, err)
+	_, statements := sentStatements(t, sentFor[0])
+	for _, s := range statements {
+		if !strings.HasPrefix(s.name, "Once") {
+			continue
+		}
+		_, err := conn.Exec(t.Context(), "DEALLOCATE ALL; PREPARE s AS "+s.text, pgx.QueryExecModeSimpleProtocol)
+		require.NoError(t, err, s.name)
+		places := 1
+		for strings.Contains(s.text, fmt.Sprint("$", places+1)) {
+			places++
+		}
+		rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE s ("+strings.Repeat("NULL, ", places-1)+"NULL)", pgx.QueryExecModeSimpleProtocol)
+		require.NoError(t, err, s.name)
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		assert.NotContains(t, strings.Join(plan, "\n"), "Seq Scan on "+DefaultTokens, s.name)
 	}
 }
 
@@ -141,10 +187,10 @@ func TestStatementsUseTheIndex(t *testing.T) {
 			{"get many under", query{sql.getMany.proven, sql.getMany.proven.args([]string{c.id}, "[]")}},
 			{"look", query{sql.watch[0].look, sql.watch[0].look.args([]string{c.id}, int64(1))}},
 			{"differ", query{sql.watch[0].differ, sql.watch[0].differ.args([]string{c.id}, []string{"1"})}},
-			{"merge", query{sql.merge, sql.merge.args(c.id, "{}", int64(1), true, true, int64(1))}},
+			{"merge", query{sql.merge.plain, sql.merge.plain.args(c.id, "{}", int64(1), true, true, int64(1))}},
 			{"open", query{sql.taking.open, sql.taking.open.args(c.id, nil, int64(1))}},
-			{"save", query{sql.taking.save, sql.taking.save.args(c.id, int64(1), "{}")}},
-			{"save on", query{sql.saveOn, sql.saveOn.args(c.id, int64(1), "{}", int64(1), int64(0), "00")}},
+			{"save", query{sql.taking.save.plain, sql.taking.save.plain.args(c.id, int64(1), "{}")}},
+			{"save on", query{sql.saveOn.plain, sql.saveOn.plain.args(c.id, int64(1), "{}", int64(1), int64(0), "00")}},
 		} {
 			for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
 				rows, err := db.Pool().Query(t.Context(), "EXPLAIN "+s.text, append([]any{mode}, s.args...)...)

@@ -71,4 +71,9 @@ type Document struct {
 	// UpdatedAt is when the server made the last change. It is zero where the
 	// table has no such column, and where the host has put infinity into it.
 	UpdatedAt time.Time
+
+	// Repeated says that a write of [Postgres.Once] had been made before, and Made which
+	// version it made then: 0 where it was a Delete. Otherwise both are zero.
+	Repeated bool
+	Made     int64
 }

@@ -11,7 +11,7 @@ import (
 // Table says where in the database the documents are. The zero value is the
 // default table lockstore_metadata, found by the search path, with versions
 // and times, in which writes create the documents they miss. A Table with
-// nothing but a Schema, or an Owner, is the default table in that schema.
+// nothing but a Schema, an Owner or Tokens is the default table in that schema.
 //
 // A host's own table needs a unique id and a jsonb column; NULL in it counts
 // as an empty document. Triggers, constraints, row-level security and
@@ -45,6 +45,11 @@ type Table struct {
 	// is, and allows Delete, which removes rows. Without it the rows are the host's: writes of a missing
 	// one fail with [ErrNotFound].
 	Create bool
+
+	// Tokens is the table of the tokens of [Postgres.Once], in the same Schema, which
+	// [Postgres.Migrate] creates: [DefaultTokens], say. Tables and scopes can share one.
+	// Empty: there is none, and no Once.
+	Tokens string
 
 	// Scope restricts the store to the rows in which these columns have these
 	// values, such as those of one tenant. It is part of the lock's key.
@@ -95,7 +100,7 @@ func (t Table) withDefaults() (Table, error) {
 	}
 	t.Scope = slices.Clone(t.Scope)
 	names := []string{t.Name, t.ID, t.Column}
-	for _, optional := range []string{t.Schema, t.Owner, t.Version, t.UpdatedAt} {
+	for _, optional := range []string{t.Schema, t.Owner, t.Version, t.UpdatedAt, t.Tokens} {
 		if optional != "" {
 			names = append(names, optional)
 		}
@@ -119,6 +124,9 @@ func (t Table) withDefaults() (Table, error) {
 		if problem := checkName(name); problem != "" {
 			return t, fmt.Errorf("%w: identifier %.80q %s", ErrInvalidOptions, name, problem)
 		}
+	}
+	if t.Tokens == t.Name {
+		return t, fmt.Errorf("%w: Table.Tokens is the table of the documents", ErrInvalidOptions)
 	}
 	if t.IDType.sql() == "" {
 		return t, fmt.Errorf("%w: type %.80q", ErrInvalidOptions, t.IDType)

@@ -16,11 +16,28 @@ import (
 // transaction unless a hold of its context has it, and of each hold that its context
 // carries.
 type gate struct {
-	open   func(idle any) query // openSQL
-	insert func(d *draft) query // insertSQL
-	save   func(d *draft) query // saveSQL
-	remove query                // removeSQL
+	gates  *gates
+	id     string
+	number int64 // of the lock that it takes
+	holds  []any // that are looked up
 	under  *holdings
+}
+
+// open is openSQL.
+func (g *gate) open(idle any) query {
+	s := g.gates.open
+	return query{s, s.args(g.id, append([]any{idle, g.number}, g.holds...)...)}
+}
+
+// insert, save, remove and note are insertSQL, saveSQL, removeSQL and noteSQL, with the
+// tokens that are kept.
+func (g *gate) insert(d *draft, k kept) query { return g.store(g.gates.insert, k, d.stored()...) }
+func (g *gate) save(d *draft, k kept) query   { return g.store(g.gates.save, k, d.stored()...) }
+func (g *gate) remove(k kept) query           { return g.store(g.gates.remove, k) }
+func (g *gate) note(k kept) query             { return g.store(g.gates.note, k) }
+
+func (g *gate) store(s storing, k kept, args ...any) query {
+	return s.query(g.id, k, slices.Concat(args, g.holds)...)
 }
 
 // check tells of a hold whose end is known here: by Evict, say, after which
@@ -34,15 +51,26 @@ type query struct {
 }
 
 // gates are the statements of one kind.
-type gates struct{ open, insert, save, remove statement }
+type gates struct {
+	open                       statement
+	insert, save, remove, note storing
+}
 
-func newGates(expand func(string) statement, try, held string) gates {
-	fill := func(text string, first int) statement {
+// newGates makes them of what takes the lock, and of what looks up holds, which has so many
+// arguments.
+func newGates(expand func(string) statement, try, held string, holds int) gates {
+	fill := func(text string, first int) string {
 		place := func(i int) string { return "{" + strconv.Itoa(first+i) + "}" }
 		text = strings.NewReplacer("{gate}", try, "{held}", held).Replace(text)
-		return expand(strings.NewReplacer("{high}", place(0), "{low}", place(1), "{pid}", place(2), "{start}", place(3), "{mode}", "'ExclusiveLock'", "{holds}", place(0)).Replace(text))
+		return strings.NewReplacer("{high}", place(0), "{low}", place(1), "{pid}", place(2), "{start}", place(3), "{mode}", "'ExclusiveLock'", "{holds}", place(0)).Replace(text)
 	}
-	return gates{fill(openSQL, 3), fill(insertSQL, 3), fill(saveSQL, 3), fill(removeSQL, 1)}
+	store := func(text string, first int, source, version string) storing {
+		return newStoring(expand, fill(text, first), first+holds, source, version)
+	}
+	return gates{
+		open: expand(fill(openSQL, 3)), insert: store(insertSQL, 3, "stored", "stored.version"), save: store(saveSQL, 3, "stored", "stored.version"),
+		remove: store(removeSQL, 1, "removed", "0::bigint"), note: store(noteSQL, 1, "stored", "stored.version"),
+	}
 }
 
 // A write without a tenure takes the document's lock, and one under a tenure the
@@ -50,13 +78,7 @@ func newGates(expand func(string) statement, try, held string) gates {
 const tryLockSQL = `pg_catalog.pg_try_advisory_xact_lock({2}::bigint)`
 
 func (p *postgres) taking(id string, key lock.Key) gate {
-	g := p.sql.taking
-	return gate{
-		open:   func(idle any) query { return query{g.open, g.open.args(id, idle, key.Int64())} },
-		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, d.stored()...)} },
-		save:   func(d *draft) query { return query{g.save, g.save.args(id, d.stored()...)} },
-		remove: query{g.remove, g.remove.args(id)},
-	}
+	return gate{gates: &p.sql.taking, id: id, number: key.Int64()}
 }
 
 // A write under a tenure is stored only if the very session that the tenure
@@ -107,22 +129,14 @@ func sessionOf(held *lock.Held, key lock.Key) []any {
 }
 
 func (p *postgres) under(u *holdings, id string, key lock.Key) gate {
-	g, number, holds := p.sql.underAll, key.Int64(), []any{u.proof.text(key)}
+	g := gate{&p.sql.underAll, id, key.Int64(), []any{u.proof.text(key)}, u}
 	if u.own != nil {
-		number = key.Guard()
+		g.number = key.Guard()
 		if len(u.proof) == 1 {
-			g, holds = p.sql.under, sessionOf(u.own, key)
+			g.gates, g.holds = &p.sql.under, sessionOf(u.own, key)
 		}
 	}
-	return gate{
-		open: func(idle any) query {
-			return query{g.open, g.open.args(id, append([]any{idle, number}, holds...)...)}
-		},
-		insert: func(d *draft) query { return query{g.insert, g.insert.args(id, append(d.stored(), holds...)...)} },
-		save:   func(d *draft) query { return query{g.save, g.save.args(id, append(d.stored(), holds...)...)} },
-		remove: query{g.remove, g.remove.args(id, holds...)},
-		under:  u,
-	}
+	return g
 }
 
 // errLost says that the tenure in a write's context is over.

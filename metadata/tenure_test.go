@@ -151,7 +151,7 @@ func TestHoldersOwnWritesGoThrough(t *testing.T) {
 		require.NoError(t, err)
 		_, err = store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"update":1}`), nil })
 		require.NoError(t, err)
-		_, err = store.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"many":1}`)}, {"b", raw(`{"many":1}`)}})
+		_, err = store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"many":1}`)}, {ID: "b", Patch: raw(`{"many":1}`)}})
 		require.NoError(t, err)
 		tx, err := d.SQLX().Beginx()
 		require.NoError(t, err)
@@ -481,7 +481,7 @@ func TestWriteIsAsGoodAsEveryHoldOfItsContext(t *testing.T) {
 			},
 			"Delete": func(ctx context.Context, s *metadata.Postgres) error { return s.Delete(ctx, "a") },
 			"MergeMany": func(ctx context.Context, s *metadata.Postgres) error {
-				_, err := s.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"late":1}`)}, {"new", raw(`{"late":1}`)}})
+				_, err := s.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"late":1}`)}, {ID: "new", Patch: raw(`{"late":1}`)}})
 				return err
 			},
 			"In": func(ctx context.Context, s *metadata.Postgres) error {

@@ -81,6 +81,9 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 		if err == nil {
 			return c.doc, nil // the write ends with the host's transaction
 		}
+		if err == errUsed { // or the hold is lost, as the next look tells
+			continue
+		}
 		var last *unsettled
 		if err = h.failure(err, false); !errors.Is(err, errTaken) || w.decide != nil && errors.As(err, &last) {
 			ended()

@@ -116,7 +116,7 @@ func TestWatcherIsToldWhateverChangesADocument(t *testing.T) {
 
 		d.exec(t, `DELETE FROM lockstore_metadata`)
 		assert.Equal(t, metadata.Document{ID: "a"}, w.next(), "it has been deleted")
-		_, err = store.MergeMany(t.Context(), []metadata.Patch{{"b", raw(`{}`)}, {"a", raw(`{"many":1}`)}})
+		_, err = store.MergeMany(t.Context(), []metadata.Patch{{ID: "b", Patch: raw(`{}`)}, {ID: "a", Patch: raw(`{"many":1}`)}})
 		require.NoError(t, err)
 		assert.Equal(t, `{"many": 1}`, string(w.next().Metadata))
 		require.NoError(t, store.Delete(t.Context(), "a"))
@@ -145,7 +145,7 @@ func TestWatcherIsToldOfItsOwnProcessWrites(t *testing.T) {
 				return err
 			},
 			"MergeMany": func() error {
-				_, err := store.MergeMany(t.Context(), []metadata.Patch{{"a", raw(`{"way":"MergeMany"}`)}, {"c", raw(`{}`)}})
+				_, err := store.MergeMany(t.Context(), []metadata.Patch{{ID: "a", Patch: raw(`{"way":"MergeMany"}`)}, {ID: "c", Patch: raw(`{}`)}})
 				return err
 			},
 		} {
@@ -249,7 +249,7 @@ func TestWatcherIsToldOfOtherProcessesWrites(t *testing.T) {
 			}
 		}
 		for i := range 20 {
-			_, err := writer.MergeMany(t.Context(), []metadata.Patch{{"x", raw(`{"x":%d}`, i)}, {"a", raw(`{"i":%d}`, i)}})
+			_, err := writer.MergeMany(t.Context(), []metadata.Patch{{ID: "x", Patch: raw(`{"x":%d}`, i)}, {ID: "a", Patch: raw(`{"i":%d}`, i)}})
 			require.NoError(t, err)
 			for doc := w.next(); ; doc = w.next() {
 				var got struct{ I *int }
@@ -463,7 +463,7 @@ func TestEveryWriterFindsWatchers(t *testing.T) {
 			return s.Delete(ctx, "a")
 		},
 		"MergeMany": func(ctx context.Context, s *metadata.Postgres) error {
-			_, err := s.MergeMany(ctx, []metadata.Patch{{"a", raw(`{"n":%d}`, time.Now().UnixNano())}, {"b", raw(`{}`)}})
+			_, err := s.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"n":%d}`, time.Now().UnixNano())}, {ID: "b", Patch: raw(`{}`)}})
 			return err
 		},
 		"many Merges": func(ctx context.Context, s *metadata.Postgres) error {

@@ -29,7 +29,7 @@ import (
 var mergeSQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
 WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
-	AND pg_catalog.pg_try_advisory_xact_lock({2}::bigint) AND {fits} AND {changes}
+	AND pg_catalog.pg_try_advisory_xact_lock({2}::bigint) AND {fits} AND {changes}{unused}
 RETURNING {row}`
 
 // What a patch makes of a target, whether that is something else, and whether it
@@ -123,7 +123,7 @@ func mostSQL(timeout, part string) string {
 // returns what saveSQL does; nothing is stored where another row is in the way, whose
 // transaction it waits for no longer than openSQL does.
 var insertSQL = `
-WITH ` + waitSQL + `, gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes FROM wait WHERE limited),
+WITH ` + waitSQL + `, gate AS MATERIALIZED (SELECT {held}{unused} AS open, {1}::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT {2}::{text}::{jsonb} AS doc),
 stored AS (
 	INSERT INTO {table} AS t ({id}, {column}{columns})
@@ -131,7 +131,7 @@ stored AS (
 	ON CONFLICT DO NOTHING
 	RETURNING t.{id}::{text} {=} $1::{text} AS done, {version} AS version, {updated} AS updated_at,
 		CASE WHEN t.{column} {=} (SELECT doc FROM new) THEN NULL ELSE t.{column} END AS altered
-)
+){kept}
 SELECT gate.open AND {restored}, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
 
@@ -140,20 +140,20 @@ FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
 var saveSQL = strings.Replace(storeSQL, "{still}", "", 1)
 
 const storeSQL = `
-WITH gate AS MATERIALIZED (SELECT {held} AS open, {1}::bigint AS changes),
+WITH gate AS MATERIALIZED (SELECT {held}{unused} AS open, {1}::bigint AS changes),
 stored AS (
 	UPDATE {table} AS t SET {column} = new.doc{bumps}
 	FROM gate, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
 	WHERE {match} AND gate.open{still}
 	RETURNING {version} AS version, {updated} AS updated_at,
 		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered
-)
+){kept}
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true`
 
 const removeSQL = `
-WITH gate AS MATERIALIZED (SELECT {held} AS open),
-removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETURNING 1)
+WITH gate AS MATERIALIZED (SELECT {held}{unused} AS open),
+removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETURNING 1){kept}
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::{jsonb}
 FROM gate`
 
@@ -182,8 +182,8 @@ type session struct {
 func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, l *line, c *call) (Document, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	s := p.sql.merge
-	doc, err := p.read(ctx, conn, s, s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room), l.key.id)
+	q := p.sql.merge.query(l.key.id, p.keep(l.key.id, &draft{}, []*call{{write: c.write}}), string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room)
+	doc, err := p.read(ctx, conn, q.statement, q.args, l.key.id)
 	if err == nil && p.counts.largest.Load() > 1 { // others are likely to build on it
 		l.left(c, doc)
 	}
@@ -225,30 +225,44 @@ func (p *postgres) idle() string { return p.options.patience() }
 // patience is how long a statement may wait for a row, as the server reads it: less
 // than a statement may take, so that the server gives up first, and says so.
 func (o *Options) patience() string {
-	half := max(o.Timeout/2, time.Millisecond).Milliseconds()
-	return strconv.FormatInt(min(half, math.MaxInt32), 10) + "ms"
+	return milliseconds(min(max(o.Timeout/2, time.Millisecond), math.MaxInt32*time.Millisecond))
 }
+
+// milliseconds is a time as the server reads it.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
 
 // carryOut makes the changes of calls on the document as it is, and stores what becomes of
 // it, which it returns. When the error is nil, each of those that were made has its own
 // document or error.
 func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, calls []*call) (made []*call, dr *draft, err error) {
 	row, err := p.open(ctx, s, l.key.id, g)
-	if err != nil {
+	if err != nil && err != ErrNotFound {
+		return calls, nil, err
+	}
+	used, failed := p.used(ctx, s, l.key.id, calls)
+	switch {
+	case failed != nil:
+		return calls, nil, failed
+	case err == ErrNotFound && len(used) > 0:
+		return calls, used.missing(l.key.id, calls), nil
+	case err != nil:
 		return calls, nil, err
 	}
 	store := func(s session, dr *draft, calls, all []*call) error {
+		k := p.keep(l.key.id, dr, calls)
 		switch {
 		case dr.removed:
-			return p.finish(ctx, s, g.remove, dr, calls, all)
-		case dr.changes == 0:
+			return p.finish(ctx, s, g.remove(k), dr, calls, all)
+		case dr.changes == 0 && k == nil:
 			return nil
+		case dr.changes == 0:
+			return p.finish(ctx, s, g.note(k), dr, calls, all)
 		case dr.made:
-			return p.create(ctx, s, l.key.id, g, dr, calls, all)
+			return p.create(ctx, s, l.key.id, g, dr, k, calls, all)
 		}
-		return p.finish(ctx, s, g.save(dr), dr, calls, all)
+		return p.finish(ctx, s, g.save(dr, k), dr, calls, all)
 	}
-	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), func(dr *draft, calls []*call) error {
+	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), used, func(dr *draft, calls []*call) error {
 		return store(s.within(), dr, calls, nil)
 	})
 	if err == nil {
@@ -266,8 +280,9 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 // changeAll makes the changes of calls on a draft, in order, and of those that have come
 // behind the last of the line's meanwhile. It makes as many of them as fit into one
 // answer, the last of them on the draft that it returns: what a write covers, stage stores
-// before. The error is errLate, or stage's, of all that were taken.
-func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
+// before. One whose token is among the used is a repetition. The error is errLate, or
+// stage's, of all that were taken.
+func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used tokens, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
 	n, from, until := 0, 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
 		if n == len(calls) && n == l.taken {
@@ -277,7 +292,15 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, stage
 			break
 		}
 		c := calls[n]
-		c.begun = true
+		c.begun, c.first = true, nil
+		first, err := used.find(c.token)
+		if first != nil || err != nil {
+			if c.err = err; err == nil {
+				c.repeat(first, dr)
+			}
+			size += len(dr.doc.Metadata)
+			continue
+		}
 		next := dr.next(c.write)
 		in, err := p.change(s, l, c, next, until)
 		if err == errLate {
@@ -286,11 +309,12 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, stage
 		if !in {
 			break
 		}
-		if n == 0 {
+		if until.IsZero() {
 			until = time.Now().Add(p.budget())
 		}
 		if c.err = err; err == nil {
 			c.doc, c.changes = next.document(), next.changes
+			used.add(c)
 		}
 		size += len(next.doc.Metadata) // also where it was refused, which takes its time
 		if next != dr && next.changes > 0 {
@@ -348,9 +372,9 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (r
 
 // create stores a fresh document. What is in its way is the document, if somebody has
 // inserted that without asking for the lock, and the write can be made again.
-func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr *draft, calls, all []*call) error {
+func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr *draft, k kept, calls, all []*call) error {
 	s.last = s.checked
-	err := p.finish(ctx, s, g.insert(dr), dr, calls, all)
+	err := p.finish(ctx, s, g.insert(dr, k), dr, calls, all)
 	if !errors.Is(err, errSuppressed) {
 		return err
 	}
@@ -397,6 +421,8 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 		return err
 	case err != nil:
 		return &unsettled{err}
+	case !open && q.keeps: // if it is not, who looks anew is told
+		return errUsed
 	case !open:
 		return errLost
 	case !done:
@@ -409,9 +435,16 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 		if c.changes > 0 {
 			c.doc.UpdatedAt = updated.time()
 		}
-		c.doc.Version += version - dr.doc.Version
+		if c.doc.Metadata != nil {
+			c.doc.Version += version - dr.doc.Version
+		}
+		if c.first != nil {
+			c.doc.Made = c.first.doc.Version
+		}
 	}
-	dr.doc.Version, dr.doc.UpdatedAt = version, updated.time()
+	if dr.changes > 0 {
+		dr.doc.Version, dr.doc.UpdatedAt = version, updated.time()
+	}
 	if altered != nil {
 		dr.doc.Metadata = altered
 	}

@@ -166,7 +166,7 @@ func durations(list string) (all []time.Duration, err error) {
 // each case over all of them, one after the other.
 func suite(rtts ...time.Duration) []testCase {
 	var all []testCase
-	for _, family := range [][]testCase{lockCases(), leadCases(), whoCases(), {semaphoreCase()}, mergeCases(), writeCases(), watchCases(), observedCases(), backoffCases(), mergePatchCases(), pgtestCases()} {
+	for _, family := range [][]testCase{lockCases(), leadCases(), whoCases(), {semaphoreCase()}, mergeCases(), onceCases(), writeCases(), watchCases(), observedCases(), backoffCases(), mergePatchCases(), pgtestCases()} {
 		for _, c := range family {
 			for _, rtt := range rtts {
 				switch {

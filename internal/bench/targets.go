@@ -135,6 +135,8 @@ var targets = []target{
 	{name: "rate, × by hand", inOne: "merge/hung/8", value: ratioToFloor, least: 0.9},
 	{name: "rate, × pipelined by hand", inOne: "merge/many/1000", value: ratioToFloor, least: 1},
 	{name: "rate, × single merges", inOne: "merge/many/1000", value: against("lockstore one by one"), least: 10},
+	{name: "rate without tokens, × with", inOne: "once/lone", value: against(storeOnce.name), most: 1.25},
+	{name: "rate without tokens, × with", inOne: "once/hot", value: against(storeOnce.name), most: 2},
 	{name: "rate, × by hand", inOne: "update/one-document/16", value: ratioToFloor, least: 5},
 	{name: "rate, × by hand", inOne: "update/one-document/64", value: ratioToFloor, least: 15},
 	{name: "rate, × by hand", inOne: "update/one-document/256", value: ratioToFloor, least: 30},

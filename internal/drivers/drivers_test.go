@@ -82,7 +82,7 @@ func eachDriver(t *testing.T, opts *metadata.Options, test func(t *testing.T, db
 func TestStoreConforms(t *testing.T) {
 	for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
 		t.Run(kind, func(t *testing.T) {
-			eachDriver(t, &metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20}, func(t *testing.T, _ *pgtest.DB, _ *sql.DB, store *metadata.Postgres) {
+			eachDriver(t, &metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20, Table: metadata.Table{Tokens: metadata.DefaultTokens}}, func(t *testing.T, _ *pgtest.DB, _ *sql.DB, store *metadata.Postgres) {
 				storetest.Run(t, func(testing.TB) metadata.MetadataStore { return store })
 			})
 		})

@@ -25,7 +25,9 @@ import (
 
 // Run checks a store. Every test asks open for one, in which writes create the
 // documents they miss, with the limits of [metadata.Options], or a smaller
-// MaxDocumentBytes, of 1 MiB at least, which saves time; open arranges for its end by
+// MaxDocumentBytes, of 1 MiB at least, which saves time. Once is checked of a
+// [metadata.Postgres] or [metadata.Memory] with a Table.Tokens, and of other stores with a
+// method Once(string) metadata.MetadataStore. open arranges for its end by
 // t.Cleanup. Stores opened within one run may share their
 // documents: each test uses ids of its own.
 func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
@@ -54,6 +56,10 @@ func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 		{"EndedContextChangesNothing", (*suite).endedContext},
 		{"OlderThanAtLeastIsRefused", (*suite).atLeast},
 		{"WatchTellsEachStateThatIsTakenIn", (*suite).watch},
+		{"OnceIsMadeOnce", (*suite).once},
+		{"OnceIsMadeOnceOfManyAtATime", (*suite).onceOfMany},
+		{"OnceLeavesNothingOfWhatFails", (*suite).onceFails},
+		{"OnceIsForOneWriteOfOneDocument", (*suite).onceForOne},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(&suite{t, t.Context(), open(t)}) })
 	}
@@ -568,4 +574,172 @@ func (s *suite) watch() {
 		}
 	}
 	s.Error("the loop ends without an error")
+}
+
+// with is the store with a token, or nil if it has no such thing.
+func (s *suite) with(token string) metadata.MetadataStore {
+	switch store := s.store.(type) {
+	case *metadata.Postgres:
+		return store.Once(token)
+	case *metadata.Memory:
+		return store.Once(token)
+	case interface {
+		Once(string) metadata.MetadataStore
+	}:
+		return store.Once(token)
+	}
+	return nil
+}
+
+// hasOnce reports whether the store has tokens.
+func (s *suite) hasOnce() bool {
+	store := s.with("")
+	if store == nil {
+		return false
+	}
+	_, err := store.Merge(s.ctx, s.id(), json.RawMessage(`{}`))
+	return !errors.Is(err, metadata.ErrUnsupported)
+}
+
+// wantRepeated is that a write was the repetition of what made a version.
+func (s *suite) wantRepeated(doc metadata.Document, made int64) {
+	s.Helper()
+	if !doc.Repeated || doc.Made != made || doc.ID != s.id() {
+		s.Errorf("document %q: repeated %v, made %d, want a repetition of what made %d", doc.ID, doc.Repeated, doc.Made, made)
+	}
+}
+
+func (s *suite) wantFirst(doc metadata.Document, version int64) {
+	s.Helper()
+	if doc.Repeated || doc.Made != 0 || doc.Version != version {
+		s.Errorf("version %d, repeated %v, made %d, want version %d, and no repetition", doc.Version, doc.Repeated, doc.Made, version)
+	}
+}
+
+// A storeDeletes is a store with more than the interface asks for.
+type storeDeletes interface {
+	Replace(ctx context.Context, id string, document json.RawMessage) (metadata.Document, error)
+	Delete(ctx context.Context, id string) error
+}
+
+func (s *suite) once() {
+	if !s.hasOnce() {
+		return
+	}
+	s.wantFirst(s.must(s.with("merge").Merge(s.ctx, s.id(), json.RawMessage(`{"by":1}`))), 1)
+	s.wantFirst(s.must(s.with("idle").Merge(s.ctx, s.id(), json.RawMessage(`{}`))), 1)
+	s.merged(s.id(), `{"by":2}`)
+	s.wantFirst(s.must(s.with("update").Update(s.ctx, s.id(), count)), 3)
+	const now = `{"N": 1, "by": 2}`
+	for token, made := range map[string]int64{"merge": 1, "idle": 1, "update": 3} {
+		var doc metadata.Document
+		switch token {
+		case "merge":
+			doc = s.must(s.with(token).Merge(s.ctx, s.id(), json.RawMessage(` { "by" : 1 } `)))
+		case "idle":
+			doc = s.must(s.with(token).Merge(s.ctx, s.id(), json.RawMessage(`{}`)))
+		case "update":
+			doc = s.must(s.with(token).Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) {
+				s.Error("a repetition decides")
+				return nil, nil
+			}))
+		}
+		s.wantRepeated(doc, made)
+		s.wantText(doc, now)
+		if doc.Version != 3 {
+			s.Errorf("version is %d, want 3", doc.Version)
+		}
+	}
+	s.wantText(s.got(s.id()), now)
+
+	store, ok := s.with("replace").(storeDeletes)
+	if !ok {
+		return
+	}
+	s.wantFirst(s.must(store.Replace(s.ctx, s.id(), json.RawMessage(`{"r":1}`))), 4)
+	s.merged(s.id(), `{"by":3}`)
+	s.wantRepeated(s.must(store.Replace(s.ctx, s.id(), json.RawMessage(`{"r":1}`))), 4)
+	for range 2 {
+		if err := s.with("delete").(storeDeletes).Delete(s.ctx, s.id()); err != nil {
+			s.Errorf("Delete: %v", err)
+		}
+	}
+	doc := s.must(s.with("merge").Merge(s.ctx, s.id(), json.RawMessage(`{"by":1}`)))
+	if s.wantRepeated(doc, 1); doc.Metadata != nil || doc.Version != 0 {
+		s.Errorf("of a document that is gone there is %s, version %d", doc.Metadata, doc.Version)
+	}
+	s.wantFirst(s.merged(s.id(), `{"anew":1}`), 1)
+	if err := s.with("delete").(storeDeletes).Delete(s.ctx, s.id()); err != nil {
+		s.Errorf("Delete: %v", err)
+	}
+	s.wantText(s.got(s.id()), `{"anew": 1}`)
+}
+
+// onceOfMany has each of some writes made by several callers at a time.
+func (s *suite) onceOfMany() {
+	if !s.hasOnce() {
+		return
+	}
+	const writes, callers = 20, 4
+	var callersOf sync.WaitGroup
+	first, made := make([]int64, writes), make([][callers]int64, writes)
+	var mu sync.Mutex
+	for i := range writes {
+		for n := range callers {
+			callersOf.Go(func() {
+				doc := s.must(s.with(fmt.Sprint(i)).Update(s.ctx, s.id(), count))
+				mu.Lock()
+				defer mu.Unlock()
+				if made[i][n] = doc.Made; !doc.Repeated {
+					if first[i] != 0 {
+						s.Errorf("write %d is made as versions %d and %d", i, first[i], doc.Version)
+					}
+					made[i][n], first[i] = doc.Version, doc.Version
+				}
+			})
+		}
+	}
+	callersOf.Wait()
+	for i := range writes {
+		if want := [callers]int64{first[i], first[i], first[i], first[i]}; first[i] == 0 || made[i] != want {
+			s.Errorf("write %d: the first was version %d, and told was %v", i, first[i], made[i])
+		}
+	}
+	s.wantText(s.got(s.id()), fmt.Sprintf(`{"N": %d}`, writes))
+}
+
+func (s *suite) onceFails() {
+	if !s.hasOnce() {
+		return
+	}
+	why := errors.New("why")
+	_, err := s.with("t").Update(s.ctx, s.id(), func(metadata.Document) (json.RawMessage, error) { return nil, why })
+	s.wantError(err, why)
+	_, err = s.with("t").Merge(s.ctx, s.id(), json.RawMessage(`{`))
+	s.wantError(err, metadata.ErrInvalidPatch)
+	s.wantFirst(s.must(s.with("t").Merge(s.ctx, s.id(), json.RawMessage(`{"n":1}`))), 1)
+}
+
+func (s *suite) onceForOne() {
+	if !s.hasOnce() {
+		return
+	}
+	s.must(s.with("t").Merge(s.ctx, s.id(), json.RawMessage(`{"n":1}`)))
+	s.wantFirst(s.must(s.with("t").Merge(s.ctx, s.id(2), json.RawMessage(`{"n":1}`))), 1)
+	_, err := s.with("t").Merge(s.ctx, s.id(), json.RawMessage(`{"n":2}`))
+	s.wantError(err, metadata.ErrTokenReused)
+	_, err = s.with("t").Update(s.ctx, s.id(), count)
+	var reused *metadata.TokenError
+	if s.wantError(err, metadata.ErrTokenReused); !errors.As(err, &reused) || reused.Made != 1 {
+		s.Errorf("error is %v, want a TokenError of version 1", err)
+	}
+	for _, token := range []string{"", "\x00", "\xff", strings.Repeat("t", metadata.MaxTokenLen+1)} {
+		_, err = s.with(token).Merge(s.ctx, s.id(), json.RawMessage(`{"n":3}`))
+		s.wantError(err, metadata.ErrInvalidToken)
+	}
+	s.must(s.with(strings.Repeat("t", metadata.MaxTokenLen)).Merge(s.ctx, s.id(), json.RawMessage(`{"n":1}`)))
+	s.wantText(s.got(s.id()), `{"n": 1}`)
+	if got := s.got(s.id()); got.Version != 1 || got.Repeated {
+		s.Errorf("the document is %+v", got)
+	}
 }

@@ -21,6 +21,7 @@ func Check(events []Event, final map[string]Final, pauses []Pause, grace time.Du
 	v.Violations = append(v.Violations, CheckRights(events)...)
 	v.Violations = append(v.Violations, CheckDocuments(events, final)...)
 	v.Violations = append(v.Violations, CheckWatched(events)...)
+	v.Violations = append(v.Violations, CheckOnce(events, final)...)
 	more, windows := CheckLinearizable(events)
 	v.Violations = append(v.Violations, more...)
 	v.Windows, v.Overlap = windows, Overlap(events, pauses)

@@ -31,6 +31,8 @@ const (
 
 	Watched Kind = "watched" // what a watcher is told; failed: what it is not
 
+	Once Kind = "once" // a write with a token, Field, and its version, however often it was repeated
+
 	Eviction Kind = "evict" // of whoever holds a lock
 
 	// Writes of documents that have a tenant.

@@ -348,3 +348,30 @@ func TestLost(t *testing.T) {
 	assert.Equal(t, 2, history.Lost(events, map[string]history.Final{"d": {Version: 2}}))
 	assert.Zero(t, history.Lost(events[:1], map[string]history.Final{"d": {Version: 2}}))
 }
+
+func TestCheckOnce(t *testing.T) {
+	once := func(version int64) history.Event {
+		e := write(0, 1, "token", `"merge"`, version, "")
+		e.Kind = history.Once
+		return e
+	}
+	for name, c := range map[string]struct {
+		events []history.Event
+		final  int64
+		rule   string
+	}{
+		"each has a version":       {[]history.Event{once(2), once(1), once(3)}, 3, ""},
+		"one is not told":          {[]history.Event{once(1), as(history.Unknown, once(0))}, 2, history.ToldOnce},
+		"one is made twice":        {[]history.Event{once(1), once(3)}, 3, history.MadeOnce},
+		"one is lost":              {[]history.Event{once(1), once(2)}, 1, history.MadeOnce},
+		"one is told as another":   {[]history.Event{once(1), once(1)}, 2, history.MadeOnce},
+		"there is no such version": {[]history.Event{once(0)}, 1, history.MadeOnce},
+	} {
+		found := history.CheckOnce(c.events, map[string]history.Final{"d": {Version: c.final}})
+		if c.rule == "" {
+			assert.Empty(t, found, name)
+		} else if assert.NotEmpty(t, found, name) {
+			assert.Equal(t, c.rule, found[0].Rule, name)
+		}
+	}
+}

@@ -120,7 +120,7 @@ func work(o order, to *history.Recorder) error {
 		defer locks.Close()
 	}
 	hosted := workload.Hosted{Pool: pool}
-	options := &metadata.Options{Table: metadata.Table{Schema: app}, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20, Principal: workload.NobodyInParticular}
+	options := &metadata.Options{Table: table, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20, Principal: workload.NobodyInParticular}
 	if o.LibPQ {
 		if hosted.SQL, err = openLibPQ(o.URL, o.SearchPath, 2*cmp.Or(o.Timeout, 10*time.Second)); err != nil {
 			return err

@@ -43,7 +43,7 @@ func (c *client) start() error {
 	work := order{
 		URL: c.proxy.URL(), SearchPath: paths[c.slot%len(paths)], Listen: c.slot == 0, LibPQ: c.slot == 1, Tenancy: !c.n.peaceful, Elsewhere: c.n.elsewhere.Name(), Timeout: 3 * time.Second, Silence: silence,
 		Config: workload.Config{
-			Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Watchers: c.n.watchers, Hot: 4, Cold: 500,
+			Process: c.slot, Generation: c.generation, Workers: c.n.workers, Hasty: c.n.hasty, Watchers: c.n.watchers, Repeaters: c.n.repeaters, Hot: 4, Cold: 500,
 			Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: c.n.seed,
 		},
 	}

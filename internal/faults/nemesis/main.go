@@ -39,6 +39,7 @@ func main() {
 	workers := flag.Int("workers", 12, "goroutines of each that have patience")
 	hasty := flag.Int("hasty", 48, "goroutines of each whose contexts end about when their calls do")
 	watchers := flag.Int("watchers", 4, "goroutines of each that watch")
+	repeaters := flag.Int("repeaters", 4, "goroutines of each that make writes once, and repeat them until they are told")
 	only := flag.String("only", "", "a single kind of fault")
 	peaceful := flag.Bool("neighbour", false, "hurt nothing, have a hostile neighbour come and go, and print the rate that the others keep")
 	keep := flag.String("history", "", "a file for all that the processes saw, one event a line")
@@ -47,7 +48,7 @@ func main() {
 	if *peaceful { // hasty goroutines come at a rate of their own
 		*hasty = 0
 	}
-	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, watchers: *watchers, seconds: *seconds, only: *only, peaceful: *peaceful, keep: *keep, started: map[string]int{}}
+	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, watchers: *watchers, repeaters: *repeaters, seconds: *seconds, only: *only, peaceful: *peaceful, keep: *keep, started: map[string]int{}}
 	r, err := n.run(context.Background(), *processes)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "nemesis:", err)

@@ -33,12 +33,16 @@ const (
 // app is the clients' role, its password, and the schema of their documents.
 const app = "app"
 
+// table has the clients' documents.
+var table = metadata.Table{Schema: app, Tokens: metadata.DefaultTokens}
+
 // A nemesis is a server, processes that use it, and the faults of both.
 type nemesis struct {
 	seed      uint64
 	workers   int
 	hasty     int
 	watchers  int
+	repeaters int
 	seconds   int
 	only      string
 	peaceful  bool   // nothing is hurt, but the neighbour comes and goes
@@ -102,6 +106,9 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	if err != nil {
 		return r, err
 	}
+	if err := n.repeat(ctx); err != nil {
+		return r, err
+	}
 	n.left(ctx)
 	if err := errors.Join(n.caught(ctx), n.trespassed(ctx)); err != nil {
 		return r, err
@@ -163,7 +170,7 @@ func (n *nemesis) migrate(ctx context.Context, db *pgtest.DB, ids ...string) err
 		return err
 	}
 	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: app}})
+	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: table})
 	if err != nil {
 		return err
 	}
@@ -212,6 +219,29 @@ func (n *nemesis) final(ctx context.Context) (map[string]history.Final, error) {
 		final[doc.ID] = history.Final{Version: doc.Version, Document: doc.Metadata}
 	}
 	return final, nil
+}
+
+// repeat goes on with the writes that are made once where their clients were killed, or
+// stopped, before they were told what became of them.
+func (n *nemesis) repeat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*soon)
+	defer cancel()
+	store, err := metadata.NewPostgres(n.db.Pool(), &metadata.Options{Table: table})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for _, e := range n.log.Events() {
+		if e.Kind != history.Once || e.Outcome != history.Unknown {
+			continue
+		}
+		if e.Version, err = workload.MakeOnce(ctx, store, e); err != nil {
+			return err
+		}
+		e.Return, e.Outcome = time.Now(), history.OK
+		n.log.Add(e)
+	}
+	return nil
 }
 
 // recovered waits until every client has done something again.

@@ -21,6 +21,7 @@ type Config struct {
 	Workers    int // that have Patience
 	Hasty      int // whose contexts end about when their calls do: see hasty
 	Watchers   int // of the hot documents, where the store is a Watcher
+	Repeaters  int // that make writes once, where the store is a Repeater
 	Hot, Cold  int // documents, and keys
 	Patience   time.Duration
 	Pause      time.Duration // that a holder stays away at most
@@ -47,6 +48,12 @@ func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recor
 		for n := range c.Watchers {
 			w := newWorker(ctx, 1000*(c.Generation+1)+n, locker, store, to, c)
 			watchers.Go(func() { w.follow(watcher, written) })
+		}
+	}
+	if repeater, ok := store.(Repeater); ok {
+		for n := range c.Repeaters {
+			w := newWorker(ctx, 2000*(c.Generation+1)+n, locker, store, to, c)
+			group.Go(func() { w.repeat(repeater) })
 		}
 	}
 	group.Wait()

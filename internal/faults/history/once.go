@@ -1,0 +1,37 @@
+package history
+
+import "fmt"
+
+// The rules of writes that are repeated with their tokens until it is told what became of
+// them.
+const (
+	ToldOnce = "told once" // in the end, of each which version it made
+	MadeOnce = "made once" // which is no other's, and there are no other versions
+)
+
+// CheckOnce checks documents that have no writes but those with tokens, each of which
+// makes a version.
+func CheckOnce(events []Event, final map[string]Final) (found []Violation) {
+	for id, writes := range byKey(events, func(e Event) bool { return e.Kind == Once }) {
+		violates := func(rule, reason string, events ...Event) {
+			found = append(found, Violation{rule, id, reason, events})
+		}
+		made := map[int64]Event{}
+		for _, e := range writes {
+			other, taken := made[e.Version]
+			switch {
+			case e.Outcome != OK:
+				violates(ToldOnce, "it is not told what became of it", e)
+			case e.Version < 1 || e.Version > final[id].Version:
+				violates(MadeOnce, fmt.Sprintf("it is lost: there are %d versions", final[id].Version), e)
+			case taken:
+				violates(MadeOnce, "two have made the same version", other, e)
+			}
+			made[e.Version] = e
+		}
+		if versions := final[id].Version; versions > int64(len(writes)) {
+			violates(MadeOnce, fmt.Sprintf("%d writes have made %d versions", len(writes), versions))
+		}
+	}
+	return found
+}

@@ -1,0 +1,266 @@
+package metadata
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"example.com/lockstore/internal/pgdb"
+)
+
+// DefaultTokens is a name for [Table].Tokens.
+const DefaultTokens = "lockstore_once"
+
+// MaxTokenLen is the longest token of [Postgres.Once], in bytes.
+const MaxTokenLen = 255
+
+// Once is a view of the store whose writes of a document are made at most once for a
+// token, whichever process makes them, and whatever became of the others: a client that
+// does not know what became of a write repeats it with the same token until it is told.
+//
+//	doc, err := store.Once(requestID).Merge(ctx, userID, patch)
+//
+// The first that is made leaves its token, in the same commit. A repetition changes
+// nothing: it returns the document as it is now, with [Document].Repeated, and in
+// [Document].Made the version that the first has made. Where there is no document now, as
+// it was deleted since, or the first was a Delete, it has no Metadata, and the error is
+// nil all the same. What fails leaves no token, and can be tried again.
+//
+// A token is the document's: used for another, it is another write. Used for the same with
+// another patch, document or operation, it fails with a [*TokenError], which matches
+// [ErrTokenReused]. What an Update does is not known, as decide is code: any Update with
+// the token is a repetition, whose decide may run, as Update says, but counts for nothing.
+// What [Postgres.IfVersion] and [Postgres.Privileged] ask is not compared either: a
+// repetition is told what became of the first, whatever version there is now.
+//
+// Tokens are in the table [Table].Tokens, without which its writes fail with
+// [ErrUnsupported], and are kept for [Options].KeepTokens at least. Those that are older
+// go a few at a time, with the commits that store others. A token has 1 to [MaxTokenLen]
+// bytes of UTF-8 without NUL, or else the error matches [ErrInvalidToken]; a UUID or a
+// request's Idempotency-Key will do. Tokens are no secrets: they are kept as they are.
+//
+// In a host's transaction ([Postgres.In]) a token is kept if the host commits. One that is
+// not READ COMMITTED does not see what others have made since it began, and can have a
+// repetition rejected (SQLSTATE 23505) until it is begun anew. With [Postgres.MergeMany] the
+// token is that of each patch which has none of its own.
+func (p *Postgres) Once(token string) *Postgres {
+	view := *p
+	view.token = &token
+	return &view
+}
+
+// Once is a view of the store whose writes of a document are made at most once for a
+// token: see [Postgres.Once].
+func (m *Memory) Once(token string) *Memory {
+	view := *m
+	view.token = &token
+	return &view
+}
+
+// A token is what a write is known by.
+type token struct {
+	text   string
+	digest []byte // of what is asked, with the token, so that it tells no value
+}
+
+// tokenFor is the token of an operation that is asked for with a text, or nil.
+func (d *documents) tokenFor(operation string, text []byte) *token {
+	if d.token == nil {
+		return nil
+	}
+	digest := sha256.Sum256(append([]byte(operation+" "+*d.token+" "), text...))
+	return &token{*d.token, digest[:]}
+}
+
+// checkToken refuses what cannot be a token, or be kept.
+func (d *documents) checkToken() error {
+	switch {
+	case d.token == nil:
+		return nil
+	case d.options.Table.Tokens == "":
+		return fmt.Errorf("%w: Once takes a Table.Tokens", ErrUnsupported)
+	case *d.token == "" || len(*d.token) > MaxTokenLen || strings.IndexByte(*d.token, 0) >= 0 || !utf8.ValidString(*d.token):
+		return fmt.Errorf("%w: it has 1 to %d bytes of UTF-8 without NUL", ErrInvalidToken, MaxTokenLen)
+	}
+	return nil
+}
+
+// document names a document among all that have tokens, exactly.
+func (o *Options) document(id string) string {
+	text, _ := json.Marshal(append(o.keyParts, id)) // which cannot fail
+	return string(text)
+}
+
+// A made is a write that has been made with a token, or is about to be, by a call of the
+// same commit.
+type made struct {
+	digest  []byte
+	version int64
+	by      *call
+}
+
+// tokens are those of a document, as far as they matter to a commit.
+type tokens map[string]made
+
+// find looks for the write that t repeats. The error says that it was another one.
+func (k tokens) find(t *token) (first *made, err error) {
+	if t == nil {
+		return nil, nil
+	}
+	m, found := k[t.text]
+	switch {
+	case !found:
+		return nil, nil
+	case !bytes.Equal(m.digest, t.digest):
+		return nil, &TokenError{Made: m.version}
+	}
+	return &m, nil
+}
+
+// add has those behind a call in its commit know of it.
+func (k tokens) add(c *call) {
+	if c.token != nil {
+		k[c.token.text] = made{c.token.digest, c.doc.Version, c}
+	}
+}
+
+// errUsed says that a token was found to have been used when what it is for was about to
+// be stored: what was decided is decided anew.
+var errUsed = errors.New("metadata: a token has been used meanwhile")
+
+// used looks up the tokens of calls.
+func (p *postgres) used(ctx context.Context, s session, id string, calls []*call) (tokens, error) {
+	var named []string
+	for _, c := range calls {
+		if c.token != nil {
+			named = append(named, c.token.text)
+		}
+	}
+	found := tokens{}
+	if named == nil {
+		return found, nil
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	err := s.q.Query(ctx, func(row pgdb.Row) error {
+		var token, digest string
+		var m made
+		err := row.Scan(&token, &digest, &m.version)
+		if err == nil {
+			m.digest, err = hex.DecodeString(digest)
+		}
+		found[token] = m
+		return err
+	}, p.sql.used.text, p.options.document(id), named)
+	return found, err
+}
+
+// repeat has a call be answered as the repetition of a write that was made.
+func (c *call) repeat(first *made, dr *draft) {
+	c.doc, c.changes, c.first = dr.repeated(first.version), dr.changes, first.by
+}
+
+// repeated is the document for a repetition of what made a version.
+func (d *draft) repeated(version int64) Document {
+	doc := Document{ID: d.doc.ID}
+	if !d.fresh && !d.removed {
+		doc = d.document()
+	}
+	doc.Repeated, doc.Made = true, version
+	return doc
+}
+
+// missing answers calls where there is no document, and none of them makes it.
+func (k tokens) missing(id string, calls []*call) *draft {
+	none := &draft{doc: Document{ID: id}, removed: true}
+	for _, c := range calls {
+		first, err := k.find(c.token)
+		if c.err = err; first != nil {
+			c.repeat(first, none)
+		} else if err == nil {
+			c.err = ErrNotFound
+		}
+	}
+	return none
+}
+
+// kept are the arguments of the statements that keep tokens: the document, and of each
+// token its text, its digest, and how many versions before the one that is stored its
+// write has made.
+type kept []any
+
+// keep are the tokens that calls leave with a draft; nil if there are none.
+func (p *postgres) keep(id string, dr *draft, calls []*call) kept {
+	var texts, digests []string
+	var behind []int64
+	for _, c := range calls {
+		if c.token != nil && c.err == nil && !c.doc.Repeated {
+			texts = append(texts, c.token.text)
+			digests = append(digests, hex.EncodeToString(c.token.digest))
+			behind = append(behind, dr.doc.Version-c.doc.Version)
+		}
+	}
+	if texts == nil {
+		return nil
+	}
+	return kept{p.options.document(id), texts, digests, behind}
+}
+
+// A keptToken is one that a [Memory] keeps.
+type keptToken struct {
+	id, text string
+	at       time.Time
+}
+
+// keep keeps the token of what has made a version, and removes the oldest as keptSQL does.
+// Its caller has the mutex.
+func (m *memory) keep(id string, t *token, version int64) {
+	now := time.Now()
+	for range 2 {
+		if len(m.aging) == 0 || now.Sub(m.aging[0].at) < m.options.KeepTokens {
+			break
+		}
+		old := m.aging[0]
+		m.aging = m.aging[1:]
+		if delete(m.tokens[old.id], old.text); len(m.tokens[old.id]) == 0 {
+			delete(m.tokens, old.id)
+		}
+	}
+	if m.tokens[id] == nil {
+		m.tokens[id] = tokens{}
+	}
+	m.tokens[id][t.text] = made{digest: t.digest, version: version}
+	m.aging = append(m.aging, keptToken{id, t.text, now})
+}
+
+// A storing is a statement that stores, by itself and with tokens.
+type storing struct{ plain, once statement }
+
+func (s *storing) query(id string, k kept, args ...any) query {
+	if k == nil {
+		return query{s.plain, s.plain.args(id, args...)}
+	}
+	return query{s.once, s.once.args(id, slices.Concat(args, k)...)}
+}
+
+// TokenError says that a token of a document was used before, for another write, which
+// made a version of it. It matches [ErrTokenReused].
+type TokenError struct {
+	Made int64 // 0 where it removed the document, or the table has no versions
+}
+
+// Error implements error.
+func (e *TokenError) Error() string {
+	return fmt.Sprintf("%s: for what made version %d", ErrTokenReused, e.Made)
+}
+
+// Unwrap gives [ErrTokenReused].
+func (e *TokenError) Unwrap() error { return ErrTokenReused }
