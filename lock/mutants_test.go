@@ -39,7 +39,7 @@ var mutants = []simulate.Mutant{
 		Name: "who waits for one of several keys does not leave", File: "semaphore.go",
 		Old:  "\t\t\twithdraw(causeOf(ctx))\n",
 		New:  "",
-		Rule: "LIVENESS, HANG",
+		Rule: "OUTSTAYED, LIVENESS, HANG",
 	}, {
 		Name: "a key that is denied is not asked for again", File: "queue.go",
 		Old:  "\t\te.state = pausing\n\t\tq.schedule(e)\n",
@@ -194,7 +194,7 @@ var mutants = []simulate.Mutant{
 		Name: "a batch is answered as if it were the last", File: "reading.go",
 		Old:  "\tanswers := s.sent[0].ops\n\tsize = len(answers)\n\ts.inFlight -= size\n\ts.sent = slices.Delete(s.sent, 0, 1)\n",
 		New:  "\tanswers := s.sent[len(s.sent)-1].ops\n\tsize = len(answers)\n\ts.inFlight -= size\n\ts.sent = slices.Delete(s.sent, len(s.sent)-1, len(s.sent))\n",
-		Rule: "EXCLUSION, PANIC",
+		Rule: "EXCLUSION, PANIC, LEAK, FENCE",
 	}, {
 		Name: "any number of operations is in flight", File: "session.go",
 		Old:  "depth*min(s.waiting, s.pace.maxBatch) >= s.inFlight",

@@ -21,6 +21,7 @@ type call struct {
 	bearer  *Held // that ctx carries
 	cancel  context.CancelFunc
 	began   time.Time
+	ended   time.Time // seen waiting since, with a context that has ended
 	step    int
 
 	// Guarded by world.mu.

@@ -24,9 +24,25 @@ func (w *world) check() {
 			p.checkSessions(stalled)
 		}
 	}
+	w.checkEnded(stalled)
 	w.noteBusy()
 	w.checkRefused()
 	w.checkHolders()
+}
+
+// checkEnded checks that nobody waits on whose context has ended, but for the server to
+// hear of it.
+func (w *world) checkEnded(stalled bool) {
+	for _, c := range w.calls {
+		switch over := c.ctx.Err() != nil && !c.done && !stalled && !c.process.frozen.Load(); {
+		case !over:
+			c.ended = time.Time{}
+		case c.ended.IsZero():
+			c.ended = time.Now()
+		case time.Since(c.ended) > 2*w.options.Silence:
+			w.Problem("OUTSTAYED", "%s: %s of %s in %s waits, though its context ended %v ago", c, c.method, c.keys, c.process, time.Since(c.ended))
+		}
+	}
 }
 
 // noteBusy notes which keys somebody has or wants; for sharers, alone.
@@ -275,7 +291,7 @@ func (p *process) checkSessions(stalled bool) {
 			p.w.Problem("WINDOW", "%s: session %d has %d operations in flight", p, s.backend.PID, inFlight)
 		}
 		isPart := inFlight <= min(pending, s.pace.maxBatch)*min(s.pace.maxDepth, int(max(0, 3*s.trip-2*s.took)/s.pace.spacing))
-		if pending > 0 && (inFlight == 0 || s.blind == 0 && isPart) && s.why == nil && !stalled && !left && !p.frozen.Load() {
+		if pending > 0 && (inFlight == 0 || s.blind == 0 && isPart) && s.why == nil && !s.leaving && !stalled && !left && !p.frozen.Load() {
 			p.w.Problem("LOST WAKE-UP", "%s: session %d has %d pending and %d in flight, and sends nothing", p, s.backend.PID, pending, inFlight)
 		}
 		s.mu.Unlock()
