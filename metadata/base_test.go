@@ -27,7 +27,7 @@ const links = 21
 
 // newChain has so many merges line up, whose commits may overlap.
 func newChain(t *testing.T, d *database, opts metadata.Options, links int) *chain {
-	opts.MaxBatch = 2
+	opts.MaxBatch, opts.NoHints = 2, true // nothing is asked that a commit would be sent alone with
 	c := &chain{blocked: newBlocked(t, d, &opts)}
 	c.store.Overlap()
 	c.merge(t.Context(), true, "k0")

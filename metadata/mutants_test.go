@@ -220,7 +220,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what was not stored, as the document is another, counts as stored", File: "base.go",
 		Old: "\t\terr = errStale\n", New: "\t\terr = nil\n",
-		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
+		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED, TWICE",
 	},
 	{
 		Name: "what may have been stored on a base is made anew", File: "base.go",
