@@ -6,11 +6,16 @@
 //	curl -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{"plan":"pro"}' localhost:8080/users/ann/metadata
 //	open http://localhost:8080/locks
 //
+// A PATCH or DELETE with an Idempotency-Key is made once: the same again, within a week,
+// changes nothing, and is answered with the metadata as they are by then, and with
+// Idempotency-Replayed: true. With the key of another request for the user it is refused
+// (422). What was refused has left no key, and can be tried again.
+//
 // With LOCKSTORE_DSN it uses that database, in which -migrate creates what it needs. The
 // console is for whoever has the token in the file of -token-file, as a Bearer token or
 // as the password of any user; without one, for requests from this machine alone.
 //
-// To see how the library is wired in, read service.go first, then api.go and problem.go.
+// To see how the library is wired in, read service.go first, then api.go, once.go and problem.go.
 package main
 
 import (

@@ -63,7 +63,7 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 		return s, err
 	}
 	s.store, err = metadata.NewPostgres(pool, &metadata.Options{
-		Table:            metadata.Table{Name: "users", Version: "version", UpdatedAt: "updated_at"},
+		Table:            metadata.Table{Name: "users", Version: "version", UpdatedAt: "updated_at", Tokens: metadata.DefaultTokens},
 		DescribeBusy:     s.locker.Status, // for 423
 		MaxPatchBytes:    c.maxBody,
 		MaxDocumentBytes: 4 * c.maxBody,
