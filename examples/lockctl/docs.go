@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -25,6 +28,56 @@ func (c *call) docsGet() func(context.Context, []string) error {
 			return c.printDocument(doc)
 		})
 	}
+}
+
+func (c *call) docsWatch() func(context.Context, []string) error {
+	c.reaching()
+	c.storing()
+	c.flags.BoolVar(&c.json, "json", false, "print its version and time, too")
+	return func(ctx context.Context, args []string) error {
+		c.log = slog.New(slog.NewTextHandler(c.stderr, nil)) // why it waits
+		return c.withLastingStore(ctx, func(ctx context.Context, _ *pgxpool.Pool, s *metadata.Postgres) error {
+			if err := c.reach(ctx, s, args[0]); err != nil {
+				return err
+			}
+			for doc, err := range s.Watch(ctx, args[0]) {
+				switch {
+				case ctx.Err() != nil:
+					return nil // it was interrupted, as it is meant to be
+				case err != nil:
+					return err
+				case c.terminal && !c.json:
+					fmt.Fprintln(c.stdout, heading(doc))
+					if doc.Metadata == nil {
+						continue
+					}
+				}
+				if err := c.printDocument(doc); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// reach fails where a document cannot be read, which Watch would wait for. It may be missing.
+func (c *call) reach(ctx context.Context, s *metadata.Postgres, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if _, err := s.Get(ctx, id); !errors.Is(err, metadata.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// heading tells states on a terminal apart.
+func heading(doc metadata.Document) string {
+	now := time.Now().Format(time.TimeOnly)
+	if doc.Metadata == nil {
+		return now + ", no document"
+	}
+	return fmt.Sprintf("%s, version %d", now, doc.Version)
 }
 
 func (c *call) docsMerge() func(context.Context, []string) error {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -107,39 +108,114 @@ func TestNamesDoNothingToATerminal(t *testing.T) {
 	}
 }
 
+// watched is a call that goes on until it is interrupted.
+type watched struct {
+	*bufio.Scanner // of its lines
+	interrupt      func()
+	status         chan int
+}
+
+func watch(t *testing.T, db *pgtest.DB, terminal bool, args ...string) *watched {
+	ctx, interrupt := context.WithCancel(t.Context())
+	t.Cleanup(interrupt)
+	r, w := io.Pipe()
+	c := &call{stdout: w, stderr: io.Discard, terminal: terminal, env: func(string) string { return db.URL() }}
+	status := make(chan int, 1)
+	go func() {
+		status <- c.run(ctx, args)
+		w.Close()
+	}()
+	return &watched{bufio.NewScanner(r), interrupt, status}
+}
+
+// sees reads up to a line of which ok is true.
+func (w *watched) sees(t *testing.T, ok func(line string) bool) {
+	t.Helper()
+	for w.Scan() {
+		if ok(w.Text()) {
+			return
+		}
+	}
+	t.Fatal("it ended")
+}
+
+// ends interrupts it.
+func (w *watched) ends(t *testing.T) {
+	t.Helper()
+	w.interrupt()
+	for w.Scan() {
+	}
+	assert.Zero(t, <-w.status)
+}
+
 func TestWatchLooksAgainUntilInterrupted(t *testing.T) {
 	db := pgtest.New(t)
 	l := newLocker(t, db)
-	ctx, interrupt := context.WithCancel(t.Context())
-	defer interrupt()
-	r, w := io.Pipe()
-	c := &call{stdout: w, stderr: io.Discard, env: func(string) string { return db.URL() }}
-	status := make(chan int, 1)
-	go func() {
-		status <- c.run(ctx, []string{"locks", "-watch", "-every", "1ms", "-json"})
-		w.Close()
-	}()
-	lines := bufio.NewScanner(r)
+	looks := watch(t, db, false, "locks", "-watch", "-every", "1ms", "-json")
 	sees := func(n int) {
-		for lines.Scan() {
+		looks.sees(t, func(line string) bool {
 			var keys []shown
-			require.NoError(t, json.Unmarshal(lines.Bytes(), &keys))
-			if len(keys) == n {
-				return
-			}
-		}
-		t.Fatal("it ended")
+			require.NoError(t, json.Unmarshal([]byte(line), &keys))
+			return len(keys) == n
+		})
 	}
 	sees(0)
 	held, err := l.Lock(t.Context(), lock.Name("a"))
 	require.NoError(t, err)
 	sees(1)
+	plain := watch(t, db, false, "locks", "-watch", "-every", "1ms")
+	painted := watch(t, db, true, "locks", "-watch", "-every", "1ms")
+	for range 2 {
+		plain.sees(t, func(line string) bool {
+			assert.NotContains(t, line, "\x1b")
+			return strings.HasPrefix(line, "a\texclusive\t")
+		})
+		painted.sees(t, func(line string) bool {
+			return strings.HasPrefix(line, "\x1b[H\x1b[2J") && strings.HasSuffix(line, ", 1 keys")
+		})
+		painted.sees(t, func(line string) bool { return strings.HasPrefix(line, "a ") })
+	}
+	plain.ends(t)
+	painted.ends(t)
 	require.NoError(t, held.Unlock())
 	sees(0)
-	interrupt()
-	for lines.Scan() {
+	looks.ends(t)
+}
+
+func TestDocumentIsWatchedUntilInterrupted(t *testing.T) {
+	db := pgtest.New(t)
+	require.Equal(t, answer{}, with(t, db.URL(), "", false, "migrate", "up"))
+	plain := watch(t, db, false, "docs", "watch", "ann")
+	full := watch(t, db, false, "docs", "watch", "-json", "ann")
+	terminal := watch(t, db, true, "docs", "watch", "ann")
+	is := func(w *watched, want string) {
+		t.Helper()
+		require.True(t, w.Scan())
+		assert.Regexp(t, want, w.Text())
 	}
-	assert.Zero(t, <-status)
+	is(plain, `^null$`)
+	is(full, `^{"id":"ann","metadata":null,"version":0}$`)
+	is(terminal, `^\d\d:\d\d:\d\d, no document$`)
+	for n := 1; n <= 2; n++ {
+		assert.Zero(t, with(t, db.URL(), "", false, "docs", "merge", "ann", fmt.Sprintf(`{"n":%d}`, n)).status)
+		is(plain, fmt.Sprintf(`^{"n":%d}$`, n))
+		is(full, fmt.Sprintf(`^{"id":"ann","metadata":{"n":%d},"updated_at":".*","version":%d}$`, n, n))
+		is(terminal, fmt.Sprintf(`^\d\d:\d\d:\d\d, version %d$`, n))
+		is(terminal, `^{$`)
+		is(terminal, fmt.Sprintf(`^  "n": %d$`, n))
+		is(terminal, `^}$`)
+	}
+	_, err := db.Pool().Exec(t.Context(), `DELETE FROM lockstore_metadata`)
+	require.NoError(t, err)
+	is(plain, `^null$`)
+	is(terminal, `no document$`)
+	for _, w := range []*watched{plain, full, terminal} {
+		w.ends(t)
+	}
+	unreachable := with(t, "host=127.0.0.1 port=1", "", false, "docs", "watch", "ann")
+	assert.Equal(t, 1, unreachable.status)
+	assert.Contains(t, unreachable.stderr, "server unavailable")
+	assert.Equal(t, 1, with(t, db.URL(), "", false, "docs", "watch", "-table", "none", "ann").status)
 }
 
 func TestDocumentsAndTheirTable(t *testing.T) {

@@ -7,6 +7,7 @@
 //	go run ./examples/lockctl evict -grace 5s user/42
 //	go run ./examples/lockctl check                # what should be set otherwise; exit status 3 if anything
 //	go run ./examples/lockctl docs get ann
+//	go run ./examples/lockctl docs watch ann       # a line for each state; null while there is no document
 //	echo '{"plan":"pro"}' | go run ./examples/lockctl docs merge ann
 //	go run ./examples/lockctl migrate print        # or up, or down
 //	go run ./examples/lockctl db                   # a server to develop with; prints its URL
@@ -29,6 +30,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -61,6 +63,7 @@ type call struct {
 	target
 	json      bool
 	namespace string
+	log       *slog.Logger // the store's; nil: none
 	flags     *flag.FlagSet
 }
 
@@ -77,6 +80,7 @@ var commands = []command{
 	{"evict", "KEY", "free a key: ask its holder, then end the session", (*call).evict},
 	{"check", "", "compare server, role and table with what is needed", (*call).check},
 	{"docs get", "ID", "print a document", (*call).docsGet},
+	{"docs watch", "ID", "print a document, and each later state of it, until interrupted", (*call).docsWatch},
 	{"docs merge", "ID [PATCH]", "merge a patch, or what stdin has, and print the document", (*call).docsMerge},
 	{"migrate up", "", "create what the store needs", (*call).migrateUp},
 	{"migrate down", "", "drop it, with all documents of the default table", (*call).migrateDown},

@@ -158,6 +158,11 @@ func (c *call) withLocker(ctx context.Context, do func(context.Context, *pgxpool
 func (c *call) withStore(ctx context.Context, do func(context.Context, *pgxpool.Pool, *metadata.Postgres) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	return c.withLastingStore(ctx, do)
+}
+
+// withLastingStore runs do with a store.
+func (c *call) withLastingStore(ctx context.Context, do func(context.Context, *pgxpool.Pool, *metadata.Postgres) error) error {
 	pool, err := c.pool(ctx)
 	if err != nil {
 		return err
@@ -183,7 +188,7 @@ func (c *call) openStore(pool *pgxpool.Pool) (*metadata.Postgres, error) {
 	if err := c.completeTable(); err != nil {
 		return nil, err
 	}
-	return metadata.NewPostgres(pool, &metadata.Options{Table: c.table, Namespace: lock.Namespace(c.namespace), MergeInGo: c.inGo})
+	return metadata.NewPostgres(pool, &metadata.Options{Table: c.table, Namespace: lock.Namespace(c.namespace), MergeInGo: c.inGo, Logger: c.log})
 }
 
 func (c *call) completeTable() (err error) {

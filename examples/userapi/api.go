@@ -47,7 +47,7 @@ func (s *service) patch(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.wait)
 	defer cancel()
-	store, err := s.ifMatch(ctx, r)
+	store, err := s.storeFor(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -55,6 +55,7 @@ func (s *service) patch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	replayed(w, doc)
 	return answer(w, doc)
 }
 
@@ -62,7 +63,7 @@ func (s *service) patch(w http.ResponseWriter, r *http.Request) error {
 func (s *service) remove(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.wait)
 	defer cancel()
-	store, err := s.ifMatch(ctx, r)
+	store, err := s.storeFor(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -70,6 +71,7 @@ func (s *service) remove(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	replayed(w, doc)
 	w.Header().Set("ETag", tag(doc))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -87,8 +89,18 @@ func answer(w http.ResponseWriter, doc metadata.Document) error {
 // so that no version comes twice.
 func tag(doc metadata.Document) string { return `"v` + strconv.FormatInt(doc.Version, 10) + `"` }
 
+// storeFor is the store for a write: as Idempotency-Key and If-Match have it.
+func (s *service) storeFor(ctx context.Context, r *http.Request) (*metadata.Postgres, error) {
+	store, err := s.ifMatch(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return once(store, r)
+}
+
 // ifMatch is the store, as far as If-Match lets write to it. Which of several versions
-// the document has is looked at first; should it change then, the write is refused.
+// the document has is looked at first; should it change then, the write is refused. So it
+// is where none of them is right, by the store, as a repetition is not to be refused.
 func (s *service) ifMatch(ctx context.Context, r *http.Request) (*metadata.Postgres, error) {
 	if r.Header.Values("If-None-Match") != nil {
 		return nil, &problem{Status: http.StatusBadRequest, Detail: "If-None-Match is for GET"}
@@ -107,8 +119,8 @@ func (s *service) ifMatch(ctx context.Context, r *http.Request) (*metadata.Postg
 		return s.store.IfVersion(match.strong[0]), nil
 	}
 	doc, err := s.store.Get(ctx, r.PathValue("id"))
-	if err == nil && !match.has(doc.Version, false) {
-		err = &metadata.VersionError{Want: -1, Have: doc.Version}
+	if !match.has(doc.Version, false) {
+		doc.Version = -1 // which none has
 	}
 	return s.store.IfVersion(doc.Version), err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // limits bound the requests under way, so that what is too much is refused at once, and
@@ -43,16 +44,16 @@ func (l *limits) leave(user string) {
 	}
 }
 
-// limited runs a handler within the limits of number and time.
-func (s *service) limited(next func(http.ResponseWriter, *http.Request) error) http.Handler {
+// limited runs a handler within limits of number and time.
+func (s *service) limited(number *limits, timeout time.Duration, next func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := r.PathValue("id")
-		if status := s.limits.enter(user); status != 0 {
+		if status := number.enter(user); status != 0 {
 			write(w, problem{Status: status, Detail: "too many requests are under way"})
 			return
 		}
-		defer s.limits.leave(user)
-		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
+		defer number.leave(user)
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		if err := next(w, r.WithContext(ctx)); err != nil {
 			s.fail(w, r, err)

@@ -4,13 +4,25 @@
 //	go run ./examples/userapi                       # on a database of its own
 //	curl localhost:8080/users/ann/metadata
 //	curl -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{"plan":"pro"}' localhost:8080/users/ann/metadata
+//	curl -N 'localhost:8080/users/ann/metadata?watch'
 //	open http://localhost:8080/locks
+//
+// A PATCH or DELETE with an Idempotency-Key is made once: the same again, within a week,
+// changes nothing, and is answered with the metadata as they are by then, and with
+// Idempotency-Replayed: true. With the key of another request for the user it is refused
+// (422). What was refused has left no key, and can be tried again.
+//
+// GET with ?watch, or with Accept: text/event-stream, as a browser's EventSource has it,
+// is a stream of events: the metadata as they are, and then each later state that the
+// client can take in, with its version as the id. A user who is gone is an event "deleted",
+// without one. A client that comes back with Last-Event-ID is not told again what it has.
+// After an hour, and when the service ends, so does the stream, and the client asks again.
 //
 // With LOCKSTORE_DSN it uses that database, in which -migrate creates what it needs. The
 // console is for whoever has the token in the file of -token-file, as a Bearer token or
 // as the password of any user; without one, for requests from this machine alone.
 //
-// To see how the library is wired in, read service.go first, then api.go and problem.go.
+// To see how the library is wired in, read service.go first, then api.go, once.go, watch.go and problem.go.
 package main
 
 import (
@@ -50,11 +62,14 @@ type config struct {
 	drain   time.Duration // from not being ready to the end of listening
 	grace   time.Duration // for requests under way, at the end
 
+	heartbeat time.Duration // between comments that keep a watch's connection open
+	maxWatch  time.Duration // how long a watch lasts, after which the client asks again
+
 	maxBody            int // bytes of a patch
-	maxTotal, maxUsers int // requests under way: in all, and of one user
+	maxTotal, maxUsers int // requests under way: in all, and of one user; and watches, apart from them
 }
 
-var defaults = config{addr: "localhost:8080", wait: 2 * time.Second, timeout: 10 * time.Second, grace: 20 * time.Second, maxBody: 256 << 10, maxTotal: 1000, maxUsers: 256}
+var defaults = config{addr: "localhost:8080", wait: 2 * time.Second, timeout: 10 * time.Second, grace: 20 * time.Second, heartbeat: 15 * time.Second, maxWatch: time.Hour, maxBody: 256 << 10, maxTotal: 1000, maxUsers: 256}
 
 // run serves until ctx ends.
 func run(ctx context.Context, args []string, dsn string, stderr io.Writer) (err error) {

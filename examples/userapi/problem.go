@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"example.com/lockstore/lock"
@@ -60,6 +61,7 @@ func problemOf(err error) problem {
 		patch    *metadata.PatchError
 		size     *metadata.DocumentSizeError
 		rejected *metadata.RejectedError
+		token    *metadata.TokenError
 		version  *metadata.VersionError
 		busy     *lock.BusyError
 	)
@@ -68,7 +70,7 @@ func problemOf(err error) problem {
 	case errors.As(err, &ours):
 		return *ours
 	case is(metadata.ErrUnknownOutcome):
-		return problem{Status: http.StatusGatewayTimeout, Detail: "it is not known whether this was done; the same again is safe"}
+		return problem{Status: http.StatusGatewayTimeout, Detail: "it is not known whether this was done; the same again, with the same Idempotency-Key, tells"}
 	case is(metadata.ErrUnavailable), is(metadata.ErrWrongServer), is(metadata.ErrStale), is(metadata.ErrClosed):
 		return problem{Status: http.StatusServiceUnavailable, Detail: "the database cannot be used now; nothing was done"}
 	case errors.As(err, &patch):
@@ -82,6 +84,10 @@ func problemOf(err error) problem {
 		return p
 	case is(metadata.ErrInvalidID):
 		return problem{Status: http.StatusBadRequest, Detail: "no user can have this id"}
+	case is(metadata.ErrInvalidToken):
+		return problem{Status: http.StatusBadRequest, Detail: "an Idempotency-Key has 1 to " + strconv.Itoa(metadata.MaxTokenLen) + " bytes"}
+	case errors.As(err, &token):
+		return problem{Status: http.StatusUnprocessableEntity, Detail: "the Idempotency-Key was used for another request, which made version " + strconv.FormatInt(token.Made, 10)}
 	case errors.As(err, &size):
 		return problem{Status: http.StatusRequestEntityTooLarge, Detail: "the metadata would be too large with it"}
 	case errors.As(err, &rejected):

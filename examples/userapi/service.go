@@ -30,9 +30,12 @@ type service struct {
 	locker  *lock.Postgres
 	log     *slog.Logger
 	limits  *limits
+	watches *limits // of their own, as they last
 	commits *commits
 
-	draining atomic.Bool // it is not ready for more
+	draining   atomic.Bool     // it is not ready for more
+	serving    context.Context // ends when nothing new is let in, and ends the watches
+	endWatches context.CancelFunc
 }
 
 // open connects to the database, and tells the log what should be otherwise there.
@@ -49,7 +52,8 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 	if err != nil {
 		return nil, err
 	}
-	s = &service{config: c, pool: pool, log: log, limits: newLimits(c.maxTotal, c.maxUsers), commits: &commits{}}
+	s = &service{config: c, pool: pool, log: log, limits: newLimits(c.maxTotal, c.maxUsers), watches: newLimits(c.maxTotal, c.maxUsers), commits: &commits{}}
+	s.serving, s.endWatches = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			s.close()
@@ -63,7 +67,7 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 		return s, err
 	}
 	s.store, err = metadata.NewPostgres(pool, &metadata.Options{
-		Table:            metadata.Table{Name: "users", Version: "version", UpdatedAt: "updated_at"},
+		Table:            metadata.Table{Name: "users", Version: "version", UpdatedAt: "updated_at", Tokens: metadata.DefaultTokens},
 		DescribeBusy:     s.locker.Status, // for 423
 		MaxPatchBytes:    c.maxBody,
 		MaxDocumentBytes: 4 * c.maxBody,
@@ -105,7 +109,7 @@ func (s *service) check(ctx context.Context) error {
 // that has been begun is lost:
 //
 //  1. the service is not ready any more, which load balancers are given time to notice;
-//  2. it stops to listen, and requests under way are answered;
+//  2. it stops to listen; watches are ended, and requests under way are answered;
 //  3. the store is closed, which waits for writes on their way, and then the locker;
 //  4. the pool is.
 func (s *service) serve(ctx context.Context, listener net.Listener) error {
@@ -119,6 +123,7 @@ func (s *service) serve(ctx context.Context, listener net.Listener) error {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(s.endWatches) // which is after the end of listening
 	if s.demo {
 		var jobs sync.WaitGroup
 		defer jobs.Wait()
@@ -150,6 +155,7 @@ func (s *service) serve(ctx context.Context, listener net.Listener) error {
 
 // close ends what open has begun, also where that was half of it.
 func (s *service) close() {
+	s.endWatches()
 	if s.store != nil {
 		s.store.Close()
 	}
@@ -166,9 +172,17 @@ func (s *service) close() {
 // handler is all that can be asked for.
 func (s *service) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /users/{id}/metadata", s.limited(s.get))
-	mux.Handle("PATCH /users/{id}/metadata", s.limited(s.patch))
-	mux.Handle("DELETE /users/{id}/metadata", s.limited(s.remove))
+	get, watch := s.limited(s.limits, s.timeout, s.get), s.limited(s.watches, s.maxWatch, s.watch)
+	mux.HandleFunc("GET /users/{id}/metadata", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if wantsEvents(r) {
+			watch.ServeHTTP(w, r)
+			return
+		}
+		get.ServeHTTP(w, r)
+	})
+	mux.Handle("PATCH /users/{id}/metadata", s.limited(s.limits, s.timeout, s.patch))
+	mux.Handle("DELETE /users/{id}/metadata", s.limited(s.limits, s.timeout, s.remove))
 	mux.Handle("/locks", s.guarded(s.console()))
 	mux.Handle("/locks/", s.guarded(s.console()))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
@@ -233,9 +247,12 @@ func (s *service) job(ctx context.Context) {
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) {
+// sleep reports whether it was left to it.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
+		return false
 	case <-time.After(d):
+		return true
 	}
 }
