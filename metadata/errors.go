@@ -130,7 +130,8 @@ var (
 //	stale                [ErrStale]
 //	too_large            [ErrTooLarge]
 //	invalid              [ErrInvalidPatch], [ErrMalformed], [ErrInvalidID], [ErrInvalidFilter],
-//	                     [ErrInvalidDocument], [ErrInvalidOptions]
+//	                     [ErrInvalidDocument], [ErrInvalidToken], [ErrInvalidOptions]
+//	token_reused         [ErrTokenReused]
 //	rejected             [ErrRejected]
 //	protected            [ErrProtected]
 //	not_found            [ErrNotFound]
@@ -167,7 +168,9 @@ var errorTypes = []struct {
 	{ErrInvalidID, "invalid"},
 	{ErrInvalidFilter, "invalid"},
 	{ErrInvalidDocument, "invalid"},
+	{ErrInvalidToken, "invalid"},
 	{ErrInvalidOptions, "invalid"},
+	{ErrTokenReused, "token_reused"},
 	{ErrRejected, "rejected"},
 	{ErrProtected, "protected"},
 	{ErrNotFound, "not_found"},
