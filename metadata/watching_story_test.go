@@ -30,7 +30,7 @@ func TestWatchersStory(t *testing.T) {
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)
 	slow := pgtest.NewProxy(t, db) // so that documents change while they are read
-	slow.Delay(3*time.Millisecond, 3*time.Millisecond)
+	slow.Delay(time.Millisecond, 12*time.Millisecond)
 	config, err := pgxpool.ParseConfig(slow.URL())
 	require.NoError(t, err)
 	violated := func(rule, format string, args ...any) {
@@ -133,6 +133,12 @@ func TestWatchersStory(t *testing.T) {
 		writers.Wait()
 		if cuts {
 			proxy.Restore()
+		}
+		for _, id := range ids { // the last one while the one before is read
+			for range 3 {
+				_, err := writer.Update(t.Context(), id, count)
+				require.NoError(t, err)
+			}
 		}
 		reach("written", now, followers...)
 	}
