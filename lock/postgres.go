@@ -79,12 +79,12 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	}
 	p := newPostgres(host, o)
 	p.host = db
-	p.unwake = others.Wake(p.wake)
 	p.open = openerOf(db, p.opts.Connect)
 	if err := p.start(ctx); err != nil {
-		p.unwake()
 		return nil, fmt.Errorf("lock: connect: %w", ofServer(err))
 	}
+	p.unwake = others.Wake(p.wake)
+	p.wake() // for those that wait already
 	if err := p.sameDatabase(ctx); err != nil {
 		_ = p.Close(ctx) // which holds nothing yet
 		return nil, err

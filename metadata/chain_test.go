@@ -123,19 +123,21 @@ func TestConflictAmongCommitsUnderWay(t *testing.T) {
 func TestConnectionIsCutWithCommitsUnderWay(t *testing.T) {
 	eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
 		c := overlapping(t, d, 9, func(i int) string { return fmt.Sprintf(`{"k%d":1,"n":%d}`, i+1, i) })
-		cut := func() {
-			d.exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-		}
-		for range 3 {
-			next := cut
-			cut = func() { tr.once(sending, saving, next) }
-		}
 		tr.once(sending, saving, func() {
 			host, err := d.Pool().Begin(context.Background())
 			require.NoError(t, err)
 			t.Cleanup(func() { host.Rollback(context.Background()) })
 			_, err = host.Exec(context.Background(), "SELECT FROM lockstore_metadata WHERE id = 'a' FOR UPDATE")
 			require.NoError(t, err)
+			cut := func() {
+				d.exec(t, `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+					WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle in transaction'`)
+				assert.NoError(t, host.Rollback(context.Background()))
+			}
+			for range 3 {
+				next := cut
+				cut = func() { tr.once(sending, saving, next) }
+			}
 			cut()
 		})
 		unknown := 0
