@@ -261,17 +261,16 @@ func TestSlowPrimaryBeforeAStandby(t *testing.T) {
 	require.NoError(t, held.Unlock())
 }
 
-// Connections of the pool lead to a standby that lags behind, as a load balancer may
-// have it. Locks are held, and writes made, on the primary only.
-func TestConnectionsToAStandby(t *testing.T) {
-	w := newWorld(t, pgtest.Dedicated())
-	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
+// besideAStandby copies the database to a standby, and configures a pool of two whose new
+// connections lead there while led.
+func besideAStandby(t *testing.T, w *world) (standby *instance, config *pgxpool.Config, led *atomic.Bool) {
+	standby = w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
 	standby.start(nil)
 	elsewhere, err := pgx.ParseConfig(standby.url())
 	require.NoError(t, err)
-	config, err := pgxpool.ParseConfig(w.db.URL())
+	config, err = pgxpool.ParseConfig(w.db.URL())
 	require.NoError(t, err)
-	var led atomic.Bool // new connections lead to the standby
+	led = new(atomic.Bool)
 	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
 		if led.Load() {
 			c.Host, c.Port, c.Fallbacks = elsewhere.Host, elsewhere.Port, nil
@@ -279,6 +278,14 @@ func TestConnectionsToAStandby(t *testing.T) {
 		return nil
 	}
 	config.MaxConns = 2
+	return standby, config, led
+}
+
+// Connections of the pool lead to a standby that lags behind, as a load balancer may
+// have it. Locks are held, and writes made, on the primary only.
+func TestConnectionsToAStandby(t *testing.T) {
+	w := newWorld(t, pgtest.Dedicated())
+	standby, config, led := besideAStandby(t, w)
 	pool, err := pgxpool.NewWithConfig(w.ctx, config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)

@@ -3,14 +3,12 @@ package faults_test
 import (
 	"context"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
@@ -42,20 +40,7 @@ func TestWatchAcrossAFailover(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, pgtest.Dedicated())
-			standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
-			standby.start(nil)
-			elsewhere, err := pgx.ParseConfig(standby.url())
-			require.NoError(t, err)
-			config, err := pgxpool.ParseConfig(w.db.URL())
-			require.NoError(t, err)
-			var led atomic.Bool // new connections lead to the standby
-			config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-				if led.Load() {
-					c.Host, c.Port, c.Fallbacks = elsewhere.Host, elsewhere.Port, nil
-				}
-				return nil
-			}
-			config.MaxConns = 2
+			standby, config, led := besideAStandby(t, w)
 			opened, reset := open(t, config)
 			var failed tries
 			store, err := opened(&metadata.Options{WatchInterval: 20 * time.Millisecond, Logger: slog.New(&failed)})
