@@ -19,7 +19,8 @@ const (
 	readPace     = 10 * time.Millisecond
 	tellPace     = 100 * time.Microsecond
 	compareShare = 100
-	longest      = 10 // times the interval
+	compareCost  = 100 * time.Microsecond // of a document, at most; what takes longer is how busy the server is otherwise
+	longest      = 10                     // times the interval
 
 	mostLooked = 256 // documents of one read
 
@@ -151,7 +152,8 @@ func (g *group) compare(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.compares.Equal(next) { // else it is asked for once more
-		g.compares = time.Now().Add(min(max(g.options.WatchInterval, compareShare*(g.took-g.trip)), longest*g.options.WatchInterval))
+		cost := min(g.took-g.trip, time.Duration(len(ids))*compareCost)
+		g.compares = time.Now().Add(min(max(g.options.WatchInterval, compareShare*cost), longest*g.options.WatchInterval))
 	}
 	return err
 }

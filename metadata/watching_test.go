@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -280,6 +281,26 @@ func TestWatcherMissesNothingWhileItsConnectionIsGone(t *testing.T) {
 		proxy.Cut()
 		d.exec(t, fmt.Sprintf(`INSERT INTO lockstore_metadata (id, metadata, version) VALUES ('a', '{"n": %d}', 1) ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata`, i))
 		proxy.Restore()
+		assert.Equal(t, fmt.Sprintf(`{"n": %d}`, i), string(w.next().Metadata))
+	}
+}
+
+// That a server is slow, as it has much to do, is no reason to look more seldom.
+func TestWatcherIsToldInTimeByASlowServer(t *testing.T) {
+	db := pgtest.New(t)
+	proxy := pgtest.NewProxy(t, db)
+	pool, err := pgxpool.New(t.Context(), proxy.URL())
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
+	store := d.migrated(t, &metadata.Options{WatchInterval: soonEnough / 8})
+	_, err = store.Merge(t.Context(), "a", raw(`{}`))
+	require.NoError(t, err)
+	w := watch(t.Context(), t, store, "a")
+	w.next()
+	proxy.Delay(200*time.Millisecond, 0)
+	for i := range 2 { // what it is told late begins with the second comparison
+		d.exec(t, fmt.Sprintf(`UPDATE lockstore_metadata SET metadata = '{"n": %d}'`, i))
 		assert.Equal(t, fmt.Sprintf(`{"n": %d}`, i), string(w.next().Metadata))
 	}
 }
