@@ -73,16 +73,52 @@ func (n *nemesis) rage(ctx context.Context) {
 		if n.only != "" {
 			f = faults[slices.IndexFunc(faults, func(f fault) bool { return f.name == n.only })]
 		}
+		spell := Spell{Fault: f.name, Process: c.process(), From: time.Now()}
 		if err := f.do(n, ctx, c, lasts); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", f.name, err)
 		} else {
 			n.started[f.name]++
 		}
+		spell.To = latest(time.Now(), spell.From.Add(lasts)) // some go on beside the next
+		n.spells = append(n.spells, spell)
 		if n.rand.IntN(3) > 0 {
 			n.recovered(f.name)
 		}
 		time.Sleep(rest)
 	}
+}
+
+// A Spell is the time of one fault, and the process it was meant for, if for any.
+type Spell struct {
+	Fault   string    `json:"fault"`
+	Process int       `json:"p"`
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
+}
+
+func (s Spell) String() string {
+	const clock = "05.000000"
+	return fmt.Sprintf("%s, process %d [%s, %s]", s.Fault, s.Process, s.From.Format(clock), s.To.Format(clock))
+}
+
+// beside is what was done while something was violated.
+func (n *nemesis) beside(v history.Violation) (beside []Spell) {
+	for _, s := range n.spells {
+		for _, e := range v.Events {
+			if s.From.Before(latest(e.Return, e.Until)) && s.To.After(e.Call) {
+				beside = append(beside, s)
+				break
+			}
+		}
+	}
+	return beside
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func statement(sql string) func(*nemesis, context.Context, *client, time.Duration) error {

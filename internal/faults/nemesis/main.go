@@ -82,6 +82,7 @@ type Report struct {
 	Windows    int                 `json:"porcupine_windows"`
 	Rates      []Rate              `json:"rates,omitempty"`
 	Violations []history.Violation `json:"violations"`
+	Beside     [][]Spell           `json:"beside_violations,omitempty"` // of each: what was done meanwhile
 	Leaks      []string            `json:"leaks"`
 }
 
@@ -124,6 +125,9 @@ func (r Report) String() string {
 			break
 		}
 		s += "\n" + v.String()
+		for _, spell := range r.Beside[i] {
+			s += "\n    beside: " + spell.String()
+		}
 	}
 	for _, leak := range r.Leaks {
 		s += "\n" + leak

@@ -58,6 +58,7 @@ type nemesis struct {
 	cleanup   []func()
 
 	started  map[string]int
+	spells   []Spell
 	phases   []phase
 	pauses   []history.Pause
 	recovery time.Duration
@@ -132,6 +133,9 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 		Seed: n.seed, Seconds: n.seconds, Faults: n.started, FaultKinds: len(n.started),
 		Recovery: ms(n.recovery), Overlap: ms(v.Overlap), Windows: v.Windows,
 		Violations: append(append([]history.Violation{}, v.Violations...), n.found...), Leaks: append([]string{}, n.leaks...),
+	}
+	for i := range r.Violations {
+		r.Beside = append(r.Beside, n.beside(r.Violations[i]))
 	}
 	r.count(events)
 	r.Rates = n.rates(events)

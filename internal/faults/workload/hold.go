@@ -42,6 +42,9 @@ func (w *worker) hold(what, name string) {
 	if err != nil {
 		e.Outcome, e.Error = history.Failed, err.Error()
 		w.to.Record(e)
+		if unavailable(err) {
+			w.rest(err)
+		}
 		return
 	}
 	e.Outcome = history.OK
@@ -128,7 +131,7 @@ func (w *worker) commitLate(host Host, b bound, id string) (written func()) {
 	tx, err := host.Begin(own)
 	if err != nil {
 		cancel()
-		w.rest()
+		w.rest(err)
 		return func() {}
 	}
 	e, patch := w.patch(id)

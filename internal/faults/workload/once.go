@@ -37,7 +37,7 @@ func (w *worker) repeat(store Repeater) {
 			case w.ctx.Err() != nil:
 				return // somebody else goes on
 			default:
-				w.rest()
+				w.rest(err)
 			}
 		}
 	}

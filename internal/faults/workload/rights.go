@@ -103,7 +103,7 @@ func rightsOf(ctx context.Context, store *metadata.Postgres, to *history.Recorde
 			e.Error = err.Error()
 		default:
 			e.Outcome, e.Error = history.Failed, err.Error()
-			time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond) // the server may be down
+			time.Sleep(restAfter(err, r))
 		}
 		to.Record(e)
 	}

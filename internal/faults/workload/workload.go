@@ -157,12 +157,24 @@ func (w *worker) long() (context.Context, context.CancelFunc) {
 // ended records what a call returned, and rests if it failed by itself.
 func (w *worker) ended(e history.Event, doc metadata.Document, err error) {
 	if w.record(e, doc, err) == history.Failed && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-		w.rest()
+		w.rest(err)
 	}
 }
 
-// rest keeps a server that is down from filling the history with failures.
-func (w *worker) rest() { time.Sleep(time.Duration(w.rand.IntN(10)) * time.Millisecond) }
+// rest keeps failures from filling the history, and callers from being all that a server
+// has to do that is down, or has just come back.
+func (w *worker) rest(err error) { time.Sleep(restAfter(err, w.rand)) }
+
+func restAfter(err error, r *rand.Rand) time.Duration {
+	if unavailable(err) {
+		return time.Duration(r.IntN(200)) * time.Millisecond
+	}
+	return time.Duration(r.IntN(10)) * time.Millisecond
+}
+
+func unavailable(err error) bool {
+	return errors.Is(err, metadata.ErrUnavailable) || errors.Is(err, lock.ErrUnavailable)
+}
 
 func (w *worker) record(e history.Event, doc metadata.Document, err error) history.Outcome {
 	e.Return = time.Now()

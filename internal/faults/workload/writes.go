@@ -55,7 +55,7 @@ func (w *worker) mergeMany() {
 		w.record(events[p.ID], results[i].Document, results[i].Err)
 	}
 	if err != nil {
-		w.rest()
+		w.rest(err)
 	}
 }
 
