@@ -317,6 +317,7 @@ func TestHung(t *testing.T) {
 	hung := write(0, 110, "a", `1`, 9, `{"a":1}`)
 	hung.Hung = at(100)
 	quick, late := write(10, 20, "b", `1`, 1, `{"b":1}`), write(20, 101, "c", `1`, 8, `{"b":1,"c":1}`)
+	longer := write(20, 1200, "c", `1`, 8, `{"b":1,"c":1}`)
 	elsewhere, never := late, as(history.Unknown, late)
 	elsewhere.Process, never.Return = 1, time.Time{}
 	quickElsewhere := quick
@@ -326,6 +327,7 @@ func TestHung(t *testing.T) {
 		rules  int
 	}{
 		"others go on":                     {[]history.Event{quick, late}, 0},
+		"they wait for something else":     {[]history.Event{longer, longer}, 0},
 		"they wait for the one that hangs": {[]history.Event{quick, late, late}, 1},
 		"they are elsewhere":               {[]history.Event{elsewhere}, 0},
 		"all wait for a document":          {[]history.Event{quick, late, late, elsewhere}, 0},

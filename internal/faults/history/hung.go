@@ -3,15 +3,20 @@ package history
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // HeldUp is the rule of callers whose connections hang.
 const HeldUp = "held up" // nobody else waits for these
 
+// released is how long it takes at most to return once what was waited for has come.
+const released = time.Second
+
 // CheckHung checks that, while a caller's connection hangs, the writes of others in its
 // process go on: of those that were called in the first half of that time, no more
-// returned after it was over than succeeded. Those of a document that other processes wait
-// for, too, do not count: an earlier fault has left a transaction that keeps it.
+// returned once it was over than succeeded. Those that go on waiting then do not count, as
+// they wait for something else, nor do those of a document that other processes wait for,
+// too: an earlier fault has left a transaction that keeps it.
 func CheckHung(events []Event) (found []Violation) {
 	for _, h := range events {
 		if h.Hung.IsZero() {
@@ -26,7 +31,9 @@ func CheckHung(events []Event) (found []Violation) {
 			switch {
 			case !e.writes() || !e.Hung.IsZero() || e.Call.Before(h.Call) || e.Call.After(half):
 			case here && e.Return.After(h.Hung):
-				late = append(late, e)
+				if e.Return.Before(h.Hung.Add(released)) {
+					late = append(late, e)
+				}
 			case here && e.Outcome == OK:
 				done++
 			case !here && e.Return.After(h.Hung):

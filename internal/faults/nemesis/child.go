@@ -100,7 +100,7 @@ func work(o order, to *history.Recorder) error {
 	config.ConnConfig.User, config.ConnConfig.Password = app, app
 	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
 	config.MaxConns = 6
-	config.ConnConfig.ConnectTimeout = 5 * time.Second
+	config.ConnConfig.ConnectTimeout = 10 * time.Second
 	config.PrepareConn = workload.PrepareHanging
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

@@ -19,7 +19,7 @@ func openLibPQ(address, searchPath string, silence time.Duration) (*sql.DB, erro
 	u.User = url.UserPassword(app, app)
 	settings := u.Query()
 	settings.Set("search_path", searchPath)
-	settings.Set("connect_timeout", "5")
+	settings.Set("connect_timeout", "10")
 	u.RawQuery = settings.Encode()
 	connector, err := pq.NewConnector(u.String())
 	if err != nil {
