@@ -37,6 +37,11 @@ func (p *pipe) Send(ctx context.Context, sql string, args ...any) (pgdb.Receive,
 	var altered []byte
 	q := p.at.dialect.request(ctx, []any{&open, &done, &version, &updated, &altered}, nil, nil, sql, args)
 	w.model(func() { p.link.sent, p.ids = q, q.ids })
+	defer w.model(func() {
+		if p.unread == 0 { // a hook has panicked, or it was not sent
+			p.link.sent = nil
+		}
+	})
 	w.hooks(q.op, q.what)
 	fault := -1
 	if w.Chance(w.faults) {
