@@ -225,7 +225,7 @@ func TestConnectMakesEveryConnection(t *testing.T) {
 		got <- held
 	}()
 	require.Eventually(t, func() bool {
-		return query[int](t, db.Pool(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 1
+		return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1
 	}, patience, time.Millisecond)
 	require.NoError(t, held.Unlock())
 	if held = <-got; assert.NotNil(t, held) {

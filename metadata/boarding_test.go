@@ -285,7 +285,8 @@ func TestLostConnectionLeavesAllAboardUnknown(t *testing.T) {
 			errs = append(errs, c.merge(c.Context(), fmt.Sprintf("d%02d", i), `{"new":1}`))
 		}
 		c.unblock()
-		const lingering = "FROM pg_locks WHERE objid = 42 AND locktype = 'advisory' AND NOT granted"
+		const lingering = `FROM pg_locks WHERE objid = 42 AND locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 		waitFor(c, d, "SELECT EXISTS (SELECT "+lingering+")")
 		d.exec(c, "SELECT pg_terminate_backend(pid) "+lingering)
 		c.wg.Wait()

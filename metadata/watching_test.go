@@ -210,7 +210,8 @@ func TestWhatOneWatcherFindsIsToldToTheOthers(t *testing.T) {
 	assert.Equal(t, `{"n": 2}`, string(first.next().Metadata))
 }
 
-const listenersSQL = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted`
+const listenersSQL = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted
+	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
 // waitForListener returns when a process listens for hints, and what it had to compare then
 // has been compared.

@@ -39,7 +39,7 @@ func TestSilentConnectionLeavesItsPlace(t *testing.T) {
 			each(200*time.Millisecond, context.DeadlineExceeded)
 			each(10*time.Second, nil) // pgx: after 15 seconds
 			var n int
-			require.NoError(t, host.Pool().QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'silenced'").Scan(&n))
+			require.NoError(t, host.Pool().QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'silenced'").Scan(&n))
 			assert.LessOrEqual(t, n, size+1)
 		})
 	}

@@ -75,10 +75,10 @@ func fill(t *testing.T, db pgdb.DB, size int) {
 
 // terminate has the server end them, and returns when they are gone.
 func terminate(t *testing.T, host *pgtest.DB) {
-	_, err := host.Pool().Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stale'")
+	_, err := host.Pool().Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'stale'")
 	require.NoError(t, err)
 	for left := 1; left > 0; {
-		require.NoError(t, host.Pool().QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stale'").Scan(&left))
+		require.NoError(t, host.Pool().QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'stale'").Scan(&left))
 	}
 }
 
