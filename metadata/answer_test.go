@@ -12,7 +12,7 @@ import (
 )
 
 // patience bounds what should happen at once, for a slow machine's sake.
-const patience = 5 * time.Second
+const patience = 20 * time.Second
 
 // answer is what a call returned, or what it panicked with.
 type answer struct {

@@ -124,7 +124,7 @@ func TestDocumentThatAHostIsInsertingIsWaitedFor(t *testing.T) {
 	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
 		t.Parallel()
-		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 400 * time.Millisecond})
+		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: time.Second})
 		for name, write := range creations(t, d, store) {
 			if name == "In" || name == "Update" { // see below
 				continue
@@ -134,7 +134,7 @@ func TestDocumentThatAHostIsInsertingIsWaitedFor(t *testing.T) {
 			_, err = host.Exec(ctx, "INSERT INTO lockstore_metadata (id, metadata, version) VALUES ($1, '{\"host\": 1}', 1)", name)
 			require.NoError(t, err)
 			writing := begin(func() (metadata.Document, error) { return write(ctx, name, `{"n":1}`) })
-			_, early := writing.within(time.Second)
+			_, early := writing.within(3 * time.Second / 2)
 			assert.False(t, early, "%s: longer than a statement may take", name)
 			require.NoError(t, host.Commit(ctx))
 			got := writing.wait(t, name)
@@ -149,7 +149,7 @@ func TestUpdateOfADocumentThatAHostIsInsertingIsBusy(t *testing.T) {
 	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
 		t.Parallel()
-		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 400 * time.Millisecond, MaxBatch: 1})
+		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: time.Second, MaxBatch: 1})
 		for _, name := range []string{"Update", "In"} {
 			for _, commits := range []bool{false, true} {
 				id := fmt.Sprint(name, commits)

@@ -201,7 +201,9 @@ func TestHostileKeysAreQuotedInErrors(t *testing.T) {
 }
 
 func TestHostileIDsAreQuotedInLogs(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
+		t.Parallel()
 		d.migrated(t, nil)
 		d.exec(t, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 				PERFORM pg_sleep(10); RETURN NEW; END $$;

@@ -150,8 +150,9 @@ func TestRowIsWaitedForInTheHostsTransaction(t *testing.T) {
 // A commit that takes longer than Timeout by itself, and waits for nobody, may have been
 // made when it is given up.
 func TestStatementThatTakesTooLong(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
-		store, hasty := d.migrated(t, nil), d.store(t, &metadata.Options{Timeout: 100 * time.Millisecond})
+		store, hasty := d.migrated(t, nil), d.store(t, &metadata.Options{Timeout: 500 * time.Millisecond})
 		_, err := store.Merge(t.Context(), "a", raw(`{"zero":0}`))
 		require.NoError(t, err)
 		d.exec(t, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

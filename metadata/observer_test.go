@@ -281,7 +281,7 @@ func TestObserversAreToldOfAttempts(t *testing.T) {
 		defer locker.Close(context.Background())
 		held, err := locker.Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
-		brief, cancel := context.WithTimeout(context.WithValue(t.Context(), callerKey{}, true), 100*time.Millisecond)
+		brief, cancel := context.WithTimeout(context.WithValue(t.Context(), callerKey{}, true), time.Second)
 		defer cancel()
 		require.ErrorIs(t, errorOf(store.Merge(brief, "a", raw(`{}`))), lock.ErrBusy)
 		require.NoError(t, held.Unlock())

@@ -236,8 +236,8 @@ func TestStuckWriterKeepsNothingForGood(t *testing.T) {
 			tenure  bool
 			evict   bool
 		}{
-			"tenure, ended by the server":    {200 * time.Millisecond, true, false},
-			"no tenure, ended by the server": {200 * time.Millisecond, false, false},
+			"tenure, ended by the server":    {time.Second, true, false},
+			"no tenure, ended by the server": {time.Second, false, false},
 			"tenure, evicted":                {time.Hour, true, true},
 			"no tenure, evicted":             {time.Hour, false, true},
 		} {
@@ -424,7 +424,7 @@ func TestTheServerKnowsBetterWhoHoldsTheLock(t *testing.T) {
 		require.NoError(t, err)
 		_, err = conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
 		require.NoError(t, err)
-		brief, cancel := context.WithTimeout(held.Context(), 20*time.Millisecond)
+		brief, cancel := context.WithTimeout(held.Context(), 500*time.Millisecond)
 		defer cancel()
 		_, err = store.Merge(brief, "a", raw(`{"n":3}`))
 		assert.ErrorIs(t, err, lock.ErrBusy, "somebody looks at the guard")
