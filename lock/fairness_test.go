@@ -198,8 +198,8 @@ func TestParkedWaiterObeysItsPolicy(t *testing.T) {
 	other := newPostgres(t, db.Pool(), nil)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
 		HandOff: time.Millisecond,
-		Silence: 300 * time.Millisecond, // slices of a third
-		Backoff: backoff.Within(backoff.Constant{Base: 2 * time.Millisecond}, 400*time.Millisecond),
+		Silence: 1500 * time.Millisecond, // slices of a third
+		Backoff: backoff.Within(backoff.Constant{Base: 2 * time.Millisecond}, 2*time.Second),
 	})
 	held := take(t, other, lock.Name("k"))
 	_, err := locker.Lock(t.Context(), lock.Name("k"))

@@ -17,17 +17,17 @@ import (
 // A caller waits for a key as long as the policy says, from its own beginning,
 // whoever was first in line before it and however that one left.
 func TestEachWaiterHasItsOwnPatience(t *testing.T) {
-	const total = 800 * time.Millisecond
+	const total = 3 * time.Second
 	policy := backoff.Within(backoff.Constant{Base: 10 * time.Millisecond}, total)
 	for name, c := range map[string]struct {
 		parking int
 		after   time.Duration // the first comes the second
 		leaves  time.Duration // is the first one's time; 0: until it gives up
 	}{
-		"polling, the first gives up early on":  {-1, 50 * time.Millisecond, 0},
-		"polling, the first one's context ends": {-1, 400 * time.Millisecond, 500 * time.Millisecond},
-		"parked, the first gives up early on":   {1, 50 * time.Millisecond, 0},
-		"parked, the first one's context ends":  {1, 400 * time.Millisecond, 500 * time.Millisecond},
+		"polling, the first gives up early on":  {-1, total / 16, 0},
+		"polling, the first one's context ends": {-1, total / 2, total * 5 / 8},
+		"parked, the first gives up early on":   {1, total / 16, 0},
+		"parked, the first one's context ends":  {1, total / 2, total * 5 / 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -35,7 +35,7 @@ func TestEachWaiterHasItsOwnPatience(t *testing.T) {
 			other := newPostgres(t, db.Pool(), nil)
 			locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
 				Backoff: policy, Parking: c.parking,
-				Silence: 300 * time.Millisecond, // a third of it is how long a statement waits
+				Silence: total * 3 / 8, // a third of it is how long a statement waits
 			})
 			held := take(t, other, lock.Name("k"))
 			defer held.Unlock()
@@ -71,7 +71,7 @@ func TestEachWaiterHasItsOwnPatience(t *testing.T) {
 			require.ErrorAs(t, b.err, &busy)
 			assert.ErrorIs(t, busy, backoff.ErrExhausted)
 			assert.GreaterOrEqual(t, b.waited, total, "the second has time of its own")
-			assert.Less(t, b.waited, total+500*time.Millisecond, "and no more")
+			assert.Less(t, b.waited, total*13/8, "and no more")
 			assert.LessOrEqual(t, busy.Waited, b.waited)
 		})
 	}
@@ -121,7 +121,7 @@ func TestAttemptsAreThoseOfTheCaller(t *testing.T) {
 // Those who stand behind others give up when their own policy does, too, by whatever
 // operation they wait.
 func TestEveryoneInLineGivesUpWhenItsPolicyDoes(t *testing.T) {
-	const attempts, pause = 5, 20 * time.Millisecond
+	const attempts, pause = 5, 100 * time.Millisecond
 	policy := backoff.Limit(backoff.Constant{Base: pause, Jitter: backoff.NoJitter}, attempts)
 	for name, parking := range map[string]int{"polling": -1, "parked": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestEveryoneInLineGivesUpWhenItsPolicyDoes(t *testing.T) {
 							assert.ErrorIs(t, err, backoff.ErrExhausted)
 							assert.GreaterOrEqual(t, busy.Attempts, attempts)
 							assert.LessOrEqual(t, busy.Attempts, attempts+1)
-							assert.Less(t, time.Since(begun), time.Second, "five attempts, 20 ms apart")
+							assert.Less(t, time.Since(begun), 10*attempts*pause, "not one after the other: there are 32")
 						}
 					})
 				}

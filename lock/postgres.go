@@ -26,6 +26,8 @@ type Postgres struct {
 	opts   PostgresOptions
 	chance chance
 
+	unasked time.Duration // for which a busy key is described unasked
+
 	// Guarded by queue.mu.
 	session  *session // nil while there is no connection
 	trouble  error    // why there is none
@@ -94,7 +96,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 
 // newPostgres is NewPostgres without a session, and without a way to open one.
 func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
-	p := &Postgres{db: host, opts: o, chance: defaultChance, news: make(chan struct{}, 1), unwake: func() {}}
+	p := &Postgres{db: host, opts: o, chance: defaultChance, unasked: answerTime / 2, news: make(chan struct{}, 1), unwake: func() {}}
 	p.queue.init(p, o)
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
@@ -164,7 +166,7 @@ func (p *Postgres) describe(ctx context.Context, err error) {
 	}
 	long, within := busy.Waited >= longWait, time.Second
 	if !p.opts.DescribeBusy {
-		if within = answerTime / 2; !long || p.Stats().Holders == 0 || !p.describes.TryLock() {
+		if within = p.unasked; !long || p.Stats().Holders == 0 || !p.describes.TryLock() {
 			return
 		}
 		defer p.describes.Unlock()

@@ -30,14 +30,14 @@ func TestServersLogStaysSilent(t *testing.T) {
 	logged := serverLog(t, db)
 	mine, err := lock.NewPostgres(t.Context(), db.Pool(), nil)
 	require.NoError(t, err)
-	other, err := lock.NewPostgres(t.Context(), db.SQLX(), &lock.PostgresOptions{Silence: 600 * time.Millisecond}) // looks five times a second
+	other, err := lock.NewPostgres(t.Context(), db.SQLX(), &lock.PostgresOptions{Silence: 1500 * time.Millisecond}) // looks twice a second
 	require.NoError(t, err)
 	key := lock.Name("k")
 	for _, acquire := range []func(context.Context, lock.Key) (*lock.Held, error){other.Lock, other.RLock} {
 		held := take(t, mine, key)
 		_, err = other.TryLock(t.Context(), key)
 		assert.ErrorIs(t, err, lock.ErrBusy)
-		brief, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		brief, cancel := context.WithTimeout(t.Context(), 1750*time.Millisecond) // not just when a look ends
 		_, err = acquire(brief, key)
 		cancel()
 		assert.ErrorIs(t, err, context.DeadlineExceeded)

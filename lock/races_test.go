@@ -57,8 +57,8 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 			}
 			group.Wait()
 			// An answer may be on its way still.
-			assert.Eventually(t, func() bool { return locker.Stats().Keys == c.held }, time.Second, time.Millisecond, "keys")
-			assert.Eventually(t, func() bool { return locker.Wanted() == 0 }, time.Second, time.Millisecond, "wanted")
+			assert.Eventually(t, func() bool { return locker.Stats().Keys == c.held }, patience, time.Millisecond, "keys")
+			assert.Eventually(t, func() bool { return locker.Wanted() == 0 }, patience, time.Millisecond, "wanted")
 		})
 	}
 }

@@ -21,7 +21,7 @@ func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
 	waits := func() bool {
 		return query[int](t, db.Pool(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'") > 0
 	}
-	const silence = 300 * time.Millisecond
+	const silence = time.Second
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Silence: silence})
 	held := take(t, locker, lock.Name("k"))
 	before, err := held.Fence(t.Context())
@@ -37,7 +37,7 @@ func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
 			n, err := held.Fence(ctx)
 			done <- answer{n, err}
 		}()
-		require.Eventually(t, waits, 20*time.Second, time.Millisecond)
+		require.Eventually(t, waits, patience, time.Millisecond)
 		return done
 	}
 
@@ -49,7 +49,7 @@ func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
 	require.NoError(t, held.Context().Err())
 	cancel()
 	assert.ErrorIs(t, (<-ended).err, context.Canceled)
-	require.Eventually(t, func() bool { return !waits() }, 20*time.Second, time.Millisecond, "nothing is left at the server")
+	require.Eventually(t, func() bool { return !waits() }, patience, time.Millisecond, "nothing is left at the server")
 
 	canceled := fence(t.Context())
 	require.Positive(t, query[int](t, db.Pool(), "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"))
