@@ -90,7 +90,9 @@ func TestStatusTellsWhoWaitsInAllProcesses(t *testing.T) {
 	defer conn.Release()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64())
+	stranger := make(chan struct{})
+	go func() { conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64()); close(stranger) }()
+	defer func() { cancel(); <-stranger }() // before the connection is given back
 	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 3 }, patience, time.Millisecond)
 
 	status := answered(t, asking, key, 0)
