@@ -127,7 +127,7 @@ func TestRunIsCutWhenItHangs(t *testing.T) {
 	var stderr bytes.Buffer
 	stuck, err := strategyNamed("stuck")
 	require.NoError(t, err)
-	p := &plan{writers: 3, processes: 1, strategies: []strategy{stuck}, cut: 50 * time.Millisecond}
+	p := &plan{writers: 3, processes: 1, strategies: []strategy{stuck}, cut: 2 * time.Second} // in which they begin
 	results, err := p.run(t.Context(), &stderr)
 	<-hanging
 	require.NoError(t, err)

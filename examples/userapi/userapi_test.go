@@ -195,7 +195,7 @@ func must[T any](v T, err error) T {
 func TestStatusWhereTheDatabaseCannotBeUsed(t *testing.T) {
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)
-	s, server := started(t, proxy.URL(), func(c *config) { c.timeout = 200 * time.Millisecond })
+	s, server := started(t, proxy.URL(), func(c *config) { c.timeout = 2 * time.Second })
 	ready := func() int { answer, _ := ask(t, "GET", server.URL+"/readyz", ""); return answer.StatusCode }
 	ann := server.URL + "/users/ann/metadata"
 	assert.Equal(t, 200, ready())

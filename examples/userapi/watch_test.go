@@ -161,14 +161,14 @@ func TestStatusOfAWatch(t *testing.T) {
 
 // The limits of time that other requests have do not end a watch; one of its own does.
 func TestWatchOutlastsOtherRequests(t *testing.T) {
-	service, _ := started(t, pgtest.New(t).URL(), func(c *config) { c.heartbeat, c.maxWatch = 20*time.Millisecond, 3*time.Second })
+	service, _ := started(t, pgtest.New(t).URL(), func(c *config) { c.heartbeat, c.maxWatch = 20*time.Millisecond, 5*time.Second })
 	server := httptest.NewUnstartedServer(service.handler())
-	server.Config.ReadTimeout, server.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	server.Config.ReadTimeout, server.Config.WriteTimeout = time.Second, time.Second
 	server.Start()
 	t.Cleanup(server.Close)
 	s := watching(t, server.URL+"/users/ann/metadata?watch")
 	began, beats := time.Now(), 0
-	for time.Since(began) < time.Second {
+	for time.Since(began) < 3*time.Second {
 		text, err := s.block()
 		require.NoError(t, err)
 		if strings.HasPrefix(text, ":") {
