@@ -16,7 +16,7 @@ import (
 )
 
 // short is a Timeout that hosts' transactions outlast in these tests.
-const short = time.Second
+const short = 3 * time.Second / 2
 
 // eachBlocked runs a test for one merge of the document a and for several that
 // share a commit, as one statement and in a transaction. Each is named by the

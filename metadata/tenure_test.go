@@ -493,7 +493,7 @@ func TestWriteIsAsGoodAsEveryHoldOfItsContext(t *testing.T) {
 				return errors.Join(err, tx.Commit())
 			},
 		}
-		store := d.migrated(t, nil)
+		store := d.migrated(t, &metadata.Options{Timeout: time.Minute}) // each write connects anew
 		for name, write := range writes {
 			for carried, hold := range map[string]func(context.Context, *lock.Postgres) (lost, other *lock.Held){
 				"one": func(ctx context.Context, l *lock.Postgres) (lost, other *lock.Held) {
