@@ -235,6 +235,27 @@ func TestPausedProcessCannotBeTold(t *testing.T) {
 	assert.NotEmpty(t, history.CheckLocks(events, []history.Pause{pause}, 100*time.Millisecond))
 }
 
+// That the one who has it next loses it, too, says nothing of the one before, unless they
+// may have had it in the other order.
+func TestOneOfTwoWasToldLate(t *testing.T) {
+	stopped := lost(tenure(0, 1, 500, 7))
+	stopped.Process = 3
+	pause := []history.Pause{{Process: 3, From: at(2), To: at(490)}}
+	for name, c := range map[string]struct {
+		events []history.Event
+		pauses []history.Pause
+		right  bool
+	}{
+		"the first could not be told":          {[]history.Event{stopped, lost(tenure(0, 3, 450, 8))}, pause, true},
+		"it could":                             {[]history.Event{stopped, lost(tenure(2, 3, 450, 8))}, nil, false},
+		"it was not told, but its successor":   {[]history.Event{stopped, lost(tenure(2, 3, 50, 8))}, nil, true},
+		"it has lost nothing, and came before": {[]history.Event{tenure(0, 1, 500, 7), lost(tenure(2, 3, 50, 8))}, nil, false},
+		"it has lost nothing, and came behind": {[]history.Event{tenure(0, 1, 500, 7), lost(tenure(0, 3, 50, 6))}, nil, true},
+	} {
+		assert.Equal(t, c.right, len(history.CheckLocks(c.events, c.pauses, 100*time.Millisecond)) == 0, name)
+	}
+}
+
 // Who is evicted while the network is black is told of it by nobody, and notices the
 // silence by itself; who could be told must have been.
 func TestBlackNetworkTellsNobody(t *testing.T) {

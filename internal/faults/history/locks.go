@@ -40,14 +40,16 @@ func CheckLocks(events []Event, pauses []Pause, grace time.Duration) (found []Vi
 					continue
 				}
 				both := earliest(a.Until, b.Until).Sub(b.Return)
-				if !a.Lost && !b.Lost {
-					found = append(found, Violation{Exclusion, key, fmt.Sprintf("two held it for %v", both), []Event{a, b}})
+				// One of them had lost it before the other was granted it: the second one can
+				// be that only if it may have been granted it first.
+				toldInTime := func(loser Event) bool {
+					return loser.Lost && both-paused(pauses, loser.Process, b.Return, loser.Until) <= max(grace, untold(pauses, loser.Process, b.Return, grace))
 				}
-				for _, loser := range []Event{a, b} {
-					if loser.Lost && both-paused(pauses, loser.Process, b.Return, loser.Until) > max(grace, untold(pauses, loser.Process, b.Return, grace)) {
-						found = append(found, Violation{ToldLate, key, fmt.Sprintf("two held it for %v", both), []Event{a, b}})
-						break
-					}
+				switch {
+				case !a.Lost && !b.Lost:
+					found = append(found, Violation{Exclusion, key, fmt.Sprintf("two held it for %v", both), []Event{a, b}})
+				case !toldInTime(a) && !(b.Call.Before(a.Return) && toldInTime(b)):
+					found = append(found, Violation{ToldLate, key, fmt.Sprintf("two held it for %v", both), []Event{a, b}})
 				}
 			}
 			held = append(held, b)
