@@ -146,6 +146,10 @@ func (p *Proxy) accept() {
 }
 
 func (p *Proxy) serve(client net.Conn) {
+	if f, _ := p.now(); f.refuse { // of which the server hears nothing
+		client.Close()
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
 	server, err := p.dial(ctx, p.network, p.target)

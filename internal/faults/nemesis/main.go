@@ -37,7 +37,7 @@ func main() {
 	asJSON := flag.Bool("json", false, "print the report as JSON, and nothing else")
 	processes := flag.Int("processes", 4, "how many processes use lockstore")
 	workers := flag.Int("workers", 12, "goroutines of each that have patience")
-	hasty := flag.Int("hasty", 48, "goroutines of each whose contexts end about when their calls do")
+	hasty := flag.Int("hasty", 24, "goroutines of each whose contexts end about when their calls do")
 	watchers := flag.Int("watchers", 4, "goroutines of each that watch")
 	repeaters := flag.Int("repeaters", 4, "goroutines of each that make writes once, and repeat them until they are told")
 	only := flag.String("only", "", "a single kind of fault")

@@ -23,6 +23,9 @@ func (w *worker) hasty() {
 		squall := time.Now().Truncate(squallEvery)
 		for n := 0; n < squallCalls && time.Since(squall) < squallLasts && w.ctx.Err() == nil; n++ {
 			w.hurry(int(squall.Unix()) % w.Hot)
+			if w.pace.stands() {
+				break
+			}
 		}
 		select {
 		case <-w.ctx.Done():
@@ -69,27 +72,36 @@ const (
 	together = 4 * time.Millisecond
 )
 
-// haste knows how long calls take. A nil one does not care.
-type haste struct{ typical atomic.Int64 } // nanoseconds
-
-func newHaste() *haste {
-	h := new(haste)
-	h.typical.Store(int64(latest / 4))
-	return h
+// A pace is that of a process's calls.
+type pace struct {
+	typical atomic.Int64 // nanoseconds
+	last    atomic.Int64 // when a call succeeded, in nanoseconds
 }
 
-// took tells of a call that succeeded.
-func (h *haste) took(d time.Duration) {
-	if h != nil {
-		h.typical.Add((int64(d) - h.typical.Load()) / 32)
+func newPace() *pace {
+	p := new(pace)
+	p.typical.Store(int64(latest / 4))
+	return p
+}
+
+// took tells of a call that succeeded. Those of others than the hasty tell how long a call
+// takes if they wait for nobody.
+func (p *pace) took(d time.Duration, tells bool) {
+	p.last.Store(time.Now().UnixNano())
+	if tells {
+		p.typical.Add((int64(d) - p.typical.Load()) / 32)
 	}
 }
 
+// stands reports that no call has succeeded for a while. Then each squall is of one call: a
+// connection costs the server more than what is cut off on it, and it would never come to more.
+func (p *pace) stands() bool { return time.Since(time.Unix(0, p.last.Load())) > time.Second }
+
 // bounded is a context that ends soon: by its deadline, or as if its caller had
 // changed its mind.
-func (h *haste) bounded(ctx context.Context, r *rand.Rand) (context.Context, context.CancelFunc) {
+func (p *pace) bounded(ctx context.Context, r *rand.Rand) (context.Context, context.CancelFunc) {
 	d := soonest + time.Duration(r.Int64N(int64(latest-soonest)))
-	if typical := time.Duration(h.typical.Load()); r.IntN(2) == 0 && typical > soonest {
+	if typical := time.Duration(p.typical.Load()); r.IntN(2) == 0 && typical > soonest {
 		d = typical/2 + time.Duration(r.Int64N(int64(typical)*3/2))
 	}
 	if end := time.Now().Add(d); r.IntN(2) == 0 { // many give up at the same moment

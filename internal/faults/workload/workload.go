@@ -33,12 +33,13 @@ type Config struct {
 // Run has workers at work until ctx ends, and returns when the last call has.
 func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recorder, c Config) {
 	var group sync.WaitGroup
-	haste := newHaste()
+	pace := newPace()
 	for n := range c.Workers + c.Hasty {
 		w := newWorker(ctx, n, locker, store, to, c)
+		w.pace = pace
 		run := w.patient
 		if n >= c.Workers {
-			w.haste, run = haste, w.hasty
+			w.haste, run = true, w.hasty
 		}
 		group.Go(run)
 	}
@@ -85,12 +86,13 @@ type worker struct {
 	to     *history.Recorder
 	rand   *rand.Rand
 	serial int
-	haste  *haste // nil: it has none
+	haste  bool
+	pace   *pace
 }
 
 func newWorker(ctx context.Context, n int, locker lock.Locker, store Store, to *history.Recorder, c Config) *worker {
 	seed := rand.NewPCG(c.Seed, uint64(c.Process)<<32|uint64(c.Generation)<<16|uint64(n))
-	return &worker{Config: c, n: n, ctx: ctx, locker: locker, store: store, to: to, rand: rand.New(seed)}
+	return &worker{Config: c, n: n, ctx: ctx, locker: locker, store: store, to: to, rand: rand.New(seed), pace: newPace()}
 }
 
 func (w *worker) patient() {
@@ -143,8 +145,8 @@ func (w *worker) document() string {
 // bounded is the context of a call. The call that is under way when the
 // workload ends is not cut short.
 func (w *worker) bounded() (context.Context, context.CancelFunc) {
-	if w.haste != nil {
-		return w.haste.bounded(w.ctx, w.rand)
+	if w.haste {
+		return w.pace.bounded(w.ctx, w.rand)
 	}
 	return w.long()
 }
@@ -181,7 +183,7 @@ func (w *worker) record(e history.Event, doc metadata.Document, err error) histo
 	switch {
 	case err == nil:
 		e.Outcome, e.Answer, e.Version, e.Document = history.OK, doc.ID, doc.Version, doc.Metadata
-		w.haste.took(e.Return.Sub(e.Call))
+		w.pace.took(e.Return.Sub(e.Call), w.haste || e.Kind == history.Get)
 	case errors.Is(err, metadata.ErrUnknownOutcome):
 		e.Error = err.Error()
 	default:

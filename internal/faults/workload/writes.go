@@ -18,7 +18,7 @@ type bound = func() (context.Context, context.CancelFunc)
 func (w *worker) patch(id string) (history.Event, json.RawMessage) {
 	w.serial++
 	field := fmt.Sprintf("w%d_%d", w.Process, w.n)
-	if w.haste != nil {
+	if w.haste {
 		field = fmt.Sprintf("h%d_%d", w.Process, w.n%4)
 	}
 	value := fmt.Sprintf("%d.%03d%06d", w.Generation+1, w.n, w.serial)
