@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -309,6 +310,30 @@ func TestQueryReadsEveryRow(t *testing.T) {
 
 		stop := errors.New("enough")
 		assert.Equal(t, stop, db.Query(t.Context(), func(pgdb.Row) error { return stop }, "select generate_series(1, 1000)"))
+	})
+}
+
+func TestPipelineSendsArrays(t *testing.T) {
+	both(t, func(t *testing.T, db pgdb.DB) {
+		ctx := t.Context()
+		conn, err := db.Acquire(ctx)
+		require.NoError(t, err)
+		defer conn.Release()
+		pipe := conn.Pipeline()
+		if strings.HasSuffix(t.Name(), "hides_pgx's") {
+			require.Nil(t, pipe)
+			return
+		}
+		require.NotNil(t, pipe)
+		const joined = "select array_to_string($1::text[], ';') || array_to_string($2::bigint[] || array_length($3::boolean[], 1)::bigint, ';')"
+		for range 2 {
+			receive, err := pipe.Send(ctx, joined, []string{`a"b`, `c\d`, "{,}"}, []int64{-1, 2}, []bool{true, false, true})
+			require.NoError(t, err)
+			var got string
+			_, err = receive(ctx, []any{&got})
+			require.NoError(t, err)
+			assert.Equal(t, `a"b;c\d;{,}-1;2;3`, got)
+		}
 	})
 }
 

@@ -96,7 +96,7 @@ func (p *pipeline) Send(ctx context.Context, sql string, args ...any) (r Receive
 // send writes a statement. The Flush has the server say at once when it comes to it.
 func (p *pipeline) send(ctx context.Context, sql string, args []any) (Receive, error) {
 	bind := pgproto3.Bind{PreparedStatement: p.stmt.Name, Parameters: make([][]byte, len(args))}
-	for i, arg := range args {
+	for i, arg := range arrays(args) {
 		bind.Parameters[i] = asText(arg)
 	}
 	message, err := bind.Encode(p.buffer[:0])
