@@ -46,6 +46,7 @@ func (c *check) columns(r *relation) (map[string]*column, error) {
 // Types by their numbers, which are the same in every database.
 const (
 	jsonbType       = 3802
+	uuidType        = 2950
 	bigintType      = 20
 	timestamptzType = 1184
 )
@@ -53,7 +54,7 @@ const (
 // typeOf is the [Type] that stands for one of the [exact] types.
 func typeOf(oid int64) Type {
 	switch oid {
-	case 2950:
+	case uuidType:
 		return UUID
 	case bigintType, 21, 23:
 		return BigInt

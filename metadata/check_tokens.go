@@ -7,7 +7,7 @@ var tokenColumns = []struct {
 	name, typeName string
 	oid            int64
 }{
-	{"document", "text", 25}, {"token", "text", 25}, {"digest", "bytea", 17}, {"version", "bigint", bigintType}, {"at", "timestamptz", timestamptzType},
+	{"token", "uuid", uuidType}, {"digest", "uuid", uuidType}, {"version", "bigint", bigintType}, {"at", "timestamptz", timestamptzType},
 }
 
 // tokenRightsSQL asks for the privileges that the role lacks. What Once removes it finds by
@@ -19,7 +19,7 @@ WHERE NOT pg_catalog.has_table_privilege($1::bigint::{oid}, may)`
 func (c *check) tokens() error {
 	const why = "every write of Once fails"
 	t := &check{ctx: c.ctx, q: c.q, role: c.role, path: c.path}
-	t.table = Table{Schema: c.table.Schema, Name: c.table.Tokens, ID: "document", Scope: []Scope{{Column: "token"}}}
+	t.table = Table{Schema: c.table.Schema, Name: c.table.Tokens, ID: "token"}
 	defer func() { c.found = append(c.found, t.found...) }()
 	r, err := t.relation()
 	if err != nil {

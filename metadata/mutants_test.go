@@ -478,7 +478,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a token is kept by a commit of its own", File: "write.go",
 		Old:  "\tdoc, err := p.read(ctx, conn, q.statement, q.args, l.key.id)\n",
-		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, l.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.taking(l.key.id, l.lock)\n\t\tn := g.note(q.args[6:])\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
+		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, l.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.taking(l.key.id, l.lock)\n\t\tn := g.note(append(q.args[6:9:9], int64(0)))\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
 		Rule: "TWICE, INVENTED",
 	},
 	{
@@ -488,7 +488,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what was asked for with a token is not compared", File: "once.go",
-		Old: "case !bytes.Equal(m.digest, t.digest):", New: "case bytes.Equal(m.digest, nil):",
+		Old: "case m.digest != t.digest:", New: "case m.digest == \"\":",
 		Rule: "INVENTED",
 	},
 	{

@@ -1,7 +1,6 @@
 package metadata
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -43,9 +42,9 @@ const MaxTokenLen = 255
 //
 // Tokens are in the table [Table].Tokens, without which its writes fail with
 // [ErrUnsupported], and are kept for [Options].KeepTokens at least. Those that are older
-// go a few at a time, with the commits that store others. A token has 1 to [MaxTokenLen]
+// go a few at a time, with commits that store others. A token has 1 to [MaxTokenLen]
 // bytes of UTF-8 without NUL, or else the error matches [ErrInvalidToken]; a UUID or a
-// request's Idempotency-Key will do. Tokens are no secrets: they are kept as they are.
+// request's Idempotency-Key will do. What is kept of one is a digest, of it and the document.
 //
 // In a host's transaction ([Postgres.In]) a token is kept if the host commits. One that is
 // not READ COMMITTED does not see what others have made since it began, and can have a
@@ -68,7 +67,7 @@ func (m *Memory) Once(token string) *Memory {
 // A token is what a write is known by.
 type token struct {
 	text   string
-	digest []byte // of what is asked, with the token, so that it tells no value
+	digest string // of what is asked, with the token, so that it tells no value
 }
 
 // tokenFor is the token of an operation that is asked for with a text, or nil.
@@ -76,8 +75,13 @@ func (d *documents) tokenFor(operation string, text []byte) *token {
 	if d.token == nil {
 		return nil
 	}
-	digest := sha256.Sum256(append([]byte(operation+" "+*d.token+" "), text...))
-	return &token{*d.token, digest[:]}
+	return &token{*d.token, digestOf(append([]byte(operation+" "+*d.token+" "), text...))}
+}
+
+// digestOf is as much of a text's SHA-256 as a uuid holds.
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
 }
 
 // checkToken refuses what cannot be a token, or be kept.
@@ -93,16 +97,20 @@ func (d *documents) checkToken() error {
 	return nil
 }
 
-// document names a document among all that have tokens, exactly.
-func (o *Options) document(id string) string {
-	text, _ := json.Marshal(append(o.keyParts, id)) // which cannot fail
-	return string(text)
+// tokenKeys are what the tokens of calls are kept under: digests of each and the document.
+func (o *Options) tokenKeys(id string, calls []*call) []string {
+	document, _ := json.Marshal(append(o.keyParts, id)) // which cannot fail
+	keys := make([]string, len(calls))
+	for i, c := range calls {
+		keys[i] = digestOf(append(document[:len(document):len(document)], c.token.text...))
+	}
+	return keys
 }
 
 // A made is a write that has been made with a token, or is about to be, by a call of the
 // same commit.
 type made struct {
-	digest  []byte
+	digest  string
 	version int64
 	by      *call
 }
@@ -119,7 +127,7 @@ func (k tokens) find(t *token) (first *made, err error) {
 	switch {
 	case !found:
 		return nil, nil
-	case !bytes.Equal(m.digest, t.digest):
+	case m.digest != t.digest:
 		return nil, &TokenError{Made: m.version}
 	}
 	return &m, nil
@@ -138,28 +146,22 @@ var errUsed = errors.New("metadata: a token has been used meanwhile")
 
 // used looks up the tokens of calls.
 func (p *postgres) used(ctx context.Context, s session, id string, calls []*call) (tokens, error) {
-	var named []string
-	for _, c := range calls {
-		if c.token != nil {
-			named = append(named, c.token.text)
-		}
-	}
 	found := tokens{}
-	if named == nil {
+	calls = slices.DeleteFunc(slices.Clone(calls), func(c *call) bool { return c.token == nil })
+	if len(calls) == 0 {
 		return found, nil
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	err := s.q.Query(ctx, func(row pgdb.Row) error {
-		var token, digest string
+		var place int64
 		var m made
-		err := row.Scan(&token, &digest, &m.version)
+		err := row.Scan(&place, &m.digest, &m.version)
 		if err == nil {
-			m.digest, err = hex.DecodeString(digest)
+			found[calls[place-1].token.text] = m
 		}
-		found[token] = m
 		return err
-	}, p.sql.used.text, p.options.document(id), named)
+	}, p.sql.used.text, p.options.tokenKeys(id, calls))
 	return found, err
 }
 
@@ -192,26 +194,29 @@ func (k tokens) missing(id string, calls []*call) *draft {
 	return none
 }
 
-// kept are the arguments of the statements that keep tokens: the document, and of each
-// token its text, its digest, and how many versions before the one that is stored its
-// write has made.
+// kept are the arguments of the statements that keep tokens: of each token its key, its
+// digest, and how many versions before the one that is stored its write has made; and how
+// many old tokens are to go.
 type kept []any
+
+// aging is how many old tokens go with one in 16, so that there are two for each.
+const aging = 32
 
 // keep are the tokens that calls leave with a draft; nil if there are none.
 func (p *postgres) keep(id string, dr *draft, calls []*call) kept {
-	var texts, digests []string
-	var behind []int64
-	for _, c := range calls {
-		if c.token != nil && c.err == nil && !c.doc.Repeated {
-			texts = append(texts, c.token.text)
-			digests = append(digests, hex.EncodeToString(c.token.digest))
-			behind = append(behind, dr.doc.Version-c.doc.Version)
-		}
-	}
-	if texts == nil {
+	calls = slices.DeleteFunc(slices.Clone(calls), func(c *call) bool { return c.token == nil || c.err != nil || c.doc.Repeated })
+	if len(calls) == 0 {
 		return nil
 	}
-	return kept{p.options.document(id), texts, digests, behind}
+	digests, behind, old := make([]string, len(calls)), make([]int64, len(calls)), int64(0)
+	keys := p.options.tokenKeys(id, calls)
+	for i, c := range calls {
+		digests[i], behind[i] = c.token.digest, dr.doc.Version-c.doc.Version
+		if keys[i][0] == '0' {
+			old += aging
+		}
+	}
+	return kept{keys, digests, behind, old}
 }
 
 // A keptToken is one that a [Memory] keeps.
@@ -220,8 +225,8 @@ type keptToken struct {
 	at       time.Time
 }
 
-// keep keeps the token of what has made a version, and removes the oldest as keptSQL does.
-// Its caller has the mutex.
+// keep keeps the token of what has made a version, and removes two of the oldest, as
+// keptSQL does in the mean. Its caller has the mutex.
 func (m *memory) keep(id string, t *token, version int64) {
 	now := time.Now()
 	for range 2 {

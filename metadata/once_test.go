@@ -313,8 +313,8 @@ func TestOnceOfMergeMany(t *testing.T) {
 	})
 }
 
-// Tokens that are old enough go a few at a time, those that are not stay, and a repetition
-// removes none.
+// Tokens that are old enough go a few at a time, two for each that comes in the mean, those
+// that are not stay, and a repetition removes none.
 func TestTokensGoByAge(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx, store := t.Context(), d.migrated(t, withTokens(metadata.Options{KeepTokens: time.Hour}))
@@ -322,20 +322,50 @@ func TestTokensGoByAge(t *testing.T) {
 			require.NoError(t, d.Pool().QueryRow(ctx, `SELECT count(*) FROM lockstore_once`).Scan(&n))
 			return n
 		}
-		_, err := store.Once("kept").Merge(ctx, "a", raw(`{"n":0}`))
-		require.NoError(t, err)
-		d.exec(t, `UPDATE lockstore_once SET at = now() - interval '59 minutes';
-			INSERT INTO lockstore_once SELECT 'old', n, '', 1, now() - interval '61 minutes' FROM generate_series(1, 7) AS n`)
-		for i, want := range []int{7, 6, 5, 5} {
-			doc, err := store.Once(fmt.Sprint(i)).Merge(ctx, "a", raw(`{"n":%d}`, i+1))
-			require.NoError(t, err)
-			require.False(t, doc.Repeated)
-			assert.Equal(t, want, count())
-			doc, err = store.Once("kept").Merge(ctx, "a", raw(`{"n":0}`))
+		repeat := func() {
+			before := count()
+			doc, err := store.Once("kept").Merge(ctx, "a", raw(`{"n":0}`))
 			require.NoError(t, err)
 			assert.True(t, doc.Repeated)
-			assert.Equal(t, want, count())
+			assert.Equal(t, before, count())
 		}
+		_, err := store.Once("kept").Merge(ctx, "a", raw(`{"n":0}`))
+		require.NoError(t, err)
+		const many = 128
+		d.exec(t, `UPDATE lockstore_once SET at = now() - interval '59 minutes'`)
+		d.exec(t, fmt.Sprintf(`INSERT INTO lockstore_once SELECT gen_random_uuid(), gen_random_uuid(), 1, now() - interval '61 minutes' FROM generate_series(1, %d)`, 2*many+7))
+		old := func(made int) int { return count() - 1 - made }
+		made, most := 0, 0
+		for ; made < many; made++ {
+			before := old(made)
+			doc, err := store.Once(fmt.Sprint(made)).Merge(ctx, "a", raw(`{"n":%d}`, made+1))
+			require.NoError(t, err)
+			require.False(t, doc.Repeated)
+			most = max(most, before-old(made+1))
+			if made%16 == 0 {
+				repeat()
+			}
+		}
+		assert.Equal(t, 32, most, "removed by one commit")
+		assert.InDelta(t, 7, old(made), 4*32, "what is left")
+
+		// Others in a commit with others.
+		for ; old(made) > 0; made += many {
+			require.Less(t, made, 8*many)
+			held, err := newLocker(t, d).Lock(ctx, store.Key("a"))
+			require.NoError(t, err)
+			var callers sync.WaitGroup
+			for i := range many {
+				callers.Go(func() {
+					_, err := store.Once(fmt.Sprint(made+i)).Merge(ctx, "a", raw(`{"m%d":1}`, i%4))
+					assert.NoError(t, err)
+				})
+			}
+			waitForWaits(t, store, 1)
+			require.NoError(t, held.Unlock())
+			callers.Wait()
+		}
+		repeat()
 	})
 }
 

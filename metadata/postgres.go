@@ -116,6 +116,7 @@ type statements struct {
 	get, getMany             reading
 	merge, saveOn            storing
 	used                     statement // tokens
+	mergeOnce                statement // merge.once, but that no old tokens go
 	find, findAll            pages     // findAll finds rows without a document, too
 	mergeMany, mergeManyFree statement // of small documents
 	mergeFree, mergeLate     statement
@@ -138,6 +139,7 @@ func newStatements(o *Options) statements {
 		find:      newPages(expand, "t.{column}"),
 		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
 		merge:     storing{one(mergeSQL).plain, one(mergeOnceSQL).once},
+		mergeOnce: one(strings.Replace(mergeOnceSQL, "{aged}", "", 1)).once,
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch", "p.flat", "p.sets", "p.room")),
 
 		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),

@@ -2,7 +2,6 @@ package metadata
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"maps"
 	"regexp"
@@ -30,7 +29,7 @@ type keeping struct {
 var keeps = regexp.MustCompile(`OPERATOR\(pg_catalog.-\) '(\d+ms)'::interval`)
 
 func keepingOf(s statement) (k keeping) {
-	k.looks = strings.Contains(s.text, "\tWHERE (SELECT true FROM ")
+	k.looks = strings.Contains(s.text, "\tWHERE (SELECT true FROM ") || strings.Contains(s.text, "[1]::pg_catalog.uuid) IS NULL")
 	k.keeps = strings.Contains(s.text, `INSERT INTO "`+DefaultTokens)
 	if age := keeps.FindStringSubmatch(s.text); age != nil {
 		k.age, _ = time.ParseDuration(age[1])
@@ -40,30 +39,29 @@ func keepingOf(s statement) (k keeping) {
 
 // What is below is for who has the world's mutex.
 
-func keptKey(document, token string) string { return document + "\x00" + token }
-
-// used looks up tokens of a document, and gives those that the session sees.
-func (s *backend) used(document string, tokens []string, each func(token string, k *keptRow)) {
-	for _, token := range tokens {
-		if k := s.server.tokens[keptKey(document, token)]; k != nil && (k.by == nil || k.by == s) {
-			each(token, k)
+// used looks up tokens, and gives the places of those that the session sees.
+func (s *backend) used(keys []string, each func(place int, k *keptRow)) {
+	for i, key := range keys {
+		if k := s.server.tokens[key]; k != nil && (k.by == nil || k.by == s) {
+			each(i+1, k)
 		}
 	}
 }
 
-// keep inserts tokens of what has made a version, and removes the oldest.
+// keep inserts tokens of what has made a version, and removes some of the oldest.
 func (s *backend) keep(k keeping, version int64, args []any) error {
-	document, tokens, digests, behind := args[0].(string), args[1].([]string), args[2].([]string), args[3].([]int64)
+	keys, digests, behind, old := args[0].([]string), args[1].([]string), args[2].([]int64), int64(0)
+	if len(args) > 3 {
+		old = args[3].(int64)
+	}
 	v := s.server
-	old := 0
 	for _, key := range slices.Sorted(maps.Keys(v.tokens)) {
-		if row := v.tokens[key]; row.by == nil && time.Since(row.at) >= k.age && old < 2*len(tokens) {
+		if row := v.tokens[key]; row.by == nil && time.Since(row.at) >= k.age && old > 0 {
 			delete(v.tokens, key) // whatever becomes of the transaction
-			old++
+			old--
 		}
 	}
-	for i, token := range tokens {
-		key := keptKey(document, token)
+	for i, key := range keys {
 		if v.tokens[key] != nil {
 			return &pgdb.Error{Code: "23505", Table: DefaultTokens}
 		}
@@ -81,7 +79,7 @@ func (q *request) withTokens(k keeping, args []any, dest []any) {
 	q.run = func(s *backend) error {
 		late := false
 		if k.looks {
-			s.used(args[0].(string), args[1].([]string), func(string, *keptRow) { used, late = used || !began, began })
+			s.used(args[0].([]string), func(int, *keptRow) { used, late = used || !began, began })
 		}
 		began = true
 		s.doomed = late && !used
@@ -121,22 +119,13 @@ func (s *backend) note(id string, open bool, dest []any) error {
 
 // A tokenRow is one of usedSQL.
 type tokenRow struct {
-	token string
+	place int
 	*keptRow
 }
 
 func (r tokenRow) Scan(dest ...any) error {
-	*dest[0].(*string), *dest[1].(*string), *dest[2].(*int64) = r.token, r.digest, r.version
+	*dest[0].(*int64), *dest[1].(*string), *dest[2].(*int64) = int64(r.place), r.digest, r.version
 	return nil
-}
-
-// documentOf is the id in what [Options.document] returns.
-func documentOf(document string) string {
-	var parts []string
-	if err := json.Unmarshal([]byte(document), &parts); err != nil {
-		panic(err)
-	}
-	return parts[len(parts)-1]
 }
 
 // drawToken has some writes made once, some of which repeat others, or use their tokens for

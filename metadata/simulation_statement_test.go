@@ -83,6 +83,7 @@ func newDialect(sql statements) *dialect {
 	for _, name := range []string{"SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT"} {
 		d.names[name+" lockstore"], d.names[name+" host"] = name, name
 	}
+	d.names[sql.mergeOnce.text], d.keeps[sql.mergeOnce.text] = "merge once", keepingOf(sql.mergeOnce)
 	d.locked = strings.Contains(sql.taking.open.text, "pg_try_advisory_xact_lock(")
 	d.relocked = strings.Contains(sql.saveOn.plain.text, "pg_try_advisory_xact_lock(")
 	d.versioned = strings.Contains(sql.saveOn.plain.text, "OPERATOR(pg_catalog.=) $5::bigint")
@@ -96,8 +97,12 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 	what := d.names[text]
 	q := &request{what: strings.TrimSuffix(strings.TrimSuffix(what, " once"), " all"), op: opOf(ctx), most: d.waits[what]}
 	if k, keeps := d.keeps[text]; keeps && strings.HasSuffix(what, " once") {
-		kept := args[len(args)-4:]
-		args = args[:len(args)-4]
+		n := 4
+		if text == d.sql.mergeOnce.text {
+			n = 3
+		}
+		kept := args[len(args)-n:]
+		args = args[:len(args)-n]
 		defer func() { q.withTokens(k, kept, dest) }()
 	}
 	checked := strings.Contains(text, "pg_locks")
@@ -108,7 +113,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			slices.Sort(q.ids) // which come out of a map
 		}
 	case "used":
-		q.ids = []string{documentOf(args[0].(string))}
+		q.ids = []string{q.op.doc}
 	case "":
 		panic("the model does not know: " + text)
 	default:
@@ -187,7 +192,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		q.run = func(s *backend) error { return s.remove(q, !checked || s.held(args[1:]), dest) }
 	case "used":
 		q.run = func(s *backend) (err error) {
-			s.used(args[0].(string), args[1].([]string), func(token string, k *keptRow) { err = cmp.Or(err, each(tokenRow{token, k})) })
+			s.used(args[0].([]string), func(place int, k *keptRow) { err = cmp.Or(err, each(tokenRow{place, k})) })
 			return err
 		}
 	case "note":

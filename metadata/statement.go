@@ -46,7 +46,7 @@ var catalog = strings.NewReplacer(
 	"{<=}", "OPERATOR(pg_catalog.<=)", "{>=}", "OPERATOR(pg_catalog.>=)", "{>}", "OPERATOR(pg_catalog.>)",
 	"{+}", "OPERATOR(pg_catalog.+)", "{-}", "OPERATOR(pg_catalog.-)", "{*}", "OPERATOR(pg_catalog.*)", "{/}", "OPERATOR(pg_catalog./)",
 	"{||}", "OPERATOR(pg_catalog.||)", "{@>}", "OPERATOR(pg_catalog.@>)",
-	"{text}", "pg_catalog.text", "{jsonb}", "pg_catalog.jsonb", "{timestamptz}", "pg_catalog.timestamptz", "{oid}", "pg_catalog.oid", "{name}", "pg_catalog.name",
+	"{text}", "pg_catalog.text", "{jsonb}", "pg_catalog.jsonb", "{timestamptz}", "pg_catalog.timestamptz", "{oid}", "pg_catalog.oid", "{uuid}", "pg_catalog.uuid", "{name}", "pg_catalog.name",
 )
 
 // expand makes the statements of a table. It is the only place in which SQL is

@@ -182,7 +182,11 @@ type session struct {
 func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, l *line, c *call) (Document, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	q := p.sql.merge.query(l.key.id, p.keep(l.key.id, &draft{}, []*call{{write: c.write}}), string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room)
+	k := p.keep(l.key.id, &draft{}, []*call{{write: c.write}})
+	q := p.sql.merge.query(l.key.id, k, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room)
+	if last := len(q.args) - 1; k != nil && q.args[last] == int64(0) { // no old tokens go
+		q = query{p.sql.mergeOnce, q.args[:last]}
+	}
 	doc, err := p.read(ctx, conn, q.statement, q.args, l.key.id)
 	if err == nil && p.counts.largest.Load() > 1 { // others are likely to build on it
 		l.left(c, doc)

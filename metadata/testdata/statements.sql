@@ -512,8 +512,8 @@ WITH server AS MATERIALIZED (
 SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
 
 -- .lockstore_metadata: Once: look up
-SELECT n.token, o.digest, o.version FROM pg_catalog.unnest($2::pg_catalog.text[]) AS n (token), LATERAL (
-	SELECT pg_catalog.encode(digest, 'hex') AS digest, version FROM "lockstore_once" WHERE document OPERATOR(pg_catalog.=) $1::pg_catalog.text AND token OPERATOR(pg_catalog.=) n.token OFFSET 0) AS o
+SELECT n.place, o.digest, o.version FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS n (token, place), LATERAL (
+	SELECT pg_catalog.encode(pg_catalog.uuid_send(digest), 'hex') AS digest, version FROM "lockstore_once" WHERE token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid OFFSET 0) AS o
 
 -- .lockstore_metadata: Once: Merge, alone
 WITH stored AS (
@@ -523,17 +523,31 @@ WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SE
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}')) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $7::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token))
+		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}')) AND (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) ($7::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $7::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT ($7::pg_catalog.text[])[1]::pg_catalog.uuid, ($8::pg_catalog.text[])[1]::pg_catalog.uuid, version OPERATOR(pg_catalog.-) ($9::bigint[])[1], pg_catalog.clock_timestamp() FROM stored
+)
+SELECT metadata, version, updated_at FROM stored
+
+-- .lockstore_metadata: Once: Merge, alone, and old tokens go
+WITH stored AS (
+UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
+WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}')) AND (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) ($7::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
+RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
+kept AS (
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT ($7::pg_catalog.text[])[1]::pg_catalog.uuid, ($8::pg_catalog.text[])[1]::pg_catalog.uuid, version OPERATOR(pg_catalog.-) ($9::bigint[])[1], pg_catalog.clock_timestamp() FROM stored
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($8::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT metadata, version, updated_at FROM stored
 
@@ -543,8 +557,8 @@ WITH wait AS MATERIALIZED (
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
-), gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $4::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $2::bigint AS changes FROM wait WHERE limited),
+), gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $2::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
 	INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
@@ -554,20 +568,20 @@ stored AS (
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."metadata" END AS altered
 ),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $4::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($5::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true
 
 -- .lockstore_metadata: Once: store
-WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $4::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $2::bigint AS changes),
+WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $2::bigint AS changes),
 stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -576,13 +590,13 @@ stored AS (
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
 ),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $4::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($5::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
@@ -591,8 +605,8 @@ FROM gate LEFT JOIN stored ON true
 WITH gate AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $7::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $2::bigint AS changes),
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $2::bigint AS changes),
 stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -601,45 +615,45 @@ stored AS (
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
 ),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $7::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($8::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
 
 -- .lockstore_metadata: Once: Delete
-WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $3::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $2::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $2::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open RETURNING 1),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $2::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM removed, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM removed, unnest((SELECT $2::pg_catalog.text[]), (SELECT $3::pg_catalog.text[]), (SELECT $4::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM removed)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($3::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $5::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
 
 -- .lockstore_metadata: Once: no change
-WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $3::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $2::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $2::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 stored AS (SELECT coalesce((SELECT coalesce(t."version", 0)::bigint FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text), 0::bigint) AS version FROM gate WHERE gate.open),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $2::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $2::pg_catalog.text[]), (SELECT $3::pg_catalog.text[]), (SELECT $4::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($3::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $5::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate LEFT JOIN stored ON true
@@ -656,8 +670,8 @@ WITH wait AS MATERIALIZED (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $4::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $6::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $7::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $9::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $8::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $2::bigint AS changes FROM wait WHERE limited),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $7::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $2::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
 	INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
@@ -667,13 +681,13 @@ stored AS (
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."metadata" END AS altered
 ),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $8::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($9::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true
@@ -685,8 +699,8 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $4::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $6::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $7::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $9::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $8::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $2::bigint AS changes),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $7::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $2::bigint AS changes),
 stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -695,13 +709,13 @@ stored AS (
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
 ),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $8::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($9::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
@@ -713,17 +727,17 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $2::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $3::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $4::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $5::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $6::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $5::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open RETURNING 1),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $6::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM removed, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM removed, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM removed)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($7::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
@@ -735,17 +749,17 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $2::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $3::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $4::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $5::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $6::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $5::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 stored AS (SELECT coalesce((SELECT coalesce(t."version", 0)::bigint FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text), 0::bigint) AS version FROM gate WHERE gate.open),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $6::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($7::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate LEFT JOIN stored ON true
@@ -763,8 +777,8 @@ WITH wait AS MATERIALIZED (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $5::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $2::bigint AS changes FROM wait WHERE limited),
+		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $2::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
 	INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
@@ -774,13 +788,13 @@ stored AS (
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."metadata" END AS altered
 ),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $5::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($6::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true
@@ -793,8 +807,8 @@ WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $5::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $2::bigint AS changes),
+		FROM pg_catalog.jsonb_to_recordset($4::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $2::bigint AS changes),
 stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) gate.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -803,13 +817,13 @@ stored AS (
 		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
 ),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $5::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($6::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
@@ -822,17 +836,17 @@ WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($2::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $3::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+		FROM pg_catalog.jsonb_to_recordset($2::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $3::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 removed AS (DELETE FROM "lockstore_metadata" AS t USING gate WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.open RETURNING 1),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $3::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM removed, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM removed, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM removed)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($4::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
@@ -845,17 +859,17 @@ WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($2::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) $3::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+		FROM pg_catalog.jsonb_to_recordset($2::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $3::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 stored AS (SELECT coalesce((SELECT coalesce(t."version", 0)::bigint FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text), 0::bigint) AS version FROM gate WHERE gate.open),
 kept AS (
-	INSERT INTO "lockstore_once" (document, token, digest, version, at)
-	SELECT $3::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "lockstore_once" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($4::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate LEFT JOIN stored ON true
@@ -1374,8 +1388,8 @@ WITH server AS MATERIALIZED (
 SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true
 
 -- app.users: Once: look up
-SELECT n.token, o.digest, o.version FROM pg_catalog.unnest($2::pg_catalog.text[]) AS n (token), LATERAL (
-	SELECT pg_catalog.encode(digest, 'hex') AS digest, version FROM "app"."tokens" WHERE document OPERATOR(pg_catalog.=) $1::pg_catalog.text AND token OPERATOR(pg_catalog.=) n.token OFFSET 0) AS o
+SELECT n.place, o.digest, o.version FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS n (token, place), LATERAL (
+	SELECT pg_catalog.encode(pg_catalog.uuid_send(digest), 'hex') AS digest, version FROM "app"."tokens" WHERE token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid OFFSET 0) AS o
 
 -- app.users: Once: Merge, alone
 WITH stored AS (
@@ -1385,17 +1399,31 @@ WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND 
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
-		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}')) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $9::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $8::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token))
+		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}')) AND (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) ($8::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $8::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT ($8::pg_catalog.text[])[1]::pg_catalog.uuid, ($9::pg_catalog.text[])[1]::pg_catalog.uuid, version OPERATOR(pg_catalog.-) ($10::bigint[])[1], pg_catalog.clock_timestamp() FROM stored
+)
+SELECT metadata, version, updated_at FROM stored
+
+-- app.users: Once: Merge, alone, and old tokens go
+WITH stored AS (
+UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
+WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
+		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}')) AND (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) ($8::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
+RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
+kept AS (
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT ($8::pg_catalog.text[])[1]::pg_catalog.uuid, ($9::pg_catalog.text[])[1]::pg_catalog.uuid, version OPERATOR(pg_catalog.-) ($10::bigint[])[1], pg_catalog.clock_timestamp() FROM stored
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($9::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT metadata, version, updated_at FROM stored
 
@@ -1405,8 +1433,8 @@ WITH wait AS MATERIALIZED (
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
-), gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $5::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $3::bigint AS changes FROM wait WHERE limited),
+), gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $3::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
@@ -1416,20 +1444,20 @@ stored AS (
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."profile" END AS altered
 ),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $5::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($6::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true
 
 -- app.users: Once: store
-WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $5::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $3::bigint AS changes),
+WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $3::bigint AS changes),
 stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -1438,13 +1466,13 @@ stored AS (
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
 ),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $5::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($6::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
@@ -1453,8 +1481,8 @@ FROM gate LEFT JOIN stored ON true
 WITH gate AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($5::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $9::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $8::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $3::bigint AS changes),
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($5::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $3::bigint AS changes),
 stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -1463,45 +1491,45 @@ stored AS (
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
 ),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $8::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($9::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
 
 -- app.users: Once: Delete
-WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $3::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $3::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $3::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM removed, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM removed, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM removed)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($4::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
 
 -- app.users: Once: no change
-WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $3::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+WITH gate AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $3::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 stored AS (SELECT coalesce((SELECT coalesce(t."revision", 0)::bigint FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid), 0::bigint) AS version FROM gate WHERE gate.open),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $3::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($4::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate LEFT JOIN stored ON true
@@ -1518,8 +1546,8 @@ WITH wait AS MATERIALIZED (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $6::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $7::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $8::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $10::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $9::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $3::bigint AS changes FROM wait WHERE limited),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $8::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $9::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $3::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
@@ -1529,13 +1557,13 @@ stored AS (
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."profile" END AS altered
 ),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $9::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $10::pg_catalog.text[]), (SELECT $11::pg_catalog.text[]), (SELECT $12::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($10::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $12::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true
@@ -1547,8 +1575,8 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $5::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $6::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $7::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $8::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $10::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $9::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $3::bigint AS changes),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $8::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $9::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $3::bigint AS changes),
 stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -1557,13 +1585,13 @@ stored AS (
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
 ),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $9::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $10::pg_catalog.text[]), (SELECT $11::pg_catalog.text[]), (SELECT $12::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($10::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $12::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
@@ -1575,17 +1603,17 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $3::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $4::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $5::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $6::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $7::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $6::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $7::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM removed, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM removed, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM removed)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($8::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
@@ -1597,17 +1625,17 @@ WITH gate AS MATERIALIZED (SELECT EXISTS (
 			AND l.database OPERATOR(pg_catalog.=) (SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 			AND l.classid OPERATOR(pg_catalog.=) $3::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) $4::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) $5::int
-			AND (a.backend_start OPERATOR(pg_catalog.=) $6::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $7::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+			AND (a.backend_start OPERATOR(pg_catalog.=) $6::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 stored AS (SELECT coalesce((SELECT coalesce(t."revision", 0)::bigint FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid), 0::bigint) AS version FROM gate WHERE gate.open),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $7::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($8::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate LEFT JOIN stored ON true
@@ -1625,8 +1653,8 @@ WITH wait AS MATERIALIZED (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $6::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $3::bigint AS changes FROM wait WHERE limited),
+		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $3::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
 stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
@@ -1636,13 +1664,13 @@ stored AS (
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM new) THEN NULL ELSE t."profile" END AS altered
 ),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $6::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($7::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open AND pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true
@@ -1655,8 +1683,8 @@ WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $6::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open, $3::bigint AS changes),
+		FROM pg_catalog.jsonb_to_recordset($5::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $6::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open, $3::bigint AS changes),
 stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) gate.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM gate, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
@@ -1665,13 +1693,13 @@ stored AS (
 		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
 ),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $6::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($7::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM gate LEFT JOIN stored ON true
@@ -1684,17 +1712,17 @@ WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($3::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $4::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+		FROM pg_catalog.jsonb_to_recordset($3::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 removed AS (DELETE FROM "app"."users" AS t USING gate WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.open RETURNING 1),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $4::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM removed, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM removed, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM removed)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($5::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate
@@ -1707,17 +1735,17 @@ WITH gate AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 			AND l.classid OPERATOR(pg_catalog.=) h.high::bigint::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) h.low::bigint::pg_catalog.oid AND l.objsubid OPERATOR(pg_catalog.=) 1
 			AND l.pid OPERATOR(pg_catalog.=) h.pid::int
 			AND (a.backend_start OPERATOR(pg_catalog.=) h.start::pg_catalog.text::pg_catalog.timestamptz) IS NOT FALSE))
-		FROM pg_catalog.jsonb_to_recordset($3::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
-	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) $4::pg_catalog.text AND o.token OPERATOR(pg_catalog.=) n.token)) AS open),
+		FROM pg_catalog.jsonb_to_recordset($3::pg_catalog.text::pg_catalog.jsonb) AS h (high bigint, low bigint, mode pg_catalog.text, pid int, start pg_catalog.text, guard bigint)) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
+	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS open),
 stored AS (SELECT coalesce((SELECT coalesce(t."revision", 0)::bigint FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid), 0::bigint) AS version FROM gate WHERE gate.open),
 kept AS (
-	INSERT INTO "app"."tokens" (document, token, digest, version, at)
-	SELECT $4::pg_catalog.text, k.token, pg_catalog.decode(k.digest, 'hex'), stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
-	FROM stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
+	INSERT INTO "app"."tokens" (token, digest, version, at)
+	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
+	FROM stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.document OPERATOR(pg_catalog.=) a.document AND o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM stored)
-		ORDER BY o.at LIMIT (SELECT 2 OPERATOR(pg_catalog.*) pg_catalog.cardinality($5::pg_catalog.text[])) FOR UPDATE SKIP LOCKED))
+		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )
 SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), NULL::bigint, NULL::pg_catalog.jsonb
 FROM gate LEFT JOIN stored ON true
