@@ -460,6 +460,7 @@ func TestLockInAnotherDatabaseIsNoLock(t *testing.T) {
 // A write is as good as every hold that its context carries, whatever they are of: that of
 // a leader, say, who leads no longer.
 func TestWriteIsAsGoodAsEveryHoldOfItsContext(t *testing.T) {
+	t.Parallel() // it connects anew all the time, while others wait
 	eachDriver(t, func(t *testing.T, d *database) {
 		operator := newLocker(t, d)
 		writes := map[string]func(ctx context.Context, s *metadata.Postgres) error{
