@@ -136,7 +136,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	}
 	p.pace.Warm, p.pace.Count, p.pace.Limit = time.Second, 500*time.Millisecond, 25*time.Second
 	if p.pace.Quick {
-		p.pace.Warm, p.pace.Count, p.pace.Limit = 10*time.Millisecond, 40*time.Millisecond, 10*time.Second
+		p.pace.Warm, p.pace.Count, p.pace.Limit = 50*time.Millisecond, 150*time.Millisecond, 10*time.Second
 	}
 	if p.rounds == 0 {
 		p.rounds = 3
