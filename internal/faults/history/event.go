@@ -5,6 +5,7 @@ package history
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ const (
 	Once Kind = "once" // a write with a token, Field, and its version, however often it was repeated
 
 	Eviction Kind = "evict" // of whoever holds a lock
+
+	Stall Kind = "stall" // a time in which the machine had none for the process
 
 	// Writes of documents that have a tenant.
 	Rightful Kind = "rightful write" // by that tenant
@@ -140,6 +143,19 @@ func (r *Recorder) Record(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.to(e)
+}
+
+// Stalls calls each, until ctx ends, for every time in which the machine let this process wait.
+func Stalls(ctx context.Context, each func(from, to time.Time)) {
+	const often, long = 10 * time.Millisecond, 50 * time.Millisecond
+	for from := time.Now(); ctx.Err() == nil; {
+		time.Sleep(often)
+		to := time.Now()
+		if to.Sub(from) > often+long {
+			each(from.Add(often), to)
+		}
+		from = to
+	}
 }
 
 // Write returns a function that writes events to w, for Read.

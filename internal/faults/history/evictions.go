@@ -18,7 +18,7 @@ func CheckEvictions(events []Event, pauses []Pause, grace time.Duration) (found 
 	for key, evictions := range byKey(events, func(e Event) bool { return e.Kind == Eviction && e.Outcome == OK }) {
 		for _, t := range tenures[key] {
 			for _, v := range evictions {
-				if v.Call.Before(t.Return) {
+				if v.Call.Before(t.Return) || t.Until.Sub(v.Return) <= grace {
 					continue
 				}
 				if held := t.Until.Sub(v.Return) - paused(pauses, t.Process, v.Return, t.Until); held > max(grace, untold(pauses, t.Process, v.Return, grace)) {

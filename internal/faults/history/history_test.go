@@ -235,6 +235,17 @@ func TestPausedProcessCannotBeTold(t *testing.T) {
 	assert.NotEmpty(t, history.CheckLocks(events, []history.Pause{pause}, 100*time.Millisecond))
 }
 
+// What stands still twice at a time stands still once.
+func TestPausesAreCountedOnce(t *testing.T) {
+	stopped := lost(tenure(0, 1, 500, 7))
+	stopped.Process = 3
+	events := []history.Event{stopped, tenure(0, 3, 600, 8)}
+	half := []history.Pause{{Process: 3, From: at(2), To: at(250)}, {Process: history.Everybody, From: at(100), To: at(260)}}
+	assert.NotEmpty(t, history.CheckLocks(events, half, 100*time.Millisecond))
+	rest := append(half, history.Pause{Process: history.Everybody, From: at(255), To: at(410)})
+	assert.Empty(t, history.CheckLocks(events, rest, 100*time.Millisecond))
+}
+
 // That the one who has it next loses it, too, says nothing of the one before, unless they
 // may have had it in the other order.
 func TestOneOfTwoWasToldLate(t *testing.T) {

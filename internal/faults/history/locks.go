@@ -15,13 +15,16 @@ const (
 	KeptOut    = "kept out"    // who has a document's lock keeps other writers out
 )
 
-// Pause is a time in which a process could be told nothing: it was stopped, or its network
-// lost what the server sent.
+// Pause is a time in which a process could be told nothing: it was stopped, or the machine
+// had no time for it, or its network lost what the server sent.
 type Pause struct {
-	Process  int
+	Process  int // or Everybody
 	From, To time.Time
-	Silence  time.Duration // of the network, of which the process may take a third more to notice it; 0: it was stopped
+	Silence  time.Duration // of the network, of which the process may take a third more to notice it; 0: it stood still
 }
+
+// Everybody is the Process of a Pause of all, such as that of what stands between them and the server.
+const Everybody = -1
 
 // CheckLocks checks tenures. A tenure that was lost may overlap its successor
 // by grace: the server gives a key away at the moment at which it ends a
@@ -116,18 +119,20 @@ func untold(pauses []Pause, process int, ended time.Time, grace time.Duration) t
 	return 0
 }
 
-// paused is for how long a process was stopped between two moments.
+// paused is for how long a process stood still between two moments.
 func paused(pauses []Pause, process int, from, to time.Time) (sum time.Duration) {
-	for _, p := range pauses {
-		if p.Process == process && p.Silence == 0 {
-			begin, end := p.From, p.To
-			if begin.Before(from) {
-				begin = from
-			}
-			if end.After(to) {
-				end = to
-			}
-			sum += max(0, end.Sub(begin))
+	pauses = slices.DeleteFunc(slices.Clone(pauses), func(p Pause) bool {
+		return p.Process != process && p.Process != Everybody || p.Silence > 0 || p.To.Before(from) || p.From.After(to)
+	})
+	slices.SortFunc(pauses, func(a, b Pause) int { return a.From.Compare(b.From) })
+	for _, p := range pauses { // of which some are at the same time
+		begin, end := p.From, earliest(p.To, to)
+		if begin.Before(from) {
+			begin = from
+		}
+		if end.After(begin) {
+			sum += end.Sub(begin)
+			from = end
 		}
 	}
 	return sum

@@ -146,6 +146,13 @@ func work(o order, to *history.Recorder) error {
 	var wrong error
 	var group sync.WaitGroup
 	group.Go(func() {
+		history.Stalls(ctx, func(from, until time.Time) {
+			e := to.Begin(history.Event{Kind: history.Stall})
+			e.Call, e.Return, e.Outcome = from, until, history.OK
+			to.Record(e)
+		})
+	})
+	group.Go(func() {
 		for d := range orders[tenantOrder] {
 			brief, cancel := context.WithTimeout(ctx, d)
 			wrong = errors.Join(wrong, workload.Tenant(brief, hosted, fmt.Sprint(o.Config.Process), o.Config.Seed))

@@ -80,6 +80,12 @@ func (c *client) start() error {
 		defer close(read)
 		_ = history.Read(out, func(e history.Event) {
 			e.Process = process
+			if e.Kind == history.Stall {
+				if e.Outcome == history.OK {
+					c.n.pause(history.Pause{Process: process, From: e.Call, To: e.Return})
+				}
+				return
+			}
 			c.n.log.Add(e)
 			if e.Outcome == history.OK && e.Kind != history.Get && e.Kind != history.Eviction {
 				c.mu.Lock()

@@ -142,7 +142,7 @@ func blackhole(d pgtest.Direction) func(*nemesis, context.Context, *client, time
 		black := history.Pause{Process: c.process(), From: time.Now(), Silence: silence}
 		defer func() {
 			black.To = time.Now()
-			n.pauses = append(n.pauses, black)
+			n.pause(black)
 		}()
 		return lose(n, ctx, c, d)
 	}
@@ -219,7 +219,7 @@ func (n *nemesis) paused(c *client, meanwhile func() error) error {
 	}
 	failed := meanwhile()
 	pause.To = time.Now()
-	n.pauses = append(n.pauses, pause)
+	n.pause(pause)
 	if err := c.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		return err
 	}

@@ -60,10 +60,19 @@ type nemesis struct {
 	started  map[string]int
 	spells   []Spell
 	phases   []phase
-	pauses   []history.Pause
 	recovery time.Duration
 	leaks    []string
 	found    []history.Violation
+
+	mu     sync.Mutex
+	pauses []history.Pause
+}
+
+// pause notes a time in which processes could be told nothing.
+func (n *nemesis) pause(p history.Pause) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pauses = append(n.pauses, p)
 }
 
 func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) {
@@ -93,6 +102,11 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 			return r, err
 		}
 	}
+	watched, watchedEnough := context.WithCancel(ctx)
+	defer watchedEnough()
+	go history.Stalls(watched, func(from, to time.Time) { // what all connections lead through
+		n.pause(history.Pause{Process: history.Everybody, From: from, To: to})
+	})
 	n.recovered("the beginning")
 	if n.peaceful {
 		err = n.alternate(ctx)
@@ -125,6 +139,9 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	if err != nil {
 		return r, err
 	}
+	watchedEnough()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	v := history.Check(events, final, n.pauses, late)
 	if n.peaceful {
 		v.Violations = append(v.Violations, history.CheckUnharmed(events, late)...)
