@@ -92,9 +92,8 @@ type Options struct {
 
 	// WatchInterval is how often the documents that are watched are compared with what
 	// their watchers know, to find what nobody has hinted at: see [Postgres.Watch]. A
-	// comparison that takes the server longer than a hundredth of that is made less often,
-	// up to ten times.
-	// A [Memory] compares nothing. 0: 1 s.
+	// comparison of many documents that takes the server longer than a hundredth of that is
+	// made less often, up to ten times. A [Memory] compares nothing. 0: 1 s.
 	WatchInterval time.Duration
 
 	// Connect opens the connection for hints, which tell watchers in other processes of
