@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/settings"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -176,7 +177,7 @@ func TestCommitsUnderWayThatComeWithNotices(t *testing.T) {
 
 // Where hosts or their poolers do without prepared statements, commits do not overlap.
 func TestHotDocumentInEveryQueryMode(t *testing.T) {
-	for _, mode := range queryModes {
+	for _, mode := range settings.QueryModes {
 		t.Run(mode.String(), func(t *testing.T) {
 			d := &database{DB: pgtest.New(t)}
 			config := d.Pool().Config()

@@ -136,7 +136,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "halving forgets the second half", File: "lead.go",
 		Old: "\t\trest, err := p.commit(ctx, conn, l, leader, calls[half:])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
-		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
+		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED, STATS",
 	},
 	{
 		Name: "decide is run again where each write has its own commit", File: "lead.go",

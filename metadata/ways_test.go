@@ -11,12 +11,12 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/settings"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
@@ -136,13 +136,9 @@ func newWays(t *testing.T) *ways {
 	return w
 }
 
-var queryModes = []pgx.QueryExecMode{
-	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-}
-
 // open returns a store of a kind over a driver and mode that are drawn, and its pool.
 func (w *ways) open(r *rand.Rand, kind string, conns int, o metadata.Options) (*metadata.Postgres, any) {
-	driver, mode := pick(r, []string{"pgx", "sql"}), pick(r, queryModes)
+	driver, mode := pick(r, []string{"pgx", "sql"}), pick(r, settings.QueryModes)
 	key := fmt.Sprint(conns, driver, mode)
 	if w.handle[key] == nil {
 		config := w.db.Pool().Config()

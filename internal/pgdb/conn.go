@@ -13,7 +13,7 @@ import (
 // A pool is a [DB] of either kind.
 type pool struct {
 	take func(context.Context) (taken, error)
-	size func() int // how many connections it has, at most
+	size func() int // how many connections it has now
 	full func() bool
 
 	prepares bool // connections for who acquires them
@@ -115,7 +115,7 @@ func (c *conn) on(f func(*pgx.Conn) error) error {
 	if c.used || !isUnsent(err) {
 		return err
 	}
-	for range c.pool.size() {
+	for range max(c.pool.size(), leastTries) {
 		stale := c.taken
 		c.taken = nil
 		stale.release()
@@ -130,6 +130,12 @@ func (c *conn) on(f func(*pgx.Conn) error) error {
 	}
 	return err
 }
+
+// leastTries is how many other connections, at least, are asked for where one cannot send.
+// All that the pool has can be stale, or lead to the wrong server; a new one, too, behind a
+// balancer. It does not connect anew as often as it may have connections: of a hold that
+// no server knows any more, each of them says so.
+const leastTries = 4
 
 // attempt runs f on the connection, unless that is known to be closed.
 func (c *conn) attempt(f func(*pgx.Conn) error) error {

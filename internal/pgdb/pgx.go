@@ -51,7 +51,7 @@ func openPgx(p *pgxpool.Pool) DB {
 			}
 			return pgxTaken{c, config.BeforeClose, leaving}, nil
 		},
-		size: func() int { return int(p.Stat().MaxConns()) },
+		size: func() int { return int(p.Stat().TotalConns()) },
 		full: func() bool {
 			s := p.Stat()
 			return s.AcquiredConns()+s.ConstructingConns() >= s.MaxConns()

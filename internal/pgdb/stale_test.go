@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
@@ -71,6 +73,24 @@ func fill(t *testing.T, db pgdb.DB, size int) {
 	for _, c := range conns {
 		c.Release()
 	}
+}
+
+// What no server will do, as a hold that it asks about is over, is not asked of as many new
+// connections as the pool may have.
+func TestFewConnectionsAreMadeForWhatNoServerDoes(t *testing.T) {
+	host := pgtest.New(t)
+	config := host.Pool().Config()
+	config.MaxConns = 50
+	var made atomic.Int64
+	config.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { made.Add(1); return nil }
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer pool.Close()
+	db, err := pgdb.Open(pool)
+	require.NoError(t, err)
+	err = db.QueryRow(t.Context(), []any{pgdb.Here{}}, "SELECT false")
+	assert.ErrorIs(t, err, pgdb.ErrElsewhere)
+	assert.LessOrEqual(t, made.Load(), int64(6))
 }
 
 // terminate has the server end them, and returns when they are gone.

@@ -15,6 +15,11 @@ import (
 //go:embed settings.txt
 var table string
 
+// QueryModes are the ways in which pgx sends a statement.
+var QueryModes = []pgx.QueryExecMode{
+	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+}
+
 // A World is settings that sessions have together.
 type World struct {
 	Name     string

@@ -1,6 +1,6 @@
 //go:build unix
 
-package metadata_test
+package storetest_test
 
 import (
 	"testing"
@@ -48,8 +48,7 @@ func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
 				})
 			}
 			t.Run(name+"/"+driver+"/the rest", func(t *testing.T) {
-				test := &database{db, open}
-				testTheRest(t, test)
+				testTheRest(t, db, open)
 			})
 		}
 	}

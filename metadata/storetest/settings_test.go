@@ -1,17 +1,19 @@
-package metadata_test
+package storetest_test
 
 import (
+	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/internal/settings"
+	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/metadata/storetest"
 	"example.com/lockstore/pgtest"
@@ -24,15 +26,18 @@ var everyMode = flag.Bool("every-mode", false, "TestPostgresConformsUnderAnySett
 func TestPostgresConformsUnderAnySettings(t *testing.T) {
 	t.Parallel() // it mostly waits
 	for _, world := range settings.Worlds() {
-		modes := queryModes
+		modes := settings.QueryModes
 		if !*everyMode {
-			modes = []pgx.QueryExecMode{pick(rand.New(rand.NewPCG(rand.Uint64(), 0)), queryModes)}
+			modes = modes[rand.IntN(len(modes)):][:1]
 		}
 		t.Run(world.Name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
 			tokens := metadata.Table{Tokens: metadata.DefaultTokens}
-			require.NoError(t, must(metadata.NewPostgres(db.Pool(), &metadata.Options{Table: tokens})).Migrate(t.Context()))
+			owner, err := metadata.NewPostgres(db.Pool(), &metadata.Options{Table: tokens})
+			require.NoError(t, err)
+			defer owner.Close()
+			require.NoError(t, owner.Migrate(t.Context()))
 			require.NoError(t, world.Set(t.Context(), db.Pool()))
 			for i, mode := range modes {
 				config := db.Pool().Config()
@@ -43,16 +48,18 @@ func TestPostgresConformsUnderAnySettings(t *testing.T) {
 						t.Cleanup(func() { handle.Close() })
 						return metadata.NewPostgres(handle, o)
 					}
-					pool := must(pgxpool.NewWithConfig(t.Context(), config))
+					pool, err := pgxpool.NewWithConfig(t.Context(), config)
+					require.NoError(t, err)
 					t.Cleanup(pool.Close)
 					return metadata.NewPostgres(pool, o)
 				}
 				t.Run(fmt.Sprint(mode), func(t *testing.T) {
-					store := must(open(&metadata.Options{MaxDocumentBytes: 1 << 20, MergeInGo: i == 4, Table: tokens}))
+					store, err := open(&metadata.Options{MaxDocumentBytes: 1 << 20, MergeInGo: i == 4, Table: tokens})
+					require.NoError(t, err)
 					defer store.Close()
 					require.NoError(t, store.Migrate(t.Context()))
 					storetest.Run(t, func(t testing.TB) metadata.MetadataStore { return store })
-					testTheRest(t, &database{db, open})
+					testTheRest(t, db, open)
 				})
 			}
 		})
@@ -60,27 +67,34 @@ func TestPostgresConformsUnderAnySettings(t *testing.T) {
 }
 
 // testTheRest uses every statement that the conformance suite does not.
-func testTheRest(t *testing.T, d *database) {
-	ctx, store := t.Context(), d.migrated(t, nil)
-	results, err := store.MergeMany(ctx, []metadata.Patch{{ID: "r1", Patch: raw(`{"n":1}`)}, {ID: "r2", Patch: raw(`{"n":2}`)}})
+func testTheRest(t *testing.T, db *pgtest.DB, open func(*metadata.Options) (*metadata.Postgres, error)) {
+	ctx := t.Context()
+	store, err := open(nil)
+	require.NoError(t, err)
+	defer store.Close()
+	require.NoError(t, store.Migrate(ctx))
+	locker, err := lock.NewPostgres(ctx, db.Pool(), nil)
+	require.NoError(t, err)
+	defer locker.Close(context.Background())
+	results, err := store.MergeMany(ctx, []metadata.Patch{{ID: "r1", Patch: json.RawMessage(`{"n":1}`)}, {ID: "r2", Patch: json.RawMessage(`{"n":2}`)}})
 	require.NoError(t, err)
 	require.Len(t, results, 2)
-	_, err = store.MergeMany(ctx, []metadata.Patch{{ID: "r1", Patch: raw(`{"m":{"a":1}}`)}, {ID: "r2", Patch: raw(`{"m":null}`)}})
+	_, err = store.MergeMany(ctx, []metadata.Patch{{ID: "r1", Patch: json.RawMessage(`{"m":{"a":1}}`)}, {ID: "r2", Patch: json.RawMessage(`{"m":null}`)}})
 	require.NoError(t, err)
 	docs, err := store.GetMany(ctx, "r1", "r2", "r3")
 	require.NoError(t, err)
 	require.Len(t, docs, 2)
 	n := 0
-	for _, err := range store.Find(ctx, raw(`{"n":1}`), &metadata.FindOptions{After: "r0", PageSize: 1}) {
+	for _, err := range store.Find(ctx, json.RawMessage(`{"n":1}`), &metadata.FindOptions{After: "r0", PageSize: 1}) {
 		require.NoError(t, err)
 		n++
 	}
 	require.Equal(t, 1, n)
-	_, err = store.IfVersion(docs["r1"].Version).Replace(ctx, "r1", raw(`{}`))
+	_, err = store.IfVersion(docs["r1"].Version).Replace(ctx, "r1", json.RawMessage(`{}`))
 	require.NoError(t, err)
-	held, err := newLocker(t, d).Lock(ctx, store.Key("r1"))
+	held, err := locker.Lock(ctx, store.Key("r1"))
 	require.NoError(t, err)
-	doc, err := store.Merge(held.Context(), "r1", raw(`{"held":1}`))
+	doc, err := store.Merge(held.Context(), "r1", json.RawMessage(`{"held":1}`))
 	require.NoError(t, err)
 	require.Equal(t, `{"held": 1}`, string(doc.Metadata))
 	require.NoError(t, store.Delete(held.Context(), "r1"))
