@@ -112,8 +112,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		if strings.HasPrefix(q.what, "get many") {
 			slices.Sort(q.ids) // which come out of a map
 		}
-	case "used":
-		q.ids = []string{q.op.doc}
+	case "used": // which asks for digests, of the document that was opened
 	case "":
 		panic("the model does not know: " + text)
 	default:
