@@ -162,6 +162,7 @@ var lockings = map[string]func(context.Context, *lock.Postgres, lock.Key) (conte
 // What is done under a lock is done where the lock is held, on whatever connection the
 // pool gives, and those that lead elsewhere are closed.
 func TestUnderALockNothingIsDoneElsewhere(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachAstray(t, func(t *testing.T, s *astray, l *lock.Postgres) {
 		_, err := s.Merge(t.Context(), "a", raw(`{"n":2}`))
 		require.NoError(t, err)

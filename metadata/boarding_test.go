@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/hidden"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -57,7 +58,7 @@ func eachCrowded(t *testing.T, opts *metadata.Options, test func(d *database, c 
 		}
 		host := d.SQLX().DB
 		if strings.HasSuffix(t.Name(), "any") {
-			host = hidden(t, d.DB)
+			host = hidden.Open(t, d.DB)
 		}
 		host.SetMaxOpenConns(1)
 		store, err := metadata.NewPostgres(host, &o)

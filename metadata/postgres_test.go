@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/hidden"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -66,7 +67,7 @@ func eachDriver(t *testing.T, test func(t *testing.T, d *database)) {
 	})
 	t.Run("any", func(t *testing.T) {
 		db := pgtest.New(t)
-		any := hidden(t, db)
+		any := hidden.Open(t, db)
 		test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) }})
 	})
 }

@@ -15,6 +15,7 @@ import (
 // A commit waits for a standby, and there is none, until the wait is cancelled. The server
 // then says that the commit was made, and warns that a standby may not have it.
 func TestCancelledWaitForAStandbyIsAnUnknownOutcome(t *testing.T) {
+	t.Parallel() // it mostly waits
 	db := pgtest.New(t, pgtest.Dedicated())
 	for driver, open := range map[string]func(*metadata.Options) (*metadata.Postgres, error){
 		"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) },

@@ -367,6 +367,7 @@ func (s stopped) Fence(context.Context) (int64, error)  { return 0, errors.New("
 func (s stopped) Backend(lock.Key) (lock.Backend, bool) { return s.backend, true }
 
 func TestTheServerKnowsBetterWhoHoldsTheLock(t *testing.T) {
+	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
 		store := d.migrated(t, nil)

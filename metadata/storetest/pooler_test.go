@@ -3,6 +3,8 @@
 package storetest_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -32,12 +34,16 @@ func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
 		t.Cleanup(native.Close)
 		viaSQLX := sqlx.NewDb(stdlib.OpenDB(*pool.ConnConfig), "pgx")
 		t.Cleanup(func() { viaSQLX.Close() })
-		for driver, open := range map[string]func(*metadata.Options) (*metadata.Postgres, error){
+		for driver, open := range map[string]opener{
 			"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(native, o) },
 			"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(viaSQLX, o) },
 		} {
-			for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
-				t.Run(name+"/"+driver+"/"+kind, func(t *testing.T) {
+			kinds := []bool{false, true}
+			if !*everyMode {
+				kinds = kinds[rand.IntN(2):][:1]
+			}
+			for _, inGo := range kinds {
+				t.Run(fmt.Sprintf("%s/%s/merge in Go %t", name, driver, inGo), func(t *testing.T) {
 					storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
 						store, err := open(&metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20, Table: metadata.Table{Tokens: metadata.DefaultTokens}})
 						require.NoError(t, err)
@@ -47,9 +53,7 @@ func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
 					})
 				})
 			}
-			t.Run(name+"/"+driver+"/the rest", func(t *testing.T) {
-				testTheRest(t, db, open)
-			})
+			t.Run(name+"/"+driver+"/the rest", func(t *testing.T) { testTheRest(t, db, open) })
 		}
 	}
 	require.Empty(t, db.Locks(t), "nothing is stranded")

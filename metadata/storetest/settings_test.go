@@ -19,7 +19,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-var everyMode = flag.Bool("every-mode", false, "TestPostgresConformsUnderAnySettings has all query modes in each world, not one drawn by chance")
+var everyMode = flag.Bool("every-mode", false, "run the suite in all query modes under any settings, and both ways of merging behind a pooler, not in one of each that is drawn")
 
 // Under whatever a role or database has set for its sessions, a store does what it does
 // without: see package settings.
@@ -67,7 +67,7 @@ func TestPostgresConformsUnderAnySettings(t *testing.T) {
 }
 
 // testTheRest uses every statement that the conformance suite does not.
-func testTheRest(t *testing.T, db *pgtest.DB, open func(*metadata.Options) (*metadata.Postgres, error)) {
+func testTheRest(t *testing.T, db *pgtest.DB, open opener) {
 	ctx := t.Context()
 	store, err := open(nil)
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package metadata_test
+package storetest_test
 
 import (
 	"encoding/json"
@@ -10,15 +10,30 @@ import (
 
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
+	"example.com/lockstore/pgtest"
 )
+
+// eachDriver runs a test on a database and a store of its own over each driver.
+func eachDriver(t *testing.T, test func(*testing.T, *pgtest.DB, *metadata.Postgres)) {
+	for _, driver := range []string{"pgx", "sqlx", "any"} {
+		t.Run(driver, func(t *testing.T) {
+			db := pgtest.New(t)
+			store, err := drivers(t, db)[driver](nil)
+			require.NoError(t, err)
+			t.Cleanup(store.Close)
+			require.NoError(t, store.Migrate(t.Context()))
+			test(t, db, store)
+		})
+	}
+}
 
 // What costs the server more than its size allows runs into the time limit of a
 // statement here: by factors, not by a slow machine.
 func TestNoShapeKeepsTheServerBusy(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		ctx, store := t.Context(), d.migrated(t, nil)
+	eachDriver(t, func(t *testing.T, _ *pgtest.DB, store *metadata.Postgres) {
+		ctx := t.Context()
 		for range 10 { // until the server has its plans for good
-			_, err := store.Merge(ctx, "warm", raw(`{"a":{"b":{"c":null}}}`))
+			_, err := store.Merge(ctx, "warm", json.RawMessage(`{"a":{"b":{"c":null}}}`))
 			require.NoError(t, err)
 		}
 		size := 256 << 10
@@ -48,8 +63,8 @@ func TestNoShapeKeepsTheServerBusy(t *testing.T) {
 
 // A patch of a few bytes can be dear by the document that it goes into.
 func TestSmallPatchesOfLargeDocuments(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		ctx, store := t.Context(), d.migrated(t, nil)
+	eachDriver(t, func(t *testing.T, _ *pgtest.DB, store *metadata.Postgres) {
+		ctx := t.Context()
 		for name, c := range map[string]struct{ document, patch string }{
 			"nested": {jsonbtest.Within(4, jsonbtest.Members(900<<10, "k", "1")), jsonbtest.Within(4, `{"k000001":null}`)},
 			"twice":  {`{"a":` + jsonbtest.Members(400<<10, "k", "1") + `,"b":` + jsonbtest.Members(400<<10, "k", "1") + `}`, `{"a":{"k000001":{}},"b":{"k000002":null}}`},
@@ -74,12 +89,13 @@ func TestSmallPatchesOfLargeDocuments(t *testing.T) {
 
 // Documents that share a statement are some MB together.
 func TestManyLargeDocumentsShareLittle(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		ctx, store := t.Context(), d.migrated(t, nil)
-		d.exec(t, `INSERT INTO lockstore_metadata (id, metadata) SELECT 'd' || n, jsonb_build_object('a', repeat('x', 100000)) FROM generate_series(1, 100) AS n`)
+	eachDriver(t, func(t *testing.T, db *pgtest.DB, store *metadata.Postgres) {
+		ctx := t.Context()
+		_, err := db.Pool().Exec(ctx, `INSERT INTO lockstore_metadata (id, metadata) SELECT 'd' || n, jsonb_build_object('a', repeat('x', 100000)) FROM generate_series(1, 100) AS n`)
+		require.NoError(t, err)
 		patches := make([]metadata.Patch, 100)
 		for i := range patches {
-			patches[i] = metadata.Patch{ID: fmt.Sprint("d", i+1), Patch: raw(`{"n":%d}`, i)}
+			patches[i] = metadata.Patch{ID: fmt.Sprint("d", i+1), Patch: json.RawMessage(fmt.Sprintf(`{"n":%d}`, i))}
 		}
 		results, err := store.MergeMany(ctx, patches)
 		require.NoError(t, err)
@@ -92,8 +108,9 @@ func TestManyLargeDocumentsShareLittle(t *testing.T) {
 }
 
 func mergedInMemory(t *testing.T, document, patch string) string {
-	memory := must(metadata.NewMemory(nil, nil))
-	_, err := memory.Replace(t.Context(), "a", json.RawMessage(document))
+	memory, err := metadata.NewMemory(nil, nil)
+	require.NoError(t, err)
+	_, err = memory.Replace(t.Context(), "a", json.RawMessage(document))
 	require.NoError(t, err)
 	doc, err := memory.Merge(t.Context(), "a", json.RawMessage(patch))
 	require.NoError(t, err)

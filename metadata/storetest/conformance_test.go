@@ -1,10 +1,11 @@
-package metadata_test
+package storetest_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/hidden"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/metadata/storetest"
 	"example.com/lockstore/pgtest"
@@ -19,14 +20,7 @@ func TestMemoryConforms(t *testing.T) {
 }
 
 func TestPostgresConforms(t *testing.T) {
-	db := pgtest.New(t)
-	any := hidden(t, db)
-	for name, open := range map[string]func(*metadata.Options) (*metadata.Postgres, error){
-		"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) },
-		"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) },
-		"sql":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX().DB, o) },
-		"any":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) },
-	} {
+	for name, open := range drivers(t, pgtest.New(t)) {
 		for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
@@ -38,5 +32,19 @@ func TestPostgresConforms(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// An opener opens a store.
+type opener func(*metadata.Options) (*metadata.Postgres, error)
+
+// drivers are all ways to a database, one of them by a driver of which nothing is known.
+func drivers(t testing.TB, db *pgtest.DB) map[string]opener {
+	any := hidden.Open(t, db)
+	return map[string]opener{
+		"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) },
+		"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) },
+		"sql":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX().DB, o) },
+		"any":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) },
 	}
 }

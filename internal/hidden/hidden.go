@@ -1,4 +1,6 @@
-package metadata_test
+// Package hidden is a database/sql driver of which nothing is known, for tests: one around
+// pgx's, in which that cannot be seen.
+package hidden
 
 import (
 	"context"
@@ -11,8 +13,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// hidden opens a database with a driver around pgx's in which that cannot be seen.
-func hidden(t testing.TB, db *pgtest.DB) *sql.DB {
+// Open opens a test's database with it, until the test ends.
+func Open(t testing.TB, db *pgtest.DB) *sql.DB {
 	t.Helper()
 	opened := sql.OpenDB(hiding{stdlib.GetConnector(*db.Pool().Config().ConnConfig)})
 	t.Cleanup(func() { opened.Close() })
