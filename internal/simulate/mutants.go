@@ -25,20 +25,20 @@ var drawn = flag.String("mutants", "2", "how many of the mutants are played, dra
 // find.
 type Mutant struct {
 	Name      string
-	File      string // in the package's directory
+	File      string // in the directory
 	Old, New  string // Old is there once
 	Rule      string // that is broken; or several, separated by commas, of which one is
 	Schedules int    // in which it is found; 0: 30 000
 	Test      string // that finds it; empty: the one that RejectMutants is given
 }
 
-// RejectMutants builds the package of the running test with one mutant after the
-// other, and has it play test, or the mutant's own, which must break the mutant's rule. It draws some
-// of them, as the flag -mutants says; of all it checks that they still fit the code.
-func RejectMutants(t *testing.T, test string, mutants []Mutant) {
+// RejectMutants builds the package in a directory with one mutant after the other, and has
+// it play test, or the mutant's own, which must break the mutant's rule. It draws some of
+// them, as the flag -mutants says; of all it checks that they still fit the code.
+func RejectMutants(t *testing.T, dir, test string, mutants []Mutant) {
 	sources := map[string]string{}
 	for _, m := range mutants {
-		source, err := os.ReadFile(m.File)
+		source, err := os.ReadFile(filepath.Join(dir, m.File))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func RejectMutants(t *testing.T, test string, mutants []Mutant) {
 	for _, m := range draw(t, mutants) {
 		t.Run(m.Name, func(t *testing.T) {
 			mutated := strings.Replace(sources[m.File], m.Old, m.New, 1)
-			m.reject(t, cmp.Or(m.Test, test), mutated)
+			m.reject(t, dir, cmp.Or(m.Test, test), mutated)
 		})
 	}
 }
@@ -87,11 +87,11 @@ var (
 	playedBy = regexp.MustCompile(`\d+ schedules`)
 )
 
-func (m Mutant) reject(t *testing.T, test, source string) {
+func (m Mutant) reject(t *testing.T, dir, test, source string) {
 	ctx, cancel := context.WithTimeout(t.Context(), playsFor)
 	defer cancel()
 	bin := filepath.Join(t.TempDir(), "mutant.test")
-	if out, err := m.build(ctx, t.TempDir(), bin, source); err != nil {
+	if out, err := m.build(ctx, dir, t.TempDir(), bin, source); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
 	}
 	schedules := m.Schedules
@@ -100,6 +100,7 @@ func (m Mutant) reject(t *testing.T, test, source string) {
 	}
 	for range plays {
 		cmd := exec.CommandContext(ctx, bin, "-test.run=^"+test+"$", "-test.v", "-test.timeout=0", "-shorten=false", fmt.Sprintf("-schedules=%d", schedules))
+		cmd.Dir = dir
 		out, _ := cmd.CombinedOutput()
 		broken := brokenBy.FindSubmatch(out)
 		if broken == nil {
@@ -114,12 +115,12 @@ func (m Mutant) reject(t *testing.T, test, source string) {
 }
 
 // build builds the package's test as if source were in the mutant's file.
-func (m Mutant) build(ctx context.Context, dir, bin, source string) ([]byte, error) {
-	original, err := filepath.Abs(m.File)
+func (m Mutant) build(ctx context.Context, dir, temp, bin, source string) ([]byte, error) {
+	original, err := filepath.Abs(filepath.Join(dir, m.File))
 	if err != nil {
 		return nil, err
 	}
-	mutated := filepath.Join(dir, filepath.Base(m.File))
+	mutated := filepath.Join(temp, filepath.Base(m.File))
 	if err := os.WriteFile(mutated, []byte(source), 0o600); err != nil {
 		return nil, err
 	}
@@ -127,9 +128,11 @@ func (m Mutant) build(ctx context.Context, dir, bin, source string) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, "overlay.json")
+	file := filepath.Join(temp, "overlay.json")
 	if err := os.WriteFile(file, overlay, 0o600); err != nil {
 		return nil, err
 	}
-	return exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay="+file, "-o", bin, ".").CombinedOutput()
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-overlay="+file, "-o", bin, ".")
+	cmd.Dir = dir
+	return cmd.CombinedOutput()
 }

@@ -4,7 +4,7 @@ import "testing"
 
 func TestMutantsAreFoundByTheRuleThatTheyBreak(t *testing.T) {
 	t.Setenv(toyVariable, "right")
-	RejectMutants(t, "TestToy", []Mutant{
+	RejectMutants(t, ".", "TestToy", []Mutant{
 		{
 			Name: "reads no more", File: "simulate_test.go",
 			Old: `kind == "right" {`, New: `kind == "wrong" {`,

@@ -1,4 +1,6 @@
-package lock
+// Package mutants holds the simulation of lock to its word, in a package of its own for the
+// time that it takes.
+package mutants
 
 import (
 	"testing"
@@ -7,7 +9,7 @@ import (
 )
 
 // TestMutants has the simulation find what is wrong with each of these.
-func TestMutants(t *testing.T) { simulate.RejectMutants(t, "TestSimulation", mutants) }
+func TestMutants(t *testing.T) { simulate.RejectMutants(t, "../..", "TestSimulation", mutants) }
 
 var mutants = []simulate.Mutant{
 	{

@@ -1,4 +1,6 @@
-package metadata
+// Package mutants holds the simulation of metadata to its word, in a package of its own for the
+// time that it takes.
+package mutants
 
 import (
 	"testing"
@@ -7,7 +9,7 @@ import (
 )
 
 // TestMutants has the simulation find what is wrong with each of these.
-func TestMutants(t *testing.T) { simulate.RejectMutants(t, "TestSimulation", mutants) }
+func TestMutants(t *testing.T) { simulate.RejectMutants(t, "../..", "TestSimulation", mutants) }
 
 var mutants = []simulate.Mutant{
 	// The queue.
@@ -131,7 +133,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "after a panic all that was sent counts as made", File: "queue.go",
 		Old: "decide(l.calls[n:n+1], ErrUnknownOutcome)", New: "decide(l.calls[n:n+1], nil)",
-		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED",
+		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED, STATS",
 	},
 	{
 		Name: "halving forgets the second half", File: "lead.go",
@@ -214,7 +216,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what changes nothing of a document as it was is not looked at again", File: "base.go",
-		Old: "\tif dr.changes == 0 || dr.removed {", New: "\tif dr.changes == 0 {\n\t\treturn made, nil\n\t}\n\tif dr.removed {",
+		Old: "\tif dr.changes == 0 || dr.removed {", New: "\tif dr.changes == 0 && p.keep(l.key.id, dr, made) == nil {\n\t\treturn made, nil\n\t}\n\tif dr.removed {",
 		Rule: "STALE",
 	},
 	{
@@ -294,7 +296,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "what is sent back counts as carried", File: "boarding.go",
 		Old: "g.outcome, g.call.err = sentBack, nil", New: "g.call.err = nil",
-		Rule: "EMPTY ANSWER",
+		Rule: "EMPTY ANSWER, STATS",
 	},
 	{
 		Name: "what was carried is not woken", File: "boarding.go",
