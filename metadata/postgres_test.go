@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 
 	"example.com/lockstore/internal/hidden"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 	"example.com/lockstore/pgtest"
 )
 
@@ -55,21 +58,25 @@ func (d *database) exec(t testing.TB, statements string) {
 	require.NoError(t, err)
 }
 
+var everyDriver = flag.Bool("every-driver", jsonbtest.Slowdown > 1, "run what is asked of each driver over all of them: the default under the race detector; else over pgx and another one, which is drawn")
+
 // eachDriver runs a test over pgx, over sqlx, and over a driver of which nothing is known.
 func eachDriver(t *testing.T, test func(t *testing.T, d *database)) {
-	t.Run("pgx", func(t *testing.T) {
-		db := pgtest.New(t)
-		test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) }})
-	})
-	t.Run("sqlx", func(t *testing.T) {
-		db := pgtest.New(t)
-		test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) }})
-	})
-	t.Run("any", func(t *testing.T) {
-		db := pgtest.New(t)
-		any := hidden.Open(t, db)
-		test(t, &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) }})
-	})
+	others := []string{"sqlx", "any"}
+	if !*everyDriver {
+		others = others[rand.IntN(2):][:1]
+	}
+	for _, driver := range append([]string{"pgx"}, others...) {
+		t.Run(driver, func(t *testing.T) {
+			db := pgtest.New(t)
+			any := hidden.Open(t, db)
+			test(t, &database{db, map[string]func(*metadata.Options) (*metadata.Postgres, error){
+				"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) },
+				"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) },
+				"any":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) },
+			}[driver]})
+		})
+	}
 }
 
 func TestHostsOwnTable(t *testing.T) {
