@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"example.com/lockstore/internal/pgdb"
 )
@@ -77,6 +78,44 @@ func (q *queue) baseFor(l *line, c *call, o *Options) *base {
 	return b
 }
 
+// recent is the base that the line which was forgotten last has left. Over a network the
+// writers of a document can all be answered at once: whoever comes back first builds on it,
+// and those behind need not wait until it has asked.
+type recent struct {
+	key  lineKey
+	base *base
+	at   time.Time
+}
+
+// recall is the base for a new line, if that is of the document that was left a moment ago.
+// Its caller has queue.mu.
+func (q *queue) recall(key lineKey) *base {
+	r := q.recent
+	q.recent = recent{}
+	if r.key != key || q.pace.depth() == 0 || time.Since(r.at) > 2*q.pace.trip {
+		return nil
+	}
+	return r.base
+}
+
+// keepBase has a base on which nothing was built be that of the next commit. It reports
+// whether it was stored, which is not known yet of one that a chain will leave.
+func (q *queue) keepBase(l *line, b *base) (stored bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l.chain == nil || slices.ContainsFunc(l.chain.flights, func(f *flight) bool { return f.left == b }) {
+		l.base = b
+	}
+	return l.chain == nil
+}
+
+// areConflicts reports whether calls, which were decided on, have all lost to what was
+// stored before. The server is not asked about that once more: whoever wrote it waits for no
+// answer any more, and all who lost would come back only after another round trip.
+func areConflicts(calls []*call) bool {
+	return !slices.ContainsFunc(calls, func(c *call) bool { return !errors.Is(c.err, ErrConflict) })
+}
+
 // errStale says that a base was of no use.
 var errStale = errors.New("the document is not what it was")
 
@@ -86,13 +125,16 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *c
 	dr := newDraft(b.doc, false, p.options)
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}
 	// What takes more than one statement is carried out anew.
-	made, _, dr, err = p.changeAll(s, l, calls, dr, tokens{}, func(*draft, []*call) error { return errStale })
+	made, _, dr, err = p.changeAll(s, l, calls, dr, tokens{}, 0, func(...*call) error { return errStale }, func(*draft, []*call) error { return errStale })
 	if err != nil {
 		return made, err
 	}
-	if len(made) == 0 { // the first decided for too long
-		l.base = b
+	switch {
+	case len(made) == 0: // the first decided for too long
+		p.queue.keepBase(l, b)
 		return nil, nil
+	case dr.changes == 0 && areConflicts(made) && p.queue.keepBase(l, b):
+		return made, nil
 	}
 	if dr.changes == 0 || dr.removed { // which this statement does not ask the server about
 		return made, errStale

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"sync"
@@ -243,7 +244,10 @@ func (q *queue) conclude(f *flight, whole bool) (back bool) {
 	switch {
 	case !f.stored || !whole:
 		f.broken, l.base = true, nil
-	case l.base == f.left && l.base != nil: // nobody has built on it yet
+	case l.base != f.left || l.base == nil: // somebody has built on it
+	case !bytes.Equal(f.left.doc.Metadata, f.draft.doc.Metadata): // which a trigger has made another
+		l.base = nil
+	default:
 		left := *f.left
 		left.doc.Version, left.doc.UpdatedAt = f.draft.doc.Version, f.draft.doc.UpdatedAt
 		l.base = &left

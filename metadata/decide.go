@@ -98,6 +98,7 @@ func during(do func(), wait time.Duration, awaited func() bool, letGo func()) (l
 // answer decides on a document for the leader that asks.
 func (c *call) answer(doc Document) {
 	d := &decision{err: errStopped}
+	c.late = nil // what it decided before, as only its last run counts
 	defer func() { c.decisions <- d }()
 	d.patch, d.err = c.decide(doc)
 }

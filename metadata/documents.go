@@ -236,12 +236,25 @@ func named(id string, err error) error {
 	if err == nil || errors.Is(err, ErrInvalidID) {
 		return err
 	}
-	const most = 64 // bytes of the id
-	if len(id) > most {
-		id = id[:most] + "…"
-	}
-	return fmt.Errorf("%q: %w", id, err)
+	return &documentError{id, err}
 }
+
+// A documentError says which document an error is about. Of many who lose a race nobody
+// may ask.
+type documentError struct {
+	id  string
+	err error
+}
+
+func (e *documentError) Error() string {
+	const most = 64 // bytes of the id
+	if len(e.id) > most {
+		return fmt.Sprintf("%q: %v", e.id[:most]+"…", e.err)
+	}
+	return fmt.Sprintf("%q: %v", e.id, e.err)
+}
+
+func (e *documentError) Unwrap() error { return e.err }
 
 // causeOf is why ctx ended: an error that matches ctx.Err() and its cause.
 func causeOf(ctx context.Context) error {

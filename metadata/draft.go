@@ -36,6 +36,14 @@ func (d *draft) document() Document {
 	return doc
 }
 
+// present is document, or none where there is none.
+func (d *draft) present() Document {
+	if d.fresh || d.removed {
+		return Document{ID: d.doc.ID}
+	}
+	return d.document()
+}
+
 // stored is what insertSQL and saveSQL take of it.
 func (d *draft) stored() []any { return []any{d.changes, string(d.doc.Metadata)} }
 

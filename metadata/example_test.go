@@ -122,10 +122,17 @@ func ExamplePostgres_IfVersion() {
 	if _, err := store.Merge(ctx, "ada", json.RawMessage(`{"plan": "pro"}`)); err != nil { // somebody else
 		log.Fatal(err)
 	}
-	_, err = store.IfVersion(read.Version).Merge(ctx, "ada", json.RawMessage(`{"plan": null}`))
-	fmt.Println(errors.Is(err, metadata.ErrConflict), err)
+	doc, err := store.IfVersion(read.Version).Merge(ctx, "ada", json.RawMessage(`{"plan": null}`))
+	for errors.Is(err, metadata.ErrConflict) {
+		fmt.Println(err)
+		fmt.Println(string(doc.Metadata)) // as it is, to decide on anew
+		doc, err = store.IfVersion(doc.Version).Merge(ctx, "ada", json.RawMessage(`{"was": "pro", "plan": null}`))
+	}
+	fmt.Println(string(doc.Metadata), err)
 	// Output:
-	// true "ada": metadata: version conflict: want 1, have 2
+	// "ada": metadata: version conflict: want 1, have 2
+	// {"plan": "pro"}
+	// {"was": "pro"} <nil>
 }
 
 func ExamplePostgres_Privileged() {

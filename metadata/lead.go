@@ -44,10 +44,7 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document
 	if !errors.Is(err, ErrUnknownOutcome) {
 		ended()
 	}
-	if err != nil {
-		return Document{}, err
-	}
-	return c.doc, nil
+	return c.result(err)
 }
 
 // lead has the turn until c, the first in line, is done or gives up, or has been put back.

@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -47,7 +48,7 @@ func (m *Memory) Privileged() *Memory {
 
 // IfVersion is a view of the store whose writes fail with [ErrConflict],
 // changing nothing, unless the document is of this version when they come to
-// it. Version 0 is that of a document about to be created.
+// it: see [Postgres.IfVersion].
 func (m *Memory) IfVersion(version int64) *Memory {
 	view := *m
 	view.version = &version
@@ -173,7 +174,9 @@ func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Dur
 	case !found && !m.options.Table.Create:
 		return Document{}, ErrNotFound
 	}
-	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); err != nil {
+	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); errors.Is(err, ErrConflict) {
+		return dr.present(), err
+	} else if err != nil {
 		return Document{}, err
 	}
 	return m.store(dr, under, w.token)

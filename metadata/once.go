@@ -144,16 +144,28 @@ func (k tokens) add(c *call) {
 // be stored: what was decided is decided anew.
 var errUsed = errors.New("metadata: a token has been used meanwhile")
 
+// answer answers a call that repeats what was made, or uses its token for something else.
+func (k tokens) answer(c *call, dr *draft) bool {
+	first, err := k.find(c.token)
+	switch {
+	case err != nil:
+		c.err = err
+	case first != nil:
+		c.err = nil
+		c.repeat(first, dr)
+	}
+	return first != nil || err != nil
+}
+
 // used looks up the tokens of calls.
-func (p *postgres) used(ctx context.Context, s session, id string, calls []*call) (tokens, error) {
-	found := tokens{}
+func (p *postgres) used(ctx context.Context, s session, id string, calls []*call, found tokens) error {
 	calls = slices.DeleteFunc(slices.Clone(calls), func(c *call) bool { return c.token == nil })
 	if len(calls) == 0 {
-		return found, nil
+		return nil
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	err := s.q.Query(ctx, func(row pgdb.Row) error {
+	return s.q.Query(ctx, func(row pgdb.Row) error {
 		var place int64
 		var m made
 		err := row.Scan(&place, &m.digest, &m.version)
@@ -162,7 +174,6 @@ func (p *postgres) used(ctx context.Context, s session, id string, calls []*call
 		}
 		return err
 	}, p.sql.used.text, p.options.tokenKeys(id, calls))
-	return found, err
 }
 
 // repeat has a call be answered as the repetition of a write that was made.
@@ -172,10 +183,7 @@ func (c *call) repeat(first *made, dr *draft) {
 
 // repeated is the document for a repetition of what made a version.
 func (d *draft) repeated(version int64) Document {
-	doc := Document{ID: d.doc.ID}
-	if !d.fresh && !d.removed {
-		doc = d.document()
-	}
+	doc := d.present()
 	doc.Repeated, doc.Made = true, version
 	return doc
 }
@@ -184,10 +192,7 @@ func (d *draft) repeated(version int64) Document {
 func (k tokens) missing(id string, calls []*call) *draft {
 	none := &draft{doc: Document{ID: id}, removed: true}
 	for _, c := range calls {
-		first, err := k.find(c.token)
-		if c.err = err; first != nil {
-			c.repeat(first, none)
-		} else if err == nil {
+		if !k.answer(c, none) {
 			c.err = ErrNotFound
 		}
 	}

@@ -112,25 +112,26 @@ func TestMemoryOfAHostsTable(t *testing.T) {
 func TestIfVersion(t *testing.T) {
 	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
 		ctx := t.Context()
-		_, err := view(false, 1).Merge(ctx, "a", raw(`{"n":1}`))
+		none, err := view(false, 1).Merge(ctx, "a", raw(`{"n":1}`))
 		assert.ErrorIs(t, err, metadata.ErrConflict)
+		assert.Equal(t, metadata.Document{ID: "a"}, none)
 		_, err = view(false).Get(ctx, "a")
 		assert.ErrorIs(t, err, metadata.ErrNotFound, "nothing was created")
 		doc, err := view(false, 0).Merge(ctx, "a", raw(`{"n":1}`))
 		require.NoError(t, err)
-		writes := map[string]func(s full) error{
-			"merge":   func(s full) error { _, err := s.Merge(ctx, "a", raw(`{"n":2}`)); return err },
-			"replace": func(s full) error { _, err := s.Replace(ctx, "a", raw(`{"n":2}`)); return err },
-			"delete":  func(s full) error { return s.Delete(ctx, "a") },
-			"update": func(s full) error {
-				_, err := s.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
+		writes := map[string]func(s full) (metadata.Document, error){
+			"merge":   func(s full) (metadata.Document, error) { return s.Merge(ctx, "a", raw(`{"n":2}`)) },
+			"replace": func(s full) (metadata.Document, error) { return s.Replace(ctx, "a", raw(`{"n":2}`)) },
+			"delete":  func(s full) (metadata.Document, error) { return doc, s.Delete(ctx, "a") },
+			"update": func(s full) (metadata.Document, error) {
+				return s.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
 					return nil, errors.New("decide was called")
 				})
-				return err
 			},
 		}
 		for name, write := range writes {
-			err := write(view(false, doc.Version+1))
+			present, err := write(view(false, doc.Version+1))
+			assert.Equal(t, doc, present, name)
 			var conflict *metadata.VersionError
 			require.ErrorAs(t, err, &conflict, name)
 			assert.Equal(t, metadata.VersionError{Want: 2, Have: 1}, *conflict)
@@ -140,19 +141,42 @@ func TestIfVersion(t *testing.T) {
 
 		var wg sync.WaitGroup
 		var won sync.Map
-		for i := range 16 {
+		told := make([]metadata.Document, 16)
+		for i := range told {
 			wg.Go(func() {
-				if _, err := view(false, 1).Merge(ctx, "a", raw(`{"winner":%d}`, i)); err == nil {
+				doc, err := view(false, 1).Merge(ctx, "a", raw(`{"winner":%d}`, i))
+				if err == nil {
 					won.Store(i, true)
 				} else {
 					assert.ErrorIs(t, err, metadata.ErrConflict)
 				}
+				told[i] = doc
 			})
 		}
 		wg.Wait()
 		winners := 0
 		won.Range(func(any, any) bool { winners++; return true })
 		assert.Equal(t, 1, winners)
+		doc, err = view(false).Get(ctx, "a")
+		require.NoError(t, err)
+		for i := range told {
+			assert.Equal(t, doc, told[i], "who lost is told what won")
+		}
+
+		// Each goes on from what it was told with the conflict.
+		for i := range told {
+			wg.Go(func() {
+				doc, err := told[i], error(nil)
+				for tries := 0; tries == 0 || errors.Is(err, metadata.ErrConflict); tries++ {
+					doc, err = view(false, doc.Version).Merge(ctx, "a", raw(`{"k%d":%d}`, i, doc.Version))
+				}
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		doc, err = view(false).Get(ctx, "a")
+		require.NoError(t, err)
+		assert.Equal(t, int64(2+len(told)), doc.Version)
 	})
 }
 

@@ -50,6 +50,7 @@ type queue struct {
 	sent      sync.WaitGroup       // turns with something on its way to the server
 	boardings map[string]*boarding // by principal; there is one while there is a captain
 	pace      pace                 // of chains
+	recent    recent
 	waits     waits
 }
 
@@ -144,6 +145,15 @@ func (c *call) tell(err error) {
 	c.signal <- struct{}{}
 }
 
+// result is what the caller of a write is told, with the error that it ended with: also
+// where that is a conflict, the document.
+func (c *call) result(err error) (Document, error) {
+	if err != nil && !errors.Is(err, ErrConflict) {
+		return Document{}, err
+	}
+	return c.doc, err
+}
+
 // decide is the outcome of calls that share one: err, or what each of them has.
 func decide(calls []*call, err error) {
 	became(calls, decided)
@@ -177,7 +187,7 @@ func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool
 	}
 	l := q.lines[key]
 	if l == nil {
-		c.line = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true}
+		c.line = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true, base: q.recall(key)}
 		q.lines[key] = c.line
 		return true, nil
 	}
@@ -437,6 +447,7 @@ func (q *queue) pass(l *line, c *call) {
 		}
 		if len(l.calls) == 0 && l.chain == nil && q.lines[l.key] == l {
 			delete(q.lines, l.key)
+			q.recent = recent{l.key, l.base, time.Now()}
 		}
 	}()
 	if ends {

@@ -251,6 +251,28 @@ func (w *world) judgeFresh(o *op) {
 	}
 }
 
+// judgePresent judges the document that a conflict is told with: it is of the version that
+// the conflict names, and says what some commit has left of that version, if one has.
+func (w *world) judgePresent(o *op, have int64) {
+	w.judgeOrigin(o, o.got)
+	if o.got.ID != o.doc || o.got.Version != have || (have == 0) != (o.got.Metadata == nil) {
+		w.Problem("CONFLICT", "%s: has %d, and was given version %d: %s", o, have, o.got.Version, o.got.Metadata)
+	}
+	var left [][]byte
+	last := int64(0)
+	for _, m := range w.server.history[o.doc] {
+		if m == nil || m.version < last {
+			return // it was deleted, and its versions have begun anew
+		}
+		if last = m.version; last == have {
+			left = append(left, m.text)
+		}
+	}
+	if len(left) > 0 && o.host == nil && !slices.ContainsFunc(left, func(text []byte) bool { return bytes.Equal(text, o.got.Metadata) }) {
+		w.Problem("CONFLICT", "%s: was given %s as version %d, which is %s", o, o.got.Metadata, have, left[0])
+	}
+}
+
 // judgeReading judges what a reader was given: a state between its begin and its
 // end.
 func (w *world) judgeReading(o *op) {
@@ -279,7 +301,10 @@ func (w *world) judgeFailure(o *op) {
 		founded = w.isReused(o)
 	case errors.Is(err, ErrConflict):
 		var conflict *VersionError
-		founded = errors.As(err, &conflict) && o.view >= 0 && conflict.Have != o.view
+		founded = errors.As(err, &conflict) && o.view >= 0 && conflict.Have != o.view && !o.known // or else it is a repetition
+		if founded && o.kind != "delete" {
+			w.judgePresent(o, conflict.Have)
+		}
 	case errors.Is(err, errDecided):
 		founded = o.kind == "failing update"
 	case errors.Is(err, ErrTooLarge):
@@ -347,7 +372,7 @@ func (w *world) check() {
 		p.judgeQueue()
 	}
 	for _, o := range w.live() {
-		if o.at.yielding.Load() > 0 {
+		if o.at.yielding.Load() > 0 || o.busy.Load() > 0 {
 			o.kept = time.Now()
 		}
 		w.judgeSlow(o)

@@ -151,6 +151,7 @@ func (w *world) drawToken(o *op) (repeats bool) {
 		return false
 	}
 	o.repeats, o.kind, o.rights, o.patch, o.view = of, of.kind, of.rights, of.patch, of.view
+	o.known = of.host == nil && of.done && of.panicked == nil && of.err == nil
 	return true
 }
 

@@ -33,7 +33,7 @@ type op struct {
 	decided int
 	basis   Document  // what it has decided on last
 	asked   time.Time // since when it decides, if it does
-	kept    time.Time // when the schedule last kept something of its process from the queue
+	kept    time.Time // when the schedule, or the host's code, last kept it from the queue
 
 	busy       atomic.Int32 // in the host's code
 	connecting atomic.Bool  // waits for the pool, which only its context ends
@@ -46,6 +46,7 @@ type op struct {
 
 	token   string // it is made once
 	repeats *op    // the one that it is
+	known   bool   // to have been made
 	firsts  int    // answers that say that it was made just now
 	voided  bool   // its host has not committed
 	unsure  bool   // or does not know

@@ -87,7 +87,7 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 		var last *unsettled
 		if err = h.failure(err, false); !errors.Is(err, errTaken) || w.decide != nil && errors.As(err, &last) {
 			ended()
-			return Document{}, l.final(c, err)
+			return c.result(l.final(c, err))
 		}
 		if c.attempts++; c.attempts == 1 {
 			h.queue.waits.begin(c, one(key, c.since))

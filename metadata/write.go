@@ -210,7 +210,7 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls 
 	}
 	defer undo()
 	made, dr, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l, calls[0]), calls)
-	if err == nil && !dr.removed {
+	if err == nil && !dr.removed && !dr.fresh {
 		l.left(calls[0], dr.doc)
 	}
 	return made, stuck, err
@@ -243,7 +243,9 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 	if err != nil && err != ErrNotFound {
 		return calls, nil, err
 	}
-	used, failed := p.used(ctx, s, l.key.id, calls)
+	used := tokens{}
+	look := func(calls ...*call) error { return p.used(ctx, s, l.key.id, calls, used) }
+	failed := look(calls...)
 	switch {
 	case failed != nil:
 		return calls, nil, failed
@@ -266,7 +268,7 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 		}
 		return p.finish(ctx, s, g.save(dr, k), dr, calls, all)
 	}
-	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), used, func(dr *draft, calls []*call) error {
+	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), used, len(calls), look, func(dr *draft, calls []*call) error {
 		return store(s.within(), dr, calls, nil)
 	})
 	if err == nil {
@@ -284,9 +286,10 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 // changeAll makes the changes of calls on a draft, in order, and of those that have come
 // behind the last of the line's meanwhile. It makes as many of them as fit into one
 // answer, the last of them on the draft that it returns: what a write covers, stage stores
-// before. One whose token is among the used is a repetition. The error is errLate, or
-// stage's, of all that were taken.
-func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used tokens, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
+// before. One whose token is among the used is a repetition. So many have been looked up;
+// look does so for another one, if that fails: of one that does not, the statement that
+// stores it tells. The error is errLate, or look's or stage's, of all that were taken.
+func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used tokens, looked int, look func(...*call) error, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
 	n, from, until := 0, 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
 		if n == len(calls) && n == l.taken {
@@ -297,11 +300,7 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used 
 		}
 		c := calls[n]
 		c.begun, c.first = true, nil
-		first, err := used.find(c.token)
-		if first != nil || err != nil {
-			if c.err = err; err == nil {
-				c.repeat(first, dr)
-			}
+		if used.answer(c, dr) {
 			size += len(dr.doc.Metadata)
 			continue
 		}
@@ -316,9 +315,19 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used 
 		if until.IsZero() {
 			until = time.Now().Add(p.budget())
 		}
+		if err != nil && c.token != nil && n >= looked {
+			if err := look(c); err != nil {
+				return calls, nil, nil, err
+			}
+			if used.answer(c, dr) {
+				continue
+			}
+		}
 		if c.err = err; err == nil {
 			c.doc, c.changes = next.document(), next.changes
 			used.add(c)
+		} else if errors.Is(err, ErrConflict) {
+			c.doc, c.changes = dr.present(), dr.changes
 		}
 		size += len(next.doc.Metadata) // also where it was refused, which takes its time
 		if next != dr && next.changes > 0 {

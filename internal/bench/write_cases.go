@@ -132,18 +132,14 @@ var updateByHand = mergeKind{
 }
 
 var storeIfVersion = mergeKind{
-	name: "lockstore (pgx)", how: "Get, IfVersion(version).Merge, and again at once on ErrConflict", total: versions,
+	name: "lockstore (pgx)", how: "Get, IfVersion(version).Merge, and again at once on ErrConflict, with what that was told with", total: versions,
 	open: byStore(func(s *metadata.Postgres, _ *pgxpool.Pool) writeFunc {
 		return func(ctx context.Context, id string, patch json.RawMessage) error {
-			for {
-				d, err := s.Get(ctx, id)
-				if err != nil {
-					return err
-				}
-				if _, err = s.IfVersion(d.Version).Merge(ctx, id, patch); !errors.Is(err, metadata.ErrConflict) {
-					return err
-				}
+			d, err := s.Get(ctx, id)
+			for again := err == nil; again; again = errors.Is(err, metadata.ErrConflict) {
+				d, err = s.IfVersion(d.Version).Merge(ctx, id, patch)
 			}
+			return err
 		}
 	}),
 }

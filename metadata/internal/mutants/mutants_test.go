@@ -215,6 +215,31 @@ var mutants = []simulate.Mutant{
 		Rule: "UNLOCKED",
 	},
 	{
+		Name: "what is recalled is of any document", File: "base.go",
+		Old: "r.key != key || ", New: "",
+		Rule: "EMPTY ANSWER, LOST WRITE, BASIS",
+	},
+	{
+		Name: "a conflict does not tell the document", File: "write.go",
+		Old: "\t\t\tc.doc, c.changes = dr.present(), dr.changes\n", New: "",
+		Rule: "CONFLICT",
+	},
+	{
+		Name: "a conflict is told with what may not be stored", File: "base.go",
+		Old: "\treturn l.chain == nil\n", New: "\treturn true\n",
+		Rule: "CONFLICT", Schedules: 150000,
+	},
+	{
+		Name: "what fails is not looked up", File: "write.go",
+		Old: "\t\tif err != nil && c.token != nil && n >= looked {", New: "\t\tif false {",
+		Rule: "UNFOUNDED",
+	},
+	{
+		Name: "what a trigger has made of a document is not looked at", File: "chain.go",
+		Old: "case !bytes.Equal(f.left.doc.Metadata, f.draft.doc.Metadata):", New: "case false && bytes.Equal(nil, nil):",
+		Rule: "CONFLICT",
+	},
+	{
 		Name: "what changes nothing of a document as it was is not looked at again", File: "base.go",
 		Old: "\tif dr.changes == 0 || dr.removed {", New: "\tif dr.changes == 0 && p.keep(l.key.id, dr, made) == nil {\n\t\treturn made, nil\n\t}\n\tif dr.removed {",
 		Rule: "STALE",
