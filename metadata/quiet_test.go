@@ -13,12 +13,12 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// Writers that wait for a document's lock, write under it, and give up leave nothing in
-// the server's log.
+// Writers that wait for a document's lock, write under it, give up, and repeat what was made
+// leave nothing in the server's log.
 func TestServersLogStaysSilent(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
-		store, locker := d.migrated(t, nil), newLocker(t, d)
+		store, locker := d.migrated(t, withTokens(metadata.Options{})), newLocker(t, d)
 		log := serverLog(t, d)
 		for _, id := range []string{"a", "b"} {
 			_, err := store.Merge(ctx, id, raw(`{"n":0}`))
@@ -35,6 +35,7 @@ func TestServersLogStaysSilent(t *testing.T) {
 			for _, write := range []func(context.Context) error{
 				func(ctx context.Context) error { _, err := store.Merge(ctx, "a", raw(`{"n":1}`)); return err },
 				func(ctx context.Context) error { _, err := store.Replace(ctx, "a", raw(`{"n":2}`)); return err },
+				func(ctx context.Context) error { _, err := store.Once("t").Merge(ctx, "a", raw(`{"n":5}`)); return err },
 				func(ctx context.Context) error {
 					results, err := store.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"n":3}`)}, {ID: "b", Patch: raw(`{"n":3}`)}})
 					if err == nil {
@@ -70,6 +71,11 @@ func TestServersLogStaysSilent(t *testing.T) {
 			group.Wait()
 			cancel()
 		}
+		doc, err := store.Once("t").Merge(ctx, "a", raw(`{"n":5}`))
+		require.NoError(t, err)
+		assert.True(t, doc.Repeated)
+		_, err = store.Once("t").Merge(ctx, "a", raw(`{"n":6}`))
+		assert.ErrorIs(t, err, metadata.ErrTokenReused)
 		assert.Empty(t, log())
 	})
 }
