@@ -45,8 +45,13 @@ const digestSQL = `pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coa
 // A base is a document as a commit has left it.
 type base struct {
 	doc       Document
-	principal string // whose it is to see
+	principal string    // whose it is to see
+	since     time.Time // when it was known to be stored
 }
+
+// baseLife is for how long a base tells what loses to it without asking the server, to which
+// others may have written meanwhile. Who stores on it has it looked at, however old it is.
+const baseLife = 10 * time.Millisecond
 
 // saveOn is saveOnSQL for what has become of a base.
 func (p *postgres) saveOn(l *line, b *base, dr *draft, k kept) query {
@@ -62,7 +67,7 @@ func (l *line) left(c *call, doc Document) {
 		l.misses--
 	default:
 		doc.Metadata = slices.Clone(doc.Metadata) // which callers have
-		l.base = &base{doc, c.principal}
+		l.base = &base{doc, c.principal, time.Now()}
 	}
 }
 
@@ -98,20 +103,21 @@ func (q *queue) recall(key lineKey) *base {
 	return r.base
 }
 
-// keepBase has a base on which nothing was built be that of the next commit. It reports
-// whether it was stored, which is not known yet of one that a chain will leave.
-func (q *queue) keepBase(l *line, b *base) (stored bool) {
+// keepBase has a base, to which all of a commit have lost, be that of the next one. It
+// reports whether it tells so by itself: it was stored, a moment ago. Of one that a chain
+// will leave that is not known yet.
+func (q *queue) keepBase(l *line, b *base) (tells bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l.chain == nil || slices.ContainsFunc(l.chain.flights, func(f *flight) bool { return f.left == b }) {
+	tells = l.chain == nil && time.Since(b.since) < baseLife
+	if tells || l.chain != nil && slices.ContainsFunc(l.chain.flights, func(f *flight) bool { return f.left == b }) {
 		l.base = b
 	}
-	return l.chain == nil
+	return tells
 }
 
 // areConflicts reports whether calls, which were decided on, have all lost to what was
-// stored before. The server is not asked about that once more: whoever wrote it waits for no
-// answer any more, and all who lost would come back only after another round trip.
+// stored before.
 func areConflicts(calls []*call) bool {
 	return !slices.ContainsFunc(calls, func(c *call) bool { return !errors.Is(c.err, ErrConflict) })
 }
@@ -131,7 +137,7 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *c
 	}
 	switch {
 	case len(made) == 0: // the first decided for too long
-		p.queue.keepBase(l, b)
+		l.base = b
 		return nil, nil
 	case dr.changes == 0 && areConflicts(made) && p.queue.keepBase(l, b):
 		return made, nil

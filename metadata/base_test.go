@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -79,6 +80,39 @@ func TestHotDocumentIsReadOnce(t *testing.T) {
 		assert.Equal(t, int64(1), reads.Load())
 		assert.Equal(t, int64(links/2-1), saves.Load(), "all but the one that has read it")
 		assert.Equal(t, int64(1+1+links/2), c.store.Stats().Commits, "and the first")
+	})
+}
+
+// Who waits for a version that others make finds it, however many lose meanwhile to what the
+// process itself has left.
+func TestVersionThatOthersMakeIsFound(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		here, other := d.migrated(t, nil), d.migrated(t, nil)
+		share(t, here)
+		here.Overlap()
+		_, err := here.Merge(t.Context(), "a", raw(`{"n":1}`))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		var losers sync.WaitGroup
+		defer losers.Wait()
+		defer cancel()
+		var lost atomic.Int32
+		for range 16 {
+			losers.Go(func() {
+				for ctx.Err() == nil {
+					_, err := here.IfVersion(99).Merge(t.Context(), "a", raw(`{"lost":1}`))
+					assert.ErrorIs(t, err, metadata.ErrConflict)
+					lost.Add(1)
+				}
+			})
+		}
+		require.Eventually(t, func() bool { return lost.Load() > 100 }, patience, time.Millisecond)
+		doc, err := other.Merge(t.Context(), "a", raw(`{"n":2}`))
+		require.NoError(t, err)
+		assert.Eventually(t, func() bool {
+			_, err := here.IfVersion(doc.Version).Merge(t.Context(), "a", raw(`{"won":1}`))
+			return err == nil
+		}, patience, time.Millisecond)
 	})
 }
 

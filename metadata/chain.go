@@ -216,7 +216,7 @@ func (q *queue) launch(f *flight) (before chan struct{}) {
 	before, f.tail = f.tail, f.received
 	if doc := f.draft.doc; len(doc.Metadata) <= mostOfBase && !f.broken {
 		doc.Metadata = slices.Clone(doc.Metadata)
-		f.left = &base{doc, f.principal}
+		f.left = &base{doc: doc, principal: f.principal}
 		l.base = f.left
 	}
 	q.offer(l)
@@ -249,7 +249,7 @@ func (q *queue) conclude(f *flight, whole bool) (back bool) {
 		l.base = nil
 	default:
 		left := *f.left
-		left.doc.Version, left.doc.UpdatedAt = f.draft.doc.Version, f.draft.doc.UpdatedAt
+		left.doc.Version, left.doc.UpdatedAt, left.since = f.draft.doc.Version, f.draft.doc.UpdatedAt, time.Now()
 		l.base = &left
 	}
 	for _, c := range answered {

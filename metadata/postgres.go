@@ -81,7 +81,8 @@ func (p *Postgres) Privileged() *Postgres {
 // IfVersion is a view of the store whose writes fail with [ErrConflict],
 // changing nothing, unless the document is of this version when they come to
 // it. Version 0 is that of a document about to be created. With the conflict they return
-// the document as it is, to decide on anew, without Metadata where there is none.
+// the document as it is, to decide on anew, without Metadata where there is none. Of a
+// document that many write, it can be as the process itself has left it up to 10 ms before.
 func (p *Postgres) IfVersion(version int64) *Postgres {
 	view := *p
 	view.version = &version

@@ -226,7 +226,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a conflict is told with what may not be stored", File: "base.go",
-		Old: "\treturn l.chain == nil\n", New: "\treturn true\n",
+		Old: "\treturn tells\n", New: "\treturn true\n",
 		Rule: "CONFLICT", Schedules: 150000,
 	},
 	{
