@@ -37,7 +37,7 @@ func TestNoShapeKeepsTheServerBusy(t *testing.T) {
 			require.NoError(t, err)
 		}
 		size := 256 << 10
-		if testing.Short() {
+		if testing.Short() || jsonbtest.Slowdown > 1 {
 			size = 64 << 10
 		}
 		for _, s := range jsonbtest.Shapes {
