@@ -83,24 +83,22 @@ func (q *queue) baseFor(l *line, c *call, o *Options) *base {
 	return b
 }
 
-// recent is the base that the line which was forgotten last has left. Over a network the
-// writers of a document can all be answered at once: whoever comes back first builds on it,
+// recent is what was known to the line that was forgotten last. Over a network the writers
+// of a document can all be answered at once: whoever comes back first builds on its base,
 // and those behind need not wait until it has asked.
 type recent struct {
-	key  lineKey
-	base *base
-	at   time.Time
+	*line
+	at time.Time
 }
 
-// recall is the base for a new line, if that is of the document that was left a moment ago.
-// Its caller has queue.mu.
-func (q *queue) recall(key lineKey) *base {
+// recall has a new line know what the one of the same document knew a moment ago. Its caller
+// has queue.mu.
+func (q *queue) recall(l *line) {
 	r := q.recent
 	q.recent = recent{}
-	if r.key != key || q.pace.depth() == 0 || time.Since(r.at) > 2*q.pace.trip {
-		return nil
+	if r.line != nil && r.key == l.key && q.pace.depth() > 0 && time.Since(r.at) <= 2*q.pace.trip {
+		l.base, l.misses = r.base, r.misses
 	}
-	return r.base
 }
 
 // keepBase has a base, to which all of a commit have lost, be that of the next one. It
@@ -117,9 +115,12 @@ func (q *queue) keepBase(l *line, b *base) (tells bool) {
 }
 
 // areConflicts reports whether calls, which were decided on, have all lost to what was
-// stored before.
+// stored before. Who asks for a newer version than that knows more, and for none at all, that
+// the document was removed, perhaps.
 func areConflicts(calls []*call) bool {
-	return !slices.ContainsFunc(calls, func(c *call) bool { return !errors.Is(c.err, ErrConflict) })
+	return !slices.ContainsFunc(calls, func(c *call) bool {
+		return c.lost == nil || c.lost.Want == 0 || c.lost.Want > c.lost.Have
+	})
 }
 
 // errStale says that a base was of no use.

@@ -90,8 +90,10 @@ func TestVersionThatOthersMakeIsFound(t *testing.T) {
 		here, other := d.migrated(t, nil), d.migrated(t, nil)
 		share(t, here)
 		here.Overlap()
-		_, err := here.Merge(t.Context(), "a", raw(`{"n":1}`))
-		require.NoError(t, err)
+		for n := range 2 {
+			_, err := here.Merge(t.Context(), "a", raw(`{"n":%d}`, n))
+			require.NoError(t, err)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var losers sync.WaitGroup
 		defer losers.Wait()
@@ -100,7 +102,7 @@ func TestVersionThatOthersMakeIsFound(t *testing.T) {
 		for range 16 {
 			losers.Go(func() {
 				for ctx.Err() == nil {
-					_, err := here.IfVersion(99).Merge(t.Context(), "a", raw(`{"lost":1}`))
+					_, err := here.IfVersion(1).Merge(t.Context(), "a", raw(`{"lost":1}`))
 					assert.ErrorIs(t, err, metadata.ErrConflict)
 					lost.Add(1)
 				}
@@ -109,9 +111,13 @@ func TestVersionThatOthersMakeIsFound(t *testing.T) {
 		require.Eventually(t, func() bool { return lost.Load() > 100 }, patience, time.Millisecond)
 		doc, err := other.Merge(t.Context(), "a", raw(`{"n":2}`))
 		require.NoError(t, err)
+		_, err = here.IfVersion(doc.Version).Merge(t.Context(), "a", raw(`{"won":1}`))
+		assert.NoError(t, err, "who knows of it loses to nobody")
+		_, err = other.Merge(t.Context(), "a", raw(`{"n":3}`))
+		require.NoError(t, err)
 		assert.Eventually(t, func() bool {
-			_, err := here.IfVersion(doc.Version).Merge(t.Context(), "a", raw(`{"won":1}`))
-			return err == nil
+			doc, err := here.IfVersion(2).Merge(t.Context(), "a", raw(`{"lost":1}`))
+			return assert.ErrorIs(t, err, metadata.ErrConflict) && doc.Version == 5
 		}, patience, time.Millisecond)
 	})
 }

@@ -245,6 +245,30 @@ func TestConflictInASharedCommitFailsAlone(t *testing.T) {
 	})
 }
 
+// What is told of a document as it was before any change of a commit has the version of
+// that, whatever version a trigger gives to what the commit stores.
+func TestVersionsThatATriggerGives(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		before, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
+		require.NoError(t, err)
+		d.exec(t, `CREATE FUNCTION leap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.version := OLD.version + 100; RETURN NEW; END $$;
+			CREATE TRIGGER leap BEFORE UPDATE ON lockstore_metadata FOR EACH ROW EXECUTE FUNCTION leap()`)
+		answers := behind(t, store, merging(store.IfVersion(9), `{"n":9}`), merging(store, `{"n":0}`), merging(store, `{"n":1}`), merging(store.IfVersion(9), `{"n":9}`))
+		var conflict *metadata.VersionError
+		require.ErrorAs(t, answers[0].err, &conflict)
+		assert.Equal(t, before.Version, conflict.Have)
+		assert.Equal(t, before, answers[0].doc)
+		require.NoError(t, answers[1].err)
+		assert.Equal(t, before, answers[1].doc)
+		require.NoError(t, answers[2].err)
+		assert.Equal(t, int64(101), answers[2].doc.Version)
+		require.ErrorAs(t, answers[3].err, &conflict)
+		assert.Equal(t, int64(101), conflict.Have)
+		assert.Equal(t, answers[2].doc, answers[3].doc)
+	})
+}
+
 // Whatever they do, writes of one document share commits, and are answered as one after
 // the other.
 func TestEveryWriteSharesCommits(t *testing.T) {

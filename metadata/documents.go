@@ -41,6 +41,8 @@ type write struct {
 	size   int                            // of what the caller supplied, as it is printed, in bytes
 	token  *token                         // by which it is known when it is repeated
 
+	version *int64 // that it asks for; nil: any
+
 	covers bool // what others did before does not show in what it makes
 	alone  bool // not in one commit with others
 	try    bool // gives up where it finds the document in somebody's hands
@@ -158,6 +160,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 
 // write carries out a write, unless it is refused already, and has that known.
 func (d *documents) write(ctx context.Context, id string, w *write, refused error) (doc Document, err error) {
+	w.version = d.version
 	err = d.observe(ctx, w.name, func() []string { return []string{id} }, func(ctx context.Context, end *OperationEnd) (err error) {
 		doc, err = d.carryOut(ctx, id, w, refused)
 		if end != nil {
@@ -222,6 +225,16 @@ func (d *documents) checkVersion(have int64) error {
 		return &VersionError{Want: *d.version, Have: have}
 	}
 	return nil
+}
+
+// conflict is err, if that says that the draft is of another version than the write asks
+// for. Of a decide's own errors none is.
+func (w *write) conflict(err error, dr *draft) *VersionError {
+	conflict, ok := err.(*VersionError)
+	if !ok || w.version == nil || *w.version == dr.doc.Version || *conflict != (VersionError{Want: *w.version, Have: dr.doc.Version}) {
+		return nil
+	}
+	return conflict
 }
 
 func (d *documents) merge(dr *draft, p *patch) error {

@@ -88,7 +88,8 @@ var (
 
 	// ErrWrongServer says that the pool's connections lead to a server that cannot do
 	// what was asked, and that nothing was done. Each of them that has shown that has
-	// been closed, and the operation tried on another, for as many as the pool can have.
+	// been closed, and the operation tried on another, for as many as the pool has,
+	// and four at least.
 	// The error matches one of the next three, which say what has shown it.
 	ErrWrongServer = errors.New("metadata: wrong server")
 

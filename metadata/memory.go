@@ -3,7 +3,6 @@ package metadata
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -174,7 +173,7 @@ func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Dur
 	case !found && !m.options.Table.Create:
 		return Document{}, ErrNotFound
 	}
-	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); errors.Is(err, ErrConflict) {
+	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); w.conflict(err, dr) != nil {
 		return dr.present(), err
 	} else if err != nil {
 		return Document{}, err

@@ -138,6 +138,11 @@ func TestIfVersion(t *testing.T) {
 			assert.ErrorIs(t, err, metadata.ErrConflict)
 		}
 		assert.Equal(t, int64(5), view(false).Stats().Conflicts)
+		none, err = view(false).Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
+			return nil, &metadata.VersionError{Want: 7, Have: doc.Version} // of another document, say
+		})
+		assert.ErrorIs(t, err, metadata.ErrConflict)
+		assert.Empty(t, none)
 
 		var wg sync.WaitGroup
 		var won sync.Map
@@ -320,8 +325,9 @@ func TestInTheHostsTransaction(t *testing.T) {
 			doc, err := in.Update(ctx, id, func(doc metadata.Document) (json.RawMessage, error) { return raw(`{"m":2}`), nil })
 			require.NoError(t, err)
 			assert.Equal(t, `{"m": 2, "n": 1}`, string(doc.Metadata))
-			_, err = store.IfVersion(9).In(tx).Merge(ctx, id, raw(`{}`))
+			present, err := store.IfVersion(9).In(tx).Merge(ctx, id, raw(`{}`))
 			assert.ErrorIs(t, err, metadata.ErrConflict)
+			assert.Equal(t, doc, present)
 			_, err = store.In(tx).Replace(ctx, id+"2", raw(`{}`))
 			require.NoError(t, err)
 			require.NoError(t, in.Delete(ctx, id+"2"))

@@ -19,7 +19,7 @@ import (
 // turn to the first of those who have come meanwhile. So the busier a document
 // is, the more writes a commit serves, while a lone write goes through at
 // once. There is no goroutine but the callers', and nothing is kept of a
-// document that nobody writes.
+// document that nobody writes, but of the last one: see recent.
 //
 //	waiting  --turn----> leading  --settled--> done, with all that it decided on
 //	         --taken---> taken    --settled--> done
@@ -106,6 +106,7 @@ type call struct {
 	doc     Document
 	changes int64 // of the draft that doc was taken from
 	first   *call // of the same commit, that it repeats
+	lost    *VersionError
 	err     error
 
 	reports []report        // of what it has committed, for the host, once all are answered
@@ -148,10 +149,10 @@ func (c *call) tell(err error) {
 // result is what the caller of a write is told, with the error that it ended with: also
 // where that is a conflict, the document.
 func (c *call) result(err error) (Document, error) {
-	if err != nil && !errors.Is(err, ErrConflict) {
-		return Document{}, err
+	if conflict, ok := err.(*VersionError); err == nil || ok && conflict == c.lost {
+		return c.doc, err
 	}
-	return c.doc, err
+	return Document{}, err
 }
 
 // decide is the outcome of calls that share one: err, or what each of them has.
@@ -187,7 +188,8 @@ func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool
 	}
 	l := q.lines[key]
 	if l == nil {
-		c.line = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true, base: q.recall(key)}
+		c.line = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true}
+		q.recall(c.line)
 		q.lines[key] = c.line
 		return true, nil
 	}
@@ -447,7 +449,7 @@ func (q *queue) pass(l *line, c *call) {
 		}
 		if len(l.calls) == 0 && l.chain == nil && q.lines[l.key] == l {
 			delete(q.lines, l.key)
-			q.recent = recent{l.key, l.base, time.Now()}
+			q.recent = recent{l, time.Now()}
 		}
 	}()
 	if ends {

@@ -299,7 +299,7 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used 
 			break
 		}
 		c := calls[n]
-		c.begun, c.first = true, nil
+		c.begun, c.first, c.lost = true, nil, nil
 		if used.answer(c, dr) {
 			size += len(dr.doc.Metadata)
 			continue
@@ -316,17 +316,19 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used 
 			until = time.Now().Add(p.budget())
 		}
 		if err != nil && c.token != nil && n >= looked {
-			if err := look(c); err != nil {
+			looked = len(calls)
+			if err := look(calls[n:]...); err != nil {
 				return calls, nil, nil, err
 			}
 			if used.answer(c, dr) {
+				size += len(dr.doc.Metadata)
 				continue
 			}
 		}
 		if c.err = err; err == nil {
 			c.doc, c.changes = next.document(), next.changes
 			used.add(c)
-		} else if errors.Is(err, ErrConflict) {
+		} else if c.lost = c.conflict(err, dr); c.lost != nil {
 			c.doc, c.changes = dr.present(), dr.changes
 		}
 		size += len(next.doc.Metadata) // also where it was refused, which takes its time
@@ -448,8 +450,11 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 		if c.changes > 0 {
 			c.doc.UpdatedAt = updated.time()
 		}
-		if c.doc.Metadata != nil {
+		if c.doc.Metadata != nil && c.changes > 0 {
 			c.doc.Version += version - dr.doc.Version
+		}
+		if c.lost != nil {
+			c.lost.Have = c.doc.Version
 		}
 		if c.first != nil {
 			c.doc.Made = c.first.doc.Version

@@ -216,7 +216,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what is recalled is of any document", File: "base.go",
-		Old: "r.key != key || ", New: "",
+		Old: "r.key == l.key && ", New: "",
 		Rule: "EMPTY ANSWER, LOST WRITE, BASIS",
 	},
 	{
