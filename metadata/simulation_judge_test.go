@@ -251,10 +251,14 @@ func (w *world) judgeFresh(o *op) {
 	}
 }
 
-// judgePresent judges the document that a conflict is told with: it is of the version that
-// the conflict names, and says what some commit has left of that version, if one has.
+// judgePresent judges a conflict, which there is only where the document was of another
+// version, and the document that it is told with: it is of the version that the conflict
+// names, and says what some commit has left of that version, if one has.
 func (w *world) judgePresent(o *op, have int64) {
 	w.judgeOrigin(o, o.got)
+	if all := w.server.history[o.doc]; o.host == nil && o.first > 0 && len(all) == o.first && all[o.first-1] != nil && all[o.first-1].version == o.view {
+		w.Problem("CONFLICT", "%s: has %d, but the document was of the version that it asked for, from beginning to end", o, have)
+	}
 	if o.got.ID != o.doc || o.got.Version != have || (have == 0) != (o.got.Metadata == nil) {
 		w.Problem("CONFLICT", "%s: has %d, and was given version %d: %s", o, have, o.got.Version, o.got.Metadata)
 	}

@@ -220,6 +220,11 @@ var mutants = []simulate.Mutant{
 		Rule: "EMPTY ANSWER, LOST WRITE, BASIS",
 	},
 	{
+		Name: "who knows more loses to what the process has left", File: "base.go",
+		Old: " || c.lost.Want > c.lost.Have", New: "",
+		Rule: "CONFLICT", Schedules: 150000,
+	},
+	{
 		Name: "a conflict does not tell the document", File: "write.go",
 		Old: "\t\t\tc.doc, c.changes = dr.present(), dr.changes\n", New: "",
 		Rule: "CONFLICT",
