@@ -29,7 +29,7 @@ func TestTimeoutsOfTheHostEndNoWait(t *testing.T) {
 				if !known {
 					t.Skip("not in this version of PostgreSQL")
 				}
-				d.exec(t, fmt.Sprintf(`ALTER DATABASE "%s" SET %s = '%dms'`, d.Pool().Config().ConnConfig.Database, timeout, 200*jsonbtest.Slowdown))
+				d.exec(t, fmt.Sprintf(`ALTER DATABASE "%s" SET %s = '%dms'`, d.Pool().Config().ConnConfig.Database, timeout, max(500, 200*jsonbtest.Slowdown)))
 				d.Pool().Reset()
 				d.SQLX().SetMaxIdleConns(0)
 				host, err := d.Pool().Acquire(ctx)
