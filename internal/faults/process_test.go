@@ -157,9 +157,19 @@ func TestWhoWaitsInAProcessThatIsStopped(t *testing.T) {
 	}
 	assert.Equal(t, 1, writes)
 
-	waiter.stop()
 	writer.stop()
-	w.soon(tells(1, 2), "who is in the server's queue to be told of")
+	inQueue := false
+	for end := time.Now().Add(patience); !inQueue; { // not where it was stopped between two waits there
+		require.True(t, time.Now().Before(end), "who is in the server's queue to be told of")
+		waiter.stop()
+		for brief := time.Now().Add(3 * time.Second); w.parked() != 0 && !inQueue && time.Now().Before(brief); {
+			inQueue = tells(1, 2)()
+		}
+		if !inQueue {
+			waiter.signal(syscall.SIGCONT)
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
 	waiter.signal(syscall.SIGCONT)
 	w.soon(tells(1, 1), "who answers again to be told of")
 	assert.Equal(t, own, status.Waiting[0].PID)
