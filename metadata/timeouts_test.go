@@ -23,7 +23,9 @@ func TestTimeoutsOfTheHostEndNoWait(t *testing.T) {
 			eachDriver(t, func(t *testing.T, d *database) {
 				t.Parallel()
 				ctx := t.Context()
-				d.migrated(t, nil)
+				owner := must(metadata.NewPostgres(d.Pool(), nil)) // so that no other driver has connected yet
+				t.Cleanup(owner.Close)
+				require.NoError(t, owner.Migrate(ctx))
 				var known bool
 				require.NoError(t, d.Pool().QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_settings WHERE name = $1)`, timeout).Scan(&known))
 				if !known {
