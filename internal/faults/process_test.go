@@ -167,7 +167,7 @@ func TestWhoWaitsInAProcessThatIsStopped(t *testing.T) {
 		}
 		if !inQueue {
 			waiter.signal(syscall.SIGCONT)
-			time.Sleep(20 * time.Millisecond)
+			w.soon(func() bool { return w.parked() != 0 }, "the child to be parked again")
 		}
 	}
 	waiter.signal(syscall.SIGCONT)

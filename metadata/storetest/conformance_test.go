@@ -22,17 +22,20 @@ func TestMemoryConforms(t *testing.T) {
 func TestPostgresConforms(t *testing.T) {
 	for name, open := range drivers(t, pgtest.New(t)) {
 		for kind, inGo := range map[string]bool{"function": false, "merge in Go": true} {
-			t.Run(name+"/"+kind, func(t *testing.T) {
-				storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
-					store, err := open(&metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20, Table: metadata.Table{Tokens: metadata.DefaultTokens}})
-					require.NoError(t, err)
-					t.Cleanup(store.Close)
-					require.NoError(t, store.Migrate(t.Context()))
-					return store
-				})
-			})
+			t.Run(name+"/"+kind, func(t *testing.T) { conforms(t, open, inGo) })
 		}
 	}
+}
+
+// conforms runs the suite on stores that are opened for each of its tests.
+func conforms(t *testing.T, open opener, inGo bool) {
+	storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
+		store, err := open(&metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20, Table: metadata.Table{Tokens: metadata.DefaultTokens}})
+		require.NoError(t, err)
+		t.Cleanup(store.Close)
+		require.NoError(t, store.Migrate(t.Context()))
+		return store
+	})
 }
 
 // An opener opens a store.

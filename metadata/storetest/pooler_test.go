@@ -15,7 +15,6 @@ import (
 
 	"example.com/lockstore/internal/pgbouncer"
 	"example.com/lockstore/metadata"
-	"example.com/lockstore/metadata/storetest"
 	"example.com/lockstore/pgtest"
 )
 
@@ -43,15 +42,7 @@ func TestPostgresConformsBehindATransactionPooler(t *testing.T) {
 				kinds = kinds[rand.IntN(2):][:1]
 			}
 			for _, inGo := range kinds {
-				t.Run(fmt.Sprintf("%s/%s/merge in Go %t", name, driver, inGo), func(t *testing.T) {
-					storetest.Run(t, func(t testing.TB) metadata.MetadataStore {
-						store, err := open(&metadata.Options{MergeInGo: inGo, MaxDocumentBytes: 1 << 20, Table: metadata.Table{Tokens: metadata.DefaultTokens}})
-						require.NoError(t, err)
-						t.Cleanup(store.Close)
-						require.NoError(t, store.Migrate(t.Context()))
-						return store
-					})
-				})
+				t.Run(fmt.Sprintf("%s/%s/merge in Go %t", name, driver, inGo), func(t *testing.T) { conforms(t, open, inGo) })
 			}
 			t.Run(name+"/"+driver+"/the rest", func(t *testing.T) { testTheRest(t, db, open) })
 		}
