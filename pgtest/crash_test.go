@@ -205,9 +205,9 @@ func cacheFor(t *testing.T, as *syscall.Credential) string {
 func requireGone(t *testing.T, server *process) {
 	t.Helper()
 	require.Eventually(t, func() bool { _, err := os.Lstat(server.dir); return os.IsNotExist(err) },
-		20*time.Second, 10*time.Millisecond, "its directory stays")
+		soon, 10*time.Millisecond, "its directory stays")
 	require.Eventually(t, func() bool { return syscall.Kill(server.pid, 0) == syscall.ESRCH },
-		20*time.Second, 10*time.Millisecond, "it runs on")
+		soon, 10*time.Millisecond, "it runs on")
 	running, err := exec.Command("ps", "-A", "-o", "args=").Output()
 	require.NoError(t, err)
 	assert.NotContains(t, string(running), server.dir)
@@ -285,7 +285,7 @@ func TestNothingIsLeftWhereverAProcessIsKilled(t *testing.T) {
 		more, err := filepath.Glob(fmt.Sprintf("/tmp/pgtest-%d-*", as.Uid))
 		require.NoError(t, err)
 		return len(left)+len(more) == 0
-	}, 20*time.Second, 10*time.Millisecond)
+	}, soon, 10*time.Millisecond)
 }
 
 func TestServerStaysWhileOneProcessUsesIt(t *testing.T) {
@@ -305,13 +305,11 @@ func TestNextServerRemovesWhatAKilledOneLeft(t *testing.T) {
 	child.kill(t)
 	require.NoError(t, syscall.Kill(child.pid, syscall.SIGKILL))
 	t.Setenv("PGTEST_CACHE", cache)
-	require.Eventually(t, func() bool { // until the last backend has noticed
-		s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
-		require.NoError(t, err)
-		require.NoError(t, s.Close())
-		_, err = os.Lstat(child.dir)
-		return os.IsNotExist(err)
-	}, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return !pgtest.InUse(child.dir) }, soon, 10*time.Millisecond,
+		"not even the last backend notices")
+	s, err := pgtest.Start(t.Context(), pgtest.Dedicated())
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
 	requireGone(t, child)
 }
 

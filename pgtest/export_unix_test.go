@@ -2,6 +2,11 @@
 
 package pgtest
 
+import (
+	"os"
+	"path/filepath"
+)
+
 // ReadOf reads a file of a user's in a directory of that user's.
 func ReadOf(uid uint32, dir, name string) ([]byte, error) {
 	d, err := openDirectory(dir, &account{uid, uid})
@@ -21,4 +26,15 @@ func Die(dirs ...string) error {
 	g.input.Close()
 	g.shell.Wait() // its status is that of the last removal
 	return nil
+}
+
+// InUse says whether a process has a server's directory.
+func InUse(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, aliveFile), os.O_RDWR, 0)
+	if err != nil {
+		return false // it has been removed
+	}
+	defer f.Close()
+	free, err := tryLock(f)
+	return err != nil || !free
 }

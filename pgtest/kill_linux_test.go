@@ -31,11 +31,11 @@ func TestKillSparesNoBackend(t *testing.T) {
 	require.Eventually(t, func() bool {
 		started = slices.DeleteFunc(pgtest.Children(srv.PID()), func(pid int) bool { return slices.Contains(before, pid) })
 		return len(started) > 0
-	}, 10*time.Second, time.Millisecond)
+	}, soon, time.Millisecond)
 	for _, pid := range started {
 		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	if !assert.NoError(t, srv.Kill(ctx)) { // which returns when no process is left
 		for _, pid := range started {

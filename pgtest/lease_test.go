@@ -32,7 +32,7 @@ func TestDatabasesOfADeadProcessAreSweptUp(t *testing.T) {
 		}
 		next = leases(t, 1)[0]
 		return false
-	}, 10*time.Second, time.Millisecond)
+	}, soon, time.Millisecond)
 	assert.True(t, exists(t, alive, theirs.Name()))
 }
 
@@ -80,9 +80,9 @@ func TestLeaseAndWatchdogComeBack(t *testing.T) {
 			}
 			require.Eventually(t, func() bool {
 				return exists("application_name LIKE 'pgtest lease %' AND state = 'idle' AND query LIKE '%pg_stat_activity%'")
-			}, 10*time.Second, time.Millisecond)
+			}, soon, time.Millisecond)
 			require.NoError(t, old.Close(t.Context()))
-			require.Eventually(t, func() bool { return !exists(fmt.Sprint("pid = ", pid)) }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return !exists(fmt.Sprint("pid = ", pid)) }, soon, time.Millisecond)
 		},
 		"backend killed": func(t *testing.T, _ *pgtest.Server, conn *pgx.Conn) {
 			backend, err := os.FindProcess(int(conn.PgConn().PID()))
@@ -103,7 +103,7 @@ func TestLeaseAndWatchdogComeBack(t *testing.T) {
 			defer conn.Close(t.Context())
 			hurt(t, s, conn)
 			require.Eventually(t, func() bool { now := watchdog(t, s); return now != 0 && now != before },
-				10*time.Second, 5*time.Millisecond)
+				soon, 5*time.Millisecond)
 			again, err := s.New(t.Context())
 			require.NoError(t, err)
 			query(t, again, "CREATE TABLE here ()")

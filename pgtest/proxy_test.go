@@ -32,7 +32,7 @@ func await[T any](t *testing.T, c <-chan T) T {
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(soon):
 		require.FailNow(t, "nothing came")
 		panic("unreachable")
 	}
@@ -79,7 +79,7 @@ func TestBlackholeHoldsBackUntilRestored(t *testing.T) {
 			}()
 			if way == pgtest.ToClient {
 				require.Eventually(t, func() bool { return value[int](t, db, "SELECT count(*) FROM arrived") == 1 },
-					10*time.Second, time.Millisecond)
+					soon, time.Millisecond)
 			}
 			select {
 			case <-done:
@@ -107,7 +107,7 @@ func TestDiscardedReplyLeavesTheStatementDone(t *testing.T) {
 		done <- err
 	}()
 	require.Eventually(t, func() bool { return value[int](t, db, "SELECT count(*) FROM arrived") == 1 },
-		10*time.Second, time.Millisecond)
+		soon, time.Millisecond)
 	proxy.Cut()
 	assert.Error(t, await(t, done))
 }

@@ -122,7 +122,7 @@ func TestNoStrangerIsToldThePassword(t *testing.T) {
 			require.NoError(t, err)
 			dir := s.Dir()
 			require.NoError(t, s.Close())
-			require.Eventually(t, func() bool { _, err := os.Lstat(dir); return os.IsNotExist(err) }, 10*time.Second, 5*time.Millisecond)
+			require.Eventually(t, func() bool { _, err := os.Lstat(dir); return os.IsNotExist(err) }, soon, 5*time.Millisecond)
 			states, err := filepath.Glob(filepath.Join(cache, "server-*.json"))
 			require.NoError(t, err)
 			require.Len(t, states, 1, "it is stale, and not yet known to be")
