@@ -2,7 +2,6 @@ package metadata_test
 
 import (
 	"context"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -32,7 +31,7 @@ func (a *arriving) Done() <-chan struct{} {
 // waitFor returns when the query says true.
 func waitFor(t testing.TB, d *database, query string, args ...any) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		var yes bool
 		require.NoError(t, d.Pool().QueryRow(context.Background(), query, args...).Scan(&yes))
 		if yes {
@@ -52,7 +51,7 @@ func waitForRow(t testing.TB, d *database) {
 // waitForWaits returns when so many attempts have found a lock taken.
 func waitForWaits(t testing.TB, store *metadata.Postgres, waits int64) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); store.Stats().Waits < waits; runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); store.Stats().Waits < waits; time.Sleep(time.Millisecond) {
 		require.True(t, time.Now().Before(deadline))
 	}
 }

@@ -119,6 +119,7 @@ type statements struct {
 	merge, saveOn            storing
 	used                     statement // tokens
 	mergeOnce                statement // merge.once, but that no old tokens go
+	mergeHere                statement // in the host's transaction
 	find, findAll            pages     // findAll finds rows without a document, too
 	mergeMany, mergeManyFree statement // of small documents
 	mergeFree, mergeLate     statement
@@ -131,10 +132,10 @@ func newStatements(o *Options) statements {
 	expand := func(text string) statement {
 		return o.Table.expand(strings.NewReplacer("{patience}", o.patience(), "{keep}", milliseconds(o.KeepTokens)).Replace(text))
 	}
-	one := func(text string) storing {
-		text = merging(text, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")
-		return newStoring(expand, text, 6, "stored", "stored.version")
+	lone := func(text string) string {
+		return merging(text, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")
 	}
+	one := func(text string) storing { return newStoring(expand, lone(text), 6, "stored", "stored.version") }
 	return statements{
 		get:       newReading(expand, getSQL, 1),
 		getMany:   newReading(expand, getManySQL, 1),
@@ -142,6 +143,7 @@ func newStatements(o *Options) statements {
 		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
 		merge:     storing{one(mergeSQL).plain, one(mergeOnceSQL).once},
 		mergeOnce: one(strings.Replace(mergeOnceSQL, "{aged}", "", 1)).once,
+		mergeHere: expand(lone(mergeHereSQL)),
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch", "p.flat", "p.sets", "p.room")),
 
 		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),

@@ -215,6 +215,35 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 	return answer(dest, r.current)
 }
 
+// mergeHere is mergeHereSQL.
+func (s *backend) mergeHere(q *request, patch string, lock int64, asked bool, dest []any) error {
+	*dest[3].(*bool), *dest[4].(*bool) = true, true
+	r := s.server.rows[q.ids[0]]
+	if s.visible(q.ids[0]) == nil {
+		return nil
+	}
+	if err := s.lockRow(r); err != nil {
+		return err
+	}
+	if r.current == nil {
+		s.yieldRow(r)
+		return nil
+	}
+	if *dest[3].(*bool) = !asked || s.try(lock); !*dest[3].(*bool) {
+		q.lost()
+		return nil
+	}
+	text := patched(r.current.text, patch)
+	if bytes.Equal(text, r.current.text) {
+		return nil
+	}
+	m, _, err := s.write(q, r, text, 1)
+	if err != nil || m == nil {
+		return err
+	}
+	return answer(dest, m)
+}
+
 // held is stillHeldSQL: the key's two halves, the session's process id, its start; or
 // allHeldSQL, of a text.
 func (s *backend) held(args []any) bool {

@@ -69,7 +69,7 @@ func newDialect(sql statements) *dialect {
 		d.keeps[s.once.text] = keepingOf(s.once)
 	}
 	maps.Copy(all, map[string]statement{
-		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate,
+		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate, "merge here": sql.mergeHere,
 		"create many": sql.createMany,
 		"open":        sql.taking.open, "open under": sql.under.open, "open under all": sql.underAll.open,
 	})
@@ -149,6 +149,10 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 				err = answer(dest, m)
 			}
 			return err
+		}
+	case "merge here":
+		q.run = func(s *backend) error {
+			return s.mergeHere(q, args[1].(string), args[2].(int64), strings.Contains(text, "pg_try_advisory_xact_lock("), dest)
 		}
 	case "merge many", "merge free", "merge late", "create many":
 		q.commits = true

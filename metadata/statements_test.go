@@ -34,7 +34,7 @@ func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
 		{"Get", sql.get.plain}, {"GetMany", sql.getMany.plain},
 		{"Find, first page", sql.find.first.plain}, {"Find, next page", sql.find.next.plain}, {"Find, all of them", sql.findAll.first.plain},
 		{"Get under a hold", sql.get.proven}, {"GetMany under holds", sql.getMany.proven}, {"Find under holds, next page", sql.find.next.proven},
-		{"Merge, alone", sql.merge.plain}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
+		{"Merge, alone", sql.merge.plain}, {"Merge in a transaction of the host's", sql.mergeHere}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
 		{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
 		{"MergeMany, what is free or late", sql.mergeLate},
 		{"MergeMany, what is missing", sql.createMany},

@@ -127,11 +127,34 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	if err := h.fit(ctx, h.q); err != nil {
 		return err
 	}
+	if h.isOneStatement(l, c) && c.token == nil {
+		if done, err = h.mergeHere(ctx, l, c); done || err != nil {
+			return err
+		}
+	}
 	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, l, h.gateOf(l, c), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil
 	return c.err
+}
+
+// mergeHere is a merge in one statement. What it has not done, and has not failed of, is
+// for carryOut.
+func (h *hosted) mergeHere(ctx context.Context, l *line, c *call) (done bool, err error) {
+	s := h.sql.mergeHere
+	args := s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room)
+	taken, err := insist(func() (taken bool, err error) {
+		ctx, cancel := h.bounded(ctx)
+		defer cancel()
+		var free, set bool
+		c.doc, err = h.read(ctx, h.q, s, args, l.key.id, &free, &set)
+		return !free, err
+	})
+	if err == nil && taken {
+		err = errTaken
+	}
+	return err == nil && c.doc.Metadata != nil, err
 }
 
 func (h *hosted) exec(ctx context.Context, sql string) error {

@@ -95,6 +95,24 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
 FROM wait LEFT JOIN doc ON true`
 
+// mergeHereSQL is a merge in the host's own transaction: openSQL and saveSQL in one. No
+// document means that the patch changes nothing, or that only these can tell what is the
+// matter.
+//
+// The row is locked before, so that the UPDATE, which looks for it as it was when the
+// statement began, is evaluated again with the row as it is (PostgreSQL documentation,
+// section 13.2.1).
+var mergeHereSQL = `
+WITH ` + waitSQL + `, doc AS MATERIALIZED (
+	SELECT FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+), gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM doc), stored AS (
+	UPDATE {table} AS t SET {column} = {merged}{bump} FROM gate
+	WHERE {match} AND gate.free AND {fits} AND {changes}
+	RETURNING {row}
+)
+SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true), {restored}
+FROM wait LEFT JOIN gate ON true LEFT JOIN stored ON true`
+
 // waitSQL limits how long a statement waits for others. What it was before,
 // {restored} makes it again, in the select list of the same statement.
 var waitSQL = `wait AS MATERIALIZED (
@@ -354,7 +372,10 @@ type locked struct {
 // before.
 func (p *postgres) open(ctx context.Context, s session, id string, g gate) (row locked, err error) {
 	create := p.options.Table.Create
-	row, err = p.lockRow(ctx, s, id, g)
+	_, err = insist(func() (taken bool, err error) {
+		row, err = p.lockRow(ctx, s, id, g)
+		return row.found && !row.free, err
+	})
 	if err == nil && create && !row.found && row.free {
 		row, err = p.lockRow(ctx, s, id, g)
 	}
@@ -368,6 +389,20 @@ func (p *postgres) open(ctx context.Context, s session, id string, g gate) (row 
 		row.doc = Document{ID: id, Metadata: json.RawMessage(`{}`)}
 	}
 	return row, err
+}
+
+// insist asks for a row and its document's lock, and while that is taken asks again, a few
+// times, in a quarter of the time that it has waited: who had the row before may have the
+// lock for a moment longer, as a server that ends a transaction gives up its row first,
+// and wakes who waits for that.
+func insist(ask func() (taken bool, err error)) (taken bool, err error) {
+	began := time.Now()
+	taken, err = ask()
+	end := time.Now().Add(time.Since(began) / 4)
+	for n := 0; taken && err == nil && n < 8 && time.Now().Before(end); n++ {
+		taken, err = ask()
+	}
+	return taken, err
 }
 
 // lockRow runs openSQL.

@@ -464,6 +464,16 @@ var mutants = []simulate.Mutant{
 		Rule: "UNFOUNDED",
 	},
 	{
+		Name: "a merge in a host's transaction goes without the lock", File: "write.go",
+		Old: "gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM doc)", New: "gate AS MATERIALIZED (SELECT true AS free FROM doc)",
+		Rule: "UNLOCKED",
+	},
+	{
+		Name: "a merge in a host's transaction that does nothing is taken for done", File: "tx.go",
+		Old: "return err == nil && c.doc.Metadata != nil, err", New: "return err == nil, err",
+		Rule: "EMPTY ANSWER",
+	},
+	{
 		Name: "a host's savepoint is not gone back to", File: "tx.go",
 		Old: `h.exec(ctx, "ROLLBACK TO SAVEPOINT lockstore")`, New: "error(nil)",
 		Rule: "DENIED THOUGH MADE, CREATED, UNFOUNDED, UNLOCKED, LEAK",

@@ -1,0 +1,138 @@
+package metadata_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"example.com/lockstore/lock"
+	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
+)
+
+// A merge in a transaction of the host's keeps others waiting for one statement, not two.
+func TestMergeInTheHostsTransactionIsOneStatement(t *testing.T) {
+	var tr tracer
+	config := pgtest.New(t).Pool().Config()
+	config.ConnConfig.Tracer = &tr
+	pool := must(pgxpool.NewWithConfig(t.Context(), config))
+	defer pool.Close()
+	store := must(metadata.NewPostgres(pool, nil))
+	defer store.Close()
+	require.NoError(t, store.Migrate(t.Context()))
+	require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		_, err := store.In(tx).Merge(t.Context(), "a", raw(`{"n":0}`)) // makes it
+		return err
+	}))
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	sent := tr.count(";")
+	doc, err := store.In(tx).Merge(t.Context(), "a", raw(`{"n":1}`))
+	require.NoError(t, err)
+	assert.Equal(t, metadata.Document{ID: "a", Metadata: raw(`{"n": 1}`), Version: 2, UpdatedAt: doc.UpdatedAt}, doc)
+	assert.EqualValues(t, 3, sent.Load(), "SAVEPOINT, the merge, RELEASE")
+	require.NoError(t, tx.Commit(t.Context()))
+}
+
+// What a write in a transaction of the host's allows a wait is no more once it is done,
+// whatever became of it.
+func TestTimeoutsOfTheHostsTransactionStay(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		d.exec(t, `INSERT INTO lockstore_metadata (id, metadata) SELECT id, '{"n":1}' FROM unnest('{a,b,refused,suppressed,taken}'::text[]) AS id;
+			UPDATE lockstore_metadata SET metadata = jsonb_build_object('large', (SELECT jsonb_agg(md5(i::text)) FROM generate_series(1, 6000) AS i)) WHERE id = 'b';
+			ALTER TABLE lockstore_metadata ADD CONSTRAINT refused CHECK (id <> 'refused' OR metadata = '{"n":1}');
+			CREATE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			CREATE TRIGGER suppress BEFORE UPDATE ON lockstore_metadata FOR EACH ROW WHEN (NEW.id = 'suppressed') EXECUTE FUNCTION suppress()`)
+		held, err := newLocker(t, d).Lock(ctx, store.Key("taken"))
+		require.NoError(t, err)
+		defer held.Unlock()
+		for name, c := range map[string]struct {
+			id, patch string
+			want      error
+		}{
+			"stored":              {"a", `{"n":2}`, nil},
+			"by the function":     {"a", `{"n":null,"m":{"a":{"b":1}}}`, nil},
+			"no change":           {"a", `{"n":1}`, nil},
+			"written otherwise":   {"a", `{"n":1.0}`, nil},
+			"new":                 {"new", `{"n":1}`, nil},
+			"of a large document": {"b", `{"n":{"m":1}}`, nil},
+			"dear":                {"a", string(dearPatch(1)), nil},
+			"refused":             {"refused", `{"n":2}`, metadata.ErrRejected},
+			"suppressed":          {"suppressed", `{"n":2}`, metadata.ErrRejected},
+			"taken":               {"taken", `{"n":2}`, lock.ErrBusy},
+		} {
+			t.Run(name, func(t *testing.T) {
+				tx, err := d.SQLX().BeginTxx(ctx, nil)
+				require.NoError(t, err)
+				defer tx.Rollback()
+				_, err = tx.Exec("SET LOCAL lock_timeout = '7s'")
+				require.NoError(t, err)
+				wait, cancel := context.WithCancel(ctx)
+				defer cancel()
+				if c.want == lock.ErrBusy {
+					waits := store.Stats().Waits
+					go func() { waitForWaits(t, store, waits+2); cancel() }()
+				}
+				doc, err := store.In(tx).Merge(wait, c.id, raw("%s", c.patch))
+				if c.want != nil {
+					assert.ErrorIs(t, err, c.want)
+				} else if assert.NoError(t, err) {
+					got, err := store.In(tx).Get(ctx, c.id)
+					assert.NoError(t, err)
+					assert.Equal(t, doc, got)
+				}
+				var now string
+				require.NoError(t, tx.QueryRow("SHOW lock_timeout").Scan(&now))
+				assert.Equal(t, "7s", now)
+			})
+		}
+	})
+}
+
+// Writers of one document in transactions of their own, beside others, wait for each
+// other's row, and then merge into what is there then.
+func TestTransactionsOfOneDocumentLoseNothing(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		const writers, each = 12, 12
+		ctx, store, other := t.Context(), d.migrated(t, nil), d.store(t, nil)
+		var all sync.WaitGroup
+		for w := range writers {
+			all.Go(func() {
+				for n := range each {
+					patch := raw(`{"writer %d":%d}`, w, n)
+					var err error
+					switch w % 3 {
+					case 0:
+						_, err = other.Merge(ctx, "a", patch)
+					case 1:
+						err = pgx.BeginFunc(ctx, d.Pool(), func(tx pgx.Tx) error {
+							_, err := store.In(tx).Merge(ctx, "a", patch)
+							return err
+						})
+					case 2:
+						tx := must(d.SQLX().BeginTxx(ctx, nil))
+						_, err = store.In(tx).Merge(ctx, "a", patch)
+						assert.NoError(t, tx.Commit())
+					}
+					assert.NoError(t, err)
+				}
+			})
+		}
+		all.Wait()
+		doc, err := store.Get(ctx, "a")
+		require.NoError(t, err)
+		var last map[string]int
+		require.NoError(t, json.Unmarshal(doc.Metadata, &last))
+		assert.Len(t, last, writers)
+		assert.Equal(t, writers*each, strings.Count(string(doc.Metadata), ": 11")*each, string(doc.Metadata))
+		assert.EqualValues(t, writers*each, doc.Version)
+	})
+}
