@@ -132,7 +132,7 @@ func (p *postgres) amend(ctx context.Context, conn pgdb.Conn, l *line, leader *c
 	dr := newDraft(b.doc, false, p.options)
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}
 	// What takes more than one statement is carried out anew.
-	made, _, dr, err = p.changeAll(s, l, calls, dr, tokens{}, 0, func(...*call) error { return errStale }, func(*draft, []*call) error { return errStale })
+	made, _, dr, err = p.changeAll(s, l, calls, dr, &lookup{tokens: tokens{}, look: func(tokens, []*call) error { return errStale }}, func(*draft, []*call) error { return errStale })
 	if err != nil {
 		return made, err
 	}

@@ -140,6 +140,20 @@ func (k tokens) add(c *call) {
 	}
 }
 
+// A lookup is what a commit knows of its calls' tokens.
+type lookup struct {
+	tokens
+	calls int // the first so many have been looked up
+	look  func(tokens, []*call) error
+}
+
+// upTo looks up the tokens of those of the calls for which that has not been done.
+func (k *lookup) upTo(calls []*call) error {
+	from := k.calls
+	k.calls = len(calls)
+	return k.look(k.tokens, calls[from:])
+}
+
 // errUsed says that a token was found to have been used when what it is for was about to
 // be stored: what was decided is decided anew.
 var errUsed = errors.New("metadata: a token has been used meanwhile")

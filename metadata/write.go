@@ -261,13 +261,12 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 	if err != nil && err != ErrNotFound {
 		return calls, nil, err
 	}
-	used := tokens{}
-	look := func(calls ...*call) error { return p.used(ctx, s, l.key.id, calls, used) }
-	failed := look(calls...)
+	used := lookup{tokens{}, 0, func(t tokens, calls []*call) error { return p.used(ctx, s, l.key.id, calls, t) }}
+	failed := used.upTo(calls)
 	switch {
 	case failed != nil:
 		return calls, nil, failed
-	case err == ErrNotFound && len(used) > 0:
+	case err == ErrNotFound && len(used.tokens) > 0:
 		return calls, used.missing(l.key.id, calls), nil
 	case err != nil:
 		return calls, nil, err
@@ -286,7 +285,7 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 		}
 		return p.finish(ctx, s, g.save(dr, k), dr, calls, all)
 	}
-	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), used, len(calls), look, func(dr *draft, calls []*call) error {
+	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), &used, func(dr *draft, calls []*call) error {
 		return store(s.within(), dr, calls, nil)
 	})
 	if err == nil {
@@ -304,10 +303,10 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 // changeAll makes the changes of calls on a draft, in order, and of those that have come
 // behind the last of the line's meanwhile. It makes as many of them as fit into one
 // answer, the last of them on the draft that it returns: what a write covers, stage stores
-// before. One whose token is among the used is a repetition. So many have been looked up;
-// look does so for another one, if that fails: of one that does not, the statement that
-// stores it tells. The error is errLate, or look's or stage's, of all that were taken.
-func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used tokens, looked int, look func(...*call) error, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
+// before. One whose token is among the used is a repetition, which is looked up before one
+// is told that it has failed: of one that has not, the statement that stores it tells.
+// The error is errLate, or that of looking up or of stage, of all that were taken.
+func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used *lookup, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
 	n, from, until := 0, 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
 		if n == len(calls) && n == l.taken {
@@ -333,9 +332,8 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used 
 		if until.IsZero() {
 			until = time.Now().Add(p.budget())
 		}
-		if err != nil && c.token != nil && n >= looked {
-			looked = len(calls)
-			if err := look(calls[n:]...); err != nil {
+		if err != nil && c.token != nil && n >= used.calls {
+			if err := used.upTo(calls); err != nil {
 				return calls, nil, nil, err
 			}
 			if used.answer(c, dr) {

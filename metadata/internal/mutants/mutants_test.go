@@ -236,7 +236,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what fails is not looked up", File: "write.go",
-		Old: "\t\tif err != nil && c.token != nil && n >= looked {", New: "\t\tif false {",
+		Old: "\t\tif err != nil && c.token != nil && n >= used.calls {", New: "\t\tif false {",
 		Rule: "UNFOUNDED",
 	},
 	{
