@@ -216,8 +216,11 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 }
 
 // mergeHere is mergeHereSQL.
-func (s *backend) mergeHere(q *request, patch string, lock int64, asked bool, dest []any) error {
+func (s *backend) mergeHere(q *request, patch string, lock, turn int64, asked bool, dest []any) error {
 	*dest[3].(*bool), *dest[4].(*bool) = true, true
+	if err := s.lockRow(s.server.turn(turn)); err != nil {
+		return err
+	}
 	r := s.server.rows[q.ids[0]]
 	if s.visible(q.ids[0]) == nil {
 		return nil
@@ -229,7 +232,8 @@ func (s *backend) mergeHere(q *request, patch string, lock int64, asked bool, de
 		s.yieldRow(r)
 		return nil
 	}
-	if *dest[3].(*bool) = !asked || s.try(lock); !*dest[3].(*bool) {
+	if asked && !s.try(lock) {
+		*dest[3].(*bool) = false
 		q.lost()
 		return nil
 	}

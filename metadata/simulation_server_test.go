@@ -13,7 +13,8 @@ type server struct {
 
 	rows     map[string]*row
 	locks    map[int64]*backend
-	shares   map[int64]int // of second guards
+	turns    map[int64]*row // that a session waits for and has as it does a row
+	shares   map[int64]int  // of second guards
 	tokens   map[string]*keptRow
 	history  map[string][]*image // all that was ever committed
 	sessions []*backend          // with something to lose
@@ -68,7 +69,7 @@ type undo struct {
 }
 
 func newServer(w *world) *server {
-	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, shares: map[int64]int{}, tokens: map[string]*keptRow{}, history: map[string][]*image{}}
+	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, turns: map[int64]*row{}, shares: map[int64]int{}, tokens: map[string]*keptRow{}, history: map[string][]*image{}}
 }
 
 // put is the state of a document before anything happens.
@@ -96,6 +97,13 @@ func (s *backend) visible(id string) *image {
 		return r.current
 	}
 	return r.committed
+}
+
+func (v *server) turn(id int64) *row {
+	if v.turns[id] == nil {
+		v.turns[id] = new(row)
+	}
+	return v.turns[id]
 }
 
 // committed is what everybody sees of a row.

@@ -152,7 +152,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		}
 	case "merge here":
 		q.run = func(s *backend) error {
-			return s.mergeHere(q, args[1].(string), args[2].(int64), strings.Contains(text, "pg_try_advisory_xact_lock("), dest)
+			return s.mergeHere(q, args[1].(string), args[2].(int64), args[6].(int64), strings.Contains(text, "pg_try_advisory_xact_lock("), dest)
 		}
 	case "merge many", "merge free", "merge late", "create many":
 		q.commits = true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/lock"
 )
 
 // Tx is a [MetadataStore] in the host's own transaction: what it writes
@@ -13,7 +14,8 @@ import (
 // goroutine that has the transaction.
 //
 // The first write of a document takes its lock, which is released with the
-// transaction; until then other writers of the document wait. A write that
+// transaction; until then other writers of the document wait. (A Merge takes a second one,
+// at which such transactions wait for each other.) A write that
 // fails leaves the transaction as it was before (it is done behind a
 // savepoint), so that the host can go on; only a lost connection does not. What
 // Update's decide writes in the same transaction is undone with the Update.
@@ -139,11 +141,16 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	return c.err
 }
 
+// turnOf is the number of a lock by which hosts' transactions take turns at a document. It
+// is told from keys and guards by bits that are as good as drawn (the first of the SHA-256
+// of "lockstore turn").
+func turnOf(key lock.Key) int64 { return key.Guard() ^ 0x5aa1813cc5eb8a7f }
+
 // mergeHere is a merge in one statement. What it has not done, and has not failed of, is
 // for carryOut.
 func (h *hosted) mergeHere(ctx context.Context, l *line, c *call) (done bool, err error) {
 	s := h.sql.mergeHere
-	args := s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room)
+	args := s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, turnOf(l.lock))
 	taken, err := insist(func() (taken bool, err error) {
 		ctx, cancel := h.bounded(ctx)
 		defer cancel()

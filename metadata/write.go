@@ -95,17 +95,19 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
 FROM wait LEFT JOIN doc ON true`
 
-// mergeHereSQL is a merge in the host's own transaction: openSQL and saveSQL in one. No
-// document means that the patch changes nothing, or that only these can tell what is the
-// matter.
+// mergeHereSQL is openSQL and saveSQL in one, for a merge in the host's own transaction,
+// which holds up other writers of the document from here on. It gets to the row in turn:
+// of those who wait in the server for a lock one wakes up, once it is theirs; of those who
+// wait for a row all do, with each savepoint that is released, too. No document means
+// that the patch changes nothing, or that only openSQL can tell what is the matter.
 //
-// The row is locked before, so that the UPDATE, which looks for it as it was when the
-// statement began, is evaluated again with the row as it is (PostgreSQL documentation,
-// section 13.2.1).
+// The UPDATE looks for the row as it was when the statement began, and is evaluated again
+// with the row as it is (PostgreSQL documentation, section 13.2.1).
 var mergeHereSQL = `
-WITH ` + waitSQL + `, doc AS MATERIALIZED (
-	SELECT FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
-), gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM doc), stored AS (
+WITH ` + waitSQL + `, turn AS MATERIALIZED (SELECT pg_catalog.pg_advisory_xact_lock({6}::bigint) FROM wait WHERE limited),
+doc AS MATERIALIZED (SELECT FROM {table} AS t WHERE {match} AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE),
+gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM doc),
+stored AS (
 	UPDATE {table} AS t SET {column} = {merged}{bump} FROM gate
 	WHERE {match} AND gate.free AND {fits} AND {changes}
 	RETURNING {row}
