@@ -218,10 +218,12 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 // mergeHere is mergeHereSQL.
 func (s *backend) mergeHere(q *request, patch string, lock, turn int64, asked bool, dest []any) error {
 	*dest[3].(*bool), *dest[4].(*bool) = true, true
-	if err := s.lockRow(s.server.turn(turn)); err != nil {
-		return err
-	}
 	r := s.server.rows[q.ids[0]]
+	if has := s.visible(q.ids[0]) != nil && (r.holder == s || r.holder == nil); !has || s.server.turn(turn).holder == nil {
+		if err := s.lockRow(s.server.turn(turn)); err != nil {
+			return err
+		}
+	}
 	if s.visible(q.ids[0]) == nil {
 		return nil
 	}

@@ -136,3 +136,58 @@ func TestTransactionsOfOneDocumentLoseNothing(t *testing.T) {
 		assert.EqualValues(t, writers*each, doc.Version)
 	})
 }
+
+// A transaction that has the row already, by whatever it has done before, merges into it
+// though others have come who wait for the row.
+func TestTransactionThatHasTheRowWaitsForNoTurn(t *testing.T) {
+	t.Parallel() // it mostly waits
+	eachDriver(t, func(t *testing.T, d *database) {
+		ctx, store := t.Context(), d.migrated(t, nil)
+		for name, before := range map[string]func(tx pgx.Tx) error{
+			"by hand": func(tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, `UPDATE lockstore_metadata SET metadata = '{"by":"hand"}' WHERE id = 'a'`)
+				return err
+			},
+			"Update": func(tx pgx.Tx) error {
+				_, err := store.In(tx).Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"by":"Update"}`), nil })
+				return err
+			},
+			"Replace":  func(tx pgx.Tx) error { _, err := store.In(tx).Replace(ctx, "a", raw(`{"by":"Replace"}`)); return err },
+			"Merge":    func(tx pgx.Tx) error { _, err := store.In(tx).Merge(ctx, "a", raw(`{"by":"Merge"}`)); return err },
+			"the lock": func(tx pgx.Tx) error { return lock.InTx(ctx, tx, store.Key("a")) },
+			"nothing":  func(pgx.Tx) error { return nil },
+		} {
+			_, err := store.Replace(ctx, "a", raw(`{"of":"%s"}`, name))
+			require.NoError(t, err)
+			tx, err := d.Pool().Begin(ctx)
+			require.NoError(t, err)
+			require.NoError(t, before(tx), name)
+			var others sync.WaitGroup
+			for n := range 2 {
+				others.Go(func() {
+					other := must(d.SQLX().BeginTxx(ctx, nil))
+					_, err := store.In(other).Merge(ctx, "a", raw(`{"other %d":1}`, n))
+					assert.NoError(t, err, name)
+					assert.NoError(t, other.Commit())
+				})
+			}
+			switch name {
+			case "the lock":
+				waitForWaits(t, store, store.Stats().Waits+2)
+			case "nothing":
+				others.Wait()
+			default:
+				waitFor(t, d, `SELECT count(*) >= 2 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+			}
+			_, err = store.In(tx).Merge(ctx, "a", raw(`{"first":1}`))
+			assert.NoError(t, err, name)
+			assert.NoError(t, tx.Commit(ctx))
+			others.Wait()
+			doc, err := store.Get(ctx, "a")
+			require.NoError(t, err)
+			for _, key := range []string{`"first": 1`, `"other 0": 1`, `"other 1": 1`} {
+				assert.Contains(t, string(doc.Metadata), key, name)
+			}
+		}
+	})
+}

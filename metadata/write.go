@@ -98,15 +98,19 @@ FROM wait LEFT JOIN doc ON true`
 // mergeHereSQL is openSQL and saveSQL in one, for a merge in the host's own transaction,
 // which holds up other writers of the document from here on. It gets to the row in turn:
 // of those who wait in the server for a lock one wakes up, once it is theirs; of those who
-// wait for a row all do, with each savepoint that is released, too. No document means
-// that the patch changes nothing, or that only openSQL can tell what is the matter.
+// wait for a row all do, with each savepoint that is released, too. A transaction that has
+// the row already asks for no turn, lest it waits for one whose turn it is and who waits
+// for the row. No document means that the patch changes nothing, or that only openSQL can
+// tell what is the matter.
 //
 // The UPDATE looks for the row as it was when the statement began, and is evaluated again
 // with the row as it is (PostgreSQL documentation, section 13.2.1).
 var mergeHereSQL = `
-WITH ` + waitSQL + `, turn AS MATERIALIZED (SELECT pg_catalog.pg_advisory_xact_lock({6}::bigint) FROM wait WHERE limited),
+WITH ` + waitSQL + `, at_once AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock({6}::bigint) AS turn FROM wait WHERE limited),
+ours AS MATERIALIZED (SELECT FROM {table} AS t WHERE {match} AND NOT (SELECT turn FROM at_once) FOR NO KEY UPDATE SKIP LOCKED),
+turn AS MATERIALIZED (SELECT CASE WHEN NOT turn THEN pg_catalog.pg_advisory_xact_lock({6}::bigint) END FROM at_once WHERE turn OR NOT EXISTS (SELECT FROM ours)),
 doc AS MATERIALIZED (SELECT FROM {table} AS t WHERE {match} AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE),
-gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM doc),
+gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
 stored AS (
 	UPDATE {table} AS t SET {column} = {merged}{bump} FROM gate
 	WHERE {match} AND gate.free AND {fits} AND {changes}

@@ -465,7 +465,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a merge in a host's transaction goes without the lock", File: "write.go",
-		Old: "gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM doc)", New: "gate AS MATERIALIZED (SELECT true AS free FROM doc)",
+		Old: "gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (", New: "gate AS MATERIALIZED (SELECT true AS free FROM (",
 		Rule: "UNLOCKED",
 	},
 	{
