@@ -130,7 +130,7 @@ type statements struct {
 
 func newStatements(o *Options) statements {
 	expand := func(text string) statement {
-		return o.Table.expand(strings.NewReplacer("{patience}", o.patience(), "{keep}", milliseconds(o.KeepTokens)).Replace(text))
+		return o.Table.expand(strings.NewReplacer("{patience}", o.patience(2), "{keep}", milliseconds(o.KeepTokens)).Replace(text))
 	}
 	lone := func(text string) string {
 		return merging(text, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")
@@ -143,7 +143,7 @@ func newStatements(o *Options) statements {
 		findAll:   newPages(expand, "coalesce(t.{column}, '{}')"),
 		merge:     storing{one(mergeSQL).plain, one(mergeOnceSQL).once},
 		mergeOnce: one(strings.Replace(mergeOnceSQL, "{aged}", "", 1)).once,
-		mergeHere: expand(lone(mergeHereSQL)),
+		mergeHere: expand(strings.ReplaceAll(lone(mergeHereSQL), "{patience}", o.patience(4))),
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch", "p.flat", "p.sets", "p.room")),
 
 		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),

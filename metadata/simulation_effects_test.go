@@ -215,39 +215,46 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 	return answer(dest, r.current)
 }
 
-// mergeHere is mergeHereSQL.
-func (s *backend) mergeHere(q *request, patch string, lock, turn int64, asked bool, dest []any) error {
-	*dest[3].(*bool), *dest[4].(*bool) = true, true
-	r := s.server.rows[q.ids[0]]
-	if has := s.visible(q.ids[0]) != nil && (r.holder == s || r.holder == nil); !has || s.server.turn(turn).holder == nil {
-		if err := s.lockRow(s.server.turn(turn)); err != nil {
+// mergeHere is mergeHereSQL, to which the row is as it was when it began, too.
+func mergeHere(q *request, patch string, lock, turn int64, asked, skips bool, dest []any) func(*backend) error {
+	var began time.Time
+	var before *image
+	return func(s *backend) error {
+		id, free := q.ids[0], dest[3].(*bool)
+		if began.IsZero() {
+			began, before = time.Now(), s.visible(id)
+		}
+		*free, *dest[4].(*int64), *dest[5].(*bool) = true, time.Since(began).Microseconds(), true
+		r := s.server.rows[id]
+		if before == nil || r == nil {
+			return nil
+		}
+		if r.holder != nil && r.holder != s || !skips {
+			if err := s.lockRow(s.server.turn(turn, id)); err != nil {
+				return err
+			}
+		}
+		if err := s.lockRow(r); err != nil {
 			return err
 		}
+		if r.current == nil {
+			s.yieldRow(r)
+			return nil
+		}
+		if *free = !asked || s.try(lock); !*free {
+			q.lost()
+			return nil
+		}
+		text := patched(r.current.text, patch)
+		if bytes.Equal(text, r.current.text) || bytes.Equal(patched(before.text, patch), before.text) {
+			return nil
+		}
+		m, _, err := s.write(q, r, text, 1)
+		if err != nil || m == nil {
+			return err
+		}
+		return answer(dest, m)
 	}
-	if s.visible(q.ids[0]) == nil {
-		return nil
-	}
-	if err := s.lockRow(r); err != nil {
-		return err
-	}
-	if r.current == nil {
-		s.yieldRow(r)
-		return nil
-	}
-	if asked && !s.try(lock) {
-		*dest[3].(*bool) = false
-		q.lost()
-		return nil
-	}
-	text := patched(r.current.text, patch)
-	if bytes.Equal(text, r.current.text) {
-		return nil
-	}
-	m, _, err := s.write(q, r, text, 1)
-	if err != nil || m == nil {
-		return err
-	}
-	return answer(dest, m)
 }
 
 // held is stillHeldSQL: the key's two halves, the session's process id, its start; or

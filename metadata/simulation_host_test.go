@@ -11,15 +11,26 @@ import (
 type host struct {
 	link *link
 	done bool
+	only string // the document that it writes; empty: it may write several
 }
 
-// newHost begins a host's transaction.
+// newHost begins a host's transaction. Where there are two at a time one writes a single
+// document, and none under a lock that it can give back: hosts that wait for each other for
+// good are not the store's to mend.
 func (w *world) newHost() {
-	if len(w.hosts) > 0 && !w.hosts[len(w.hosts)-1].done {
+	h := &host{}
+	underWay := 0
+	for _, other := range w.hosts {
+		if !other.done {
+			if underWay++; other.only == "" {
+				h.only = "d0"
+			}
+		}
+	}
+	if underWay > 1 || underWay > 0 && !w.hostsMeet {
 		return
 	}
 	p := simulate.One(w.Schedule, w.processes...)
-	h := &host{}
 	w.model(func() {
 		h.link = &link{backend: w.server.connect(), at: p}
 		h.link.inTx = true

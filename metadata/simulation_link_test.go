@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -185,12 +186,6 @@ func (l *link) forsake(q *request) {
 // perform is the server's part. An error that is ctx's says that the client is gone.
 func (l *link) perform(ctx context.Context, q *request) error {
 	world, s := l.at.world, l.backend
-	var timeout <-chan time.Time
-	if q.most > 0 {
-		timer := time.NewTimer(q.most)
-		defer timer.Stop()
-		timeout = timer.C
-	}
 	world.mu.Lock()
 	defer world.mu.Unlock()
 	for {
@@ -216,8 +211,11 @@ func (l *link) perform(ctx context.Context, q *request) error {
 		}
 		w := s.enqueue(waits.row)
 		world.Tell("session %d: %s waits for row %s", s.pid, q.what, waits.row.id)
+		if ring := s.ring(); len(slices.Compact(ring)) == 1 {
+			world.Problem("DEADLOCK", "of writers of %s", ring[0])
+		}
 		world.mu.Unlock()
-		err = l.wait(ctx, w, timeout)
+		err = l.wait(ctx, w, q.most)
 		world.mu.Lock()
 		got := s.leave(waits.row, w)
 		switch {
@@ -235,9 +233,15 @@ func (l *link) perform(ctx context.Context, q *request) error {
 	}
 }
 
-// wait is a session's in a row's queue.
-func (l *link) wait(ctx context.Context, w *waiter, timeout <-chan time.Time) error {
+// wait is a session's in a row's queue, for so long at most, unless that is 0.
+func (l *link) wait(ctx context.Context, w *waiter, most time.Duration) error {
 	s := w.session
+	var timeout <-chan time.Time
+	if most > 0 {
+		timer := time.NewTimer(most)
+		defer timer.Stop()
+		timeout = timer.C
+	}
 	detect := time.NewTimer(time.Second) // deadlock_timeout
 	defer detect.Stop()
 	for {

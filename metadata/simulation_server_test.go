@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -99,12 +100,15 @@ func (s *backend) visible(id string) *image {
 	return r.committed
 }
 
-func (v *server) turn(id int64) *row {
-	if v.turns[id] == nil {
-		v.turns[id] = new(row)
+// turn is the lock of a number by which sessions take turns at a document.
+func (v *server) turn(number int64, id string) *row {
+	if v.turns[number] == nil {
+		v.turns[number] = &row{id: turnOfRow + id}
 	}
-	return v.turns[id]
+	return v.turns[number]
 }
+
+const turnOfRow = "turn of "
 
 // committed is what everybody sees of a row.
 func (v *server) committed(id string) *image {
@@ -180,17 +184,20 @@ func (s *backend) leave(r *row, w *waiter) (got bool) {
 }
 
 // deadlocked reports whether the session waits for itself.
-func (s *backend) deadlocked() bool {
-	at := s
-	for range len(s.server.sessions) {
+func (s *backend) deadlocked() bool { return len(s.ring()) > 0 }
+
+// ring is what those wait for who wait for each other, if the session is one of them.
+func (s *backend) ring() (documents []string) {
+	for at := s; len(documents) <= len(s.server.sessions); {
 		if at.waits == nil || at.waits.holder == nil {
-			return false
+			return nil
 		}
+		documents = append(documents, strings.TrimPrefix(at.waits.id, turnOfRow))
 		if at = at.waits.holder; at == s {
-			return true
+			return documents
 		}
 	}
-	return false
+	return nil
 }
 
 // try takes an advisory lock until the transaction ends.

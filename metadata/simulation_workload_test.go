@@ -56,9 +56,15 @@ func (w *world) add(o *op) *op {
 func (w *world) draw(p *process, h *host) *op {
 	o := w.add(&op{at: p, host: h, doc: w.doc(), view: -1, since: time.Now(), rights: simulate.One(w.Schedule, "a", "a", "b")})
 	o.kind = simulate.One(w.Schedule, "merge", "merge", "merge", "merge", "merge", "merge", "update", "update", "replace", "delete", "get", "get many", "many", "idle merge", "idle update", "failing update")
-	repeats := w.drawToken(o)
+	repeats := false
+	if h != nil && h.only != "" {
+		o.doc = h.only
+	} else {
+		repeats = w.drawToken(o)
+	}
 	parent := context.Background()
-	if held := w.tenuresOf(p, o.doc); len(held) > 0 && w.N(2) == 0 {
+	if held := w.tenuresOf(p, o.doc); h != nil && w.hostsMeet {
+	} else if len(held) > 0 && w.N(2) == 0 {
 		o.tenure = held[w.N(len(held))]
 		parent = o.tenure.held.Context()
 	} else if held := w.tenuresOf(p, w.doc()); len(held) > 0 && o.kind != "many" && w.N(2) == 0 && held[0].id != o.doc {

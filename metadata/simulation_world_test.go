@@ -31,7 +31,9 @@ type world struct {
 
 	removals map[removal]int // that nobody was told of yet
 	hosts    []*host
-	strange  atomic.Bool // something failed that need not have
+
+	hostsMeet bool
+	strange   atomic.Bool // something failed that need not have
 
 	pending  []*op // see live
 	settled  int
@@ -113,6 +115,7 @@ func newWorld(s *simulate.Schedule) *world {
 	w.faults = simulate.One(s, 0, 0, 10, 60)
 	w.panics = simulate.One(s, 0, 0, 8, 25)
 	w.table = Table{Tokens: DefaultTokens}
+	w.hostsMeet = w.N(2) == 0
 	if s.N(5) == 0 {
 		w.table = Table{Name: "hosts", Version: "version", Tokens: DefaultTokens} // in which nobody but the host makes rows
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -98,7 +99,7 @@ func TestTimeoutsOfTheHostsTransactionStay(t *testing.T) {
 }
 
 // Writers of one document in transactions of their own, beside others, wait for each
-// other's row, and then merge into what is there then.
+// other, and then merge into what is there then.
 func TestTransactionsOfOneDocumentLoseNothing(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		const writers, each = 12, 12
@@ -109,7 +110,7 @@ func TestTransactionsOfOneDocumentLoseNothing(t *testing.T) {
 				for n := range each {
 					patch := raw(`{"writer %d":%d}`, w, n)
 					var err error
-					switch w % 3 {
+					switch w % 4 {
 					case 0:
 						_, err = other.Merge(ctx, "a", patch)
 					case 1:
@@ -121,6 +122,14 @@ func TestTransactionsOfOneDocumentLoseNothing(t *testing.T) {
 						tx := must(d.SQLX().BeginTxx(ctx, nil))
 						_, err = store.In(tx).Merge(ctx, "a", patch)
 						assert.NoError(t, tx.Commit())
+					case 3: // which has the row before it merges
+						err = pgx.BeginFunc(ctx, d.Pool(), func(tx pgx.Tx) error {
+							_, err := store.In(tx).Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return raw(`{"updates":%d}`, n), nil })
+							if err == nil {
+								_, err = store.In(tx).Merge(ctx, "a", raw(`{"updates":null,"writer %d":%d}`, w, n))
+							}
+							return err
+						})
 					}
 					assert.NoError(t, err)
 				}
@@ -133,7 +142,7 @@ func TestTransactionsOfOneDocumentLoseNothing(t *testing.T) {
 		require.NoError(t, json.Unmarshal(doc.Metadata, &last))
 		assert.Len(t, last, writers)
 		assert.Equal(t, writers*each, strings.Count(string(doc.Metadata), ": 11")*each, string(doc.Metadata))
-		assert.EqualValues(t, writers*each, doc.Version)
+		assert.EqualValues(t, writers*each+writers/4*each, doc.Version)
 	})
 }
 
@@ -190,4 +199,82 @@ func TestTransactionThatHasTheRowWaitsForNoTurn(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a merge waits for, one after the other, is less than its statement may take: or else
+// the host would lose its transaction.
+func TestWaitsOfAMergeLeaveTheHostsTransaction(t *testing.T) {
+	t.Parallel() // it mostly waits
+	eachDriver(t, func(t *testing.T, d *database) {
+		t.Parallel()
+		const part = 1700 * time.Millisecond
+		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 4 * time.Second})
+		_, err := store.Merge(ctx, "a", raw(`{"n":0}`))
+		require.NoError(t, err)
+		var others sync.WaitGroup
+		holds := func(lock string, args ...any) <-chan struct{} { // for a part, once it has it
+			tx := must(d.Pool().Begin(ctx))
+			has := make(chan struct{})
+			others.Go(func() {
+				_, err := tx.Exec(ctx, lock, args...)
+				assert.NoError(t, err)
+				close(has)
+				time.Sleep(part)
+				assert.NoError(t, tx.Commit(ctx))
+			})
+			return has
+		}
+		const byHand = `UPDATE lockstore_metadata SET updated_at = now() WHERE id = 'a'`
+		<-holds(`WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($1)) UPDATE lockstore_metadata SET updated_at = now() FROM turn WHERE id = 'a'`, metadata.TurnOf(store.Key("a")))
+		for n := range 2 {
+			holds(byHand)
+			waitFor(t, d, `SELECT count(*) > $1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, n)
+		}
+		tx := must(d.SQLX().BeginTxx(ctx, nil))
+		defer tx.Rollback()
+		_, err = store.In(tx).Merge(ctx, "a", raw(`{"n":1}`))
+		assert.NoError(t, err)
+		_, err = tx.Exec("SELECT")
+		assert.NoError(t, err)
+		assert.NoError(t, tx.Commit())
+		others.Wait()
+	})
+}
+
+// A document that another transaction is making, or one whose lock is held on purpose, is
+// not waited for in the server, which would say so in its log, and is asked for once each time.
+func TestWhatHasNoRowToWaitForIsPolled(t *testing.T) {
+	t.Parallel() // it mostly waits
+	var tr tracer
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.ConnConfig.Tracer = &tr
+	pool := must(pgxpool.NewWithConfig(t.Context(), config))
+	defer pool.Close()
+	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
+	ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 2 * time.Second})
+	_, err := store.Merge(ctx, "held", raw(`{"n":0}`))
+	require.NoError(t, err)
+	held, err := newLocker(t, d).Lock(ctx, store.Key("held"))
+	require.NoError(t, err)
+	log := serverLog(t, d)
+	first := must(pool.Begin(ctx))
+	_, err = store.In(first).Merge(ctx, "new", raw(`{"by":"first"}`))
+	require.NoError(t, err)
+	for id, release := range map[string]func() error{"new": func() error { return first.Commit(ctx) }, "held": held.Unlock} {
+		asked, waits := tr.count("SKIP LOCKED"), store.Stats().Waits
+		done := make(chan error, 1)
+		go func() {
+			done <- pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+				_, err := store.In(tx).Merge(ctx, id, raw(`{"second":true}`))
+				return err
+			})
+		}()
+		waitForWaits(t, store, waits+5)
+		time.Sleep(time.Second) // more than a wait in the server may take
+		assert.NoError(t, release(), id)
+		assert.NoError(t, <-done, id)
+		assert.LessOrEqual(t, asked.Load(), store.Stats().Waits-waits+1, "%s: once for each attempt", id)
+	}
+	assert.Empty(t, log())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"example.com/lockstore/internal/pgdb"
 	"example.com/lockstore/lock"
@@ -14,8 +15,8 @@ import (
 // goroutine that has the transaction.
 //
 // The first write of a document takes its lock, which is released with the
-// transaction; until then other writers of the document wait. (A Merge takes a second one,
-// at which such transactions wait for each other.) A write that
+// transaction; until then other writers of the document wait. (A Merge that finds its row
+// in others' hands takes a second one, to wait for them in turn.) A write that
 // fails leaves the transaction as it was before (it is done behind a
 // savepoint), so that the host can go on; only a lost connection does not. What
 // Update's decide writes in the same transaction is undone with the Update.
@@ -141,27 +142,45 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	return c.err
 }
 
-// turnOf is the number of a lock by which hosts' transactions take turns at a document. It
-// is told from keys and guards by bits that are as good as drawn (the first of the SHA-256
-// of "lockstore turn").
+// turnOf is the number of a lock by which hosts' transactions take turns at a row. It is
+// told from keys and guards by bits that are as good as drawn (the first of the SHA-256 of
+// "lockstore turn").
 func turnOf(key lock.Key) int64 { return key.Guard() ^ 0x5aa1813cc5eb8a7f }
 
 // mergeHere is a merge in one statement. What it has not done, and has not failed of, is
 // for carryOut.
+//
+// Who has waited for the row asks for the lock a few times: a server that ends a
+// transaction gives up its rows, and wakes who waits for them, before its advisory locks.
 func (h *hosted) mergeHere(ctx context.Context, l *line, c *call) (done bool, err error) {
 	s := h.sql.mergeHere
 	args := s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, turnOf(l.lock))
-	taken, err := insist(func() (taken bool, err error) {
+	ask := func() (free bool, waited time.Duration, err error) {
 		ctx, cancel := h.bounded(ctx)
 		defer cancel()
-		var free, set bool
-		c.doc, err = h.read(ctx, h.q, s, args, l.key.id, &free, &set)
-		return !free, err
-	})
-	if err == nil && taken {
+		var micros int64
+		var set bool
+		c.doc, err = h.read(ctx, h.q, s, args, l.key.id, &free, &micros, &set)
+		return free, time.Duration(micros) * time.Microsecond, err
+	}
+	free, err := insist(ask)
+	if err == nil && !free {
 		err = errTaken
 	}
 	return err == nil && c.doc.Metadata != nil, err
+}
+
+// insist asks for a lock, and again in a quarter of the time that the first answer has waited.
+func insist(ask func() (free bool, waited time.Duration, err error)) (free bool, err error) {
+	free, waited, err := ask()
+	if waited < time.Millisecond { // for nobody
+		return free, err
+	}
+	end := time.Now().Add(waited / 4)
+	for n := 0; !free && err == nil && n < 8 && time.Now().Before(end); n++ {
+		free, _, err = ask()
+	}
+	return free, err
 }
 
 func (h *hosted) exec(ctx context.Context, sql string) error {

@@ -96,27 +96,31 @@ SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
 FROM wait LEFT JOIN doc ON true`
 
 // mergeHereSQL is openSQL and saveSQL in one, for a merge in the host's own transaction,
-// which holds up other writers of the document from here on. It gets to the row in turn:
-// of those who wait in the server for a lock one wakes up, once it is theirs; of those who
-// wait for a row all do, with each savepoint that is released, too. A transaction that has
-// the row already asks for no turn, lest it waits for one whose turn it is and who waits
-// for the row. No document means that the patch changes nothing, or that only openSQL can
-// tell what is the matter.
+// which holds up other writers of the document from here on. Those that find the row in
+// somebody's hands wait for it in turn, as of who waits in the server for a lock one wakes
+// up, once it is theirs; of those who wait for a row all do, with each savepoint that is
+// released, too. Who has the row already waits for nobody. No document means that the patch
+// changes nothing, or that only openSQL can tell what is the matter.
 //
 // The UPDATE looks for the row as it was when the statement began, and is evaluated again
-// with the row as it is (PostgreSQL documentation, section 13.2.1).
+// with the row as it is (PostgreSQL documentation, section 13.2.1). It can wait for the
+// turn, behind others for the row, and for the row, and for each of these in vain for
+// {patience}; triggers that run before it have that limit, too.
 var mergeHereSQL = `
-WITH ` + waitSQL + `, at_once AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock({6}::bigint) AS turn FROM wait WHERE limited),
-ours AS MATERIALIZED (SELECT FROM {table} AS t WHERE {match} AND NOT (SELECT turn FROM at_once) FOR NO KEY UPDATE SKIP LOCKED),
-turn AS MATERIALIZED (SELECT CASE WHEN NOT turn THEN pg_catalog.pg_advisory_xact_lock({6}::bigint) END FROM at_once WHERE turn OR NOT EXISTS (SELECT FROM ours)),
-doc AS MATERIALIZED (SELECT FROM {table} AS t WHERE {match} AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE),
-gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
+WITH ` + waitSQL + `, ours AS MATERIALIZED (
+	SELECT FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE SKIP LOCKED
+), turn AS MATERIALIZED (
+	SELECT pg_catalog.pg_advisory_xact_lock({6}::bigint) FROM wait WHERE NOT EXISTS (SELECT FROM ours) AND EXISTS (SELECT FROM {table} AS t WHERE {match})
+), doc AS MATERIALIZED (
+	SELECT FROM {table} AS t WHERE {match} AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE
+), gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
 stored AS (
 	UPDATE {table} AS t SET {column} = {merged}{bump} FROM gate
 	WHERE {match} AND gate.free AND {fits} AND {changes}
 	RETURNING {row}
 )
-SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true), {restored}
+SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true),
+	(extract(epoch FROM pg_catalog.clock_timestamp() {-} pg_catalog.statement_timestamp()) {*} 1000000::numeric)::bigint, {restored}
 FROM wait LEFT JOIN gate ON true LEFT JOIN stored ON true`
 
 // waitSQL limits how long a statement waits for others. What it was before,
@@ -248,12 +252,13 @@ func (p *postgres) bounded(ctx context.Context) (context.Context, context.Cancel
 // idle is how long a transaction may wait for its next statement. It is less
 // than a statement may take, so that who waits for that transaction in the
 // server outlasts it.
-func (p *postgres) idle() string { return p.options.patience() }
+func (p *postgres) idle() string { return p.options.patience(2) }
 
-// patience is how long a statement may wait for a row, as the server reads it: less
-// than a statement may take, so that the server gives up first, and says so.
-func (o *Options) patience() string {
-	return milliseconds(min(max(o.Timeout/2, time.Millisecond), math.MaxInt32*time.Millisecond))
+// patience is how long a statement may wait for each of so many things, one after the
+// other, as the server reads it: less than a statement may take in all, so that the server
+// gives up first, and says so.
+func (o *Options) patience(waits int) string {
+	return milliseconds(min(max(o.Timeout/time.Duration(waits), time.Millisecond), math.MaxInt32*time.Millisecond))
 }
 
 // milliseconds is a time as the server reads it.
@@ -376,10 +381,7 @@ type locked struct {
 // before.
 func (p *postgres) open(ctx context.Context, s session, id string, g gate) (row locked, err error) {
 	create := p.options.Table.Create
-	_, err = insist(func() (taken bool, err error) {
-		row, err = p.lockRow(ctx, s, id, g)
-		return row.found && !row.free, err
-	})
+	row, err = p.lockRow(ctx, s, id, g)
 	if err == nil && create && !row.found && row.free {
 		row, err = p.lockRow(ctx, s, id, g)
 	}
@@ -393,20 +395,6 @@ func (p *postgres) open(ctx context.Context, s session, id string, g gate) (row 
 		row.doc = Document{ID: id, Metadata: json.RawMessage(`{}`)}
 	}
 	return row, err
-}
-
-// insist asks for a row and its document's lock, and while that is taken asks again, a few
-// times, in a quarter of the time that it has waited: who had the row before may have the
-// lock for a moment longer, as a server that ends a transaction gives up its row first,
-// and wakes who waits for that.
-func insist(ask func() (taken bool, err error)) (taken bool, err error) {
-	began := time.Now()
-	taken, err = ask()
-	end := time.Now().Add(time.Since(began) / 4)
-	for n := 0; taken && err == nil && n < 8 && time.Now().Before(end); n++ {
-		taken, err = ask()
-	}
-	return taken, err
 }
 
 // lockRow runs openSQL.

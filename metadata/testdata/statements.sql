@@ -79,22 +79,25 @@ RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bi
 
 -- .lockstore_metadata: Merge in a transaction of the host's
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('2500ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
-), at_once AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock($7::bigint) AS turn FROM wait WHERE limited),
-ours AS MATERIALIZED (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND NOT (SELECT turn FROM at_once) FOR NO KEY UPDATE SKIP LOCKED),
-turn AS MATERIALIZED (SELECT CASE WHEN NOT turn THEN pg_catalog.pg_advisory_xact_lock($7::bigint) END FROM at_once WHERE turn OR NOT EXISTS (SELECT FROM ours)),
-doc AS MATERIALIZED (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE),
-gate AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock($3::bigint) AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
+), ours AS MATERIALIZED (
+	SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM wait) FOR NO KEY UPDATE SKIP LOCKED
+), turn AS MATERIALIZED (
+	SELECT pg_catalog.pg_advisory_xact_lock($7::bigint) FROM wait WHERE NOT EXISTS (SELECT FROM ours) AND EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text)
+), doc AS MATERIALIZED (
+	SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE
+), gate AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock($3::bigint) AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
 stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp() FROM gate
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND gate.free AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 	RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
-SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true), pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL
+SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true),
+	(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.statement_timestamp()) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint, pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL
 FROM wait LEFT JOIN gate ON true LEFT JOIN stored ON true
 
 -- .lockstore_metadata: MergeMany
@@ -975,22 +978,25 @@ RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bi
 
 -- app.users: Merge in a transaction of the host's
 WITH wait AS MATERIALIZED (
-	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('2500ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
 	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
 	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
-), at_once AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock($8::bigint) AS turn FROM wait WHERE limited),
-ours AS MATERIALIZED (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND NOT (SELECT turn FROM at_once) FOR NO KEY UPDATE SKIP LOCKED),
-turn AS MATERIALIZED (SELECT CASE WHEN NOT turn THEN pg_catalog.pg_advisory_xact_lock($8::bigint) END FROM at_once WHERE turn OR NOT EXISTS (SELECT FROM ours)),
-doc AS MATERIALIZED (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE),
-gate AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock($4::bigint) AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
+), ours AS MATERIALIZED (
+	SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM wait) FOR NO KEY UPDATE SKIP LOCKED
+), turn AS MATERIALIZED (
+	SELECT pg_catalog.pg_advisory_xact_lock($8::bigint) FROM wait WHERE NOT EXISTS (SELECT FROM ours) AND EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid)
+), doc AS MATERIALIZED (
+	SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE
+), gate AS MATERIALIZED (SELECT pg_catalog.pg_try_advisory_xact_lock($4::bigint) AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
 stored AS (
 	UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp() FROM gate
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND gate.free AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 	RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
-SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true), pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL
+SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true),
+	(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.statement_timestamp()) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint, pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL
 FROM wait LEFT JOIN gate ON true LEFT JOIN stored ON true
 
 -- app.users: MergeMany

@@ -469,6 +469,11 @@ var mutants = []simulate.Mutant{
 		Rule: "UNLOCKED",
 	},
 	{
+		Name: "a host's transaction that has the row waits for its turn", File: "write.go",
+		Old: "WHERE NOT EXISTS (SELECT FROM ours) AND EXISTS", New: "WHERE EXISTS",
+		Rule: "DEADLOCK",
+	},
+	{
 		Name: "a merge in a host's transaction that does nothing is taken for done", File: "tx.go",
 		Old: "return err == nil && c.doc.Metadata != nil, err", New: "return err == nil, err",
 		Rule: "EMPTY ANSWER",
