@@ -69,7 +69,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 			}
 		}
 		w.Logf("%d events, %d windows, %d violations", len(events), v.Windows, len(v.Violations))
-		if enough(v) || round == 4 {
+		if enough(v) || round == 5 {
 			return v
 		}
 	}
