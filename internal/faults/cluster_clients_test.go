@@ -152,7 +152,7 @@ func (c *cluster) mutant(u *client) []history.Violation {
 		}
 	}
 	var log history.Log
-	brief, stop := context.WithTimeout(ctx, 2*time.Second)
+	brief, stop := context.WithTimeout(ctx, 6*time.Second)
 	defer stop()
 	workload.Run(brief, locker, rawReader{workload.Hosted{Postgres: store, Pool: pool}, standbys, "mutant"}, history.NewRecorder(0, log.Add), workload.Config{
 		Workers: 4, Hot: 1, Cold: 1, Patience: clientPatience, Grace: time.Hour, Seed: 1,
