@@ -74,7 +74,8 @@ func merging(text, most, target, patch, flat, sets, room string) string {
 // openSQL locks the row first and then tries the document's lock. Writers of
 // one document thereby queue for its row, in the server and for as long as a
 // commit takes; that the lock is taken nevertheless means that somebody holds
-// it on purpose, perhaps for long, and is not waited for in the server. The lock
+// it on purpose, perhaps for long, and is not waited for in the server, or that the
+// transaction that had the row is just about to give up the lock. The lock
 // of a missing document is taken, too, where writes create.
 //
 // The lock is tried outside the subquery because a select list is evaluated
@@ -84,7 +85,7 @@ func merging(text, most, target, patch, flat, sets, room string) string {
 // not come within {1} (or within what the host allows, if that is less): a
 // process that is stopped or cut off must not keep the document for good. Its
 // statements do not wait for a row or a lock for longer than {patience}. In the
-// host's own transaction {1} is NULL, and this statement alone has that limit: then
+// host's own transaction {1} is NULL, and the limit is this statement's: then
 // lock_timeout is what it was (PostgreSQL documentation, 20.11.1 Statement Behavior).
 var openSQL = `
 WITH ` + waitSQL + `, doc AS MATERIALIZED (
