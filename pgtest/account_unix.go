@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// account is the user the server runs as; nil means: as we do. Where we are root
-// it is not to be trusted: what is done in its directories is done as it, or
-// through handles that it cannot redirect (see directory).
+// account is the user that the server runs as; nil is our own. For root, the account is
+// not trusted: we act in its directories only as that user, or through handles that it
+// cannot redirect (see directory).
 type account struct{ uid, gid uint32 }
 
-// serverAccount is the user for the server: ourselves, except that PostgreSQL
-// refuses to run as root.
+// serverAccount returns the user for the server: our own, unless that is root, as which
+// PostgreSQL refuses to run.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -38,7 +38,7 @@ func serverAccount() (*account, error) {
 		if err := errors.Join(errU, errG); err != nil {
 			return nil, fmt.Errorf("pgtest: user %s: %w", name, err)
 		}
-		return &account{uint32(uid), uint32(gid)}, nil // nobody is -2 on macOS
+		return &account{uint32(uid), uint32(gid)}, nil // from signed numbers: on macOS, nobody is -2
 	}
 	return nil, fmt.Errorf("pgtest: running as root, and no user to run PostgreSQL as: %w", errors.Join(tried...))
 }
@@ -55,7 +55,7 @@ func (a *account) owns(info os.FileInfo) bool {
 	return ok && st.Uid == a.id()
 }
 
-// give hands an open file or directory to the account.
+// give makes the account the owner of an open file or directory.
 func (a *account) give(f *os.File) error {
 	if a == nil {
 		return nil
@@ -63,9 +63,9 @@ func (a *account) give(f *os.File) error {
 	return f.Chown(int(a.uid), int(a.gid))
 }
 
-// command is a program that runs as the account, in a session of its own so that
-// a terminal's Ctrl-C for the tests is not one for the server. Of our environment
-// it has what [serverEnv] says, and where it is ours what wrappers and loaders need.
+// command returns a command that runs as the account, in its own session, so that Ctrl-C
+// in the tests' terminal does not reach the server. Its environment is [serverEnv] and, for
+// our own account, what wrappers and loaders need.
 func (a *account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Setsid: true}
@@ -78,13 +78,13 @@ func (a *account) command(ctx context.Context, program string, args ...string) *
 	return cmd
 }
 
-// passedOn are the variables that the server's programs get of our environment.
+// passedOn are the environment variables that the server's programs get.
 var passedOn = []string{"PATH"}
 
-// commandTime bounds what a small command may take.
+// commandTime limits the small commands.
 const commandTime = time.Minute
 
-// removeAll removes a directory of the account with all that is in it.
+// removeAll removes a directory of the account with its contents, as that account.
 func (a *account) removeAll(dir string) error {
 	if a == nil {
 		return os.RemoveAll(dir)
@@ -97,14 +97,14 @@ func (a *account) removeAll(dir string) error {
 	return nil
 }
 
-// private says that a directory is one which only this user, and root, can enter.
+// private reports whether a directory is one that only the account, and root, can enter.
 func private(info os.FileInfo, a *account) bool {
 	return info.IsDir() && a.owns(info) && info.Mode().Perm()&0o077 == 0
 }
 
-// safe says that of what lies in a directory only its owner, we and root can
-// replace it. A group may write where it is root's, or the user's own, which by
-// convention has the user's number.
+// safe reports whether an entry of this directory can be replaced only by the entry's
+// owner, us and root. The group may have write permission if it is root's, or our own
+// private group, which by convention has the user's number.
 func safe(info os.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	uid := uint32(os.Geteuid())

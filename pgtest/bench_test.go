@@ -12,7 +12,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// fiftyTables is a schema of the size of a grown application's.
+// fiftyTables is a schema as large as that of a grown application.
 var fiftyTables = pgtest.Template("fifty tables, 1", func(ctx context.Context, pool *pgxpool.Pool) error {
 	for n := range 50 {
 		_, err := pool.Exec(ctx, fmt.Sprintf(`CREATE TABLE t%d (
@@ -24,7 +24,7 @@ var fiftyTables = pgtest.Template("fifty tables, 1", func(ctx context.Context, p
 	return nil
 })
 
-// use is what makes a database count as ready: a query of its tables.
+// use connects to a database and queries one of its tables.
 func use(b *testing.B, db *pgtest.DB) {
 	conn, err := pgx.Connect(b.Context(), db.URL())
 	require.NoError(b, err)
@@ -45,7 +45,7 @@ func BenchmarkColdBoot(b *testing.B) {
 	}
 }
 
-// BenchmarkJoin is what a process pays for a server that runs.
+// BenchmarkJoin measures how long a process takes to join a running server.
 func BenchmarkJoin(b *testing.B) {
 	pgtest.New(b)
 	b.ReportAllocs()
@@ -58,7 +58,7 @@ func BenchmarkJoin(b *testing.B) {
 	}
 }
 
-// BenchmarkFresh is the first database of a process, with fifty tables.
+// BenchmarkFresh creates the first database of a process, with fifty tables.
 func BenchmarkFresh(b *testing.B) {
 	pgtest.New(b, fiftyTables)
 	b.ReportAllocs()
@@ -77,7 +77,7 @@ func BenchmarkFresh(b *testing.B) {
 	}
 }
 
-// BenchmarkAhead is a later database of a process, with fifty tables, made ahead.
+// BenchmarkAhead takes a database with fifty tables that was created ahead.
 func BenchmarkAhead(b *testing.B) {
 	pgtest.New(b, fiftyTables)
 	s := pgtest.New(b, fiftyTables).Server()
@@ -95,7 +95,7 @@ func BenchmarkAhead(b *testing.B) {
 	}
 }
 
-// BenchmarkBackToBack makes databases as fast as it can, used and closed in turn.
+// BenchmarkBackToBack creates, uses and closes databases as fast as possible.
 func BenchmarkBackToBack(b *testing.B) {
 	s := pgtest.New(b, fiftyTables).Server()
 	b.ReportAllocs()
@@ -108,7 +108,7 @@ func BenchmarkBackToBack(b *testing.B) {
 	s.Settle()
 }
 
-// BenchmarkTeardown is what the end of a test waits for, with a pool that was used.
+// BenchmarkTeardown measures how long the end of a test takes, after its pool was used.
 func BenchmarkTeardown(b *testing.B) {
 	s := pgtest.New(b, fiftyTables).Server()
 	b.ReportAllocs()

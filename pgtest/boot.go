@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// dedicated boots a server for one user, who alone has a lease on it.
+// dedicated starts a server that only the caller has a lease on.
 func dedicated(ctx context.Context, o options) (*Server, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -20,7 +20,7 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.spoiled(ctx, cache) {
+	if p.broken(ctx, cache) {
 		return dedicated(ctx, o)
 	}
 	if o.settings["listen_addresses"] != "" && o.settings["port"] == "" {
@@ -36,7 +36,7 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return nil, err
 	}
-	// Long enough for the keeper to come back after a test has ended all backends.
+	// Long enough for the keeper to reconnect after a test has terminated all backends.
 	s, err := boot(ctx, in, 2*time.Second)
 	if err != nil {
 		return nil, errors.Join(err, in.owned.Close())
@@ -47,8 +47,8 @@ func dedicated(ctx context.Context, o options) (*Server, error) {
 	return s, nil
 }
 
-// freePort returns a TCP port that nobody uses now. Another may take it before
-// the server does: then the start fails, and says so.
+// freePort returns a free TCP port. If another process takes it before the server does,
+// the start fails with the server's message.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
@@ -73,10 +73,10 @@ func boot(ctx context.Context, in *instance, linger time.Duration) (s *Server, e
 	return s, nil
 }
 
-// setPassword gives a new server its own password, in place of the one that all
-// have from the data directory they were copied from.
+// setPassword gives a new server its own password. Until then it has that of the cluster
+// it was copied from.
 func (s *Server) setPassword(ctx context.Context) error {
-	// Whatever the test's settings say, it must survive a crash.
+	// The password must survive a crash, whatever the test's settings are.
 	err := s.exec(ctx, "SET synchronous_commit = local; ALTER ROLE postgres PASSWORD '"+scramVerifier(s.in.Password)+"'")
 	if err != nil {
 		return fmt.Errorf("pgtest: set the password: %w", err)
@@ -95,7 +95,8 @@ func attach(ctx context.Context, in *instance, linger time.Duration) (*Server, e
 	s.in, s.linger = in, linger
 	s.admin.Password = cmp.Or(in.initial, in.Password)
 	if shares {
-		// A dead process must not hold a lease by a statement that takes long. (Windows has no such check.)
+		// A killed process's lease must not outlive it in a long statement. (Windows has no such
+		// check.)
 		s.admin.RuntimeParams["client_connection_check_interval"] = "500ms"
 	}
 	conn, err := s.dial(ctx)

@@ -19,11 +19,11 @@ import (
 	"time"
 )
 
-// initdbArgs make a data directory that is the same on every machine.
+// initdbArgs create the same data directory on every machine.
 var initdbArgs = []string{"--username=postgres", "--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", "--no-sync"}
 
-// fingerprint names what was made from these parts; a server program counts by
-// its path, size and time, so that an upgrade in place is another program.
+// fingerprint returns a hash of these parts, and of the server program's path, size and
+// time, so that an upgrade in place counts as another program.
 func fingerprint(bin string, parts ...string) string {
 	h := sha256.New()
 	fmt.Fprintln(h, bin)
@@ -36,24 +36,25 @@ func fingerprint(bin string, parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
-// cluster is the path of the server's cluster.
+// cluster returns the path of these programs' cluster in the cache.
 func (p programs) cluster(cache string) string {
 	return filepath.Join(cache, "cluster-"+fingerprint(p.bin, initdbArgs...))
 }
 
-// cluster is an initialised data directory kept in the cache: copying it costs a
-// tenth of initdb. path holds data/, password, which is good until the server
-// that starts from a copy gets its own, and sum, by which damage is seen.
+// cluster is an initialized data directory in the cache; copying it costs a tenth of
+// initdb. Its directory has three entries: data/; password, which a server that starts
+// from a copy replaces with its own; and sum, which reveals damage.
 type cluster struct{ path, password, sum string }
 
-// A cluster is damaged by a crash of the machine, a full disk, or who tidies up.
+// errDamaged is the error of a damaged cluster, as a crash of the machine, a full disk or a
+// cleanup of the cache leaves it.
 var errDamaged = errors.New("the cached data directory is not as it was made")
 
 // errInitdb is matched by the error of an initdb that fails.
 var errInitdb = errors.New("initdb fails")
 
-// cachedCluster returns the cluster of a server, made on first use.
-// The caller holds the cache's lock.
+// cachedCluster returns the cluster of these programs; the first use creates it. The
+// caller holds the cache's lock.
 func cachedCluster(ctx context.Context, cache string, p programs, as *account) (cluster, error) {
 	path := p.cluster(cache)
 	if _, err := os.Stat(filepath.Join(path, "sum")); err != nil || cachedMajor(path) != p.major {
@@ -67,11 +68,11 @@ func cachedCluster(ctx context.Context, cache string, p programs, as *account) (
 		return cluster{}, fmt.Errorf("pgtest: %w: %w", errDamaged, err)
 	}
 	now := time.Now()
-	os.Chtimes(path, now, now) // see tidy
+	os.Chtimes(path, now, now) // tidy removes those that are not used
 	return cluster{path, string(password), string(sum)}, nil
 }
 
-// cachedMajor is the major version of the cluster at path, 0 if there is none.
+// cachedMajor returns the major version of the cluster at path, 0 if there is none.
 func cachedMajor(path string) int {
 	text, err := os.ReadFile(filepath.Join(path, "data", "PG_VERSION"))
 	if err != nil {
@@ -81,14 +82,14 @@ func cachedMajor(path string) int {
 	return major
 }
 
-// sumOf is of a copy of a cluster and of its password.
+// sumOf returns the checksum of a cluster, from the sum of its copied files and its password.
 func sumOf(copied uint32, password string) string {
 	return fmt.Sprintf("%08x %08x", copied, crc32.ChecksumIEEE([]byte(password)))
 }
 
-// tidy removes from the cache what is of no use any more: the data directories
-// of servers that were not used for a month, which an upgrade leaves behind, and
-// the state of servers that have ended. The caller holds the cache's lock.
+// tidy removes from the cache the clusters that have not been used for a month, such as
+// those that an upgrade leaves, and the state files of servers that have ended. The caller
+// holds the cache's lock.
 func tidy(cache string, as *account) {
 	clusters, _ := filepath.Glob(filepath.Join(cache, "cluster-*"))
 	for _, path := range clusters {
@@ -100,7 +101,7 @@ func tidy(cache string, as *account) {
 	for _, path := range states {
 		in, err := readState(path, as)
 		if err != nil {
-			os.Remove(path) // its directory is gone, and may come to be anybody's
+			os.Remove(path) // its directory is gone: another user may create one of that name
 			continue
 		}
 		in.dir.root.Close()
@@ -126,7 +127,7 @@ func makeCluster(ctx context.Context, path, bin string, as *account) (err error)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s: %w\n%s", errInitdb, cmd, err, bytes.TrimSpace(out))
 	}
-	fresh := path + ".new" // left by a process that died: replaced
+	fresh := path + ".new" // a killed process may have left one
 	if err := errors.Join(os.RemoveAll(fresh), os.RemoveAll(path)); err != nil {
 		return err
 	}
@@ -143,12 +144,12 @@ func makeCluster(ctx context.Context, path, bin string, as *account) (err error)
 		os.Rename(fresh, path))
 }
 
-// iterations is the least that RFC 7677 allows, which clients insist on. A password
-// of 128 random bits needs none of them, and they cost each connection 0.7 ms.
+// iterations is the minimum of RFC 7677, which some clients insist on. A password of 128
+// random bits needs none, and they cost each connection 0.7 ms.
 const iterations = 4096
 
-// scramVerifier is the stored form of a password (RFC 5803), which PostgreSQL
-// takes in place of the password itself.
+// scramVerifier returns the stored form of a password (RFC 5803), which PostgreSQL accepts
+// in place of the password itself.
 func scramVerifier(password string) string {
 	salt := make([]byte, 16)
 	rand.Read(salt) // never fails
@@ -166,8 +167,8 @@ func scramVerifier(password string) string {
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt), b64(stored[:]), b64(mac(salted, "Server Key")))
 }
 
-// serverEnv is the environment of what runs as the server's user: nothing of ours
-// but what it takes to find and run a program.
+// serverEnv returns the environment of the server's programs: only what they need to be
+// found and to run.
 func serverEnv(also ...string) []string {
 	env := []string{"LC_ALL=C", "TZ=UTC"}
 	for _, name := range append(also, passedOn...) {

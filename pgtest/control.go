@@ -9,21 +9,21 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrShared is the error of what only a [Dedicated] server can be asked to do.
+// ErrShared is returned by methods that need a [Dedicated] server.
 var ErrShared = errors.New("pgtest: not a Dedicated server")
 
-// ownership is what a dedicated server has over a shared one.
+// ownership is what only a dedicated server has.
 type ownership struct {
-	lock        *os.File // keeps the directory from being swept up while the server is stopped
+	lock        *os.File // keeps the directory from being swept while the server is stopped
 	stopKeeping context.CancelFunc
 	keeper      sync.WaitGroup
 
-	mu     sync.Mutex // held for a whole change of state: they come one after the other
+	mu     sync.Mutex // held during a whole change of state
 	paused *pausing   // nil unless paused
 }
 
-// PID is the postmaster's process id, 0 when it does not run or is not ours. Where
-// we are root, it is the word of the server's user.
+// PID returns the postmaster's process id. It is 0 if the server does not run or is that of
+// PGTEST_DSN. For root it comes from a file of the server's user, who is not trusted.
 func (s *Server) PID() int {
 	if s.in == nil {
 		return 0
@@ -31,30 +31,30 @@ func (s *Server) PID() int {
 	return s.in.pid()
 }
 
-// Stop ends the server as "pg_ctl stop -m fast" does: transactions are rolled
-// back, sessions terminated, and all is written. It returns when no process is
-// left. [Server.Restart] starts it again; a server that does not run stays so.
-// The error is [ErrShared] unless the server is [Dedicated].
+// Stop stops the server like "pg_ctl stop -m fast": it rolls back transactions, terminates
+// sessions, and writes everything to disk. It returns when no process is left. A server that
+// does not run stays stopped. [Server.Restart] starts it again. The error is [ErrShared]
+// unless the server is [Dedicated].
 func (s *Server) Stop(ctx context.Context) error {
 	return s.control(func() error { return s.stop(ctx, stopFast) })
 }
 
-// Restart stops the server where it runs, as [Server.Stop] does, and starts it.
-// It returns when connections are accepted, at the same URL. Settings made by
-// ALTER SYSTEM take effect. The error is [ErrShared] unless the server is [Dedicated].
+// Restart stops the server like [Server.Stop], if it runs, and starts it. It returns when
+// the server accepts connections, at the same URL. Changes by ALTER SYSTEM take effect. The
+// error is [ErrShared] unless the server is [Dedicated].
 func (s *Server) Restart(ctx context.Context) error {
 	return s.control(func() error {
 		alive, err := s.in.stop(ctx, stopFast)
 		if err != nil {
 			return err
 		}
-		return s.in.start(ctx, alive, func() error { return s.exec(ctx, "SELECT") }) // a new lease, and so a watchdog
+		return s.in.start(ctx, alive, func() error { return s.exec(ctx, "SELECT") }) // opens a lease, which starts a watchdog
 	})
 }
 
-// Kill ends the server as "kill -9" of its postmaster and backends does, and
-// returns when no process is left. [Server.Restart] starts it again: it then
-// recovers from its log. The error is [ErrShared] unless the server is [Dedicated].
+// Kill ends the server like "kill -9" of its postmaster and backends. It returns when no
+// process is left. [Server.Restart] starts it again, with recovery from the WAL. The error
+// is [ErrShared] unless the server is [Dedicated].
 func (s *Server) Kill(ctx context.Context) error {
 	return s.control(func() error {
 		var backends []int
@@ -62,7 +62,7 @@ func (s *Server) Kill(ctx context.Context) error {
 			backends, _ = listBackends(ctx, conn)
 			s.put(conn)
 		}
-		pids, err := s.in.family(s.in.pid()) // with those that do not show in a list yet
+		pids, err := s.in.processes(s.in.pid()) // includes those that pg_stat_activity does not show yet
 		if err == nil {
 			err = s.in.signal(stopHard, append(pids, backends...)...)
 		}
@@ -73,7 +73,7 @@ func (s *Server) Kill(ctx context.Context) error {
 	})
 }
 
-// stop stops a dedicated server, and leaves it so.
+// stop stops a dedicated server and keeps its directory.
 func (s *Server) stop(ctx context.Context, how stopMode) error {
 	alive, err := s.in.stop(ctx, how)
 	if err != nil {
@@ -82,10 +82,10 @@ func (s *Server) stop(ctx context.Context, how stopMode) error {
 	return alive.Close()
 }
 
-// Pause freezes all the server's processes (SIGSTOP): connections stay open and
-// nothing answers. [Server.Resume] ends it, and so does the end of this process.
-// Other methods that change the server's state end it first. The error is
-// [ErrShared] unless the server is [Dedicated].
+// Pause freezes all the server's processes (SIGSTOP): connections stay open, and nothing
+// answers. [Server.Resume] resumes them, and so do the other methods that change the
+// server's state, and the end of this process. The error is [ErrShared] unless the server
+// is [Dedicated].
 func (s *Server) Pause(ctx context.Context) error {
 	return s.control(func() error {
 		conn, err := s.take(ctx)
@@ -97,7 +97,7 @@ func (s *Server) Pause(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// The postmaster stands still, so there will be no more backends than these.
+		// The postmaster is stopped, so there will be no more backends than these.
 		pids, err := listBackends(ctx, conn)
 		if err == nil {
 			err = p.add(pids)
@@ -110,13 +110,13 @@ func (s *Server) Pause(ctx context.Context) error {
 	})
 }
 
-// Resume lets a paused server go on; one that is not paused it leaves alone.
-// The error is [ErrShared] unless the server is [Dedicated].
+// Resume resumes a paused server. If the server is not paused, it does nothing. The error is
+// [ErrShared] unless the server is [Dedicated].
 func (s *Server) Resume() error {
 	return s.control(func() error { return nil })
 }
 
-// control changes the state of a dedicated server that is not paused.
+// control resumes a dedicated server if it is paused, and then changes its state.
 func (s *Server) control(change func() error) error {
 	if s.own == nil {
 		return ErrShared
@@ -132,7 +132,7 @@ func (s *Server) control(change func() error) error {
 	return change()
 }
 
-// listBackends returns the ids of all the server's processes but the postmaster.
+// listBackends returns the process ids of the server without the postmaster.
 func listBackends(ctx context.Context, conn *pgx.Conn) ([]int, error) {
 	rows, err := conn.Query(ctx, "SELECT pid FROM pg_stat_activity")
 	if err != nil {

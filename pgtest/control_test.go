@@ -11,7 +11,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// query runs a statement in a database that is expected to take it.
+// query runs a statement, which must succeed.
 func query(t *testing.T, db *pgtest.DB, sql string, args ...any) {
 	t.Helper()
 	_, err := db.Pool().Exec(t.Context(), sql, args...)

@@ -12,9 +12,9 @@ import (
 	"sync"
 )
 
-// copyData copies the data directory in src to the directory dst, for an account,
-// and returns a sum of what it read. A thousand small files: the work is in the
-// system calls, so both cores do it.
+// copyData copies the data directory in src to the directory dst, owned by an account, and
+// returns a checksum of what it read. It copies in parallel: a thousand small files are
+// mostly system calls.
 func copyData(ctx context.Context, dst string, as *account, src *directory) (sum uint32, err error) {
 	var files []string
 	var makeDir func(name string) error
@@ -61,15 +61,15 @@ func copyData(ctx context.Context, dst string, as *account, src *directory) (sum
 	}
 	wg.Wait()
 	for _, s := range sums {
-		sum += s // in whatever order
+		sum += s // does not depend on the order
 	}
 	return sum, errors.Join(failed...)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// copyFile copies one file, leaving holes for zeros: a fresh WAL segment is
-// 16 MiB of little else.
+// copyFile copies one file and leaves holes for zeros: a fresh WAL segment is 16 MiB of
+// mostly zeros.
 func copyFile(ctx context.Context, dst string, as *account, src *directory, name string, sum io.Writer, buf []byte) (err error) {
 	in, err := src.file(name, os.O_RDONLY)
 	if err != nil {
@@ -85,7 +85,7 @@ func copyFile(ctx context.Context, dst string, as *account, src *directory, name
 		return err
 	}
 	var size int64
-	for ctx.Err() == nil { // what it is may have no end
+	for ctx.Err() == nil { // the file may be endless
 		n, err := io.ReadFull(in, buf)
 		sum.Write(buf[:n])
 		if n > 0 && !allZero(buf[:n]) {

@@ -27,17 +27,17 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// program is the path of this test's program, where every user may run it.
+// program is the path of this test program, which every user can run.
 var program string
 
-// TestMain lets this program be a test process that gets killed.
+// TestMain can also run as one of the child processes that tests kill.
 func TestMain(m *testing.M) {
 	if kind := os.Getenv("PGTEST_TEST_CHILD"); kind != "" {
 		fmt.Println("failed:", child(kind))
 		os.Exit(1)
 	}
 	flag.Parse()
-	flag.Set("test.parallel", "16") // those below spend their time waiting
+	flag.Set("test.parallel", "16") // these tests mostly wait
 	code, err := run(m)
 	if err != nil {
 		fmt.Println(err)
@@ -49,14 +49,15 @@ func run(m *testing.M) (code int, err error) {
 	if program, err = os.Executable(); err != nil {
 		return 1, err
 	}
-	if os.Geteuid() == 0 { // it lies in a directory of ours
+	if os.Geteuid() == 0 { // other users cannot enter its directory
 		dir, err := os.MkdirTemp("/tmp", "pgtest-test-")
 		if err != nil {
 			return 1, err
 		}
 		defer os.RemoveAll(dir)
 		copied := filepath.Join(dir, "pgtest.test")
-		// Not by this process: what it forks meanwhile would have the file open for writing.
+		// By another process: a child forked while this one writes would inherit the open file
+		// (ETXTBSY).
 		err = errors.Join(os.Chmod(dir, 0o755), exec.Command("cp", program, copied).Run())
 		if err != nil {
 			return 1, err
@@ -66,7 +67,7 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// child uses a database, says where, and stays until it is killed, in mid-query.
+// child uses a database, prints where, and runs a query until it is killed.
 func child(kind string) error {
 	ctx := context.Background()
 	if kind == "stranger" {
@@ -105,7 +106,7 @@ func child(kind string) error {
 	return fmt.Errorf("the query ended: %w", err)
 }
 
-// process is a child and, once it is ready, the server that it uses.
+// process is a child process and, once it is ready, its server.
 type process struct {
 	*exec.Cmd
 	out     *bufio.Reader
@@ -130,7 +131,7 @@ func startChild(t *testing.T, kind, cache string, as *syscall.Credential) *proce
 	return &process{Cmd: cmd, out: bufio.NewReader(out)}
 }
 
-// ready waits until the child uses its server.
+// ready waits until the child runs its query.
 func (p *process) ready(t *testing.T) *process {
 	t.Helper()
 	line, err := p.out.ReadString('\n')
@@ -150,7 +151,7 @@ func (p *process) kill(t *testing.T) {
 	require.NoError(t, p.Process.Kill())
 }
 
-// users are those we can be: ourselves, and when that is root an ordinary one too.
+// users returns the users to run as: the current one and, if that is root, nobody.
 func users(t *testing.T) map[string]*syscall.Credential {
 	t.Helper()
 	all := map[string]*syscall.Credential{"as we are": nil}
@@ -171,7 +172,7 @@ func userNamed(t *testing.T, name string) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
-// binDir is where the server programs are that this process found.
+// binDir returns the directory of the server programs that this process uses.
 var binDir = sync.OnceValues(func() (dir string, err error) {
 	ctx := context.Background()
 	s, err := pgtest.Start(ctx)
@@ -188,7 +189,7 @@ var binDir = sync.OnceValues(func() (dir string, err error) {
 	return dir, err
 })
 
-// cacheFor is an empty cache directory for a user.
+// cacheFor returns an empty cache directory for a user.
 func cacheFor(t *testing.T, as *syscall.Credential) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "pgtest-test-")
@@ -201,7 +202,7 @@ func cacheFor(t *testing.T, as *syscall.Credential) string {
 	return dir
 }
 
-// requireGone waits until a server has left nothing: process, directory or shared memory.
+// requireGone waits until a server's directory, processes and shared memory are gone.
 func requireGone(t *testing.T, server *process) {
 	t.Helper()
 	require.Eventually(t, func() bool { _, err := os.Lstat(server.dir); return os.IsNotExist(err) },
@@ -263,7 +264,7 @@ func TestServerOfOneProcessEndsWithIt(t *testing.T) {
 }
 
 // TestNothingIsLeftWhereverAProcessIsKilled kills processes at all points of
-// their start. Nobody else runs servers as the user it takes, for which we must be root.
+// their start. It needs root, to run servers as a user of which no other process does.
 func TestNothingIsLeftWhereverAProcessIsKilled(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
@@ -271,7 +272,7 @@ func TestNothingIsLeftWhereverAProcessIsKilled(t *testing.T) {
 	t.Parallel()
 	as := userNamed(t, "daemon")
 	cache := cacheFor(t, as)
-	first := startChild(t, "shared", cache, as).ready(t) // has made the cache
+	first := startChild(t, "shared", cache, as).ready(t) // creates the cache
 	first.kill(t)
 	requireGone(t, first)
 	for i := range 16 {
@@ -313,11 +314,11 @@ func TestNextServerRemovesWhatAKilledOneLeft(t *testing.T) {
 	requireGone(t, child)
 }
 
-// TestAsOrdinaryUser runs the tests of the other files as an ordinary user where we are root.
+// TestAsOrdinaryUser runs the tests of the other files as an ordinary user if this one is root.
 func TestAsOrdinaryUser(t *testing.T) {
 	as := users(t)["as nobody"]
 	if as == nil {
-		return // they have run as one
+		return // they do that anyway
 	}
 	bin, err := binDir()
 	require.NoError(t, err)
@@ -329,6 +330,6 @@ func TestAsOrdinaryUser(t *testing.T) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, cmd.Start())
-	t.Parallel() // it runs beside all the others, those that are not parallel too
+	t.Parallel() // also with the tests that are not parallel: it is another process
 	require.NoError(t, cmd.Wait(), "%s", &out)
 }

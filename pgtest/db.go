@@ -12,13 +12,13 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// DB is one fresh database. Its methods may be called concurrently.
+// DB is a fresh database. Its methods may be called concurrently.
 type DB struct {
 	server  *Server
 	name    string
 	url     string
 	cfg     *pgxpool.Config
-	logFrom int64 // where the server's log stood
+	logFrom int64 // the size of the server's log at the start
 
 	mu     sync.Mutex
 	pool   *pgxpool.Pool
@@ -26,30 +26,30 @@ type DB struct {
 	closed bool
 }
 
-// maxConns bounds each of a database's two pools: enough for a test's
-// concurrency, and few enough for many packages to share one server.
+// maxConns limits each of a database's two pools: enough for a test's concurrency, and few
+// enough for many packages to share one server.
 const maxConns = 16
 
-// Name is the database's name.
+// Name returns the database's name.
 func (db *DB) Name() string { return db.name }
 
-// URL is the database's address as pgx, lib/pq and psql take it, with the
-// password: it is not for logs. It leads to a Unix socket, as a superuser. What it
-// leaves out, such drivers take from libpq's variables (PGOPTIONS, PGSERVICE, …).
+// URL returns the database's address for pgx, lib/pq and psql: a Unix socket, and a
+// superuser with a password. Do not log it. Such drivers take what the URL leaves out
+// from libpq's variables (PGOPTIONS, PGSERVICE, …).
 func (db *DB) URL() string { return db.url }
 
-// Server is the server that the database is on.
+// Server returns the server that the database is on.
 func (db *DB) Server() *Server { return db.server }
 
-// Pool returns a pool of up to 16 connections, the same one at every call. It is
-// closed with the database, so every connection must be released by then.
+// Pool returns a pool of up to 16 connections, the same one at every call. It is closed
+// with the database: release every connection before that.
 func (db *DB) Pool() *pgxpool.Pool {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if db.pool == nil {
 		var err error
 		if db.pool, err = pgxpool.NewWithConfig(context.Background(), db.cfg.Copy()); err != nil {
-			panic(err) // only for a pool of no connections
+			panic(err) // cannot happen: it is only for MaxConns < 1
 		}
 		if db.closed {
 			db.pool.Close()
@@ -58,8 +58,8 @@ func (db *DB) Pool() *pgxpool.Pool {
 	return db.pool
 }
 
-// SQLX returns a handle of up to 16 connections over pgx's database/sql driver,
-// the same one at every call. It is closed with the database.
+// SQLX returns a pool of up to 16 connections over pgx's database/sql driver, the same one
+// at every call. It is closed with the database.
 func (db *DB) SQLX() *sqlx.DB {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -74,9 +74,10 @@ func (db *DB) SQLX() *sqlx.DB {
 	return db.sqlx
 }
 
-// Close closes the pools and drops the database, soon if not at once. The
-// database of [New] is closed when the test ends. The error says when connections
-// were not released in time; further calls do nothing.
+// Close closes the pools and drops the database, at once or soon after. [New] closes its
+// database when the test ends. It is an error if connections of the pool are not released
+// within five seconds or, on a server of PGTEST_DSN, if the database cannot be dropped.
+// Further calls do nothing.
 func (db *DB) Close() error {
 	err := db.disconnect()
 	if errors.Is(err, errClosed) {
@@ -87,16 +88,16 @@ func (db *DB) Close() error {
 		s.dropLater(db.name)
 		return err
 	}
-	// Nobody clears up on a server that is not ours.
+	// No other process would drop it: the server of PGTEST_DSN is not ours.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return errors.Join(err, s.drop(ctx, db.name))
 }
 
-// releaseWait is how long a pool's connections may still be in use at the end.
+// releaseWait is how long disconnect waits for connections to be released.
 var releaseWait = 5 * time.Second
 
-// disconnect closes the pools, and makes the database one that is closed.
+// disconnect closes the pools and marks the database as closed.
 func (db *DB) disconnect() error {
 	db.server.forget(db)
 	db.mu.Lock()
@@ -108,7 +109,7 @@ func (db *DB) disconnect() error {
 	var errs []error
 	if db.pool != nil {
 		done := make(chan struct{})
-		go func() { db.pool.Close(); close(done) }() // waits for every connection
+		go func() { db.pool.Close(); close(done) }() // waits until all are released
 		select {
 		case <-done:
 		case <-time.After(releaseWait):

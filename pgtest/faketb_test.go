@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// fakeTB is a test whose failure is what is tested.
+// fakeTB records a test's failure.
 type fakeTB struct {
 	name     string
 	failed   bool
@@ -35,7 +35,7 @@ func (f *fakeTB) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// fakeTest runs a test with its cleanups, and returns what became of it.
+// fakeTest runs a test with its cleanups and returns the result.
 func fakeTest(t *testing.T, test func(*fakeTB)) *fakeTB {
 	f := &fakeTB{name: t.Name()}
 	for _, step := range []func(){func() { test(f) }, func() {

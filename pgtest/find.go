@@ -18,16 +18,15 @@ import (
 	"time"
 )
 
-// ErrNotFound is matched by the error of [New] and [Start] when no usable
-// PostgreSQL was found. Its text names every place that was looked at and says
-// what to install.
+// ErrNotFound is matched by the error of [New] and [Start] if there is no usable
+// PostgreSQL. The error's text names every place that was tried and says what to install.
 var ErrNotFound = errors.New("pgtest: no PostgreSQL found")
 
-// oldest is the first major version that is tested with; older ones are passed over.
+// oldest is the lowest supported major version; older servers are rejected.
 const oldest = 15
 
-// usualPlaces are where packagers put the server programs, which they keep off
-// the PATH so that several majors can be installed side by side.
+// usualPlaces are where packages put the server programs. They keep them off the PATH so
+// that several majors can be installed side by side.
 var usualPlaces = []string{
 	"/usr/lib/postgresql/*/bin",                             // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                                      // RHEL, Fedora (PGDG)
@@ -40,13 +39,13 @@ var usualPlaces = []string{
 	filepath.FromSlash(`C:/Program Files/PostgreSQL/*/bin`), // EDB installer, Windows
 }
 
-// search is one hunt for the server programs and what it has seen so far.
+// search looks for the server programs and records what it has tried.
 type search struct {
 	major  int // 0: any supported
 	looked []string
 	tried  map[string]bool
 	found  programs
-	failed error // what is no fault of any program
+	failed error // not the fault of any program: ends the search
 }
 
 // programs are those of one server.
@@ -55,13 +54,13 @@ type programs struct {
 	major int
 }
 
-// find returns the server programs of the wanted major version (0: any), from the
-// first of the places in the package comment where they can be used.
+// find returns usable server programs of the given major version (0: any), from the first
+// of the places in the package comment that has them.
 func find(ctx context.Context, major int) (programs, error) {
 	s := &search{major: major, tried: map[string]bool{}}
 	places := []func(context.Context) bool{s.path, s.pgConfig, s.installed, s.download}
 	if dir := os.Getenv("PGTEST_BINDIR"); dir != "" {
-		// Asked for by name: falling back would test another server than the one meant.
+		// No fallback: it would test another server than the one that was asked for.
 		places = []func(context.Context) bool{func(ctx context.Context) bool { return s.usable(ctx, "PGTEST_BINDIR", dir) }}
 	}
 	for _, place := range places {
@@ -77,8 +76,8 @@ func find(ctx context.Context, major int) (programs, error) {
 	return programs{}, s.notFound()
 }
 
-// path tries all that is on the PATH: the directory to which a link leads, and
-// that in which a wrapper lies which finds the server by itself.
+// path tries the directories on the PATH. If postgres is a symbolic link there, its target's
+// directory comes first; a wrapper script works only where it lies.
 func (s *search) path(ctx context.Context) bool {
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
 		if !filepath.IsAbs(dir) {
@@ -128,7 +127,7 @@ func (s *search) installed(ctx context.Context) bool {
 
 var digits = regexp.MustCompile(`\d+`)
 
-// versionIn reads the major version off a directory's name.
+// versionIn returns the last number in a directory's name, 0 if there is none.
 func versionIn(dir string) int {
 	all := digits.FindAllString(dir, -1)
 	if len(all) == 0 {
@@ -143,9 +142,9 @@ func (s *search) miss(place, why string) bool {
 	return false
 }
 
-// usable says whether dir holds a server of the wanted version that works here, and
-// notes why not. That its initdb does is seen by having it make a data directory,
-// which is kept.
+// usable reports whether dir has a server of the wanted version that works here, and
+// records the reason if not. Its initdb is tested by creating the data directory that the
+// cache keeps.
 func (s *search) usable(ctx context.Context, place, dir string) bool {
 	at := place + " " + dir
 	dir, err := filepath.Abs(dir)
@@ -189,7 +188,7 @@ func (s *search) usable(ctx context.Context, place, dir string) bool {
 	return true
 }
 
-// initialise sees to it that there is a data directory of the server.
+// initialise creates the cached data directory of these programs if there is none.
 func (p programs) initialise(ctx context.Context) error {
 	cache, err := cacheDir()
 	if err != nil || cachedMajor(p.cluster(cache)) == p.major {
@@ -208,16 +207,16 @@ func (p programs) initialise(ctx context.Context) error {
 	return err
 }
 
-// spoiled says whether the programs have ceased to work, as they do when a library
-// is upgraded, and forgets what [find] knows of them.
-func (p programs) spoiled(ctx context.Context, cache string) bool {
+// broken reports whether the programs no longer work, as after the upgrade of a library.
+// If so it removes their cached data directory, on which [find] relies.
+func (p programs) broken(ctx context.Context, cache string) bool {
 	_, err := answer(ctx, filepath.Join(p.bin, "postgres"), "--version")
 	return err != nil && ctx.Err() == nil && os.RemoveAll(p.cluster(cache)) == nil
 }
 
-// majorOf returns the major version of the server in bin: from the cached data
-// directory where there is one, because asking the program costs 10 ms. A wrapper
-// is asked, as it may have come to lead to another server.
+// majorOf returns the major version of the server in bin. It reads it from the cached data
+// directory if there is one, because running the program costs 10 ms. A wrapper is always
+// run, because it may lead to another server by now.
 func majorOf(ctx context.Context, bin string) (int, error) {
 	program := filepath.Join(bin, "postgres")
 	if cache, err := cacheDir(); err == nil && !wraps(program) {
@@ -225,7 +224,7 @@ func majorOf(ctx context.Context, bin string) (int, error) {
 			return major, nil
 		}
 	}
-	out, err := answer(ctx, program, "--version") // as who it will serve as
+	out, err := answer(ctx, program, "--version")
 	if err != nil {
 		return 0, err
 	}
@@ -238,7 +237,7 @@ func majorOf(ctx context.Context, bin string) (int, error) {
 
 var versionNumber = regexp.MustCompile(`postgres \([^)]*\) (\d+)`)
 
-// wraps says whether a program is a script, or a link to what goes by another name.
+// wraps reports whether a program is a script, or a link to a file of another name.
 func wraps(program string) bool {
 	real, err := filepath.EvalSymlinks(program)
 	if err != nil || filepath.Base(real) != filepath.Base(program) {
@@ -254,7 +253,7 @@ func wraps(program string) bool {
 	return string(start) == "#!"
 }
 
-// answer is what a program of the server says, which should take no time.
+// answer runs a program as the server's user, within lookTimeout, and returns its output.
 func answer(ctx context.Context, program string, args ...string) (string, error) {
 	as, err := serverAccount()
 	if err != nil {
@@ -263,7 +262,7 @@ func answer(ctx context.Context, program string, args ...string) (string, error)
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	cmd := as.command(ctx, program, args...)
-	cmd.WaitDelay = time.Second // for the output that its children hold open
+	cmd.WaitDelay = time.Second // its children may keep the output open
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -22,10 +22,10 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// What the server's user tries, and the server's programs.
+// Attacks by the server's user and by the server's programs.
 
-// programs is a directory with server programs that do something of their own
-// before they do what is asked of them, or behind it.
+// programs is a directory with server programs that do something else before the real
+// program runs, or beside it.
 func programs(t *testing.T, before, behind string) string {
 	t.Helper()
 	bin, err := binDir()
@@ -43,7 +43,7 @@ func programs(t *testing.T, before, behind string) string {
 	return dir
 }
 
-// inTime fails the test if what it is given hangs.
+// inTime fails the test if the function hangs.
 func inTime(t *testing.T, do func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -57,7 +57,7 @@ func inTime(t *testing.T, do func()) {
 
 const secret = "open sesame"
 
-// secretFile is a file that only we can read, in a directory that all can write.
+// secretFile is a file that only this user can read, in a directory that all can write to.
 func secretFile(t *testing.T, root, text string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(root, "pgtest-test-")
@@ -69,12 +69,12 @@ func secretFile(t *testing.T, root, text string) string {
 	return path
 }
 
-// plantPipe puts a pipe in the place of a file.
+// plantPipe replaces a file by a pipe.
 func plantPipe(path string) error {
 	return errors.Join(os.RemoveAll(path), syscall.Mkfifo(path, 0o666))
 }
 
-// plantLink puts a link in the place of a file or directory.
+// plantLink replaces a file or directory by a link.
 func plantLink(to, path string) error {
 	return errors.Join(os.RemoveAll(path), os.Symlink(to, path))
 }
@@ -111,7 +111,7 @@ func TestWhatInitdbMakesLeadsToNothingOfOurs(t *testing.T) {
 	}
 }
 
-// victim is a process of ours, or where that is the server's user, of another's.
+// victim is a process of this user or, if that is the server's user, of another one.
 func victim(t *testing.T) (pid int, state func() string) {
 	t.Helper()
 	if isRoot {
@@ -122,7 +122,7 @@ func victim(t *testing.T) (pid int, state func() string) {
 	} else {
 		out, err := exec.Command("ps", "-A", "-o", "pid=,uid=").Output()
 		require.NoError(t, err)
-		pid = 1 // where nobody else can be seen
+		pid = 1 // if no other process is visible
 		for line := range strings.Lines(string(out)) {
 			var other, uid int
 			if fmt.Sscan(line, &other, &uid); other > 1 && uid != os.Geteuid() {
@@ -159,7 +159,7 @@ func TestServersUserHasNobodySignalled(t *testing.T) {
 }
 
 func TestSweepHarmsNothingOutside(t *testing.T) {
-	ours := func(t *testing.T) string { // what may not be touched
+	ours := func(t *testing.T) string { // must not be touched
 		dir := t.TempDir()
 		require.NoError(t, os.Chmod(dir, 0o700))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "data"), 0o700))
@@ -240,7 +240,7 @@ func TestServersProgramsAreRunAsItsUserWithNothingOfOurEnvironment(t *testing.T)
 	require.NoError(t, err)
 
 	t.Setenv("PGTEST_BINDIR", "")
-	t.Setenv("PGTEST_VERSION", "99") // so that all places are looked at
+	t.Setenv("PGTEST_VERSION", "99") // so that all places are tried
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Setenv("PGTEST_CACHE", cacheFor(t, nil))
 	_, err = pgtest.Start(t.Context())
@@ -311,8 +311,8 @@ func TestFailedTestShowsNoFileButTheServersLog(t *testing.T) {
 	}
 }
 
-// TestServerIsHandedNoFileButItsOwn has a lock file, which the server inherits,
-// replaced by a file that its user cannot read.
+// TestServerIsHandedNoFileButItsOwn replaces the lock file, which the server inherits, by
+// a file that the server's user cannot read.
 func TestServerIsHandedNoFileButItsOwn(t *testing.T) {
 	srv := pgtest.New(t, pgtest.Dedicated()).Server()
 	alive := filepath.Join(srv.Dir(), "alive")
@@ -386,7 +386,8 @@ func TestGuardRemovesWhatIsOursAlone(t *testing.T) {
 	}
 }
 
-// TestDirectoryIsTakenFromItsOwnerAlone plays the server's user to the user we are.
+// TestDirectoryIsTakenFromItsOwnerAlone reads files in directories as root reads those of the
+// server's user, with this user in the place of the server's.
 func TestDirectoryIsTakenFromItsOwnerAlone(t *testing.T) {
 	us := uint32(os.Geteuid())
 	dir := t.TempDir()

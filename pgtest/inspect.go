@@ -8,12 +8,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lookTimeout bounds the questions below.
+// lookTimeout limits Terminate, Locks and other short requests.
 const lookTimeout = 10 * time.Second
 
-// Terminate ends the backend with this process id (pg_terminate_backend), over a
-// connection of its own, and returns when it is gone. It is an error if no
-// backend of this database has that id.
+// Terminate ends the backend with this process id (pg_terminate_backend), over another
+// connection. It returns when the backend is gone, or with an error after ten seconds. It
+// is an error if no backend of this database has that id.
 func (db *DB) Terminate(pid uint32) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 	defer cancel()
@@ -29,18 +29,18 @@ func (db *DB) Terminate(pid uint32) error {
 	return nil
 }
 
-// Lock is an advisory lock that is held or waited for (PostgreSQL: pg_locks).
+// Lock is an advisory lock that is held or waited for, as in PostgreSQL's view pg_locks.
 type Lock struct {
 	PID         uint32
 	Application string // application_name of the session
 	Key         int64  // of the one-key functions; of the two-key ones, the first key is the upper half
 	TwoKeys     bool
 	Mode        string // ExclusiveLock or ShareLock
-	Granted     bool   // false: waited for
+	Granted     bool   // false: the session waits for it
 }
 
-// Locks returns the advisory locks of this database, by key and then by process
-// id. It fails the test when it cannot.
+// Locks returns the advisory locks of this database, ordered by key and then by process
+// id. An error fails the test (Fatalf).
 func (db *DB) Locks(tb TB) []Lock {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)

@@ -17,32 +17,32 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// socketPort names the socket of a server that takes no TCP port.
+// socketPort is the port in the socket's name; no TCP port is opened.
 const socketPort = "5432"
 
-// instance is one PostgreSQL server of ours: a directory that holds all it has
-// (data, log, socket) and the postmaster that runs in it, if any.
+// instance is a PostgreSQL server that pgtest started: a directory with all its files
+// (data, log, socket), and the postmaster that runs in it, if any.
 type instance struct {
 	Dir      string // data/, log, alive, the socket
 	Bin      string
-	Port     string // names the socket; taken on TCP where listen_addresses says so
+	Port     string // in the socket's name; a TCP port only if listen_addresses is set
 	Password string
 	Durable  bool
 
 	dir     *directory
 	owned   *os.File // the lock of a dedicated server
-	making  *runDir  // until it is started for the first time
-	initial string   // the password until it has its own
+	making  *runDir  // until the first start
+	initial string   // the password until setPassword
 }
 
-// baseSettings hold for every server of ours.
+// baseSettings are the settings of every server.
 var baseSettings = map[string]string{
 	"listen_addresses":               "",
 	"port":                           socketPort,
 	"max_connections":                "250",
 	"superuser_reserved_connections": "3",
 	"shared_buffers":                 "128MB",
-	"dynamic_shared_memory_type":     "mmap", // in the data directory, so that it goes with it
+	"dynamic_shared_memory_type":     "mmap", // in the data directory, so that it is removed with it
 	"unix_socket_permissions":        "0700",
 	"cluster_name":                   "pgtest",
 	"log_line_prefix":                "%m [%p] %d: ",
@@ -50,19 +50,19 @@ var baseSettings = map[string]string{
 	"timezone":                       "UTC",
 	"lc_messages":                    "C",
 	"log_checkpoints":                "off",
-	"jit":                            "off", // compiles for longer than a test's query runs
+	"jit":                            "off", // compiling takes longer than a test's query
 }
 
-// fastSettings give up surviving a crash of the machine, which a test database need not.
+// fastSettings are for databases that need not survive a crash of the machine.
 var fastSettings = map[string]string{
 	"fsync":              "off",
 	"full_page_writes":   "off",
-	"autovacuum":         "off", // its workers keep databases from being dropped
+	"autovacuum":         "off", // its workers delay DROP DATABASE
 	"checkpoint_timeout": "1h",
 	"max_wal_size":       "4GB",
 }
 
-// configuration is the text of postgresql.conf: later maps win.
+// configuration returns the text of postgresql.conf. Later layers override earlier ones.
 func configuration(layers ...map[string]string) string {
 	all := map[string]string{}
 	for _, layer := range layers {
@@ -75,27 +75,27 @@ func configuration(layers ...map[string]string) string {
 	return b.String()
 }
 
-// quoteSetting writes a value for postgresql.conf, where a backslash escapes and a
-// line ends whatever stands on it.
+// quoteSetting quotes a value for postgresql.conf, where a backslash escapes and a value
+// cannot span lines.
 func quoteSetting(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''", "\n", `\n`).Replace(value) + "'"
 }
 
-// quoteList writes one element of a setting that is a list of directories.
+// quoteList quotes one element of a setting that is a list of directories.
 func quoteList(element string) string {
 	return `"` + strings.ReplaceAll(element, `"`, `""`) + `"`
 }
 
-// hba admits whoever knows the password: over the socket, which only the
-// server's user and root can reach, and over whatever listen_addresses opens.
+// hba accepts clients that know the password: over the socket, which only the server's
+// user and root can reach, and over what listen_addresses opens.
 const hba = `local all         all     scram-sha-256
 local replication all     scram-sha-256
 host  all         all all scram-sha-256
 host  replication all all scram-sha-256
 `
 
-// prepare makes the directory of a new server, for [instance.start] to start.
-// The caller holds the cache's lock.
+// prepare creates the directory of a new server, for [instance.start]. The caller holds
+// the cache's lock.
 func prepare(ctx context.Context, cache string, p programs, o options) (*instance, error) {
 	as, err := serverAccount()
 	if err != nil {
@@ -133,7 +133,7 @@ func makeInstance(ctx context.Context, cache string, p programs, o options, as *
 	return in, nil
 }
 
-// fill puts into the directory what the server needs, and hands it over.
+// fill writes the server's files into the directory and gives it to the server's user.
 func (in *instance) fill(ctx context.Context, cl cluster, o options, as *account) error {
 	src, err := openDirectory(cl.path, nil)
 	if err != nil {
@@ -163,23 +163,24 @@ func (in *instance) fill(ctx context.Context, cl cluster, o options, as *account
 			return err
 		}
 	}
-	return in.making.give(as) // last: until now nobody else could enter
+	return in.making.give(as) // last: from now on that user can enter
 }
 
 func (in *instance) running() error {
 	return fmt.Errorf("pgtest: the server in %s is running", in.Dir)
 }
 
-// start runs the postmaster, detached from us, until it accepts connections, and
-// calls attend, which sees to it that a watchdog is there. If we end before that,
-// so does the server. It closes alive, whose lock from then on is the server's.
-func (in *instance) start(ctx context.Context, alive *os.File, attend func() error) error {
+// start starts the postmaster, detached from this process, waits until it accepts
+// connections, and calls whenReady, which must start a watchdog. If this process ends
+// before that, so does the server. It closes alive; the server's processes have inherited
+// the lock.
+func (in *instance) start(ctx context.Context, alive *os.File, whenReady func() error) error {
 	g, err := in.spawn(alive)
 	if err := errors.Join(err, alive.Close()); err != nil {
 		return fmt.Errorf("pgtest: start the server of %s: %w", in.Bin, err)
 	}
 	if err = in.awaitReady(ctx); err == nil {
-		err = attend()
+		err = whenReady()
 	}
 	guards := []*guard{g}
 	if in.making != nil {
@@ -210,7 +211,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// pidLine returns a line of postmaster.pid: 1 process id, 7 shared memory key and id, 8 status.
+// pidLine returns line n of postmaster.pid: 1 process id, 7 shared memory key and id, 8 status.
 func (in *instance) pidLine(n int) string {
 	text, _ := in.dir.tail(pidFile, 1<<12)
 	lines := strings.Split(string(text), "\n")
@@ -220,7 +221,7 @@ func (in *instance) pidLine(n int) string {
 	return strings.TrimSpace(lines[n-1])
 }
 
-// pid is the postmaster's process id, 0 when none runs.
+// pid returns the postmaster's process id, 0 if none runs.
 func (in *instance) pid() int {
 	pid, _ := strconv.Atoi(in.pidLine(1))
 	if pid < 2 || in.gone() {
@@ -229,7 +230,6 @@ func (in *instance) pid() int {
 	return pid
 }
 
-// logTail returns the last lines of the log.
 func (in *instance) logTail(lines int) string {
 	text, err := in.dir.tail(logFile, 1<<16)
 	if err != nil {
@@ -239,7 +239,7 @@ func (in *instance) logTail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// url is the server's address for the named database.
+// url returns the address of the named database.
 func (in *instance) url(database string) string {
 	return (&url.URL{
 		Scheme: "postgres",
@@ -251,15 +251,16 @@ func (in *instance) url(database string) string {
 	}).String()
 }
 
-// config is for connections of this package. They show the password to nobody: the
-// server's user is at the other end, and must prove that it knows the password
-// without being told it. The variables of libpq, which pgx reads, change nothing.
+// config returns the configuration of this package's own connections. They do not reveal
+// the password: the socket must be the server user's (see directory.dial), and the server
+// must prove that it knows the password (SCRAM). The variables of libpq, which pgx reads,
+// have no effect.
 func (in *instance) config() (cfg *pgxpool.Config, err error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
 	}
-	// A service that PGSERVICE names is looked for unless another one is given.
+	// pgx looks for the service that PGSERVICE names, unless another one is given.
 	service, err := os.CreateTemp(cache, "service-")
 	if err != nil {
 		return nil, fmt.Errorf("pgtest: %w", err)
@@ -281,12 +282,12 @@ func (in *instance) config() (cfg *pgxpool.Config, err error) {
 	return cfg, nil
 }
 
-// clear removes what a killed server leaves outside of its data: lock files that
-// name a process, which is dead but may still be listed (init has to wait for it,
-// and not every container's does), and a bit of System V shared memory.
+// clear removes what a killed server leaves outside of its data: System V shared memory,
+// and lock files, whose process may still be listed though it is dead (not every
+// container has an init that reaps it).
 func (in *instance) clear() error {
 	if fields := strings.Fields(in.pidLine(7)); len(fields) == 2 {
-		in.dir.as.command(context.Background(), "ipcrm", "-m", fields[1]).Run() // fails when it is gone already, which is well
+		in.dir.as.command(context.Background(), "ipcrm", "-m", fields[1]).Run() // fails if it is gone already
 	}
 	names := []string{pidFile}
 	entries, _ := in.dir.list(".")
@@ -303,8 +304,8 @@ func (in *instance) clear() error {
 	return nil
 }
 
-// stop signals the postmaster where one runs, and waits until no process of the
-// server is left. It returns the server's lock, for start or for end.
+// stop signals the postmaster, if one runs, and waits until no process of the server is
+// left. It returns the locked alive file, for start or for end.
 func (in *instance) stop(ctx context.Context, how stopMode) (alive *os.File, err error) {
 	if pid := in.pid(); pid != 0 {
 		if err := in.signal(how, pid); err != nil {
@@ -313,7 +314,7 @@ func (in *instance) stop(ctx context.Context, how stopMode) (alive *os.File, err
 	}
 	for alive, err = in.lock(); err != nil; alive, err = in.lock() {
 		if removed(err) {
-			return nil, err // by the watchdog, or by us
+			return nil, err // the watchdog or this process removed the directory
 		}
 		if err := pause(ctx, 2*time.Millisecond); err != nil {
 			return nil, fmt.Errorf("pgtest: stop the server in %s: %w", in.Dir, err)
@@ -325,7 +326,7 @@ func (in *instance) stop(ctx context.Context, how stopMode) (alive *os.File, err
 	return alive, nil
 }
 
-// end stops the server at once and removes all it had.
+// end stops the server at once and removes its directory.
 func (in *instance) end(ctx context.Context) error {
 	alive, err := in.stop(ctx, stopNow)
 	if removed(err) {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// join returns a lease on the server that all processes of this user share: the
-// one that runs, or else one that it boots. Only booting takes the lock.
+// join takes a lease on the server that all processes of this user share: the running
+// one, or else one that it starts. Only starting takes the cache's lock.
 func join(ctx context.Context, o options) (*Server, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -36,7 +36,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 	if s, err := rejoin(ctx, state, as, linger); err == nil {
 		return s, nil
 	}
-	if p.spoiled(ctx, cache) {
+	if p.broken(ctx, cache) {
 		return join(ctx, o)
 	}
 	lock, err := lockFile(ctx, filepath.Join(cache, lockName))
@@ -44,7 +44,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	if now, _ := os.ReadFile(state); !bytes.Equal(now, tried) { // booted by another while we waited
+	if now, _ := os.ReadFile(state); !bytes.Equal(now, tried) { // another process started it while we waited
 		if s, err := rejoin(ctx, state, as, linger); err == nil {
 			return s, nil
 		}
@@ -63,7 +63,7 @@ func join(ctx context.Context, o options) (*Server, error) {
 	return s, nil
 }
 
-// joinWait bounds the wait for a server that is named, and may be standing still.
+// joinWait limits the wait for a server that the state file names: it may be stopped.
 var joinWait = busyWait
 
 // rejoin takes a lease on the server that the state file names.
@@ -84,7 +84,7 @@ func rejoin(ctx context.Context, state string, as *account, linger time.Duration
 	return s, err
 }
 
-// readState reads of a server, and opens its directory: the file may have outlived it.
+// readState reads a state file and opens the server's directory, which may be gone.
 func readState(path string, as *account) (*instance, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -107,5 +107,5 @@ func writeState(path string, in *instance) error {
 	if err := os.WriteFile(fresh, text, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(fresh, path) // readers, who take no lock, see the old or the new
+	return os.Rename(fresh, path) // readers take no lock: they see the old file or the new one
 }

@@ -16,8 +16,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// TestKillSparesNoBackend has one that neither shows in pg_stat_activity, as its
-// client says nothing, nor notices that the postmaster ends.
+// TestKillSparesNoBackend has a backend that is not in pg_stat_activity, because its client
+// sends nothing, and that does not notice the end of the postmaster.
 func TestKillSparesNoBackend(t *testing.T) {
 	srv := pgtest.New(t, pgtest.Dedicated()).Server()
 	sockets, err := filepath.Glob(filepath.Join(srv.Dir(), ".s.PGSQL.*[0-9]"))

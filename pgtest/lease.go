@@ -10,11 +10,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A server of ours lives while somebody is connected to its maintenance database
-// under a lease's name. Each connection over which databases are made is such a
-// lease, and the process keeps them open until it ends, in whatever way.
+// A server runs while there is a lease: a connection to its maintenance database with an
+// application_name that begins with leasePrefix. All connections that manage databases are
+// leases. A process keeps them open until it ends, in whatever way.
 
-// The names by which leases and the watchdog know each other in pg_stat_activity.
+// Leases and the watchdog find each other in pg_stat_activity by application_name.
 const (
 	leasePrefix  = "pgtest lease "
 	watchdogName = "pgtest watchdog"
@@ -36,7 +36,7 @@ func (s *Server) take(ctx context.Context) (*pgx.Conn, error) {
 		if conn == nil {
 			return s.dial(ctx)
 		}
-		if conn.Ping(ctx) == nil { // the server may have been restarted, or a test ended all backends
+		if conn.Ping(ctx) == nil { // the server may have been restarted, or the backend terminated
 			return conn, nil
 		}
 		conn.Close(ctx)
@@ -68,10 +68,10 @@ func (s *Server) put(conn *pgx.Conn) {
 	s.idle = append(s.idle, conn)
 }
 
-// busyWait bounds the wait for a server that says it cannot take a connection just now.
+// busyWait limits the wait for a server that cannot accept a connection at the moment.
 const busyWait = 15 * time.Second
 
-// dial opens a lease and, on a server of ours, starts a watchdog where there is none.
+// dial opens a lease and, except on a server of PGTEST_DSN, starts a watchdog if none runs.
 func (s *Server) dial(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, busyWait)
 	defer cancel()
@@ -91,8 +91,8 @@ func (s *Server) dial(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// busy says that a server is there and may well let us in later: it is starting
-// or recovering, or has no connection left.
+// busy reports whether a server may accept a connection later: it is starting or
+// recovering (57P03), or has no connection left (53300).
 func busy(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (pgErr.Code == "57P03" || pgErr.Code == "53300")
@@ -135,13 +135,12 @@ func (s *Server) row(ctx context.Context, sql string, args []any, into ...any) e
 	return conn.QueryRow(ctx, sql, args...).Scan(into...)
 }
 
-// lasts waits for d, and returns at once with an error if the connection or the
-// context ends meanwhile.
-func lasts(ctx context.Context, conn *pgx.Conn, d time.Duration) error {
+// stays waits for d. It returns an error at once if the connection or the context ends.
+func stays(ctx context.Context, conn *pgx.Conn, d time.Duration) error {
 	brief, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	for {
-		_, err := conn.WaitForNotification(brief) // nobody notifies
+		_, err := conn.WaitForNotification(brief) // there are no notifications
 		if brief.Err() != nil && ctx.Err() == nil && !conn.IsClosed() {
 			return nil
 		}
@@ -151,10 +150,10 @@ func lasts(ctx context.Context, conn *pgx.Conn, d time.Duration) error {
 	}
 }
 
-// keep holds a lease through crashes and restarts of a dedicated server, until
-// the context ends, and looks after the watchdog: one that was seen when the
-// lease began may have been about to end with what ended the lease before it.
-// (The shared server's leases are renewed by their next use.)
+// keep holds a lease until the context ends, also through crashes and restarts of a
+// dedicated server. Every second it starts a watchdog if none runs: the one that dial saw
+// may have been about to end, together with the lease before this one. (Leases on the
+// shared server are renewed by their next use.)
 func (s *Server) keep(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := s.dial(ctx)
@@ -163,7 +162,7 @@ func (s *Server) keep(ctx context.Context) {
 			continue
 		}
 		for err == nil {
-			if err = lasts(ctx, conn, time.Second); err == nil {
+			if err = stays(ctx, conn, time.Second); err == nil {
 				err = s.watch(ctx, conn)
 			}
 		}

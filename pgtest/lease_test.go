@@ -23,7 +23,7 @@ func TestDatabasesOfADeadProcessAreSweptUp(t *testing.T) {
 	dead.Abandon()
 
 	next := leases(t, 1)[0]
-	require.Eventually(t, func() bool { // until the dead lease's backend is gone
+	require.Eventually(t, func() bool { // until the backend of the ended lease is gone
 		_, err := next.New(t.Context())
 		require.NoError(t, err)
 		next.Settle()
@@ -48,7 +48,7 @@ func TestClosedServerMakesNoDatabases(t *testing.T) {
 	assert.False(t, exists(t, leases(t, 1)[0], db.Name()))
 }
 
-// watchdog is the process id of the server's watchdog, 0 when there is none or no lease.
+// watchdog returns the process id of the server's watchdog, 0 if there is none or no lease.
 func watchdog(t *testing.T, s *pgtest.Server) (pid int) {
 	conn, err := pgx.Connect(t.Context(), s.URL())
 	if err != nil {

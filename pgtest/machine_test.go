@@ -20,11 +20,10 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// What is found on machines of all kinds: variables, damage, programs that are
-// none, places that are none.
+// Tests of what machines may have: odd environment variables, damaged files, programs that
+// do not run, unusable directories.
 
-// hostileEnv has each variable of libpq and of the locale say something that leads
-// astray, or fails.
+// hostileEnv sets each variable of libpq and of the locale to a wrong or invalid value.
 func hostileEnv(t *testing.T) {
 	for name, value := range map[string]string{
 		"PGHOST": "nowhere.invalid", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "nothing", "PGPASSWORD": "wrong",
@@ -153,7 +152,7 @@ func TestProgramsThatHaveCeasedToWorkArePassedOver(t *testing.T) {
 	bin, err := binDir()
 	require.NoError(t, err)
 	root := cacheFor(t, nil)
-	require.NoError(t, exec.Command("cp", "-r", filepath.Dir(bin), root+"/all").Run()) // what they need lies beside them
+	require.NoError(t, exec.Command("cp", "-r", filepath.Dir(bin), root+"/all").Run()) // with the files they need
 	dir := root + "/all/bin"
 	postgres := filepath.Join(dir, "postgres")
 	t.Setenv("PGTEST_BINDIR", "")
@@ -265,7 +264,7 @@ func TestCacheIsMadeWhereItCanBe(t *testing.T) {
 	readOnly := cacheFor(t, nil)
 	require.NoError(t, os.Mkdir(filepath.Join(readOnly, "pgtest"), 0o555))
 	for name, env := range map[string]map[string]string{
-		"it cannot be written": {"XDG_CACHE_HOME": readOnly}, // but by root
+		"it cannot be written": {"XDG_CACHE_HOME": readOnly}, // except for root
 		"nothing is set":       {},
 		"a relative one":       {"XDG_CACHE_HOME": "relative", "HOME": "relative"},
 		"no such directory":    {"HOME": "/proc/none", "TMPDIR": "/proc/none"},

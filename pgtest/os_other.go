@@ -12,8 +12,8 @@ import (
 	"strconv"
 )
 
-// Windows and others, where this builds and was never run. There is no lock that
-// a server can inherit, so servers are not shared: each process has its own.
+// This file is for Windows and others, where it builds and was never run. A server cannot
+// inherit a lock there, so servers are not shared: each process has its own.
 const shares = false
 
 type account struct{}
@@ -30,7 +30,7 @@ func (*account) command(ctx context.Context, program string, args ...string) *ex
 	return cmd
 }
 
-// passedOn are the variables that the server's programs get of our environment.
+// passedOn are the environment variables that the server's programs get.
 var passedOn = []string{"PATH", "SystemRoot", "SystemDrive", "ComSpec", "PATHEXT", "TEMP", "TMP"}
 
 func private(info os.FileInfo, _ *account) bool { return info.IsDir() }
@@ -53,7 +53,7 @@ func (in *instance) lock() (*os.File, error) {
 	return in.dir.file(aliveFile, os.O_RDWR)
 }
 
-// gone says that no postmaster runs; its backends end with it.
+// gone reports whether no postmaster runs; backends end with it.
 func (in *instance) gone() bool {
 	pid, err := strconv.Atoi(in.pidLine(1))
 	if err != nil {
@@ -80,7 +80,7 @@ func (in *instance) spawn(*os.File) (*guard, error) {
 	}
 	defer log.Close()
 	cmd := in.dir.as.command(context.Background(), filepath.Join(in.Bin, "postgres"), "-D", filepath.Join(in.Dir, "data"))
-	// The watchdog finds pg_ctl on the path.
+	// The watchdog finds pg_ctl on the PATH.
 	cmd.Dir, cmd.Env = in.Dir, append(cmd.Env, "PATH="+in.Bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -106,8 +106,8 @@ func (in *instance) signal(how stopMode, pids ...int) error {
 	return nil
 }
 
-// family are the processes of a server that can be told without asking it.
-func (in *instance) family(postmaster int) ([]int, error) {
+// processes returns the postmaster alone: the server itself must list its backends.
+func (in *instance) processes(postmaster int) ([]int, error) {
 	if postmaster == 0 {
 		return nil, nil
 	}
@@ -122,5 +122,5 @@ func (in *instance) startPausing(int) (*pausing, error) {
 func (*pausing) add([]int) error { return nil }
 func (*pausing) end() error      { return nil }
 
-// endProgram ends the server. Its directory is left to the next one's sweep.
+// endProgram ends the server. The next server's sweep removes its directory.
 const endProgram = `pg_ctl stop --pgdata=. --mode=immediate --no-wait`

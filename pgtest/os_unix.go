@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// shares says that the processes of a user share a server.
+// shares reports whether the processes of a user share a server.
 const shares = true
 
 func freeSpace(dir string) (uint64, error) {
@@ -28,12 +28,12 @@ func freeSpace(dir string) (uint64, error) {
 	return uint64(st.Bavail) * uint64(st.Bsize), nil
 }
 
-// neverWait opens what may be a pipe without waiting for its other end.
+// neverWait opens what may be a pipe without blocking.
 const neverWait = syscall.O_NONBLOCK
 
-// tryLock takes the advisory lock of an open file (flock). The kernel frees it
-// when the last descriptor is gone, those inherited by children included: a
-// server that inherits it is alive for as long as it is held.
+// tryLock takes the advisory lock of an open file (flock). The kernel releases it when the
+// last descriptor is closed, including those that children inherit: while a server's lock
+// is held, one of its processes runs.
 func tryLock(f *os.File) (bool, error) {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -48,8 +48,8 @@ func tryLock(f *os.File) (bool, error) {
 	}
 }
 
-// lockFile waits for the lock of the file at path, in a directory that only we can
-// write; closing the file frees it.
+// lockFile waits for the lock of the file at path; closing the file releases it. Only we
+// may be able to write to its directory.
 func lockFile(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -69,8 +69,8 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// lock takes the lock that every process of the server inherits and so holds.
-// It fails while one of them lives.
+// lock takes the lock that every process of the server inherits. It fails while one of
+// them runs.
 func (in *instance) lock() (*os.File, error) {
 	f, err := in.dir.file(aliveFile, os.O_RDWR)
 	if err != nil {
@@ -87,29 +87,28 @@ func (in *instance) lock() (*os.File, error) {
 	return f, nil
 }
 
-// gone says that no process of the server is left.
+// gone reports whether no process of the server is left.
 func (in *instance) gone() bool {
 	f, err := in.lock()
 	if err != nil {
-		return removed(err) // the directory went with the last one
+		return removed(err) // the directory was removed after the last one
 	}
 	f.Close()
 	return true
 }
 
-// guard is a shell that clears up after us, should we end before we release it.
+// guard is a shell that cleans up if this process ends before it releases the guard.
 type guard struct {
 	shell *exec.Cmd
 	input io.WriteCloser
 }
 
-// guardDirs guards directories of the account, or such that are yet to be made.
-// The second time is for what an initdb that outlives us still writes.
+// guardDirs guards directories of the account, which need not exist yet. The guard clears
+// twice, because an initdb that outlives this process may still write.
 //
-// Everybody knows the names, and can make something of that name before we do and
-// after it is gone. So the shell first enters the directory, in which it stays
-// whatever the name leads to later, and looks there whether it is the right one:
-// in a directory of its user's, which another cannot put in its place.
+// Other users can see the names, and create something there before us or after the removal.
+// So the shell first enters the directory, where it stays whatever happens to the name, and
+// then checks that its own user owns the directory.
 func (a *account) guardDirs(dirs ...string) (*guard, error) {
 	const script = `clear() {
 			for dir; do
@@ -129,11 +128,11 @@ func startGuard(cmd *exec.Cmd) (*guard, error) {
 	return &guard{cmd, input}, cmd.Start()
 }
 
-// spawn runs the postmaster detached from us, its output going to the log. It
-// inherits the lock. Its guard ends it, as long as it has no watchdog.
+// spawn starts the postmaster, detached from this process; it inherits the lock and writes
+// to the log. The guard ends it if this process ends before there is a watchdog.
 func (in *instance) spawn(lock *os.File) (*guard, error) {
-	// Until the postmaster has handlers it heeds TERM and ignores QUIT, as what a
-	// shell starts in the background does; after that, QUIT is what ends it at once.
+	// Before the postmaster has installed its handlers, TERM ends it and QUIT is ignored,
+	// as a shell sets it for background commands. Afterwards, QUIT ends it at once.
 	const script = `umask 077
 		cd "$0" || exit
 		"$1" -D "$0/data" </dev/null >>log 2>&1 &
@@ -144,7 +143,7 @@ func (in *instance) spawn(lock *os.File) (*guard, error) {
 	return startGuard(cmd)
 }
 
-// release leaves what is guarded to itself.
+// release ends guards without cleaning up.
 func release(guards ...*guard) error {
 	var errs []error
 	for _, g := range guards {
@@ -152,7 +151,7 @@ func release(guards ...*guard) error {
 		errs = append(errs, err, g.input.Close())
 	}
 	for _, g := range guards {
-		late := time.AfterFunc(commandTime, func() { g.shell.Process.Kill() }) // its user may have stopped it
+		late := time.AfterFunc(commandTime, func() { g.shell.Process.Kill() }) // the server's user may have stopped it
 		errs = append(errs, g.shell.Wait())
 		late.Stop()
 	}
@@ -170,8 +169,8 @@ const (
 	stopHard = syscall.SIGKILL
 )
 
-// signal signals processes of the server as its user: it is that user's word that
-// they are. Those that have ended are passed over.
+// signal signals processes of the server, as its user, because the ids come from that
+// user's files. Processes that have ended are ignored.
 func (in *instance) signal(how stopMode, pids ...int) error {
 	const script = `for pid; do kill -"$0" "$pid" 2>/dev/null || echo "$pid"; done`
 	args := []string{"-c", script, strconv.Itoa(int(how))}
@@ -196,11 +195,11 @@ func (in *instance) signal(how stopMode, pids ...int) error {
 	return nil
 }
 
-// family are the processes of a server: first the postmaster, which restarts what
-// the death of its children ends, and then these, as far as /proc tells. The
-// postmaster stands still, so that there will be no more of them. A child that is
-// left behind may wait for ever for a lock that a dead one had.
-func (in *instance) family(postmaster int) ([]int, error) {
+// processes stops the postmaster (SIGSTOP), so that it starts no more children, and returns
+// it and then its children, as far as /proc shows them. The postmaster must be killed first:
+// it replaces children that die. A child that is left may wait forever for a lock that a
+// killed one held.
+func (in *instance) processes(postmaster int) ([]int, error) {
 	if postmaster == 0 {
 		return nil, nil
 	}
@@ -210,7 +209,7 @@ func (in *instance) family(postmaster int) ([]int, error) {
 	return append([]int{postmaster}, children(postmaster)...), nil
 }
 
-// children are the processes that a process has started, as far as /proc tells.
+// children returns the child processes of a process, as far as /proc shows them.
 func children(parent int) (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {
@@ -224,8 +223,8 @@ func children(parent int) (pids []int) {
 	return pids
 }
 
-// pausing is a server whose processes stand still. A shell waits beside it and
-// lets them go on when its input ends, be it because we end.
+// pausing is a paused server. A shell resumes its processes when the shell's input ends,
+// also if that is because this process ends.
 type pausing struct {
 	in    *instance
 	shell *exec.Cmd
@@ -251,14 +250,14 @@ func (in *instance) startPausing(postmaster int) (*pausing, error) {
 
 func (p *pausing) add(pids []int) error {
 	for _, pid := range pids {
-		if _, err := fmt.Fprintln(p.input, pid); err != nil { // before it stops, so that it goes on in any case
+		if _, err := fmt.Fprintln(p.input, pid); err != nil { // before the signal, so that it is resumed in any case
 			return fmt.Errorf("pgtest: pause: %w", err)
 		}
 	}
 	return p.in.signal(syscall.SIGSTOP, pids...)
 }
 
-// end lets all go on. The shell's status tells only whether some had gone.
+// end resumes all processes. The shell's status is ignored: it only says whether some had ended.
 func (p *pausing) end() error {
 	defer time.AfterFunc(commandTime, func() { p.shell.Process.Kill() }).Stop()
 	if err := p.input.Close(); err != nil {
@@ -268,10 +267,9 @@ func (p *pausing) end() error {
 	return nil
 }
 
-// endProgram is what the watchdog runs, in the data directory: it ends the
-// postmaster at once and, when that is gone, removes all that the server had.
-// The traps are there because the postmaster passes its end on to the process
-// groups of its backends, and this shell is in one.
+// endProgram is what the watchdog runs in the data directory: it ends the postmaster at
+// once and then removes the server's directory. It ignores signals because the postmaster
+// signals the process groups of its backends, and this shell is in one.
 const endProgram = `(
 	trap '' HUP INT QUIT TERM
 	read -r pid <postmaster.pid

@@ -5,7 +5,8 @@ import (
 	"syscall"
 )
 
-// checkPeer says whether the account listens at the other end of a Unix socket (SO_PEERCRED).
+// checkPeer returns an error unless the account listens at the other end of a Unix socket
+// (SO_PEERCRED).
 func checkPeer(conn net.Conn, as *account) error {
 	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {

@@ -4,5 +4,5 @@ package pgtest
 
 import "net"
 
-// checkPeer has nothing to ask here: the directory of the socket and SCRAM must do.
+// checkPeer does nothing: here, the socket's directory and SCRAM are the only protection.
 func checkPeer(net.Conn, *account) error { return nil }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TB is the part of [testing.TB] that New uses. (A program that calls [Start]
-// should not have to link package testing.)
+// TB is the part of [testing.TB] that [New] uses. Programs that call [Start] need not
+// link package testing.
 type TB interface {
 	Helper()
 	Name() string
@@ -24,7 +24,8 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// Option says which kind of server or database is wanted.
+// Option selects the server and the content of a database: see [Template], [Dedicated],
+// [Setting] and [Durable].
 type Option func(*options)
 
 type options struct {
@@ -35,28 +36,28 @@ type options struct {
 	template  template
 }
 
-// Durable asks for a server on which a commit survives a crash of the machine:
-// it runs with PostgreSQL's own defaults (fsync, full_page_writes, autovacuum)
-// and has its data on disk. Without it, databases are in memory where that fits,
-// and only a crash of PostgreSQL itself loses nothing.
+// Durable selects a server on which commits survive a crash of the machine. It has
+// PostgreSQL's own defaults (fsync, full_page_writes, autovacuum) and its data on disk.
+// Without Durable, databases are in memory where there is room, and commits survive only
+// a crash of PostgreSQL itself. A server of PGTEST_DSN with fsync off is an error.
 func Durable() Option { return func(o *options) { o.durable = true } }
 
-// Dedicated asks for a server of the test's own, which may be stopped, killed,
-// paused and restarted through [DB.Server], and which ends with the test.
-// It is started from local programs, also where PGTEST_DSN is set.
+// Dedicated starts a server for this test alone. [DB.Server] can stop, kill, pause and
+// restart it; it ends with the test. It is started from local programs even if PGTEST_DSN
+// is set.
 func Dedicated() Option { return func(o *options) { o.dedicated = true } }
 
-// Setting asks for a [Dedicated] server with this in its postgresql.conf. The value
-// is what SHOW is to answer: it is quoted here. Where
-// listen_addresses is set and port is not, a free TCP port is chosen; the server's
-// URL has the port and, for such connections, the password.
+// Setting starts a [Dedicated] server with this setting in its postgresql.conf. The value
+// is unquoted, as SHOW prints it. If listen_addresses is set and port is not, a free TCP
+// port is chosen; the server's URL contains the port and the password for TCP connections.
+// Setting a name that PostgreSQL cannot have, or a value with a NUL, is an error.
 func Setting(name, value string) Option {
 	return func(o *options) {
 		o.dedicated = true
 		if o.settings == nil {
 			o.settings = map[string]string{}
 		}
-		o.settings[strings.ToLower(name)] = value // the server does not tell them apart, either
+		o.settings[strings.ToLower(name)] = value // names are case-insensitive in the server, too
 	}
 }
 
@@ -80,7 +81,6 @@ func newOptions(opts []Option) (options, error) {
 	return o, nil
 }
 
-// durationEnv reads a duration from the environment.
 func durationEnv(name string, otherwise time.Duration) (time.Duration, error) {
 	text := os.Getenv(name)
 	if text == "" {
@@ -102,13 +102,13 @@ func (o options) configuration() string {
 	return configuration(baseSettings, fastSettings, o.settings)
 }
 
-// New returns a fresh database for a test and closes it when the test ends. It
-// needs nothing else: the server is found, started, shared with the other tests
-// on this machine and ended without a TestMain.
+// New returns a fresh database for a test and drops it when the test ends. It finds and
+// starts the server, shares it with the other tests of this user, and ends it, without a
+// TestMain. It may be called from parallel tests, and several times in a test.
 //
-// Whatever keeps it from doing so fails the test at once (Fatalf); tests are
-// never skipped. The database of a test that failed is kept for a while: see
-// the package comment.
+// Any error fails the test at once (Fatalf), as does waiting for five minutes; tests are
+// never skipped. If the test has failed when it ends, the database is kept for a while:
+// see the package documentation.
 func New(tb TB, opts ...Option) *DB {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -125,16 +125,16 @@ func New(tb TB, opts ...Option) *DB {
 	return db
 }
 
-// startTimeout bounds what New waits for, a first download included.
+// startTimeout limits New, including a first download.
 const startTimeout = 5 * time.Minute
 
-// process holds the leases of this process's tests. They end with it.
+// process holds the leases of this process's tests, which end with the process.
 var process struct {
 	sync.Mutex
 	servers map[shared]*Server
 }
 
-// shared tells the servers apart that tests share.
+// shared identifies one of the servers that tests share.
 type shared struct {
 	major   int
 	durable bool
@@ -164,14 +164,14 @@ func fresh(ctx context.Context, opts []Option) (*DB, error) {
 	if err == nil || s.in == nil || !s.in.gone() && !errors.Is(err, errClosing) {
 		return db, err
 	}
-	// The server was ended under us. The next one will do.
+	// The server has ended since it was joined: join the next one.
 	if s, err = processServer(ctx, o, s); err != nil {
 		return nil, err
 	}
 	return s.create(ctx, o.template)
 }
 
-// processServer returns this process's lease, other than the one that is gone.
+// processServer returns this process's server, or a new one if that is the one that is gone.
 func processServer(ctx context.Context, o options, gone *Server) (*Server, error) {
 	process.Lock()
 	defer process.Unlock()

@@ -22,7 +22,7 @@ import (
 
 var _ pgtest.TB = testing.TB(nil)
 
-// soon bounds what is waited for, on a machine that has much else to do.
+// soon limits each wait; the machine may be busy.
 const soon = time.Minute
 
 func TestNewGivesAFreshDatabase(t *testing.T) {
@@ -50,7 +50,7 @@ func TestDatabaseIsDroppedWhenTheTestEnds(t *testing.T) {
 	require.NoError(t, db.Close(), "a second time")
 }
 
-// exists says whether a server has a database of that name.
+// exists reports whether a server has a database of that name.
 func exists(t *testing.T, s *pgtest.Server, name string) (found bool) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.URL())

@@ -12,19 +12,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Direction is one way through a [Proxy], or both.
+// Direction selects one direction through a [Proxy], or both.
 type Direction int
 
 const (
-	ToServer Direction = 1 << iota
-	ToClient
-	Both = ToServer | ToClient
+	ToServer Direction = 1 << iota // what clients send
+	ToClient                       // what the server sends
+	Both     = ToServer | ToClient
 )
 
-// Proxy is a bad network: it listens on a loopback TCP port, passes connections
-// on to a database, and does to them what it is told to. Its methods may be
-// called concurrently; what they set holds for connections that are open and for
-// those to come, until [Proxy.Restore].
+// Proxy is a bad network in front of a database. It listens on a loopback TCP port,
+// forwards connections to the database, and injects faults. A fault applies to open and
+// new connections, until [Proxy.Restore]. Methods may be called concurrently.
 type Proxy struct {
 	url     string
 	target  string
@@ -40,7 +39,7 @@ type Proxy struct {
 	closed bool
 }
 
-// faults is what a proxy does to the bytes that pass; the zero value, nothing.
+// faults are the injected faults; the zero value is a good network.
 type faults struct {
 	refuse        bool
 	hold, discard Direction
@@ -48,7 +47,8 @@ type faults struct {
 	slice         int
 }
 
-// NewProxy starts a proxy in front of the database. It ends with the test.
+// NewProxy starts a proxy in front of the database. It ends with the test. If it cannot
+// listen, the test fails.
 func NewProxy(tb TB, db *DB) *Proxy {
 	tb.Helper()
 	listen, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,38 +69,38 @@ func NewProxy(tb TB, db *DB) *Proxy {
 	return p
 }
 
-// URL is the database's address through the proxy.
+// URL returns the database's address through the proxy, with the password.
 func (p *Proxy) URL() string { return p.url }
 
-// Restore ends what was set: what [Proxy.Blackhole] held back arrives now, and
-// after [Proxy.Cut] connections are accepted again.
+// Restore ends all faults. What [Proxy.Blackhole] held back is delivered now; after
+// [Proxy.Cut], connections are accepted again.
 func (p *Proxy) Restore() { p.set(func(f *faults) { *f = faults{} }) }
 
-// Blackhole holds back what is sent in the direction, ends of connections
-// included, as a network does that loses every packet: neither side is told.
+// Blackhole holds back all that is sent in the direction, including the ends of
+// connections, like a network that loses every packet. Neither side gets an error.
 func (p *Proxy) Blackhole(d Direction) { p.set(func(f *faults) { f.hold = d }) }
 
-// Discard throws away what is sent in the direction. To lose the reply to a
-// statement, discard [ToClient], send it, and [Proxy.Cut] when it has worked.
+// Discard throws away what is sent in the direction. To lose the reply to a statement:
+// discard [ToClient], send the statement, wait until it has run, and [Proxy.Cut].
 func (p *Proxy) Discard(d Direction) { p.set(func(f *faults) { f.discard = d }) }
 
-// Delay lets everything arrive later, in both directions, by between d and d+jitter.
+// Delay delivers everything later, in both directions, by between d and d+jitter.
 func (p *Proxy) Delay(d, jitter time.Duration) {
 	p.set(func(f *faults) { f.delay, f.jitter = d, jitter })
 }
 
-// Slice passes everything on in pieces of at most n bytes; 0 for as it comes.
+// Slice delivers everything in pieces of at most n bytes, 0 for no limit.
 func (p *Proxy) Slice(n int) { p.set(func(f *faults) { f.slice = n }) }
 
-// Cut ends all connections in the orderly way (FIN), and those to come at once,
-// until [Proxy.Restore]. It returns when they are closed.
+// Cut closes all connections in the orderly way (FIN), and new ones at once, until
+// [Proxy.Restore]. It returns when the open connections are closed.
 func (p *Proxy) Cut() {
 	p.set(func(f *faults) { f.refuse = true })
 	p.end(false)
 }
 
-// Reset breaks all connections (RST). New ones are let through. It returns when
-// they are closed.
+// Reset breaks all connections (RST) and returns when they are closed. New connections
+// are accepted.
 func (p *Proxy) Reset() { p.end(true) }
 
 func (p *Proxy) set(change func(*faults)) {
@@ -111,7 +111,7 @@ func (p *Proxy) set(change func(*faults)) {
 	p.change = make(chan struct{})
 }
 
-// now returns the faults of the moment and a channel that is closed when they change.
+// now returns the current faults, and a channel that is closed when they change.
 func (p *Proxy) now() (faults, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,7 +146,7 @@ func (p *Proxy) accept() {
 }
 
 func (p *Proxy) serve(client net.Conn) {
-	if f, _ := p.now(); f.refuse { // of which the server hears nothing
+	if f, _ := p.now(); f.refuse { // before dialing: the server must not see this connection
 		client.Close()
 		return
 	}
@@ -199,7 +199,7 @@ func (l *link) close(rst bool) {
 	})
 }
 
-// reset closes a connection so that the other side sees it break.
+// reset closes a connection with RST.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
@@ -207,14 +207,14 @@ func reset(c net.Conn) {
 	c.Close()
 }
 
-// packet is what one read gave, and when it is to arrive.
+// packet is the result of one read, and the time to deliver it.
 type packet struct {
 	data []byte
 	err  error // io.EOF, or what broke the connection
 	due  time.Time
 }
 
-// pass carries what from sends over to to, and then its end.
+// pass forwards what from sends to to, and then its end.
 func (l *link) pass(to, from net.Conn, d Direction) {
 	inFlight := make(chan packet, 1024)
 	var reading sync.WaitGroup
@@ -250,8 +250,8 @@ func (l *link) pass(to, from net.Conn, d Direction) {
 	}
 }
 
-// deliver hands over a packet when its time has come and the way is free; false
-// means that nothing follows.
+// deliver writes a packet when it is due and no longer held back. It returns false if
+// nothing more can follow.
 func (l *link) deliver(to net.Conn, p packet, d Direction) bool {
 	if wait := time.Until(p.due); wait > 0 {
 		select {
@@ -280,7 +280,7 @@ func (l *link) deliver(to net.Conn, p packet, d Direction) bool {
 		}
 		data = data[n:]
 		if f.slice > 0 {
-			f, _ = l.proxy.now() // there are many to come
+			f, _ = l.proxy.now() // they may change before the next piece
 		}
 	}
 	switch {

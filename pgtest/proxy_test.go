@@ -26,7 +26,7 @@ func through(t *testing.T, db *pgtest.DB) (*pgtest.Proxy, *pgx.Conn) {
 	return proxy, conn
 }
 
-// await returns what comes over the channel, which it must within a while.
+// await returns the next value of the channel, or fails the test after a while.
 func await[T any](t *testing.T, c <-chan T) T {
 	t.Helper()
 	select {

@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// keepTime is how long the database of a failed test is kept, 0 for not at all.
+// keepTime returns how long the database of a failed test is kept; 0 is not at all.
 func keepTime() (time.Duration, error) { return durationEnv("PGTEST_KEEP", 10*time.Minute) }
 
-// finish ends a test's database. If the test failed it shows what the server
-// said meanwhile, and keeps the database for a person to look inside.
+// finish closes a test's database. If the test failed, it logs the server's messages and
+// keeps the database, so that somebody can look inside.
 func finish(tb TB, db *DB) {
 	tb.Helper()
 	keep, err := keepTime()
@@ -50,14 +50,14 @@ func finish(tb TB, db *DB) {
 	}
 }
 
-// What a failed test shows of the server's log is the end of it.
+// A failed test shows the end of the server's log.
 const (
 	maxLogLines = 50
-	maxLog      = 1 << 26 // bytes that are looked at
+	maxLog      = 1 << 26 // bytes to search
 )
 
-// serverLog returns the lines that the server logged for this database, each
-// with the lines that continue it.
+// serverLog returns the last lines that the server logged for this database, including
+// continuation lines.
 func (db *DB) serverLog() []string {
 	if db.server.in == nil {
 		return nil
@@ -89,8 +89,8 @@ func (db *DB) serverLog() []string {
 
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
-// keep closes the pools and sets the database aside under a name that tells the
-// test and the time, and by which no process takes it for an orphan.
+// keep closes the pools and renames the database. The new name contains the test and the
+// time, and sweep does not take it for an orphan.
 func (db *DB) keep(test string) (*DB, error) {
 	leak := db.disconnect()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -103,7 +103,7 @@ func (db *DB) keep(test string) (*DB, error) {
 	defer s.put(conn)
 	const evict = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1"
 	if err := awaitUnused(ctx, conn, db.name); errors.Is(err, errInUse) {
-		conn.Exec(ctx, evict, db.name) // a test that fails often leaves connections open
+		conn.Exec(ctx, evict, db.name) // failed tests often leave connections open
 	}
 	test = strings.Trim(notInNames.ReplaceAllString(strings.ToLower(test), "_"), "_")
 	name := fmt.Sprintf("kept_%.28s_%d_%s", test, time.Now().Unix(), strings.TrimPrefix(db.name, "pgtest_"))
@@ -113,8 +113,8 @@ func (db *DB) keep(test string) (*DB, error) {
 	return s.database(name), leak
 }
 
-// psql is the command that opens the database for a person. It says where the
-// password is, or leaves psql to ask for it: a test's log is read by many.
+// psql returns the command that opens the database. It names the file with the password,
+// or leaves psql to ask for it: passwords do not belong into a test's log.
 func (db *DB) psql() string {
 	program := "psql"
 	cfg := db.cfg.ConnConfig
@@ -130,7 +130,7 @@ func (db *DB) psql() string {
 	return shellWord(program) + " " + shellWord(address.String())
 }
 
-// shellWord is a text as a shell takes it for one word.
+// shellWord quotes a text for a shell, if necessary.
 func shellWord(text string) string {
 	if plain.MatchString(text) {
 		return text
@@ -140,7 +140,7 @@ func shellWord(text string) string {
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_./+-]+$`)
 
-// logSize is where the log ends now.
+// logSize returns the current size of the log.
 func (in *instance) logSize() int64 {
 	info, err := in.dir.root.Lstat(logFile)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// assertSilent fails if a text has the password, in any of the ways to write it.
+// assertSilent fails if a text contains the password in any encoding.
 func assertSilent(t *testing.T, password, text string) {
 	t.Helper()
 	userinfo := strings.TrimPrefix(url.UserPassword("", password).String(), ":")
@@ -31,7 +31,7 @@ func TestFailedTestShowsNoPassword(t *testing.T) {
 	port := value[string](t, host, "SHOW port")
 	userinfo, quoted := url.UserPassword("app", pass).String(), strings.ReplaceAll(pass, "'", `\'`)
 	for form, dsn := range map[string]string{
-		"none":                           "", // a server of ours
+		"none":                           "", // pgtest's own server
 		"URL":                            "postgres://" + userinfo + "@127.0.0.1:" + port + "/postgres",
 		"URL with parameters":            "postgresql:///postgres?user=app&host=127.0.0.1&port=" + port + "&password=" + url.PathEscape(pass),
 		"URL with a name in disguise":    "postgres://app@127.0.0.1:" + port + "/postgres?pass%77ord=" + strings.ReplaceAll(url.PathEscape(pass), "@", "%40"),

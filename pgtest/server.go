@@ -17,31 +17,31 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Server is a running PostgreSQL server on which databases can be made.
-// Its methods may be called concurrently.
+// Server is a PostgreSQL server on which databases can be created. Its methods may be
+// called concurrently.
 type Server struct {
 	in     *instance       // nil for a server named by PGTEST_DSN
 	own    *ownership      // nil unless it is a dedicated server
 	admin  *pgx.ConnConfig // for the maintenance database
 	config *pgxpool.Config // for the others
 	dsn    string
-	id     string // this lease: in its application_name, and in the names of its databases
+	id     string // of this lease: in its application_name and the names of its databases
 	linger time.Duration
 	serial atomic.Int64
 
 	mu      sync.Mutex
-	closing bool // nothing new is begun
+	closing bool // start nothing new
 	closed  bool
 	idle    []*pgx.Conn
 	open    map[*DB]struct{}
 	stocks  map[string]*stock // by the template's key
-	drops   []string          // databases nobody needs any more
+	drops   []string          // databases to drop
 	swept   bool
 	working bool
-	work    sync.WaitGroup // of the one goroutine that works ahead and clears up
+	work    sync.WaitGroup // for the one goroutine that creates databases ahead and drops used ones
 }
 
-// newServer is a server whose maintenance database is at this address.
+// newServer returns the server whose maintenance database is at this address.
 func newServer(dsn string, cfg *pgxpool.Config) *Server {
 	s := &Server{
 		admin:  cfg.ConnConfig.Copy(),
@@ -51,21 +51,20 @@ func newServer(dsn string, cfg *pgxpool.Config) *Server {
 		open:   map[*DB]struct{}{},
 		stocks: map[string]*stock{},
 	}
-	// A test's settings for the server are not meant for the connections that make databases on it.
+	// A test's settings for the server must not affect the connections that manage databases.
 	maps.Copy(s.admin.RuntimeParams, map[string]string{
 		"application_name": leasePrefix + s.id, "search_path": "pg_catalog", "default_transaction_read_only": "off",
 		"statement_timeout": "0", "lock_timeout": "0", "idle_session_timeout": "0",
 	})
-	s.admin.DefaultQueryExecMode = pgx.QueryExecModeExec // each statement runs once or twice in a connection's life
+	s.admin.DefaultQueryExecMode = pgx.QueryExecModeExec // preparing does not pay: each statement runs once or twice
 	return s
 }
 
-// Start returns a lease on a server, for a program; a test calls [New]. The
-// options choose the server as they do for New.
+// Start returns a server for a program that is not a test; tests call [New]. The options
+// choose the server, as they do for New. The caller must call [Server.Close].
 //
-// The context bounds the starting, which takes a second on the first call on a
-// machine, and longer where PostgreSQL must be downloaded. The error matches
-// [ErrNotFound] when there is no PostgreSQL.
+// The context limits the start. The first start on a machine takes a second, or longer if
+// PostgreSQL must be downloaded. The error matches [ErrNotFound] if there is no PostgreSQL.
 func Start(ctx context.Context, opts ...Option) (*Server, error) {
 	o, err := newOptions(opts)
 	if err != nil {
@@ -98,12 +97,12 @@ func (o options) start(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
-// URL is the address of the server's maintenance database, for a superuser, with
-// the password: it is not for logs. (With PGTEST_DSN it is that DSN.)
+// URL returns the address of the server's maintenance database, with a superuser's
+// password. Do not log it. For a server of PGTEST_DSN it is that DSN.
 func (s *Server) URL() string { return s.dsn }
 
-// New makes a fresh database. Of the options it heeds [Template] alone; the
-// others choose a server. The database ends with [DB.Close] or [Server.Close].
+// New creates a fresh database. Only the option [Template] has an effect here; the others
+// choose a server. [DB.Close] and [Server.Close] drop the database.
 func (s *Server) New(ctx context.Context, opts ...Option) (*DB, error) {
 	o, err := newOptions(opts)
 	if err != nil {
@@ -124,7 +123,7 @@ func (s *Server) create(ctx context.Context, t template) (*DB, error) {
 	return db, nil
 }
 
-// database is the handle of a database that exists.
+// database returns the handle of a database that exists.
 func (s *Server) database(name string) *DB {
 	db := &DB{server: s, name: name, url: inDatabase(s.dsn, name), cfg: s.config.Copy()}
 	db.cfg.ConnConfig.Database, db.cfg.MaxConns = name, maxConns
@@ -140,13 +139,12 @@ func (s *Server) forget(db *DB) {
 	delete(s.open, db)
 }
 
-// newName is a name that no other database on the server has, and that says whose it is.
+// newName returns a unique name for a database, which identifies this lease as its owner.
 func (s *Server) newName() string { return fmt.Sprintf("pgtest_%s_%d", s.id, s.serial.Add(1)) }
 
-// Close closes the databases that are still open and gives up the lease: a
-// [Dedicated] server ends now, another when it has been unused for a while.
-// Further calls do nothing. It is for who called [Start]; the server of a test's
-// database is closed with the test.
+// Close closes the databases that are still open and releases the server: a [Dedicated]
+// server ends now, a shared one when it has been unused for a while. Only callers of
+// [Start] need it; the server of [New] is released without it. Further calls do nothing.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	if s.closing {

@@ -22,16 +22,16 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// What another user of the machine tries to get the password. Who is not root has no
-// other user to play: then it is a directory of its own that looks like another's.
+// Attempts of another user of the machine to get the password. Without root, tests cannot
+// run as another user: they use a directory of their own that looks like another user's.
 
-// strangersID is of a user that no machine has.
+// strangersID is a user id that no machine has.
 const strangersID = 54321
 
 var isRoot = os.Geteuid() == 0
 
-// stranger is a child that takes the place of a server's directory, listens there
-// and asks for the password in its own way. It says what it is told.
+// stranger is a child process that creates a directory in the place of a server's, listens
+// there, asks for the password, and prints what it receives.
 func stranger() error {
 	dir, asks := os.Getenv("PGTEST_TEST_DIR"), os.Getenv("PGTEST_TEST_ASKS")
 	mode, err := strconv.ParseUint(os.Getenv("PGTEST_TEST_MODE"), 8, 32)
@@ -84,7 +84,7 @@ func credential(uid int) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: !isRoot}
 }
 
-// serversID is the user that servers of ours run as.
+// serversID returns the id of the user that servers run as.
 func serversID(t *testing.T) int {
 	t.Helper()
 	s, err := pgtest.Start(t.Context())

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// sweep removes what dead servers left.
+// sweep removes the directories that killed servers left.
 func sweep(as *account) {
 	for _, root := range append(runRoots(false), runRoots(true)...) {
 		root, err := resolve(root)
@@ -25,9 +25,9 @@ func sweep(as *account) {
 	}
 }
 
-// sweepDir removes the directory of a server, of the account's or yet ours, unless
-// it runs or is owned. Where a lock does not tell that, it must be a minute old.
-// What cannot be removed now is tried again by the next sweep.
+// sweepDir removes the directory of a server that neither runs nor has an owner. It belongs
+// to the account, or still to us. If locks do not show whether it is in use, it must be a
+// minute old. Errors are ignored: the next sweep tries again.
 func sweepDir(path string, as *account, locked bool) {
 	dir, err := openDirectory(path, as)
 	if err != nil && as != nil {

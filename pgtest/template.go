@@ -13,42 +13,43 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// template is how a database is filled; the zero value leaves it empty.
+// template fills a database; the zero value leaves it empty.
 type template struct {
 	key   string
 	build func(context.Context, *pgxpool.Pool) error
 }
 
-// Template fills the database by build, which runs once on a server: all tests,
-// also those of other processes, get copies of what it made. The version stands
-// for what build does: give another when that changes, such as a hash of the
-// migration files. While it runs, the other tests that ask for it wait.
+// Template fills the database with build, which runs once per server and version. All
+// tests that ask for this version, also in other processes, wait for build and get copies
+// of its result. Change the version whenever build changes: use a hash of the migration
+// files, for example.
 //
-// The copies also have what build did to the database itself: its owner, settings
-// (ALTER DATABASE and ALTER ROLE IN DATABASE … SET), privileges, connection limit
-// and comment.
+// The copies also have what build did to the database itself: its owner, settings (ALTER
+// DATABASE and ALTER ROLE IN DATABASE … SET), privileges, connection limit and comment.
 //
-// An error of build fails the test. The pool is closed when build returns.
+// If build returns an error, the test fails, and the next test runs build again. The pool
+// is closed when build returns.
 func Template(version string, build func(context.Context, *pgxpool.Pool) error) Option {
 	return func(o *options) { o.template = template{version, build} }
 }
 
-// database is the name of the template's database: a hash, as a name has 63 bytes.
+// database returns the name of the template's database: a hash, because names are limited
+// to 63 bytes.
 func (t template) database() string {
 	if t.build == nil {
-		return "template0" // nobody can connect to it, which would keep it from being copied
+		return "template0" // unlike template1, it accepts no connections, which would prevent copying
 	}
 	sum := sha256.Sum256([]byte(t.key))
 	return fmt.Sprintf("pgtest_template_%x", sum[:12])
 }
 
-// lockKey is the advisory lock that whoever builds the template holds.
+// lockKey returns the key of the advisory lock that is held while the template is built.
 func (t template) lockKey() int64 {
 	sum := sha256.Sum256([]byte(t.database()))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// clone makes a database, or takes one that was made ahead.
+// clone returns the name of a new database, which may have been created ahead.
 func (s *Server) clone(ctx context.Context, t template) (string, error) {
 	if name, ok := s.fromStock(t); ok {
 		return name, nil
@@ -73,7 +74,8 @@ func (s *Server) copyOf(ctx context.Context, t template) (string, error) {
 	name := s.newName()
 	sql := "CREATE DATABASE " + name + " TEMPLATE " + t.database()
 	if s.in != nil && !s.in.Durable {
-		// Two checkpoints, which are cheap without fsync, for 10 ms less than by the log.
+		// This costs two checkpoints, which are cheap without fsync, and saves the 10 ms of
+		// wal_log.
 		sql += " STRATEGY file_copy"
 	}
 	if err := s.exec(ctx, sql); err != nil {
@@ -89,8 +91,8 @@ func (s *Server) copyOf(ctx context.Context, t template) (string, error) {
 	return name, nil
 }
 
-// ensure builds the template unless it is there. The lock lets one process build
-// and the others wait, and is freed if that process dies.
+// ensure builds the template unless it exists. An advisory lock lets one process build
+// while the others wait; if that process dies, the server releases it.
 func (s *Server) ensure(ctx context.Context, t template) error {
 	conn, err := s.take(ctx)
 	if err != nil {
@@ -105,15 +107,15 @@ func (s *Server) ensure(ctx context.Context, t template) error {
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", t.lockKey()); err != nil {
 		return err
 	}
-	defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", t.lockKey()) // if it fails, so did the connection
+	defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", t.lockKey()) // fails only with the connection
 	if err := conn.QueryRow(ctx, exists, t.database()).Scan(&found); err != nil || found {
 		return err
 	}
 	return s.build(ctx, conn, t)
 }
 
-// build fills a database under a name of its own and then gives it the
-// template's: nobody ever sees half of one.
+// build fills a database under a temporary name and then renames it, so that no process
+// sees an incomplete template.
 func (s *Server) build(ctx context.Context, conn *pgx.Conn, t template) (err error) {
 	name := s.newName()
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
@@ -133,7 +135,7 @@ func (s *Server) build(ctx context.Context, conn *pgx.Conn, t template) (err err
 		return err
 	}
 	for _, sql := range []string{
-		"ALTER DATABASE " + name + " WITH ALLOW_CONNECTIONS false IS_TEMPLATE true", // sealed: a connection would keep it from being copied
+		"ALTER DATABASE " + name + " WITH ALLOW_CONNECTIONS false IS_TEMPLATE true", // connections would prevent copying
 		"ALTER DATABASE " + name + " RENAME TO " + t.database(),
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {

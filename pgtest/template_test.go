@@ -29,7 +29,7 @@ func leases(t *testing.T, n int) []*pgtest.Server {
 	return all
 }
 
-// unique is a template's version that no other run of the tests has used.
+// unique returns a version for a template that no other run of the tests has used.
 func unique(t *testing.T) string { return t.Name() + rand.Text() }
 
 func TestTemplateIsBuiltOnceForAllProcesses(t *testing.T) {
@@ -114,7 +114,7 @@ func TestDatabaseIsMadeWhileTemplate1IsInUse(t *testing.T) {
 	for _, opts := range [][]pgtest.Option{nil, nil, {fiftyTables}} {
 		_, err := s.New(t.Context(), opts...)
 		require.NoError(t, err)
-		s.Settle() // none that was made ahead
+		s.Settle() // creates the next one ahead
 	}
 }
 

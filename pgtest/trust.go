@@ -8,13 +8,11 @@ import (
 	"path/filepath"
 )
 
-// errStranger is the error of a directory that is not what we made, or may not be
-// by the time we use it.
+// errStranger is the error of a directory or file that another user owns or can replace.
 var errStranger = errors.New("pgtest: another user's, or open to others")
 
-// resolve returns the path of a directory without symbolic links. It fails where
-// somebody else can put another thing in the place of what lies in it: then no
-// check of ours holds until it is used.
+// resolve returns the path of a directory without symbolic links. It fails if another user
+// can replace what lies in it: a check would no longer hold when the path is used.
 func resolve(dir string) (string, error) {
 	path, err := filepath.Abs(dir)
 	if err == nil {
@@ -37,7 +35,7 @@ func resolve(dir string) (string, error) {
 	}
 }
 
-// makeAll makes a directory and those above it that are missing, and resolves it.
+// makeAll creates a directory and its missing parents, and returns its path without links.
 func makeAll(dir string) (string, error) {
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		parent, err := makeAll(filepath.Dir(dir))

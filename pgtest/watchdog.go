@@ -14,8 +14,8 @@ import (
 //go:embed watchdog.sql
 var watchdogSQL string
 
-// startWatchdog leaves a backend behind that ends the server when it is no
-// longer used. It needs no process of ours: none is left when it matters.
+// startWatchdog starts a statement in a backend that ends the server when it is no longer
+// used. It needs no client, because no test process is left by then.
 func startWatchdog(ctx context.Context, cfg *pgx.ConnConfig, linger time.Duration) error {
 	keep, err := keepTime()
 	if err != nil {
@@ -28,7 +28,7 @@ func startWatchdog(ctx context.Context, cfg *pgx.ConnConfig, linger time.Duratio
 		return fmt.Errorf("pgtest: start the watchdog: %w", err)
 	}
 	socket := conn.PgConn().Conn()
-	// Only the socket is closed: the backend is in its statement and stays there.
+	// Close only the socket: the backend goes on with its statement.
 	defer socket.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		socket.SetDeadline(deadline)

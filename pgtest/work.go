@@ -9,19 +9,19 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// One goroutine for each server works off the tests' path: it makes the next
-// databases ahead and drops the used ones. It ends when nothing is to be done.
+// For each server, one goroutine creates the next databases ahead and drops the used ones,
+// so that tests do not wait for either. It ends when there is nothing to do.
 
-// stock is what a process has of one template.
+// stock is a process's supply of databases from one template.
 type stock struct {
 	template template
-	asked    int      // how many tests wanted one so far
-	ahead    []string // made, and not yet asked for
-	broken   bool     // could not be made ahead: the tests find out why
+	asked    int      // how many databases tests have asked for
+	ahead    []string // created, and not yet used
+	broken   bool     // creating one ahead failed; the next test gets the error
 }
 
-// maxAhead is how many databases are made ahead: as many as were asked for so
-// far, up to this. A package with one test needs no second.
+// maxAhead limits the databases that are created ahead: as many as have been asked for,
+// up to this. A package with one test needs no second one.
 const maxAhead = 3
 
 func (s *Server) fromStock(t template) (string, bool) {
@@ -38,7 +38,7 @@ func (s *Server) fromStock(t template) (string, bool) {
 	return name, true
 }
 
-// restock counts a database that could not be taken from the stock.
+// restock counts a database that did not come from the stock.
 func (s *Server) restock(t template) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,7 @@ func (s *Server) restock(t template) {
 	s.kick()
 }
 
-// dropLater drops a database off the caller's path.
+// dropLater drops a database in the background.
 func (s *Server) dropLater(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *Server) dropLater(name string) {
 	s.kick()
 }
 
-// kick sees to it that the work goes on. The caller holds mu.
+// kick starts the goroutine unless it runs. The caller holds mu.
 func (s *Server) kick() {
 	if s.working {
 		return
@@ -74,23 +74,23 @@ func (s *Server) kick() {
 	})
 }
 
-// next returns what is most urgent, nil when nothing is left.
+// next returns the most urgent job, nil if there is none.
 func (s *Server) next() func(context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	dsn := s.in == nil // what we make ahead there, nobody would clear up after us
+	dsn := s.in == nil // if this process is killed, no other one drops what it created ahead there
 	for _, st := range s.stocks {
 		if !dsn && !s.closing && !st.broken && len(st.ahead) < min(st.asked, maxAhead) {
 			return func(ctx context.Context) { s.makeAhead(ctx, st) }
 		}
 	}
 	if s.own != nil && s.closing {
-		s.drops = nil // they go with the server
+		s.drops = nil // the server is removed as a whole
 	}
 	if len(s.drops) > 0 {
 		name := s.drops[0]
 		s.drops = s.drops[1:]
-		return func(ctx context.Context) { s.drop(ctx, name) } // what fails here, another process sweeps up
+		return func(ctx context.Context) { s.drop(ctx, name) } // if this fails, another process's sweep drops it
 	}
 	if !s.swept && s.own == nil {
 		s.swept = true
@@ -111,15 +111,14 @@ func (s *Server) makeAhead(ctx context.Context, st *stock) {
 	st.ahead = append(st.ahead, name)
 }
 
-// drop drops a database whose users are done with it.
 func (s *Server) drop(ctx context.Context, name string) error {
 	conn, err := s.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.put(conn)
-	// The backends of closed connections take a moment to end, and PostgreSQL
-	// itself waits for them in steps of 100 ms. Who stays longer is thrown out.
+	// The backends of closed connections take a moment to end, and DROP DATABASE waits for
+	// them in steps of 100 ms. FORCE ends those that stay longer.
 	if err = awaitUnused(ctx, conn, name); err == nil || errors.Is(err, errInUse) {
 		_, err = conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
 	}
@@ -149,8 +148,8 @@ func awaitUnused(ctx context.Context, conn *pgx.Conn, name string) error {
 	}
 }
 
-// sweep drops what ended processes left: their databases, and those that were
-// kept for a person for long enough. A database that is in use stays.
+// sweep drops the databases of processes that have ended, and those of failed tests whose
+// time is over. A database that is in use stays.
 func (s *Server) sweep(ctx context.Context) {
 	const orphans = `SELECT d.datname FROM pg_database d
 		WHERE (d.datname ~ '^pgtest_[a-z0-9]{12}_[0-9]+$'

@@ -1,5 +1,5 @@
-// Package hidden is a database/sql driver of which nothing is known, for tests: one around
-// pgx's, in which that cannot be seen.
+// Package hidden is a database/sql driver for tests that wraps pgx's without exposing it, like
+// an unknown driver.
 package hidden
 
 import (
@@ -13,7 +13,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// Open opens a test's database with it, until the test ends.
+// Open opens a test's database with the hidden driver and closes it when the test ends.
 func Open(t testing.TB, db *pgtest.DB) *sql.DB {
 	t.Helper()
 	opened := sql.OpenDB(hiding{stdlib.GetConnector(*db.Pool().Config().ConnConfig)})

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package pgbouncer starts a real PgBouncer for tests: a connection pooler
-// between a host and its PostgreSQL, as many hosts have one.
+// Package pgbouncer starts a real PgBouncer for tests, a connection pooler between an
+// application and PostgreSQL.
 package pgbouncer
 
 import (
@@ -24,7 +24,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// Mode is a pool_mode: when a server connection goes back to the pool.
+// Mode is a pool_mode: when a server connection returns to the pool.
 type Mode string
 
 const (
@@ -34,9 +34,9 @@ const (
 
 const patience = 20 * time.Second
 
-// Start runs a PgBouncer in front of db until the test ends, and returns the
-// URL of the database through it. Where PgBouncer is not installed, root on
-// Debian installs it; a test that can not have it is skipped, but fails in CI.
+// Start runs a PgBouncer in front of db until the test ends, and returns the URL of the
+// database through it. If PgBouncer is not installed, Start installs it (as root on Debian).
+// If that fails, the test is skipped, or fails in CI.
 func Start(tb testing.TB, db *pgtest.DB, mode Mode) (url string) {
 	tb.Helper()
 	program, err := find()
@@ -51,7 +51,7 @@ func Start(tb testing.TB, db *pgtest.DB, mode Mode) (url string) {
 		tb.Fatal(err)
 	}
 	port := freePort(tb)
-	dir, err := os.MkdirTemp("", "pgbouncer") // not TempDir, which others than root can not enter
+	dir, err := os.MkdirTemp("", "pgbouncer") // not TempDir, which only root could enter
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -106,8 +106,7 @@ ignore_startup_parameters = extra_float_digits
 	}
 }
 
-// find returns the program, which it installs if it can. The first answer of
-// a process is that of all its tests.
+// find returns the program and installs it if it can, once per process.
 var find = sync.OnceValues(func() (string, error) {
 	program, err := lookPath()
 	if err == nil || os.Geteuid() != 0 {
@@ -132,7 +131,7 @@ func lookPath() (program string, err error) {
 	return "", err
 }
 
-// freePort is one that nobody listened on a moment ago.
+// freePort returns a free TCP port.
 func freePort(tb testing.TB) int {
 	tb.Helper()
 	listen, err := net.Listen("tcp", "127.0.0.1:0")
@@ -143,7 +142,7 @@ func freePort(tb testing.TB) int {
 	return listen.Addr().(*net.TCPAddr).Port
 }
 
-// unprivileged is whom root runs PgBouncer as, which refuses to run as root.
+// unprivileged returns the user that root runs PgBouncer as, which refuses to run as root.
 func unprivileged(tb testing.TB) *syscall.Credential {
 	tb.Helper()
 	if os.Geteuid() != 0 {

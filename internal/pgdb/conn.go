@@ -10,20 +10,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A pool is a [DB] of either kind.
+// A pool is a [DB] over pgx or database/sql.
 type pool struct {
 	take func(context.Context) (taken, error)
-	size func() int // how many connections it has now
+	size func() int // the current number of connections
 	full func() bool
 
-	prepares bool // connections for who acquires them
-	generic  bool // its driver is not pgx's own
+	prepares bool // see PreparesForCaller
+	generic  bool // the driver is not pgx's
 
-	suits func(*pgx.Conn) error // see [UTF8]; nil: any connection does
-	seen  atomic.Bool           // one that does
+	suits func(*pgx.Conn) error // see [UTF8]; nil accepts any connection
+	seen  atomic.Bool           // a suitable connection has been seen
 }
 
-// taken is a connection that is taken out of a pool.
+// taken is a connection out of a pool.
 type taken interface {
 	on(f func(*pgx.Conn) error) error // runs f on the driver's own connection
 	release()
@@ -45,7 +45,7 @@ func (p *pool) Full() bool { return p.full() }
 
 func (p *pool) PreparesForCaller() bool { return p.prepares }
 
-// suitable takes a connection that suits.
+// suitable takes a connection and checks it.
 func (p *pool) suitable(ctx context.Context) (taken, error) {
 	t, err := p.take(ctx)
 	if _, asked := t.(*genericConn); err != nil || asked || p.suits == nil {
@@ -81,23 +81,22 @@ func (p *pool) with(ctx context.Context, f func(Conn) error) error {
 	return f(c)
 }
 
-// A conn is a [Conn] out of a pool. What is idle in a pool can be stale: the server
-// has ended it, which shows only when it is used. After a restart all are. What could
-// not be sent for that, while nothing had been sent before it, is sent on another
-// connection, which is asked for as the first was: with the same context. So is what
-// was sent to the wrong server, which has done nothing of it (see [misled]). Nothing is
-// done twice.
+// A conn is a [Conn] out of a pool. An idle connection can be stale: the server has ended
+// it, which shows only on use. After a restart, all are stale. If the first statement could
+// not be sent for that reason, it is sent on another connection, which is taken like the
+// first, with the same context. The same happens to a statement that reached the wrong
+// server, which has not executed it (see [wrongServer]). Nothing is executed twice.
 type conn struct {
 	pool  *pool
 	take  func() (taken, error)
-	taken taken // nil: there was no other
+	taken taken // nil: no other connection could be taken
 	used  bool  // something may have been sent
 
-	pipeline *pipeline // nil: nothing was sent by one
-	question *question // nil: there is none
+	pipeline *pipeline // nil: not used
+	question *question // nil: none
 }
 
-// A question is sent behind a commit: see [Conn].
+// A question is sent behind a commit: see [Conn].AskAlong.
 type question struct {
 	sql    string
 	answer func(bool)
@@ -105,7 +104,8 @@ type question struct {
 
 func (c *conn) AskAlong(sql string, answer func(bool)) { c.question = &question{sql, answer} }
 
-// on runs f, which sends something, on the connection or on another that can send it.
+// on runs f, which sends something, on the connection, or on another one if nothing could
+// be sent on that.
 func (c *conn) on(f func(*pgx.Conn) error) error {
 	if c.taken == nil {
 		return unsent{sql.ErrConnDone}
@@ -131,13 +131,13 @@ func (c *conn) on(f func(*pgx.Conn) error) error {
 	return err
 }
 
-// leastTries is how many other connections, at least, are asked for where one cannot send.
-// All that the pool has can be stale, or lead to the wrong server; a new one, too, behind a
-// balancer. It does not connect anew as often as it may have connections: of a hold that
-// no server knows any more, each of them says so.
+// leastTries is the minimum number of other connections to try. All idle connections of a
+// pool can be stale or lead to the wrong server, and behind a load balancer a new one can,
+// too. The limit is not the maximum size of the pool: if no server knows a hold any more,
+// each connection says so, and more attempts are useless.
 const leastTries = 4
 
-// attempt runs f on the connection, unless that is known to be closed.
+// attempt runs f on the connection, unless that is closed.
 func (c *conn) attempt(f func(*pgx.Conn) error) error {
 	return c.taken.on(func(conn *pgx.Conn) error {
 		if !c.used && !conn.IsClosed() && hungUp(conn.PgConn().Conn()) {
@@ -146,19 +146,20 @@ func (c *conn) attempt(f func(*pgx.Conn) error) error {
 		if conn.IsClosed() {
 			return unsent{pgconn.ErrConnClosed}
 		}
-		return closeMisled(conn, f(conn))
+		return closeIfWrong(conn, f(conn))
 	})
 }
 
-// unsent is why something was not sent.
+// unsent is the error of a statement that was not sent.
 type unsent struct{ error }
 
 func (unsent) SafeToRetry() bool { return true }
 func (u unsent) Unwrap() error   { return u.error }
 
-// isUnsent reports whether err says that nothing was sent, or nothing done by the wrong
-// server, and not since there was no time for it. That the connection is closed pgx also
-// says where it broke after something was sent (by its simple protocol).
+// isUnsent reports whether err says that nothing was sent, or that the wrong server did
+// nothing, for a reason other than the end of the context. ErrConnClosed does not count:
+// with the simple protocol, pgx also returns it for a connection that broke after something
+// was sent.
 func isUnsent(err error) bool {
 	if errors.As(err, new(unsent)) {
 		return true
@@ -192,12 +193,12 @@ func (c *conn) Write(ctx context.Context, each func(Row) error, sql string, args
 
 func (c *conn) Begin(context.Context) (Transaction, error) { return c.begin(), nil }
 
-// ask has the question sent behind a statement, which takes a BEGIN and a COMMIT around that.
+// ask runs a statement in a transaction, so that the question can be sent behind its COMMIT.
 func (c *conn) ask(ctx context.Context, statement func(*transaction) error) error {
 	t := c.begin()
 	err := statement(t)
 	if err != nil {
-		_ = t.Rollback(ctx) // or else the connection has gone
+		_ = t.Rollback(ctx) // fails only if the connection is gone
 	}
 	return err
 }
@@ -218,12 +219,12 @@ func (c *conn) Release() {
 	c.taken.release()
 }
 
-// hangUp closes a connection on which answers may come that nobody reads.
+// hangUp closes a connection whose remaining answers will not be read.
 func (c *conn) hangUp() {
 	_ = c.taken.on(func(conn *pgx.Conn) error { abandon(conn); return nil })
 }
 
-// abandon closes a connection without a farewell.
+// abandon closes a connection without waiting for the server.
 func abandon(conn *pgx.Conn) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -11,10 +11,9 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// Connector returns a function that connects as a host's pool does, to the same server by
-// the same configuration, without a place in the pool. The function fails with
-// [ErrUnsupported] where the connections of a database/sql driver show none of pgx's. db is
-// one that [Open] accepts.
+// Connector returns a function that connects like a host's pool, with the same
+// configuration, but outside the pool. The function fails with [ErrUnsupported] if a
+// database/sql driver does not expose pgx's connections. db must be one that [Open] accepts.
 func Connector(db any) func(context.Context) (*pgx.Conn, error) {
 	switch db := db.(type) {
 	case *sqlx.DB:
@@ -31,7 +30,7 @@ func Connector(db any) func(context.Context) (*pgx.Conn, error) {
 	return func(ctx context.Context) (*pgx.Conn, error) { return ConnectLike(ctx, db.(*pgxpool.Pool)) }
 }
 
-// configOf is the configuration of a pool's connections.
+// configOf returns the configuration of a pool's connections.
 func configOf(ctx context.Context, db *sql.DB) (config *pgx.ConnConfig, err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -49,7 +48,7 @@ func configOf(ctx context.Context, db *sql.DB) (config *pgx.ConnConfig, err erro
 	return config, err
 }
 
-// ConnectLike connects as a pool does, by its hooks.
+// ConnectLike connects like a pool, including its hooks.
 func ConnectLike(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
 	config := pool.Config()
 	if config.BeforeConnect != nil {

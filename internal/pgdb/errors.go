@@ -15,14 +15,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Error is what the server reported, without what may quote the data.
+// Error is an error from the server, without the parts that may quote the data.
 //
-// Of the server's fields DETAIL, HINT, CONTEXT and the internal query are never
-// kept. The message is kept where PostgreSQL itself wrote it about something
-// other than data: see [keepsMessage].
+// DETAIL, HINT, CONTEXT and the internal query are never kept. The message is kept if
+// PostgreSQL itself wrote it about something other than data: see [keepsMessage].
 type Error struct {
 	Code       string // SQLSTATE: PostgreSQL documentation, Appendix A
-	Message    string // empty where it could quote the data
+	Message    string // empty if it could quote the data
 	Schema     string // this and the next three name what was violated, if anything
 	Table      string
 	Column     string
@@ -30,7 +29,7 @@ type Error struct {
 	Fatal      bool // the session has ended
 }
 
-// Error implements error.
+// Error returns the fields that are not empty, in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("SQLSTATE " + e.Code)
@@ -45,18 +44,18 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// SQLState is Code, by the name that pgx and others give it.
+// SQLState returns Code; pgx and other libraries look for this method.
 func (e *Error) SQLState() string { return e.Code }
 
 // LockNotAvailable is the SQLSTATE of a wait that lock_timeout ended
 // (PostgreSQL documentation, Appendix A).
 const LockNotAvailable = "55P03"
 
-// OutOfMemory is the SQLSTATE of a statement that found the server's lock table, or its
-// memory, full.
+// OutOfMemory is the SQLSTATE of a statement that failed because the server's lock table or
+// memory is full.
 const OutOfMemory = "53200"
 
-// Code is the SQLSTATE in err's tree, or empty.
+// Code returns the SQLSTATE in err's tree, or "".
 func Code(err error) string {
 	if err == nil {
 		return ""
@@ -68,7 +67,7 @@ func Code(err error) string {
 	return ""
 }
 
-// Class is the first two characters of the SQLSTATE in err's tree, or empty.
+// Class returns the first two characters of the SQLSTATE in err's tree, or "".
 func Class(err error) string {
 	code := Code(err)
 	return code[:min(2, len(code))]
@@ -79,29 +78,28 @@ func Class(err error) string {
 // Appendix A).
 const idleInTransaction = "25P03"
 
-// Uncertain reports whether a statement that failed with err, and that could
-// have committed, may have done so all the same: the server was sent it and
-// did not say no.
+// Uncertain reports whether a statement that failed with err may have committed: it was sent,
+// and the server did not report that it failed.
 func Uncertain(err error) bool {
 	var e *Error
 	switch {
 	case err == nil, errors.As(err, new(unsent)):
 		return false
 	case errors.As(err, &e):
-		return e.Fatal && e.Code != idleInTransaction && !isStatements(e.Code) // it may have ended the session after the commit
+		return e.Fatal && e.Code != idleInTransaction && !isStatements(e.Code) // the session may have ended after the commit
 	case errors.Is(err, ErrNoRows), errors.Is(err, pgx.ErrTxCommitRollback):
 		return false
 	case errors.Is(err, pgconn.ErrConnClosed), errors.Is(err, driver.ErrBadConn):
-		return true // drivers say these, too, of what they have sent: see isUnsent
+		return true // drivers also return these for statements that were sent: see isUnsent
 	case errors.Is(err, sql.ErrTxDone), errors.Is(err, sql.ErrConnDone):
-		return false // database/sql says these of what it did not send
+		return false // database/sql returns these for statements that it did not send
 	}
 	return !pgconn.SafeToRetry(err)
 }
 
-// isStatements reports whether an error is of a class that only fails a statement or a
-// commit, also where it ends the session, as the host has set exit_on_error: of data,
-// constraints, conflicts, names and rights, or what is in use.
+// isStatements reports whether an error is of a class that makes a statement or a commit
+// fail: data, constraints, conflicts, names, rights, objects in use. That holds even if it
+// ends the session, because exit_on_error is set.
 func isStatements(code string) bool {
 	switch code[:min(2, len(code))] {
 	case "22", "23", "40", "42", "44", "55", "P0":
@@ -110,9 +108,9 @@ func isStatements(code string) bool {
 	return false
 }
 
-// Clean makes an error fit to be returned and logged: what the server said
-// becomes an [*Error], and whatever else could quote a value loses its text.
-// An error that is clean passes unchanged.
+// Clean makes an error safe to return and log: an error from the server becomes an
+// [*Error], and any other that could quote a value loses its text. Clean errors are returned
+// unchanged.
 func Clean(err error) error {
 	if err == nil {
 		return nil
@@ -124,14 +122,14 @@ func Clean(err error) error {
 	switch {
 	case errors.As(err, &cleaned), errors.Is(err, ErrSession), err == errUnconfirmed:
 		return err
-	case errors.Is(err, ErrElsewhere): // perhaps within what a driver says of the column
-		if errors.As(err, new(misled)) {
+	case errors.Is(err, ErrElsewhere): // a driver's error about the column may wrap it
+		if errors.As(err, new(wrongServer)) {
 			return err
 		}
 		return ErrElsewhere
 	case errors.As(err, &server):
 		e := fromServer(server)
-		e.Fatal = e.Fatal && !errors.As(err, &refused) // else there was no session yet
+		e.Fatal = e.Fatal && !errors.As(err, &refused) // if the server refused to connect, there was no session
 		return e
 	case asServer(err, &server):
 		return fromServer(server)
@@ -149,12 +147,12 @@ func Clean(err error) error {
 	return fmt.Errorf("%w (%T)", ErrDriver, err)
 }
 
-// ErrDriver is an error of a driver or of a host's hook of which nothing is known.
+// ErrDriver is an unknown error of a driver or of a host's hook.
 var ErrDriver = errors.New("driver error")
 
-// asServer finds what the server said in an error of another driver's: by the protocol's
-// names of its fields, as lib/pq's and bun's have them, or else its SQLSTATE alone (PostgreSQL
-// documentation, section 55.8 Error and Notice Message Fields).
+// asServer converts a server's error from another driver. lib/pq's and bun's have the fields
+// under their names in the protocol (PostgreSQL documentation, section 55.8 Error and Notice
+// Message Fields); others have the SQLSTATE alone.
 func asServer(err error, server **pgconn.PgError) bool {
 	var pq interface{ Get(field byte) string }
 	var bun interface{ Field(field byte) string }
@@ -176,12 +174,12 @@ func asServer(err error, server **pgconn.PgError) bool {
 	return len((*server).Code) == 5
 }
 
-// queryCanceled is the SQLSTATE of a statement that was cancelled, which ends no session.
+// queryCanceled is the SQLSTATE of a canceled statement. It does not end the session.
 const queryCanceled = "57014"
 
 func fromFields(field func(byte) string) *pgconn.PgError {
 	return &pgconn.PgError{
-		SeverityUnlocalized: cmp.Or(field('V'), field('S')), // who has the localized one only may take an error for a fatal one
+		SeverityUnlocalized: cmp.Or(field('V'), field('S')), // a driver with only the localized severity may make an error look fatal
 		Code:                field('C'), Message: field('M'), Where: field('W'), InternalQuery: field('q'),
 		SchemaName: field('s'), TableName: field('t'), ColumnName: field('c'), ConstraintName: field('n'),
 	}
@@ -198,10 +196,9 @@ func fromServer(e *pgconn.PgError) *Error {
 	return c
 }
 
-// keepsMessage reports whether a message cannot quote the data. Those of the
-// classes below name objects, settings and states. Anything said from within a
-// function (it has a context) may be a RAISE or a statement made of data, and
-// is not trusted whatever its class.
+// keepsMessage reports whether a message cannot quote the data. Messages of the classes below
+// name objects, settings and states. A message from within a function (it has a context) is
+// never kept: it may come from RAISE, or from a statement that was built from data.
 func keepsMessage(e *pgconn.PgError) bool {
 	if e.Where != "" || e.InternalQuery != "" || len(e.Code) != 5 {
 		return false
@@ -213,8 +210,8 @@ func keepsMessage(e *pgconn.PgError) bool {
 	return false
 }
 
-// isEncoding reports whether a driver quotes the value that it could not
-// convert. Both drivers tell so by text only.
+// isEncoding reports whether a driver's error quotes a value that it could not convert. Both
+// drivers show that only in the text.
 func isEncoding(err error) bool {
 	var scan pgx.ScanArgError
 	text := err.Error()
@@ -222,7 +219,7 @@ func isEncoding(err error) bool {
 		strings.Contains(text, "Scan error") || strings.Contains(text, "failed to encode") || strings.Contains(text, "converting ")
 }
 
-// isClosedPool knows the errors of closed pools, which have no exported value.
+// isClosedPool reports whether err is that of a closed pool, which no package exports.
 func isClosedPool(err error) bool {
 	switch err.Error() {
 	case "closed pool", "sql: database is closed":
@@ -236,7 +233,7 @@ type cleanRow struct{ row Row }
 
 func (r cleanRow) Scan(dest ...any) error { return Clean(r.row.Scan(dest...)) }
 
-// readRows is [Querier].Query once the rows are there.
+// readRows calls each for each row.
 func readRows(rows interface {
 	Row
 	Next() bool

@@ -104,7 +104,7 @@ func TestConnectErrorsAreClean(t *testing.T) {
 	assert.False(t, pgdb.Uncertain(err))
 }
 
-// Errors of the server's as other drivers have them.
+// Errors of the server in the forms of other drivers.
 type (
 	stateError  struct{ code string }   // its SQLSTATE alone
 	getterError struct{ fields fields } // lib/pq

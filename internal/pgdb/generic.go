@@ -10,17 +10,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A genericConn is a connection of a driver in which pgx's cannot be seen. Its statements
-// go through database/sql, one to a round trip. database/sql sends none of them a second
-// time, as it does those of a *sql.DB whose driver says [driver.ErrBadConn]: drivers say
-// that, too, of what the server may have carried out.
+// A genericConn is a connection of a driver that does not expose a connection of pgx. Its
+// statements go through database/sql, each in its own round trip. It uses a *sql.Conn,
+// because a *sql.DB repeats statements after [driver.ErrBadConn], which drivers also return
+// for statements that the server may have executed.
 type genericConn struct {
 	conn  *sql.Conn
 	begun bool // a transaction may be open
 	stuck bool // the driver is in a statement, or has panicked in one
-	wrong bool // the server is: see [misled]
+	wrong bool // it leads to the wrong server: see [wrongServer]
 
-	question *question // nil: there is none
+	question *question // nil: none
 }
 
 func (c *genericConn) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
@@ -36,7 +36,7 @@ func (c *genericConn) Query(ctx context.Context, each func(Row) error, sql strin
 	return c.send(func(q sqlQuerier) error { return q.Query(ctx, each, sql, args...) })
 }
 
-// send has statement send something, and notes what that shows of the connection.
+// send runs a statement and records what that shows about the connection.
 func (c *genericConn) send(statement func(sqlQuerier) error) error {
 	c.stuck = true
 	err := statement(sqlQuerier{c.conn})
@@ -44,12 +44,12 @@ func (c *genericConn) send(statement func(sqlQuerier) error) error {
 	return err
 }
 
-// Write implements [Conn]. The server's notices cannot be seen through database/sql.
+// Write is Query: database/sql does not show the server's notices.
 func (c *genericConn) Write(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	return c.Query(ctx, each, sql, args...)
 }
 
-// on implements [taken].
+// on fails: there is no connection of pgx.
 func (c *genericConn) on(func(*pgx.Conn) error) error {
 	return fmt.Errorf("%w: only some of its connections are pgx's", ErrUnsupported)
 }
@@ -64,9 +64,9 @@ func (c *genericConn) Begin(ctx context.Context) (Transaction, error) {
 	return &genericTx{c: c}, nil
 }
 
-// Release closes a connection that is left in a transaction, which its driver may not
-// know of, or that leads to the wrong server. One in which the driver has panicked is
-// lost to the pool: database/sql waits for the end of that statement, for ever.
+// Release returns the connection to the pool. It closes a connection in a transaction, which
+// the driver may not know of, and one that leads to the wrong server. A connection whose
+// driver panicked is lost to the pool: database/sql would wait for that statement forever.
 func (c *genericConn) Release() {
 	if c.question != nil && !c.stuck && !c.begun && !c.wrong {
 		c.ask()
@@ -82,7 +82,7 @@ func (c *genericConn) Release() {
 
 func (c *genericConn) AskAlong(sql string, answer func(bool)) { c.question = &question{sql, answer} }
 
-// ask asks what nothing was sent along with.
+// ask sends the question by itself.
 func (c *genericConn) ask() {
 	ctx, cancel := context.WithTimeout(context.Background(), confirmingTime)
 	defer cancel()
@@ -92,14 +92,14 @@ func (c *genericConn) ask() {
 	}
 }
 
-// A genericTx is a transaction on a [genericConn]. Nothing of it is committed before its
-// COMMIT is sent.
+// A genericTx is a transaction on a [genericConn].
 type genericTx struct {
 	c      *genericConn
-	failed bool // and so the server answers COMMIT with a ROLLBACK, which cannot be seen
+	failed bool // the server would answer COMMIT with ROLLBACK, which database/sql does not show
 }
 
-// uncommitted notes that a statement has failed.
+// uncommitted records that a statement failed. Its error is never [Uncertain], because
+// COMMIT has not been sent.
 func (t *genericTx) uncommitted(err error) error {
 	t.failed = t.failed || err != nil && err != ErrNoRows
 	if Uncertain(err) {
@@ -141,7 +141,7 @@ func (t *genericTx) Commit(ctx context.Context) error {
 
 func (t *genericTx) Rollback(ctx context.Context) error {
 	err := t.end(ctx, "rollback")
-	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) { // the session has ended, and the transaction with it
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) { // the transaction has ended with the session
 		return nil
 	}
 	return err

@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// hungUp reports whether the server has ended an idle connection already: it has
-// closed it, or said why it is about to. What is written to one over a network would
-// seem to be sent. It costs a system call.
+// hungUp reports whether the server has ended an idle connection: it has closed it, or sent
+// the reason why it will. Over a network, writing to such a connection would succeed. It
+// costs a system call.
 func hungUp(conn net.Conn) (gone bool) {
 	readable := true
 	if wrapper, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
@@ -43,8 +43,8 @@ func hungUp(conn net.Conn) (gone bool) {
 	return gone
 }
 
-// endsSession reports whether there is an error among messages of the server that
-// nobody asked for: it ends the session (PostgreSQL documentation, section 55.2.7).
+// endsSession reports whether there is an error among messages that the server sent
+// unasked: it ends the session (PostgreSQL documentation, section 55.2.7).
 func endsSession(messages []byte) bool {
 	for len(messages) > 4 {
 		if messages[0] == 'E' {

@@ -4,5 +4,5 @@ package pgdb
 
 import "net"
 
-// hungUp cannot be told here: what the server has closed fails when it is used.
+// hungUp cannot detect anything here: a connection that the server has closed fails on use.
 func hungUp(net.Conn) bool { return false }

@@ -12,15 +12,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// attemptDelay is how long a host may be silent before the next one is tried beside it
-// (RFC 8305, section 5), and how soon one is tried again that has refused.
+// attemptDelay is how long an attempt may take before the next address is tried, too
+// (RFC 8305, section 5), and the interval of retries of addresses that refused.
 const attemptDelay = 250 * time.Millisecond
 
-// Connect is pgx.ConnectConfig, but that an address which is silent holds up none of
-// the others, where there are several. They are tried in their order: one after the other
-// has failed, or beside it when that is silent. As long as one is, those that have refused
-// are tried again: a standby, which is refused, can become the primary meanwhile. Each has
-// a share of the time that is left to ctx; a shorter ConnectTimeout of the host's own stays.
+// Connect is pgx.ConnectConfig, except that with several addresses a silent one does not
+// delay the others:
+//   - The addresses are tried in order. The next attempt starts when one fails, or after
+//     attemptDelay.
+//   - While an address is silent, those that refused are tried again: a standby, which is
+//     refused, may have become the primary.
+//   - Each attempt has an equal share of the time that ctx has left, or the host's
+//     ConnectTimeout if that is shorter.
 func Connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	all := addresses(ctx, config)
 	if len(all) == 1 {
@@ -32,15 +35,15 @@ func Connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 		if bounded {
 			c.ConnectTimeout = min(cmp.Or(c.ConnectTimeout, share), share)
 		}
-		if c.ValidateConnect == nil { // a standby may be sooner than the primary before it
+		if c.ValidateConnect == nil { // a standby may answer before the primary does
 			c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 		}
 	}
 	return connectFirst(ctx, all)
 }
 
-// addresses are configurations of one address each. The same one can be tried with TLS and
-// without.
+// addresses returns one configuration for each address. A configuration may include
+// attempts with and without TLS.
 func addresses(ctx context.Context, config *pgx.ConnConfig) (all []*pgx.ConnConfig) {
 	type host struct {
 		name string
@@ -74,7 +77,7 @@ func addresses(ctx context.Context, config *pgx.ConnConfig) (all []*pgx.ConnConf
 	return all
 }
 
-// connectFirst returns the first connection that there is to one of several addresses.
+// connectFirst connects to several addresses and returns the first connection.
 func connectFirst(ctx context.Context, all []*pgx.ConnConfig) (*pgx.Conn, error) {
 	type answer struct {
 		of    int
@@ -95,7 +98,7 @@ func connectFirst(ctx context.Context, all []*pgx.ConnConfig) (*pgx.Conn, error)
 			}
 		}
 	}()
-	errs := make([]error, len(all)) // of those that are not under way
+	errs := make([]error, len(all)) // nil while an attempt is under way
 	underWay, untried, unheard := 0, len(all), len(all)
 	try := func(n int, again bool) {
 		errs[n] = nil

@@ -10,21 +10,21 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// errUnconfirmed is the end of a commit whose wait for a synchronous standby was cancelled.
-// The server takes that for success, and warns (PostgreSQL source, SyncRepWaitForLSN).
+// errUnconfirmed is the error of a commit whose wait for a synchronous standby was canceled.
+// The server reports success and a warning (PostgreSQL source, SyncRepWaitForLSN).
 var errUnconfirmed = errors.New("the wait for a synchronous standby was cancelled: the commit may not outlive a failover")
 
-// confirmingTime is how long a commit that came with a notice may take to be confirmed.
+// confirmingTime limits the confirmation of a commit that came with a notice.
 const confirmingTime = time.Second
 
-// notices notes whether the server sends any. They are seen in the driver's trace, since
-// the handler for them is the host's, where it has one; that is called as before.
+// notices records whether the server sends notices. It reads the driver's trace, because
+// the handler for notices may be the host's, which is still called.
 type notices struct {
-	conn *pgx.Conn // is traced, unless nil
+	conn *pgx.Conn // the traced connection, nil before watch
 	seen bool
 }
 
-// watch begins to look for notices, which messages of a commit are to be read from now on.
+// watch starts recording. Call it when only the answer to a commit is outstanding.
 func (n *notices) watch(conn *pgx.Conn) {
 	if n.conn == nil && !conn.IsClosed() {
 		n.conn = conn
@@ -32,15 +32,15 @@ func (n *notices) watch(conn *pgx.Conn) {
 	}
 }
 
-// stop ends the watch. A connection that broke belongs to the driver, which says goodbye
-// on it at the same time: that is left alone.
+// stop stops recording. It does not touch a broken connection, which the driver is closing
+// concurrently.
 func (n *notices) stop() {
 	if n.conn != nil && !n.conn.IsClosed() {
 		n.conn.PgConn().Frontend().Untrace()
 	}
 }
 
-// Write implements io.Writer, for the trace.
+// Write reads a line of the trace.
 func (n *notices) Write(line []byte) (int, error) {
 	n.seen = n.seen || bytes.HasPrefix(line, notice)
 	return len(line), nil
@@ -48,8 +48,8 @@ func (n *notices) Write(line []byte) (int, error) {
 
 var notice = []byte("B\tNoticeResponse\t")
 
-// confirm is the error of a commit that may have come with a notice. What that said is not
-// known: another commit, behind it, waits for the same standby.
+// confirm returns an error if a commit is not confirmed. If a notice came with it, whose
+// text is unknown, confirm sends another commit, which waits for the same standby.
 func (n *notices) confirm(ctx context.Context, conn *pgx.Conn) error {
 	if !n.seen {
 		return nil
@@ -59,7 +59,7 @@ func (n *notices) confirm(ctx context.Context, conn *pgx.Conn) error {
 	var again notices
 	defer again.stop()
 	var b pgx.Batch
-	b.Queue(quietSQL).Query(func(rows pgx.Rows) error { // whatever else a role has itself told
+	b.Queue(quietSQL).Query(func(rows pgx.Rows) error { // the role may have asked for other notices
 		for rows.Next() {
 			again.watch(conn)
 		}
@@ -72,16 +72,16 @@ func (n *notices) confirm(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// confirmSQL writes where there is a standby to wait for, a message for nobody, which has
-// a commit to be waited for (9.28.6 Replication Management Functions). Until then quietSQL
-// has the server send nothing but warnings.
+// confirmSQL writes to the WAL, so that its commit waits, but only if a synchronous standby
+// is configured (9.28.6 Replication Management Functions). quietSQL suppresses all notices
+// but warnings before that.
 const (
 	confirmSQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'lockstore', '')
 WHERE pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.<>) ''`
 	quietSQL = `SELECT pg_catalog.set_config('client_min_messages', 'warning', true)`
 )
 
-// queryRow is QueryRow of a statement that may be a transaction of its own.
+// queryRow is QueryRow for a statement that may be its own transaction.
 func queryRow(ctx context.Context, conn *pgx.Conn, dest []any, sql string, args ...any) error {
 	rows, err := conn.Query(ctx, sql, args...)
 	if err != nil {
@@ -108,7 +108,8 @@ func queryRow(ctx context.Context, conn *pgx.Conn, dest []any, sql string, args 
 	return n.confirm(ctx, conn)
 }
 
-// write is Write. In a batch the rows of a statement end before its commit is answered.
+// write is Write. It uses a batch, in which the rows of a statement end before the answer to
+// its commit.
 func write(ctx context.Context, conn *pgx.Conn, each func(Row) error, sql string, args ...any) error {
 	var refused error
 	var n notices

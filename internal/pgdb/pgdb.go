@@ -1,11 +1,12 @@
-// Package pgdb is the one seam between lockstore and the ways a host reaches
-// PostgreSQL: pgx, and database/sql (sqlx) over pgx's stdlib driver or any other that
-// speaks to PostgreSQL. What is written against a [Querier] is written once for all.
+// Package pgdb adapts the database handles of applications ("hosts") to one interface:
+// pgx, and database/sql (sqlx) over pgx's stdlib driver or another PostgreSQL driver. Code
+// that uses a [Querier] works with all of them.
 //
-// Statements are sent as they are, so they work with every driver, and in every one of
-// pgx's query modes, if each parameter is a string, a number, a boolean, a slice of these
-// or nil, and is cast in the SQL from the type that such an argument has by itself:
-// $1::text::jsonb. What is read is a string, a number, a boolean or, as bytes, a jsonb.
+// Statements are sent unchanged. They work with every driver, and in each of pgx's query
+// modes, under these conditions:
+//   - Each parameter is a string, a number, a boolean, a slice of these, or nil. The SQL
+//     casts it from the type that such an argument has by itself: $1::text::jsonb.
+//   - Each result is a string, a number, a boolean or, as bytes, a jsonb.
 //
 // Every error has passed [Clean]: none can quote the data.
 package pgdb
@@ -24,44 +25,44 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// ErrUnsupported says that a database or transaction handed to [Open] or [Tx]
-// cannot be used; the error's text says why.
+// ErrUnsupported is the error of a database or transaction that [Open] or [Tx] cannot use;
+// the error's text says why.
 var ErrUnsupported = errors.New("unsupported database handle")
 
-// ErrNoRows says that QueryRow found no row.
+// ErrNoRows is returned by QueryRow if there is no row.
 var ErrNoRows = pgx.ErrNoRows
 
-// Row is where a query's result is read from.
+// Row is a row of a result.
 type Row interface{ Scan(dest ...any) error }
 
 // Querier runs statements.
 type Querier interface {
-	// Exec runs a statement and returns how many rows it touched.
+	// Exec runs a statement and returns the number of affected rows.
 	Exec(ctx context.Context, sql string, args ...any) (int64, error)
 
-	// QueryRow reads the first row into dest, or returns [ErrNoRows]. It
-	// returns nil only after the server has confirmed the whole statement, its
-	// commit included where it is a transaction of its own.
+	// QueryRow scans the first row into dest, or returns [ErrNoRows]. It returns nil
+	// only after the server has confirmed the whole statement, including the commit if
+	// the statement is its own transaction.
 	QueryRow(ctx context.Context, dest []any, sql string, args ...any) error
 
-	// Query reads each row with a call of each, whose error ends it.
+	// Query calls each for each row. An error of each ends it.
 	Query(ctx context.Context, each func(Row) error, sql string, args ...any) error
 }
 
-// DB is a host's pool. A statement run on it is a transaction of its own.
+// DB is a host's pool. Each statement that is run on it is its own transaction.
 type DB interface {
 	Querier
 
-	// Acquire takes a connection out of the pool. It blocks until there is one
-	// or ctx ends, and nothing has been sent to the server when it fails.
+	// Acquire takes a connection out of the pool. It blocks until there is one or ctx
+	// ends. If it fails, nothing has been sent to the server.
 	Acquire(ctx context.Context) (Conn, error)
 
-	// Full reports whether all connections that there may be are in use.
+	// Full reports whether as many connections as the pool may have are in use.
 	Full() bool
 
-	// PreparesForCaller reports whether the pool is seen to prepare a connection for
-	// each caller that takes it, as one does that tells the server who the caller is.
-	// What a *sql.DB does (ResetSession, a pool behind it) cannot be seen.
+	// PreparesForCaller reports whether the pool has a hook that prepares a connection
+	// for each caller, such as one that tells the server who the caller is. It cannot see
+	// what a *sql.DB does (ResetSession, a pool behind it).
 	PreparesForCaller() bool
 }
 
@@ -69,48 +70,50 @@ type DB interface {
 type Conn interface {
 	Querier
 
-	// Write is Query for a statement that writes, in a transaction of its own. Like
-	// QueryRow, it returns nil only after the server has confirmed the commit.
+	// Write is Query for a statement that writes, as its own transaction. Like QueryRow,
+	// it returns nil only after the server has confirmed the commit.
 	Write(ctx context.Context, each func(Row) error, sql string, args ...any) error
 
-	// Pipeline is a way to send without waiting for answers, or nil. Until the answers to
-	// what was sent have been received, the connection is of no other use.
+	// Pipeline returns a way to send statements without waiting for the answers, or nil if
+	// there is none. The connection cannot be used otherwise until all answers have been
+	// received.
 	Pipeline() Pipeline
 
-	// AskAlong has a question sent behind the commit of the next QueryRow, Write or
-	// transaction, in the same round trip and in a transaction of its own, and answer called
-	// with what its row says before that returns. Where a driver sends one statement at a
-	// time, Release asks. A question that the server can read, but that fails, is not
-	// answered, and fails nothing else.
+	// AskAlong sends a question, a query of one boolean, behind the commit of the next
+	// QueryRow, Write or transaction: in the same round trip, as its own transaction. It
+	// calls answer before that call returns. If the driver sends one statement at a time,
+	// Release asks the question instead. If a question is valid SQL but fails, answer is
+	// not called, and nothing else fails.
 	AskAlong(question string, answer func(bool))
 
-	// Begin starts a READ COMMITTED transaction, whatever the host's default.
-	// ctx bounds the beginning only, as those of the statements bound these.
+	// Begin starts a READ COMMITTED transaction, whatever the host's default is. ctx
+	// applies only to Begin; each statement has its own.
 	Begin(ctx context.Context) (Transaction, error)
 
-	// Release gives the connection back to the pool, which closes it if it is
-	// not in the state it was in.
+	// Release returns the connection to the pool. It closes the connection if that is not
+	// in its original state.
 	Release()
 }
 
-// Transaction is a transaction that this package began. It saves round trips
-// where the driver can: BEGIN travels with the first statement, COMMIT with
-// the last. A text without arguments, after the first, can have several statements.
+// Transaction is a transaction that this package began. With pgx it saves round trips:
+// BEGIN is sent with the first statement, COMMIT with the last. After the first statement,
+// a text without arguments can contain several statements.
 type Transaction interface {
 	Querier
 
-	// CommitRow is QueryRow for the last statement, and then Commit, unless
-	// the statement itself fails. [ErrNoRows] does not keep it from committing.
+	// CommitRow runs the last statement like QueryRow and then commits, unless the
+	// statement fails. It commits also if there is no row ([ErrNoRows]).
 	CommitRow(ctx context.Context, dest []any, sql string, args ...any) error
 
+	// Commit commits the transaction.
 	Commit(ctx context.Context) error
 
-	// Rollback undoes the transaction, and does nothing after Commit.
+	// Rollback undoes the transaction; after Commit it does nothing.
 	Rollback(ctx context.Context) error
 }
 
-// Open makes a DB of a *pgxpool.Pool, a *sql.DB or a *sqlx.DB. It asks the
-// server nothing.
+// Open returns a DB for a *pgxpool.Pool, a *sql.DB or a *sqlx.DB. It sends nothing to the
+// server.
 func Open(db any) (DB, error) {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
@@ -136,8 +139,7 @@ func isPgx(d driver.Driver) bool {
 	return ok
 }
 
-// TypeName is the name of v's type with the whole path of its package, which tells
-// apart what is called alike.
+// TypeName returns the name of v's type with the full path of its package.
 func TypeName(v any) string {
 	t, star := reflect.TypeOf(v), ""
 	if t != nil && t.Kind() == reflect.Pointer {
@@ -149,8 +151,8 @@ func TypeName(v any) string {
 	return star + t.PkgPath() + "." + t.Name()
 }
 
-// Tx makes a Querier of a host's transaction: a pgx.Tx, a *sql.Tx, or one of a library on
-// top of these. Committing it remains the host's business.
+// Tx returns a Querier for a host's transaction: a pgx.Tx, a *sql.Tx, or that of a library
+// on top of these. The host commits it.
 func Tx(tx any) (Querier, error) {
 	if tx, ok := tx.(pgx.Tx); ok && !isNil(tx) {
 		return pgxQuerier{tx}, nil
@@ -168,16 +170,16 @@ func Tx(tx any) (Querier, error) {
 	return nil, fmt.Errorf("%w: %s; want a pgx.Tx (github.com/jackc/pgx/v5), a *sql.Tx (database/sql), or what embeds one or has its methods ExecContext, QueryContext, Commit and Rollback (gorm's is tx.Statement.ConnPool)", ErrUnsupported, TypeName(tx))
 }
 
-// A sqlTx is a transaction that sends what it is given, as ent's does.
+// A sqlTx is a transaction with the methods of a *sql.Tx, such as ent's.
 type sqlTx interface {
 	sqlHandle
 	Commit() error
 	Rollback() error
 }
 
-// embeddedTx finds the *sql.Tx that a transaction of another library is or embeds, as
-// those of sqlx, bun, ent's driver and gorm's prepared statements do. Their own methods
-// may read the SQL in ways of their own: bun's looks for question marks in it.
+// embeddedTx finds the *sql.Tx that v is or embeds, as the transactions of sqlx, bun, ent's
+// driver and gorm's prepared statements do. Their own methods may change the SQL: bun's
+// replace question marks.
 func embeddedTx(v reflect.Value, depth int) (tx *sql.Tx, found bool) {
 	if v.IsValid() && v.CanInterface() {
 		if tx, ok := v.Interface().(*sql.Tx); ok {

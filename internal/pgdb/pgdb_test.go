@@ -21,8 +21,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// both runs a test over pgx, over database/sql, and over drivers around pgx's: one that
-// shows it, and one that does not.
+// both runs a test over pgx, over database/sql, and over two drivers around pgx's: one that
+// exposes pgx's connection, and one that does not.
 func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
 	db := pgtest.New(t)
 	config := *db.Pool().Config().ConnConfig
@@ -40,7 +40,7 @@ func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
 	}
 }
 
-// around is a driver around pgx's.
+// around is a driver that wraps pgx's.
 type around struct {
 	driver.Connector
 	wrap func(*stdlib.Conn) driver.Conn
@@ -151,10 +151,10 @@ func TestTxRefusesWhatItCannotUse(t *testing.T) {
 	}
 }
 
-// Tx is another library's, whose package has the name of database/sql's.
+// Tx is a type of another library, whose package is named like database/sql.
 type Tx struct{}
 
-// Transactions as other libraries have them.
+// Transactions like those of other libraries.
 type (
 	embeddingTx struct { // bun's
 		*sql.Tx
@@ -177,7 +177,7 @@ func (t *sendingTx) QueryContext(ctx context.Context, text string, args ...any) 
 func (t *sendingTx) Commit() error   { return t.inner.Commit() }
 func (t *sendingTx) Rollback() error { return t.inner.Rollback() }
 
-// A refusal names what was given, so that nothing else is taken for it.
+// The error names the type that was given, with its package.
 func TestRefusalsNameWhatWasGiven(t *testing.T) {
 	db, err := pgdb.Open(sql.OpenDB(foreign{}))
 	require.NoError(t, err)
@@ -337,14 +337,14 @@ func TestPipelineSendsArrays(t *testing.T) {
 	})
 }
 
-// panicking is a host's tracer.
+// panicking is a tracer that panics.
 type panicking struct{ pgx.QueryTracer }
 
 func (panicking) TraceQueryStart(context.Context, *pgx.Conn, pgx.TraceQueryStartData) context.Context {
 	panic("the host's")
 }
 
-// A host's code that panics within a statement does not have Release wait for it.
+// If a host's code panics within a statement, Release does not wait for the statement.
 func TestReleaseAfterAPanic(t *testing.T) {
 	config := pgtest.New(t).Pool().Config().ConnConfig
 	config.Tracer = panicking{}
@@ -364,7 +364,7 @@ func TestReleaseAfterAPanic(t *testing.T) {
 		require.PanicsWithValue(t, "the host's", func() { _ = call(conn) }, name)
 		tx, err := conn.Begin(t.Context())
 		require.NoError(t, err)
-		_ = tx.Rollback(t.Context()) // as whoever began one does
+		_ = tx.Rollback(t.Context()) // as callers of Begin do
 		released := make(chan struct{})
 		go func() { conn.Release(); close(released) }()
 		select {
@@ -375,7 +375,7 @@ func TestReleaseAfterAPanic(t *testing.T) {
 	}
 }
 
-// answering is a connection whose driver is not pgx's, and can fail.
+// answering is a connection of another driver than pgx, which can fail.
 type answering struct {
 	*stdlib.Conn
 	fail func(query string, before bool) error
@@ -396,7 +396,7 @@ func (a answering) QueryContext(ctx context.Context, query string, args []driver
 	return a.Conn.QueryContext(ctx, query, args)
 }
 
-// failing opens a pool whose driver fails as it is told.
+// failing opens a pool whose driver fails as a test says.
 func failing(t *testing.T, host *pgtest.DB, fail func(query string, before bool) error) (pgdb.DB, *sql.DB) {
 	handle := sql.OpenDB(around{stdlib.GetConnector(*host.Pool().Config().ConnConfig), func(c *stdlib.Conn) driver.Conn { return answering{c, fail} }})
 	t.Cleanup(func() { handle.Close() })
@@ -405,8 +405,8 @@ func failing(t *testing.T, host *pgtest.DB, fail func(query string, before bool)
 	return db, handle
 }
 
-// A driver that loses an answer says that the connection is bad, of which database/sql
-// thinks that nothing was sent.
+// A driver that loses an answer returns driver.ErrBadConn, which database/sql takes to mean
+// that nothing was sent.
 func TestWhatADriverMayHaveSentIsSentOnce(t *testing.T) {
 	sent := 0
 	db, _ := failing(t, pgtest.New(t), func(query string, before bool) error {
@@ -423,8 +423,8 @@ func TestWhatADriverMayHaveSentIsSentOnce(t *testing.T) {
 	assert.Equal(t, 1, sent)
 }
 
-// Whatever fails before a transaction's COMMIT is sent, it is not made; that its COMMIT
-// fails says nothing.
+// A transaction that fails before COMMIT is sent has not committed. If COMMIT fails, the
+// outcome is unknown.
 func TestNothingIsMadeBeforeCommit(t *testing.T) {
 	var broken string
 	var before bool
@@ -474,7 +474,7 @@ func TestNothingIsMadeBeforeCommit(t *testing.T) {
 	assert.Equal(t, open-1, handle.Stats().OpenConnections, "one that is left in a transaction is closed")
 }
 
-// A driver that panics in a statement does not have Release wait for it.
+// If a driver panics in a statement, Release does not wait for the statement.
 func TestReleaseAfterAPanicOfADriver(t *testing.T) {
 	db, _ := failing(t, pgtest.New(t), func(query string, _ bool) error {
 		if query == "SELECT 1" {
@@ -489,7 +489,7 @@ func TestReleaseAfterAPanicOfADriver(t *testing.T) {
 	require.NoError(t, db.QueryRow(t.Context(), []any{new(int)}, "SELECT 2"))
 }
 
-// slowly is a destination that takes its time, as a large row does on a busy machine.
+// slowly is a slow destination, like a large row on a busy machine.
 type slowly struct{}
 
 func (slowly) Scan(any) error {
@@ -497,8 +497,8 @@ func (slowly) Scan(any) error {
 	return nil
 }
 
-// A statement whose context ends while its row is read, before it has committed, does
-// not count as made. (Servers from 17 on send large rows at once.)
+// A statement whose context ends while its row is read, before it has committed, fails.
+// (Servers from 17 on send large rows at once.)
 func TestRowIsNoCommit(t *testing.T) {
 	host := pgtest.New(t)
 	_, err := host.Pool().Exec(t.Context(), `CREATE TABLE docs (id int, body text); INSERT INTO docs VALUES (1, '');
@@ -522,8 +522,8 @@ func TestRowIsNoCommit(t *testing.T) {
 	}
 }
 
-// database/sql does not reset a connection that is used for the first time, which may
-// have been opened for another caller, or for none.
+// database/sql does not reset a connection before its first use. It may have been opened for
+// another caller, or for none.
 func TestConnectionIsResetForItsFirstCaller(t *testing.T) {
 	type caller struct{}
 	var callers []any

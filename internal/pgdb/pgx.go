@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pgxHandle is what pgx's pools, connections and transactions share.
+// pgxHandle has the methods that pools, connections and transactions of pgx share.
 type pgxHandle interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -39,7 +39,7 @@ func (q pgxQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 	return readRows(rows, each)
 }
 
-// openPgx makes a DB of pgx's pool.
+// openPgx returns a DB for a pool of pgx.
 func openPgx(p *pgxpool.Pool) DB {
 	config, leaving := p.Config(), make(chan struct{}, 1)
 	return &pool{
@@ -61,13 +61,13 @@ func openPgx(p *pgxpool.Pool) DB {
 
 type pgxTaken struct {
 	conn        *pgxpool.Conn
-	beforeClose func(*pgx.Conn) // the host's, unless nil
-	leaving     chan struct{}   // has the one that is cleaned up outside the pool
+	beforeClose func(*pgx.Conn) // the host's, or nil
+	leaving     chan struct{}   // holds a token while a connection is cleaned up outside the pool
 }
 
 func (t pgxTaken) on(f func(*pgx.Conn) error) error { return f(t.conn.Conn()) }
 
-// release gives the connection back.
+// release returns the connection to the pool, at once unless pgx still has to clean it up.
 func (t pgxTaken) release() {
 	conn := t.conn.Conn()
 	select {
@@ -81,18 +81,18 @@ func (t pgxTaken) release() {
 	t.conn.Release()
 }
 
-// leave gives back a connection that broke. It would keep its place in the pool until pgx
-// has had the server cancel what it did, which takes 15 seconds if the server is silent,
-// and a pool of such connections could not connect to another server. So one at a time
-// leaves the pool meanwhile. For each [DB] there is never more than one, as the server may
-// only be slow, and is not to have many more connections than the host allows for.
+// leave releases a broken connection. It would keep its place in the pool until pgx has asked
+// the server to cancel the statement, which takes 15 seconds if the server is silent; a pool
+// full of such connections could not connect to another server. So a connection leaves the
+// pool after closeTimeout, but never more than one at a time for each [DB]: the server may
+// only be slow, and must not have many more connections than the host allows.
 func (t pgxTaken) leave(conn *pgx.Conn) {
 	cleaned := conn.PgConn().CleanupDone()
 	select {
 	case <-cleaned:
 		t.conn.Release()
 		return
-	case <-time.After(farewell):
+	case <-time.After(closeTimeout):
 	}
 	select {
 	case <-cleaned:
@@ -107,19 +107,18 @@ func (t pgxTaken) leave(conn *pgx.Conn) {
 	}
 }
 
-// A transaction pipelines: its state on the server is that of the
-// connection's last reply.
+// A transaction sends BEGIN and COMMIT together with its statements.
 type transaction struct {
-	on       func(func(*pgx.Conn) error) error // runs something on the connection
+	on       func(func(*pgx.Conn) error) error // runs a function on the connection
 	begun    bool
 	done     bool
-	question *question // for after the commit, unless nil
+	question *question // to send behind the commit; nil: none
 }
 
 const begin = "begin isolation level read committed"
 
-// send runs the statements that fill queues as one pipeline, after BEGIN if it is the
-// first.
+// send sends the statements that fill queues in one round trip. BEGIN comes first if it has
+// not been sent.
 func (t *transaction) send(ctx context.Context, fill func(*pgx.Batch)) error {
 	defer func() { t.begun = true }()
 	return t.on(func(conn *pgx.Conn) error {
@@ -158,8 +157,8 @@ func (t *transaction) Query(ctx context.Context, each func(Row) error, sql strin
 	return cmp.Or(refused, err)
 }
 
-// queueQuery queues a query whose rows each reads, up to what refuses one, and has ended
-// called when there are no more.
+// queueQuery queues a query. It calls each for the rows, until each returns an error, which
+// it stores in refused; then it calls ended.
 func queueQuery(b *pgx.Batch, each func(Row) error, refused *error, ended func(), sql string, args ...any) {
 	b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 		for rows.Next() && *refused == nil {
@@ -189,7 +188,7 @@ func (t *transaction) CommitRow(ctx context.Context, dest []any, sql string, arg
 	return Clean(scanned)
 }
 
-// commitRows is CommitRow for [Conn].Write.
+// commitRows is CommitRow for several rows; [Conn].Write uses it.
 func (t *transaction) commitRows(ctx context.Context, each func(Row) error, sql string, args ...any) error {
 	var refused error
 	err := t.commit(ctx, func(b *pgx.Batch, watch func()) { queueQuery(b, each, &refused, watch, sql, args...) })
@@ -200,9 +199,9 @@ func (t *transaction) Commit(ctx context.Context) error {
 	return t.commit(ctx, func(_ *pgx.Batch, watch func()) { watch() })
 }
 
-// commit commits behind what fill queues, which watches out for notices from where only
-// the answer to the COMMIT is to come. That is not the server's ROLLBACK, its answer where
-// a statement had failed before.
+// commit sends COMMIT behind the statements that fill queues. fill calls watch when only the
+// answer to COMMIT is outstanding, so that a notice belongs to it. If that answer is
+// ROLLBACK, because a statement had failed before, nothing was committed.
 func (t *transaction) commit(ctx context.Context, fill func(b *pgx.Batch, watch func())) error {
 	defer func() { t.begun = true }()
 	return t.on(func(conn *pgx.Conn) error {
@@ -244,7 +243,7 @@ func (t *transaction) Rollback(ctx context.Context) error {
 		_, err := conn.Exec(ctx, "rollback")
 		return Clean(err)
 	})
-	if errors.As(err, new(unsent)) { // there is no connection, and nothing to undo
+	if errors.As(err, new(unsent)) { // without a connection there is nothing to undo
 		return nil
 	}
 	return err

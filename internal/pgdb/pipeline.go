@@ -16,32 +16,32 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A Pipeline sends one statement again and again, each time as a transaction of its own,
-// without waiting for the answers. One goroutine may send while another receives.
+// A Pipeline sends the same statement repeatedly, each time as its own transaction, without
+// waiting for the answers. One goroutine may send while another receives.
 type Pipeline interface {
-	// Send sends the statement behind all that was sent before. Like that of QueryRow, its
-	// error is for [Uncertain].
+	// Send sends the statement behind all previous ones. After an error, [Uncertain] says
+	// whether it may have been executed.
 	Send(ctx context.Context, sql string, args ...any) (Receive, error)
 
-	// Confirm is nil if the commit whose answer was Noticed is one that QueryRow would
-	// return nil for. All answers have been received before.
+	// Confirm returns nil if QueryRow would have returned nil for a commit whose answer
+	// was Noticed. Call it after all answers have been received.
 	Confirm(ctx context.Context) error
 }
 
-// Receive reads the answer to a statement into dest, as QueryRow does. It is called once,
-// after those of all that was sent before.
+// Receive scans the answer to a statement into dest, like QueryRow. Call it once, after the
+// Receive of every previous statement.
 type Receive func(ctx context.Context, dest []any) (Answer, error)
 
-// An Answer is what else is known of a statement that was received.
+// An Answer is what Receive reports in addition to the row.
 type Answer struct {
-	Began   time.Time // when the server was heard to have come to it
+	Began   time.Time // when the server's message arrived that it has begun the statement
 	Noticed bool      // the server sent a notice with the commit: see Confirm
 }
 
-// A pipeline is a [Pipeline] that writes the messages of the extended query protocol by
-// itself, each statement with a Sync of its own (PostgreSQL documentation, 55.2.4
-// Pipelining). It writes past pgx, whose connection one goroutine at a time may use: who
-// receives does.
+// A pipeline is a [Pipeline] that writes the messages of the extended query protocol itself,
+// with a Sync after each statement (PostgreSQL documentation, 55.2.4 Pipelining). It bypasses
+// pgx for writing, because only one goroutine at a time may use pgx's connection: the
+// receiver.
 type pipeline struct {
 	conn   *conn
 	raw    *pgx.Conn
@@ -49,13 +49,13 @@ type pipeline struct {
 	stmt   *pgconn.StatementDescription
 	buffer []byte
 
-	unread atomic.Int32 // answers
-	torn   bool         // an answer was not read to its end, or never will be
+	unread atomic.Int32 // answers that were not received yet
+	torn   bool         // an answer was not read completely
 }
 
-// Pipeline implements [Conn]. Where a pooler may lead each statement to another session,
-// or hosts want no prepared statements for another reason, there is none, nor before a
-// question has been sent along.
+// Pipeline implements [Conn]. There is no pipeline if pgx is not configured to cache prepared
+// statements, as behind a pooler that sends each statement to another session, nor while a
+// question is to be sent.
 func (c *conn) Pipeline() Pipeline {
 	p := &pipeline{conn: c}
 	if c.taken == nil || c.question != nil || c.taken.on(func(conn *pgx.Conn) error {
@@ -72,7 +72,7 @@ func (c *conn) Pipeline() Pipeline {
 	return p
 }
 
-// Pipeline implements [Conn].
+// Pipeline returns nil: other drivers have none.
 func (*genericConn) Pipeline() Pipeline { return nil }
 
 func (p *pipeline) Send(ctx context.Context, sql string, args ...any) (r Receive, err error) {
@@ -93,7 +93,8 @@ func (p *pipeline) Send(ctx context.Context, sql string, args ...any) (r Receive
 	return r, err
 }
 
-// send writes a statement. The Flush has the server say at once when it comes to it.
+// send writes a statement. Because of the Flush, the server reports at once that it has
+// begun the statement.
 func (p *pipeline) send(ctx context.Context, sql string, args []any) (Receive, error) {
 	bind := pgproto3.Bind{PreparedStatement: p.stmt.Name, Parameters: make([][]byte, len(args))}
 	for i, arg := range arrays(args) {
@@ -125,7 +126,7 @@ func (p *pipeline) send(ctx context.Context, sql string, args []any) (Receive, e
 			err = unsent{err}
 			p.unread.Add(-1)
 		}
-		_ = socket.Close() // for who receives
+		_ = socket.Close() // so that receive fails
 		p.trace(ctx, pgconn.CommandTag{}, err)
 		return nil, Clean(err)
 	}
@@ -143,7 +144,7 @@ func (p *pipeline) trace(ctx context.Context, tag pgconn.CommandTag, err error) 
 	}
 }
 
-// asText is an argument in the protocol's text format.
+// asText returns an argument in the protocol's text format.
 func asText(arg any) []byte {
 	switch a := arg.(type) {
 	case nil:
@@ -156,7 +157,7 @@ func asText(arg any) []byte {
 	return fmt.Append(nil, arg)
 }
 
-// receive reads an answer up to the server's being ready for the next.
+// receive reads an answer up to ReadyForQuery.
 func (p *pipeline) receive(ctx context.Context, dest []any) (a Answer, tag pgconn.CommandTag, err error) {
 	if p.torn {
 		return a, tag, io.ErrUnexpectedEOF
@@ -201,8 +202,8 @@ func (p *pipeline) scan(row *pgproto3.DataRow, dest []any) error {
 	return nil
 }
 
-// broken is why an answer cannot be read. What pgx says of that, who has sent nothing,
-// would be that it is safe to send it again.
+// broken returns the error for an answer that cannot be read. pgx's own error would say that
+// it is safe to retry, because pgx did not send the statement.
 func broken(err error) error {
 	var server *pgconn.PgError
 	var network net.Error

@@ -15,7 +15,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// commits are the ways in which something is written, and committed.
+// commits are the ways to write and commit.
 var commits = map[string]func(ctx context.Context, c pgdb.Conn, sql string) error{
 	"QueryRow": func(ctx context.Context, c pgdb.Conn, sql string) error {
 		return c.QueryRow(ctx, []any{new(int64)}, sql)
@@ -84,7 +84,7 @@ func TestQuestionIsAskedBehindACommit(t *testing.T) {
 	})
 }
 
-// flights counts what is sent.
+// flights counts the round trips.
 type flights struct {
 	net.Conn
 	n *atomic.Int64

@@ -15,9 +15,9 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A connection that has cost its caller all of its time does not keep its place in the
-// pool, so that there is room for one that leads to a server that works. As the server of
-// the silent ones may work, too, it has one connection more than the pool, at most.
+// A connection whose caller timed out leaves the pool, so that there is room for one to a
+// server that works. The silent server may work, too, so it has at most one connection more
+// than the pool.
 func TestSilentConnectionLeavesItsPlace(t *testing.T) {
 	for name, size := range map[string]int{"the only one": 1, "one of several": 4} {
 		t.Run(name, func(t *testing.T) {
@@ -45,8 +45,8 @@ func TestSilentConnectionLeavesItsPlace(t *testing.T) {
 	}
 }
 
-// A host's PingTimeout has a caller without a deadline pass over an idle connection that
-// has fallen silent.
+// With a host's PingTimeout, a caller without a deadline skips an idle connection that has
+// fallen silent.
 func TestPingTimeoutFindsSilentConnections(t *testing.T) {
 	db, _, silence := silenced(t, func(c *pgxpool.Config) {
 		c.MaxConns = 4
@@ -65,7 +65,7 @@ func TestPingTimeoutFindsSilentConnections(t *testing.T) {
 	}
 }
 
-// silenced is a pool whose connections fall silent, while new ones lead to the server.
+// silenced is a pool whose connections fall silent, while new ones work.
 func silenced(t *testing.T, configure func(*pgxpool.Config)) (db pgdb.DB, host *pgtest.DB, silence func()) {
 	host = pgtest.New(t)
 	proxy := pgtest.NewProxy(t, host)

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// sqlHandle is what database/sql's connections and transactions share.
+// sqlHandle has the methods that connections and transactions of database/sql share.
 type sqlHandle interface {
 	ExecContext(ctx context.Context, sql string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, sql string, args ...any) (*sql.Rows, error)
@@ -30,8 +30,8 @@ func (q sqlQuerier) Exec(ctx context.Context, sql string, args ...any) (int64, e
 	return n, Clean(err)
 }
 
-// QueryRow reads to the end, where the rows say whether the statement's context ended
-// while the row was read; closing them does not.
+// QueryRow reads all rows: only at the end do they report that the context ended while the
+// row was read; Close does not.
 func (q sqlQuerier) QueryRow(ctx context.Context, dest []any, sql string, args ...any) error {
 	found := false
 	err := q.Query(ctx, func(row Row) error {
@@ -56,11 +56,11 @@ func (q sqlQuerier) Query(ctx context.Context, each func(Row) error, sql string,
 	if err := readRows(rows, each); err != nil {
 		return err
 	}
-	return Clean(rows.Close()) // of a driver that says nothing of an error after the rows before
+	return Clean(rows.Close()) // some drivers report an error after the rows only here
 }
 
-// arrays has slices sent as the server writes arrays, in text, which each driver sends as
-// it is (PostgreSQL documentation, 8.15.2 Array Value Input).
+// arrays replaces slices by the text form of arrays, which every driver sends unchanged
+// (PostgreSQL documentation, 8.15.2 Array Value Input).
 func arrays(args []any) []any {
 	args = slices.Clone(args)
 	for i, arg := range args {
@@ -93,7 +93,7 @@ func array[T any](elements []T, write func([]byte, T) []byte) string {
 	return string(append(b, '}'))
 }
 
-// openSQL makes a DB of database/sql's pool.
+// openSQL returns a DB for a pool of database/sql.
 func openSQL(db *sql.DB) DB {
 	p := &pool{
 		generic: !isPgx(db.Driver()),
@@ -109,7 +109,7 @@ func openSQL(db *sql.DB) DB {
 			c, err := db.Conn(ctx)
 			if again && ctx.Err() == nil && Unavailable(Clean(err)) {
 				again = false
-				continue // it was another's connection, perhaps, that could not be opened a while ago
+				continue // db.Conn may report a connection that could not be opened earlier, for another caller
 			}
 			if err != nil {
 				return nil, p.named(ctx, db, err, false)
@@ -119,9 +119,9 @@ func openSQL(db *sql.DB) DB {
 				return t, nil
 			}
 			if failed == 0 {
-				most = max(1+db.Stats().OpenConnections, leastResets) // all that are idle can be stale
+				most = max(1+db.Stats().OpenConnections, leastResets) // all idle ones can be stale
 			}
-			_ = c.Close() // which is gone
+			_ = c.Close() // its error says that the connection is gone
 			if failed++; failed > most || ctx.Err() != nil || !Unavailable(err) {
 				return nil, unsent{p.named(ctx, db, err, true)}
 			}
@@ -130,7 +130,7 @@ func openSQL(db *sql.DB) DB {
 	return p
 }
 
-// named says of which driver an error is that nothing else is known of.
+// named adds the driver's name to an error of which nothing else is known.
 func (p *pool) named(ctx context.Context, db *sql.DB, err error, connected bool) error {
 	clean := Clean(err)
 	if !p.generic || ctx.Err() != nil || errors.Is(clean, ErrSession) || Code(clean) != "" || Unavailable(clean) {
@@ -148,12 +148,12 @@ func (p *pool) named(ctx context.Context, db *sql.DB, err error, connected bool)
 	return unsent{err}
 }
 
-// leastResets is how often, at least, another connection is taken for one that cannot be
-// reset, as database/sql has it.
+// leastResets is the minimum number of other connections to take if one cannot be reset, as
+// in database/sql.
 const leastResets = 2
 
-// ready makes a connection of database/sql's ready for its caller. One that is not pgx's
-// is asked a question, as nothing else shows that the server has ended it.
+// ready prepares a connection of database/sql for its caller. If the driver is not pgx, it
+// runs a query, because nothing else shows that the server has ended the connection.
 func (p *pool) ready(ctx context.Context, c *sql.Conn) (taken, error) {
 	native, err := reset(ctx, c)
 	if native || err != nil {
@@ -170,11 +170,11 @@ func (p *pool) ready(ctx context.Context, c *sql.Conn) (taken, error) {
 	return g, err
 }
 
-// reset has the driver's ResetSession tell a connection who its caller is, which
-// database/sql omits when a connection is used for the first time: that can have been
-// opened for somebody else, or in the place of one that was closed, for nobody. It heeds
-// the error that database/sql heeds. It reports whether pgx's connection can be seen; in
-// one of another driver it cannot be noted that it was used, so that it is reset each time.
+// reset calls the driver's ResetSession on a connection's first use, as database/sql does
+// on every later one. The connection may have been opened for another caller, or for none
+// (to replace a closed one). Like database/sql, reset returns only driver.ErrBadConn. It
+// reports whether the connection is pgx's. In one of another driver the first use cannot be
+// recorded, so that it is reset each time.
 func reset(ctx context.Context, c *sql.Conn) (native bool, err error) {
 	err = c.Raw(func(c any) error {
 		conn := Unwrap(c)
@@ -196,19 +196,20 @@ func reset(ctx context.Context, c *sql.Conn) (native bool, err error) {
 
 const wasUsed = "lockstore_used" // in a connection's custom data
 
-// sqlTaken is a connection of database/sql's, whose statements go to the driver's own
-// connection as those of [pgxTaken] do. What database/sql puts between them is no help
-// to who has a connection to itself: a *sql.Tx has one context for all of its life,
-// and none for its end; *sql.Rows can lose the error of a statement whose context ends
-// while a row is read; and a driver that panics in a query is waited for, for ever.
+// sqlTaken is a connection of database/sql with pgx's driver. Its statements go to the
+// driver's connection, like those of [pgxTaken], because database/sql has drawbacks for the
+// owner of a connection:
+//   - A *sql.Tx has one context for its whole life, and none for its end.
+//   - *sql.Rows can lose the error of a statement whose context ends while a row is read.
+//   - If a driver panics in a query, Close waits for it forever.
 type sqlTaken struct{ conn *sql.Conn }
 
-// on runs f on the driver's connection. Should f panic, database/sql closes that.
+// on runs f on the driver's connection. If f panics, database/sql closes the connection.
 func (t sqlTaken) on(f func(*pgx.Conn) error) error {
 	var failed error
 	err := t.conn.Raw(func(driver any) error {
 		failed = f(Unwrap(driver))
-		return nil // what it means for the connection, the driver says when it is used next
+		return nil // the driver reports a broken connection on its next use
 	})
 	if failed != nil {
 		return failed
@@ -216,9 +217,9 @@ func (t sqlTaken) on(f func(*pgx.Conn) error) error {
 	return Clean(err)
 }
 
-// release closes the connection only in database/sql's sense, unless it is closed or left
-// in a transaction, of which a driver around pgx's may not tell. What Close reports is that
-// the connection is gone, which whoever used it last knows.
+// release returns the connection to database/sql's pool, or discards it if it is closed or
+// in a transaction, which a driver around pgx's may not report. Close's error is ignored: it
+// says that the connection is gone, which the last statement has reported.
 func (t sqlTaken) release() {
 	_ = t.conn.Raw(func(c any) error {
 		if conn := Unwrap(c).PgConn(); conn.IsClosed() || conn.TxStatus() != 'I' {

@@ -17,11 +17,11 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// connections are how many a pool of the tests below has.
+// connections is the size of the pools in the tests below.
 const connections = 8
 
-// eachPool runs a test over pools of that many connections, by socket and by network,
-// where end ends what the server knows of them, and returns when the client can know.
+// eachPool runs a test over pools of that size, by socket and by network. end ends the
+// sessions on the server, and returns when the client can notice.
 func eachPool(t *testing.T, test func(t *testing.T, db pgdb.DB, end func())) {
 	for _, ending := range []string{"terminated", "closed", "reset"} {
 		for _, driver := range []string{"pgx", "sql"} {
@@ -60,7 +60,7 @@ func eachPool(t *testing.T, test func(t *testing.T, db pgdb.DB, end func())) {
 	}
 }
 
-// fill has a pool make so many connections, each of which is used.
+// fill makes a pool open and use all of its connections.
 func fill(t *testing.T, db pgdb.DB, size int) {
 	conns := make([]pgdb.Conn, size)
 	for i := range conns {
@@ -75,7 +75,7 @@ func fill(t *testing.T, db pgdb.DB, size int) {
 	}
 }
 
-// What no server will do, as a hold that it asks about is over, is not asked of as many new
+// A statement that every server refuses, because its hold is over, is not tried on as many new
 // connections as the pool may have.
 func TestFewConnectionsAreMadeForWhatNoServerDoes(t *testing.T) {
 	host := pgtest.New(t)
@@ -93,7 +93,7 @@ func TestFewConnectionsAreMadeForWhatNoServerDoes(t *testing.T) {
 	assert.LessOrEqual(t, made.Load(), int64(6))
 }
 
-// terminate has the server end them, and returns when they are gone.
+// terminate ends the sessions on the server, and returns when they are gone.
 func terminate(t *testing.T, host *pgtest.DB) {
 	_, err := host.Pool().Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'stale'")
 	require.NoError(t, err)
@@ -104,8 +104,8 @@ func terminate(t *testing.T, host *pgtest.DB) {
 
 const insert = "INSERT INTO made VALUES ($1::text::int) RETURNING n"
 
-// What cannot be sent since the server has ended what was idle in the pool is made on
-// another connection, once, by whatever it is asked for, also where all are stale.
+// If a statement cannot be sent because the server has ended the idle connections of the pool,
+// it is executed once, on another connection, by each method, even if all are stale.
 func TestStaleConnectionsFailNothing(t *testing.T) {
 	eachPool(t, func(t *testing.T, db pgdb.DB, end func()) {
 		ways := map[string]func(context.Context, string) error{
@@ -159,7 +159,7 @@ func TestStaleConnectionsFailNothing(t *testing.T) {
 	})
 }
 
-// What has been sent is not sent again: its outcome is unknown.
+// A statement that was sent is not sent again: its outcome is unknown.
 func TestWhatWasSentIsNotSentAgain(t *testing.T) {
 	host := pgtest.New(t)
 	_, err := host.Pool().Exec(t.Context(), "CREATE TABLE made (n int)")
@@ -195,8 +195,8 @@ func TestWhatWasSentIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// Nothing waits for a server that is gone, nor goes on asking for a connection for
-// longer than its caller.
+// Nothing waits for a server that is gone, or asks for a connection for longer than the
+// caller's context.
 func TestStaleConnectionsOfAServerThatIsGone(t *testing.T) {
 	host := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, host)

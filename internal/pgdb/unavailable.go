@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Unavailable reports whether err says that the server could not be reached or
-// has ended the connection: what may pass by itself, whatever was asked. A server
-// that answers and refuses (a password, a database that does not exist) is not
-// unavailable, nor is one that was not heard because the caller's context ended.
+// Unavailable reports whether err says that the server could not be reached or has ended
+// the connection: a failure that may be temporary and does not depend on the statement. A
+// server that answers and refuses (a password, a database that does not exist) is not
+// unavailable. Neither is one that did not answer before the caller's context ended.
 func Unavailable(err error) bool {
 	if code := Code(Clean(err)); code != "" {
 		return unavailableCodes[code] || code[:2] == "08"
@@ -34,19 +34,19 @@ func Unavailable(err error) bool {
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
-// unconnected is why a driver could not connect, which is all that is known of that.
+// unconnected is the error of a driver that could not connect, for an unknown reason.
 type unconnected struct{ error }
 
 func (u unconnected) Unwrap() error { return u.error }
 
-// isUntrusted reports whether the server's certificate has been refused.
+// isUntrusted reports whether the server's certificate was rejected.
 func isUntrusted(err error) bool {
 	return errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(x509.UnknownAuthorityError)) ||
 		errors.As(err, new(x509.HostnameError)) || errors.As(err, new(x509.CertificateInvalidError))
 }
 
-// unavailableCodes are SQLSTATEs of servers that take no connection for now, or
-// have ended one, beside class 08 (PostgreSQL documentation, Appendix A).
+// unavailableCodes are the SQLSTATEs, besides class 08, of servers that accept no connection
+// at the moment or have ended one (PostgreSQL documentation, Appendix A).
 var unavailableCodes = map[string]bool{
 	"53300": true, // too_many_connections
 	"57P01": true, // admin_shutdown

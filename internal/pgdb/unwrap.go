@@ -6,9 +6,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Unwrap finds pgx's connection in what [database/sql.Conn.Raw] gives: pgx's own, or one of
-// a driver around it, for tracing say, that shows what it wraps. nil: there is none that
-// can be seen.
+// Unwrap returns pgx's connection in the driver connection of [database/sql.Conn.Raw], which
+// may be wrapped by other drivers, for example for tracing. It returns nil if there is none,
+// or if a wrapper does not expose it.
 func Unwrap(conn any) *pgx.Conn {
 	for range mostWrappers {
 		switch c := conn.(type) {
@@ -29,5 +29,5 @@ func Unwrap(conn any) *pgx.Conn {
 	return nil
 }
 
-// mostWrappers are how deep pgx's connection can lie: a wrapper may show itself.
+// mostWrappers limits the depth: a wrapper may return itself.
 const mostWrappers = 16

@@ -12,7 +12,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// Connections of drivers that wrap another's.
+// Connections of drivers that wrap another driver.
 type (
 	raw       struct{ *stdlib.Conn }
 	traced    struct{ driver.Conn }

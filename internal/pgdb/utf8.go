@@ -8,20 +8,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrSession says that a session is not one in which text is UTF-8 from end to end.
+// ErrSession is the error of a session in which text is not UTF-8 from end to end.
 var ErrSession = errors.New("unsuitable session")
 
-// UTF8 makes operations of db, which is [Open]'s, fail with [ErrSession] where text is not
-// UTF-8 to the server, to the session, or to the driver. The server has said so of each
-// connection as it began, so that this costs no round trip with pgx.
+// UTF8 makes operations of db fail with [ErrSession] if text is not UTF-8 for the server, the
+// session or the driver. With pgx this costs no round trip: the server reports its settings
+// when a connection begins. db must come from [Open].
 func UTF8(db DB) DB {
 	db.(*pool).suits = suitable
 	return db
 }
 
-// TxOf is [Tx] for a transaction of db's database, as careful as db is. database/sql
-// does not show a transaction's connection: if no other of db has been seen yet, it is
-// asked, once.
+// TxOf is [Tx] for a transaction of db's database; if [UTF8] applies to db, it applies to the
+// transaction. database/sql does not show a transaction's connection: unless a suitable
+// connection of db has been seen before, the transaction first runs a query.
 func TxOf(db DB, tx any) (Querier, error) {
 	q, err := Tx(tx)
 	careful, ok := db.(*pool)
@@ -34,8 +34,8 @@ func TxOf(db DB, tx any) (Querier, error) {
 	return askingTx{q, careful}, nil
 }
 
-// suitable says what is wrong with a connection, from what the server has reported of it
-// (PostgreSQL documentation, 54.2.7 Asynchronous Operations).
+// suitable checks a connection by what the server has reported of it (PostgreSQL
+// documentation, 54.2.7 Asynchronous Operations).
 func suitable(conn *pgx.Conn) error {
 	if conn == nil {
 		return nil
@@ -50,12 +50,13 @@ func suitable(conn *pgx.Conn) error {
 	return nil
 }
 
-// sessionSQL asks what pgx knows of a session by itself: see [suitable].
+// sessionSQL queries what pgx knows of a session without asking: see [suitable].
 const sessionSQL = "SELECT pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('client_encoding')," +
 	" pg_catalog.current_setting('standard_conforming_strings')"
 
-// askSession is [suitable] for what is not pgx's connection. Whether its driver writes
-// arguments into the statements, and how it quotes them then, cannot be seen.
+// askSession is [suitable] for connections of database/sql. Another driver than pgx may write
+// arguments into the statements and quote them in an unknown way, so it needs
+// standard_conforming_strings.
 func askSession(ctx context.Context, q Querier, isPgx bool) error {
 	var server, client, conforming string
 	if err := q.QueryRow(ctx, []any{&server, &client, &conforming}, sessionSQL); err != nil {
@@ -67,7 +68,7 @@ func askSession(ctx context.Context, q Querier, isPgx bool) error {
 	return isUTF8(server, client)
 }
 
-// isUTF8 takes an encoding that a pooler does not report for UTF-8.
+// isUTF8 accepts an empty encoding, because poolers may not report it.
 func isUTF8(server, client string) error {
 	switch {
 	case server != "UTF8" && server != "":
@@ -78,7 +79,7 @@ func isUTF8(server, client string) error {
 	return nil
 }
 
-// askingTx is a transaction of database/sql.
+// askingTx is a transaction of database/sql that is checked before its first statement.
 type askingTx struct {
 	Querier
 	db *pool

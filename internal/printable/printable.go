@@ -1,5 +1,5 @@
-// Package printable keeps what strangers chose, such as the id of a document, from
-// doing anything to the text of an error or a log that it stands in.
+// Package printable makes untrusted text, such as a document's id, safe to print in errors
+// and logs.
 package printable
 
 import (
@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns s as it is if all of it can be seen, and otherwise quoted as Go
-// quotes strings: line breaks, controls that a terminal obeys, and characters
-// that turn the direction of a line or show nothing, are then escapes.
+// Text returns s unchanged if all its characters are visible, and otherwise quotes it like a
+// Go string. Line breaks, terminal controls, invisible characters and those that change the
+// direction of a line are then escaped.
 func Text(s string) string {
 	if isPlain(s) {
 		return s

@@ -1,28 +1,28 @@
-// Package seam is where a simulation takes hold of the library: a few types that
-// do the plain thing at run time, and let a test decide who goes next.
+// Package seam has types that let a simulation control the library's goroutines. Otherwise
+// they behave like those of the standard library.
 package seam
 
 import "sync"
 
-// Mutex is a [sync.Mutex] in whose stead a test can put one of its own making.
+// Mutex is a [sync.Mutex] that a simulation can control.
 //
-// A simulation needs two things that sync.Mutex does not give: to stop a
-// goroutine just before it enters a critical section, which is where another one
-// can come first; and that testing/synctest counts as blocked who waits for the
-// mutex. At run time it costs a comparison with nil.
+// A simulation needs two things that sync.Mutex does not have: to stop a goroutine just
+// before a critical section, so that another one can enter first; and that testing/synctest
+// counts a goroutine that waits for the mutex as blocked. Otherwise, the cost is a comparison
+// with nil.
 type Mutex struct {
 	mutex sync.Mutex
 	yield func()
 	taken chan struct{}
 }
 
-// Simulate has every Lock call yield before it asks for the mutex, which yield may
-// delay for as long as it likes. It is called before the mutex is used.
+// Simulate makes every Lock call yield first, which may block for any time. Call it before
+// the mutex is used.
 func (m *Mutex) Simulate(yield func()) {
 	m.yield, m.taken = yield, make(chan struct{}, 1)
 }
 
-// Lock is that of [sync.Mutex].
+// Lock locks the mutex, like that of [sync.Mutex].
 func (m *Mutex) Lock() {
 	if m.yield == nil {
 		m.mutex.Lock()
@@ -32,7 +32,7 @@ func (m *Mutex) Lock() {
 	m.taken <- struct{}{}
 }
 
-// TryLock is that of [sync.Mutex].
+// TryLock locks the mutex if it is free, like that of [sync.Mutex].
 func (m *Mutex) TryLock() bool {
 	if m.yield == nil {
 		return m.mutex.TryLock()
@@ -45,7 +45,7 @@ func (m *Mutex) TryLock() bool {
 	}
 }
 
-// Unlock is that of [sync.Mutex].
+// Unlock unlocks the mutex, like that of [sync.Mutex].
 func (m *Mutex) Unlock() {
 	if m.yield == nil {
 		m.mutex.Unlock()

@@ -1,5 +1,5 @@
-// Package settings has what roles and databases can set for their sessions, and what
-// that could do to lockstore: for tests under the worst of it.
+// Package settings has the settings of roles and databases that could affect lockstore, for
+// tests under the worst of them.
 package settings
 
 import (
@@ -15,18 +15,18 @@ import (
 //go:embed settings.txt
 var table string
 
-// QueryModes are the ways in which pgx sends a statement.
+// QueryModes are all query modes of pgx.
 var QueryModes = []pgx.QueryExecMode{
 	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
 }
 
-// A World is settings that sessions have together.
+// A World is a set of settings that apply together.
 type World struct {
 	Name     string
 	settings [][2]string // names and values
 }
 
-// Worlds are those of settings.txt.
+// Worlds returns the sets of settings.txt.
 func Worlds() []World {
 	worlds, _ := parse()
 	return worlds
@@ -50,12 +50,12 @@ func parse() (worlds []World, harmless []string) {
 	return worlds, harmless
 }
 
-// Set has all later sessions of the pool's database begin in a world, as far as this
-// version of PostgreSQL has its settings.
+// Set applies a world to all later sessions of the pool's database. It ignores settings that
+// this version of PostgreSQL does not have.
 func (w World) Set(ctx context.Context, pool *pgxpool.Pool) error {
 	for _, s := range w.settings {
 		name, value := s[0], "'"+strings.ReplaceAll(s[1], "'", "''")+"'"
-		if name == "search_path" { // which is a list of names
+		if name == "search_path" { // a list of names
 			value = s[1]
 		}
 		_, err := pool.Exec(ctx, fmt.Sprintf(`DO $do$ BEGIN

@@ -19,22 +19,21 @@ import (
 	"time"
 )
 
-var drawn = flag.String("mutants", "2", "how many of the mutants are played, drawn by chance; or all, or the name of one")
+var drawn = flag.String("mutants", "2", "how many of the mutants to test, chosen at random; or all, or the name of one")
 
-// A Mutant is a change of the code that breaks a rule, which the simulation is to
-// find.
+// A Mutant is a change of the code that breaks a rule. The simulation must find it.
 type Mutant struct {
 	Name      string
 	File      string // in the directory
-	Old, New  string // Old is there once
-	Rule      string // that is broken; or several, separated by commas, of which one is
-	Schedules int    // in which it is found; 0: 30 000
-	Test      string // that finds it; empty: the one that RejectMutants is given
+	Old, New  string // Old must occur exactly once
+	Rule      string // the broken rule, or several separated by commas, one of which breaks
+	Schedules int    // how many schedules find it; 0 means 30 000
+	Test      string // the test that finds it; empty: the argument of RejectMutants
 }
 
-// RejectMutants builds the package in a directory with one mutant after the other, and has
-// it play test, or the mutant's own, which must break the mutant's rule. It draws some of
-// them, as the flag -mutants says; of all it checks that they still fit the code.
+// RejectMutants builds the package in dir with each mutant in turn and runs test, or the
+// mutant's own test, which must report the mutant's rule. The flag -mutants selects the
+// mutants to run. For all of them it checks that they still fit the code.
 func RejectMutants(t *testing.T, dir, test string, mutants []Mutant) {
 	sources := map[string]string{}
 	for _, m := range mutants {
@@ -58,7 +57,7 @@ func RejectMutants(t *testing.T, dir, test string, mutants []Mutant) {
 	}
 }
 
-// draw are the mutants to be played.
+// draw returns the mutants that the flag -mutants selects.
 func draw(t *testing.T, mutants []Mutant) []Mutant {
 	if *drawn == "all" {
 		return mutants
@@ -75,8 +74,8 @@ func draw(t *testing.T, mutants []Mutant) []Mutant {
 	return mutants[:min(n, len(mutants))]
 }
 
-// playsFor bounds a mutant's building and its play. It is played again if it has broken
-// another rule than its own before, as most break several.
+// playsFor limits a mutant's build and runs. A mutant that breaks another rule first is run
+// again, up to plays times, because most break several rules.
 const (
 	playsFor = 10 * time.Minute
 	plays    = 10
@@ -114,7 +113,7 @@ func (m Mutant) reject(t *testing.T, dir, test, source string) {
 	t.Errorf("breaks none of %s", m.Rule)
 }
 
-// build builds the package's test as if source were in the mutant's file.
+// build builds the package's test with source in place of the mutant's file.
 func (m Mutant) build(ctx context.Context, dir, temp, bin, source string) ([]byte, error) {
 	original, err := filepath.Abs(filepath.Join(dir, m.File))
 	if err != nil {

@@ -13,26 +13,26 @@ import (
 	"time"
 )
 
-// A part is the schedules that one child process plays. A process of its own has
-// one core to itself, and can hang or end without taking the test with it.
+// A part is a range of schedules that child processes play. A child runs on one core, and
+// can hang or crash without ending the test.
 type part struct {
 	t     *testing.T
 	seed  uint64
 	count int
 
 	played  int
-	same    int    // went the same way twice
-	failed  uint64 // the seed that did
-	failure string // of what, or empty
-	stacks  string // of one that hung
+	same    int    // schedules that went the same way twice
+	failed  uint64 // the seed that failed
+	failure string // the rule it broke and how; empty if none failed
+	stacks  string // of a schedule that hung
 }
 
 func newPart(t *testing.T, seed uint64, count int) *part {
 	return &part{t: t, seed: seed, count: count}
 }
 
-// perChild is how many schedules one process plays: a test keeps something of each of
-// its bubbles, about 100 kB, until it ends.
+// perChild limits the schedules of one process, because a test keeps about 100 kB of each of
+// its bubbles until it ends.
 const perChild = 5000
 
 // run plays all of the part's schedules, or until one fails or ctx ends.
@@ -42,7 +42,7 @@ func (p *part) run(ctx context.Context) {
 	}
 }
 
-// runSome plays some of the part's schedules, in a process of their own.
+// runSome plays some of the part's schedules in a child process.
 func (p *part) runSome(ctx context.Context, seed uint64, count int) {
 	out, last, err := p.child(ctx, task{seed: seed, count: count})
 	same := 0
@@ -62,7 +62,7 @@ func (p *part) runSome(ctx context.Context, seed uint64, count int) {
 	p.same += same
 }
 
-// failureOf is what a child failed of: the rule that it names, or its last words.
+// failureOf returns why a child failed: the broken rule, its panic, or its output.
 func failureOf(out []byte, err error) string {
 	for line := range strings.Lines(string(out)) {
 		for _, sign := range []string{"FAILED ", "panic: ", "fatal error: "} {
@@ -80,8 +80,7 @@ func failureOf(out []byte, err error) string {
 	return ""
 }
 
-// child plays in a child process. It returns what that printed, and what it noted
-// of its progress.
+// child plays a task in a child process and returns its output and its progress.
 func (p *part) child(ctx context.Context, k task) (out []byte, progress string, err error) {
 	notes, err := os.CreateTemp(p.t.TempDir(), "progress")
 	if err != nil {
@@ -100,8 +99,8 @@ func (p *part) child(ctx context.Context, k task) (out []byte, progress string, 
 	return out, string(read), err
 }
 
-// tell plays the failed schedule, or the part's only one, without some steps, and
-// returns its story.
+// tell plays the failed schedule, or the part's only one, without some of its steps, and
+// returns the story.
 func (p *part) tell(skip map[int]bool) string {
 	seed := p.seed
 	if p.failure != "" {
@@ -113,7 +112,7 @@ func (p *part) tell(skip map[int]bool) string {
 	return string(bytes.TrimSpace(out))
 }
 
-// Bounds of the search for a shorter story.
+// Limits of the search for a shorter story.
 const (
 	shortenTries = 200
 	shortenTime  = 30 * time.Second
@@ -121,8 +120,8 @@ const (
 
 var stepsOf = regexp.MustCompile(`(?m)^STEPS (\d+)$`)
 
-// shorten leaves out what steps it can of the failed schedule, in ever smaller
-// portions, as long as the same rule is broken.
+// shorten removes steps of the failed schedule, in smaller and smaller portions, as long as
+// the same rule breaks, and returns the shortest story.
 func (p *part) shorten() string {
 	rule, _, _ := strings.Cut(p.failure, ":")
 	best := p.tell(nil)

@@ -16,17 +16,17 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 1000, "how many schedules a simulation plays; a tenth of them under the race detector")
-	firstSeed = flag.Uint64("seed", 0, "of the first schedule; 0: a fresh one")
-	story     = flag.Bool("story", false, "print the story of the schedule -seed, and play no other")
-	twice     = flag.Bool("twice", false, "play each schedule twice, and count those that go the same way")
-	shorten   = flag.Bool("shorten", true, "look for a shorter story of the schedule that failed")
+	schedules = flag.Int("schedules", 1000, "how many schedules to play; a tenth of them under the race detector")
+	firstSeed = flag.Uint64("seed", 0, "the seed of the first schedule; 0: a random one")
+	story     = flag.Bool("story", false, "print the story of the schedule of -seed, and play no other")
+	twice     = flag.Bool("twice", false, "play each schedule twice, and count those that go the same way both times")
+	shorten   = flag.Bool("shorten", true, "search for a shorter story of the schedule that failed")
 	hangs     = flag.Duration("hangs", 20*time.Second, "how long a schedule may take, in real time")
 )
 
-// Run plays schedules as the flags say, each in a bubble of its own, on all cores.
-// It fails the test with the first that breaks a rule, panics or hangs. Under the
-// race detector, which takes its time, it plays a tenth of them.
+// Run plays schedules as the flags say, each in its own bubble, on all cores. The first
+// schedule that breaks a rule, panics or hangs fails the test. Under the race detector, which
+// is slow, Run plays a tenth of them.
 func Run(t *testing.T, play func(*Schedule)) {
 	if task := os.Getenv(taskVariable); task != "" {
 		work(t, task, play)
@@ -81,8 +81,7 @@ func Run(t *testing.T, play func(*Schedule)) {
 	}
 }
 
-// work is what a child process does: it plays schedules one after the other, and
-// ends with the first that fails.
+// work is the child process: it plays schedules in order and exits after the first failure.
 func work(t *testing.T, text string, play func(*Schedule)) {
 	task, err := parseTask(text)
 	if err != nil {
@@ -112,7 +111,7 @@ func work(t *testing.T, text string, play func(*Schedule)) {
 				hashes[i] = s.hash.Sum64()
 				if broken := s.Broken(); broken != "" || task.telling {
 					fmt.Printf("FAILED %s\n%s\nSTEPS %d\n", broken, s.report(), s.step)
-					os.Exit(1) // what hangs in the bubble could not be ended
+					os.Exit(1) // goroutines that hang in the bubble cannot be ended otherwise
 				}
 			})
 		}
@@ -126,7 +125,7 @@ func work(t *testing.T, text string, play func(*Schedule)) {
 
 const taskVariable = "LOCKSTORE_SCHEDULES"
 
-// A task is what a child process is to do.
+// A task tells a child process which schedules to play.
 type task struct {
 	seed    uint64
 	count   int

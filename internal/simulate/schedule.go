@@ -1,17 +1,16 @@
-// Package simulate plays schedules of concurrent code: one goroutine at a time
-// goes on, from one point where it could be overtaken to the next, and a seed
-// decides which. Time is that of a testing/synctest bubble.
+// Package simulate tests concurrent code with random schedules. One goroutine runs at a time,
+// from one point where another could overtake it to the next; a seed decides which. Time is
+// that of a testing/synctest bubble.
 //
-// A package's simulation gives [Run] a function that builds the code under test
-// on a model of what is below it, takes [Schedule.Steps] of its own choosing, and
-// says by [Schedule.Problem] which rule was broken. Run plays as many seeds as it
-// is told to, on all cores, and prints the first that fails with the shortest
-// story that it can make of it.
+// A simulation gives [Run] a function that builds the code under test on a model of what is
+// below it, takes random [Schedule.Steps], and reports broken rules with [Schedule.Problem].
+// Run plays many seeds on all cores. It prints the first one that fails, with the shortest
+// story (the list of its steps) that it finds.
 //
-// How exactly a seed replays: all choices are drawn from it, and goroutines run
-// on one core. What remains is the runtime's own choice where a select statement
-// finds two cases ready, or two goroutines are made ready within a step. The flag
-// -twice measures it.
+// Replaying a seed is almost exact: all choices depend on it, and goroutines run on one core.
+// Only the runtime's own choices remain: between the ready cases of a select statement, and
+// between goroutines that become ready in the same step. The flag -twice measures their
+// effect.
 package simulate
 
 import (
@@ -26,14 +25,15 @@ import (
 	"time"
 )
 
-// A Schedule is one play. Its methods may be called by any goroutine of the
-// bubble, but for Steps, Settle, Sleep, Resume and Calm, which are its player's.
+// A Schedule is one run of a simulation. Any goroutine of the bubble may call its methods,
+// except that only the player, the goroutine that Run calls, may call Steps, Settle, Sleep,
+// Resume and Calm.
 type Schedule struct {
-	// YieldPercent is how often Yield stops a goroutine; it is drawn from the seed.
+	// YieldPercent is how often Yield stops a goroutine, in percent. It depends on the seed.
 	YieldPercent int
 
 	seed  uint64
-	skip  map[int]bool // steps that are left out
+	skip  map[int]bool // steps to leave out
 	start time.Time
 
 	mu      sync.Mutex
@@ -43,15 +43,15 @@ type Schedule struct {
 	stopped []stopped
 	broken  []string
 	story   []string
-	told    []string // the same without step and time, for a transcript
+	told    []string // like story, without step and time, for a transcript
 	telling bool
 	hash    maphash.Hash
 
-	playing atomic.Bool // the player acts: nobody is stopped
-	calm    atomic.Bool // nobody is stopped any more, and nothing fails
+	playing atomic.Bool // the player acts: Yield stops nothing
+	calm    atomic.Bool // nothing stops or fails any more
 }
 
-// stopped is a goroutine that waits to be resumed.
+// stopped is a goroutine that waits for Resume.
 type stopped struct {
 	where string
 	c     chan struct{}
@@ -69,29 +69,29 @@ func newSchedule(seed uint64, skip map[int]bool, telling bool) *Schedule {
 	return s
 }
 
-// N draws a number from 0 to n-1.
+// N returns a random number from 0 to n-1.
 func (s *Schedule) N(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.random.IntN(n)
 }
 
-// One draws one of choices.
+// One returns one of choices, at random.
 func One[T any](s *Schedule, choices ...T) T { return choices[s.N(len(choices))] }
 
-// Chance reports true so many times in a thousand, and never once all is calm.
+// Chance returns true with a probability in thousandths, and never after Calm.
 func (s *Schedule) Chance(perMille int) bool {
 	return perMille > 0 && !s.calm.Load() && s.N(1000) < perMille
 }
 
-// Yield stops the goroutine now and then, until the player resumes it.
+// Yield stops the goroutine at random until the player resumes it. where is for the story.
 func (s *Schedule) Yield(where string) {
 	if !s.playing.Load() && s.Chance(10*s.YieldPercent) {
 		s.Stop(where)
 	}
 }
 
-// Stop stops the goroutine until the player resumes it.
+// Stop stops the goroutine until the player resumes it; after Calm it returns at once.
 func (s *Schedule) Stop(where string) {
 	if s.calm.Load() {
 		return
@@ -103,8 +103,8 @@ func (s *Schedule) Stop(where string) {
 	<-c
 }
 
-// StopUntil is Stop, which done ends, too. It reports whether the player resumed
-// the goroutine.
+// StopUntil is Stop, but returns also when done is closed. It reports whether the player
+// resumed the goroutine.
 func (s *Schedule) StopUntil(where string, done <-chan struct{}) bool {
 	if s.calm.Load() {
 		return true
@@ -122,20 +122,20 @@ func (s *Schedule) StopUntil(where string, done <-chan struct{}) bool {
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.stopped, func(one stopped) bool { return one.c == c })
 	if i < 0 {
-		return true // at the same time
+		return true // resumed at the same time
 	}
 	s.stopped = slices.Delete(s.stopped, i, i+1)
 	return false
 }
 
-// Stopped is how many goroutines wait to be resumed.
+// Stopped returns the number of stopped goroutines.
 func (s *Schedule) Stopped() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.stopped)
 }
 
-// Resume lets the i-th stopped goroutine go on.
+// Resume resumes the i-th stopped goroutine.
 func (s *Schedule) Resume(i int) {
 	s.mu.Lock()
 	one := s.stopped[i]
@@ -152,15 +152,15 @@ func (s *Schedule) Settle() {
 	s.playing.Store(true)
 }
 
-// Sleep has time pass, in which nobody is stopped by Yield.
+// Sleep lets time pass. Yield stops nothing meanwhile.
 func (s *Schedule) Sleep(d time.Duration) {
-	s.playing.Store(true) // what the player has done comes before what others do now
+	s.playing.Store(true) // orders the player's actions before those of goroutines that run now
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// Calm begins the end of a play: nobody is stopped any more, those who are go on,
-// and Chance is no more.
+// Calm begins the end of a schedule: it resumes all stopped goroutines; from now on none is
+// stopped, and Chance returns false.
 func (s *Schedule) Calm() {
 	s.Tell("calm")
 	s.calm.Store(true)
@@ -173,14 +173,15 @@ func (s *Schedule) Calm() {
 // IsCalm reports whether Calm has been called.
 func (s *Schedule) IsCalm() bool { return s.calm.Load() }
 
-// An Action is something that can happen next, and how likely it is.
+// An Action is something that can happen in a step. Its probability is proportional to Weight.
 type Action struct {
 	Weight int
 	Do     func()
 }
 
-// Steps has n times one of the actions happen that actions offers, lets everybody
-// who can go on, and calls check. It ends early once a rule is broken.
+// Steps takes n steps. Each does one of the actions that actions returns, or resumes a
+// goroutine, waits until every goroutine is blocked or stopped, and calls check. Steps ends
+// early if a rule is broken.
 func (s *Schedule) Steps(n int, actions func() []Action, check func()) {
 	for range n {
 		if s.Broken() != "" {
@@ -188,7 +189,7 @@ func (s *Schedule) Steps(n int, actions func() []Action, check func()) {
 		}
 		s.mu.Lock()
 		s.step++
-		s.source.Seed(s.seed, uint64(s.step)) // so that leaving out a step leaves the others as they are
+		s.source.Seed(s.seed, uint64(s.step)) // so that leaving out a step does not change the others
 		left := s.skip[s.step]
 		s.mu.Unlock()
 		if left {
@@ -217,8 +218,8 @@ func (s *Schedule) Steps(n int, actions func() []Action, check func()) {
 	}
 }
 
-// Problem says that a rule is broken, and how. The first one is what the play
-// fails of. A rule's name is a word or a few, without a colon.
+// Problem reports that a rule is broken, and how. The schedule fails with the first problem.
+// A rule's name is one or a few words without a colon.
 func (s *Schedule) Problem(rule, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,7 +228,7 @@ func (s *Schedule) Problem(rule, format string, args ...any) {
 	}
 }
 
-// Broken is the first problem, or empty.
+// Broken returns the first problem, or "".
 func (s *Schedule) Broken() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,17 +238,17 @@ func (s *Schedule) Broken() string {
 	return s.broken[0]
 }
 
-// Step is the number of the step under way.
+// Step returns the number of the current step.
 func (s *Schedule) Step() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.step
 }
 
-// IsTold reports whether somebody reads what Tell is told.
+// IsTold reports whether Tell records anything.
 func (s *Schedule) IsTold() bool { return s.telling }
 
-// Tell adds a line to the story, where somebody wants to read it.
+// Tell adds a line to the story, if that is recorded.
 func (s *Schedule) Tell(format string, args ...any) {
 	if !s.telling {
 		return
@@ -261,7 +262,7 @@ func (s *Schedule) Tell(format string, args ...any) {
 	s.story = append(s.story, line)
 }
 
-// report is what became of a play, for its reader.
+// report returns the story and the problems.
 func (s *Schedule) report() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

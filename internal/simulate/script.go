@@ -10,13 +10,13 @@ import (
 	"testing/synctest"
 )
 
-var rewrite = flag.Bool("rewrite", false, "rewrite transcripts and other golden files to what comes of them now")
+var rewrite = flag.Bool("rewrite", false, "rewrite transcripts and other golden files")
 
-// Transcript plays a script in a bubble, with nothing left to chance but what N
-// draws, which is always the same. Its file is blocks with empty lines between
-// them: comments, a command with its arguments, ----, and what came of it. do
-// carries out a command; what is told meanwhile is its outcome. Lines one after the
-// other that begin with concurrent, if it is not empty, have no order among them.
+// Transcript runs the commands of a file in a bubble and compares the outcomes. Nothing is
+// random: N returns the same numbers in each run. The file consists of blocks, separated by
+// empty lines: comments, a command with arguments, ----, and its outcome. do executes a
+// command; the outcome is what it tells with Tell. Consecutive lines that begin with
+// concurrent, unless that is empty, may be in any order.
 func Transcript(t *testing.T, file, concurrent string, do func(s *Schedule, command string, args []string)) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -36,13 +36,13 @@ func Transcript(t *testing.T, file, concurrent string, do func(s *Schedule, comm
 			s.Forget()
 		}
 		if broken := s.Broken(); broken != "" {
-			panic(broken) // what hangs in the bubble could not be ended
+			panic(broken) // goroutines that hang in the bubble cannot be ended otherwise
 		}
 	})
 	Golden(t, file, strings.Join(is, "\n\n")+"\n")
 }
 
-// Golden compares a file with what should be in it now, and rewrites it if asked to.
+// Golden compares a file with the text that it should have. The flag -rewrite rewrites it.
 func Golden(t *testing.T, file, now string) {
 	text, err := os.ReadFile(file)
 	switch {
@@ -56,7 +56,7 @@ func Golden(t *testing.T, file, now string) {
 	}
 }
 
-// ordered sorts what has no order.
+// ordered sorts runs of lines that begin with concurrent.
 func ordered(lines []string, concurrent string) []string {
 	for from := 0; from < len(lines); from++ {
 		to := from
@@ -69,5 +69,5 @@ func ordered(lines []string, concurrent string) []string {
 	return lines
 }
 
-// Forget leaves what has been told so far out of the outcome of a command.
+// Forget removes what has been told so far from the outcome of a command.
 func (s *Schedule) Forget() { s.told = s.told[:0] }

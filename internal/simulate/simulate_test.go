@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// toyVariable has TestToy play, which the tests below have a process do.
+// toyVariable selects what TestToy does, in the processes that the tests below start.
 const toyVariable = "LOCKSTORE_TOY"
 
-// TestToy plays a counter that is read, and then written: what is added in
-// between is lost, unless it is read again.
+// TestToy simulates a counter that is read and then written: an update in between is lost,
+// unless the counter is read again.
 func TestToy(t *testing.T) {
 	kind := os.Getenv(toyVariable)
 	if kind == "" {

@@ -1,5 +1,5 @@
-// Package squatter has what a role can do to others that may create objects in
-// a schema of their search path: for tests that it is in vain.
+// Package squatter attacks sessions as a role can that may create objects in a schema of
+// their search path. Tests use it to show that the attacks fail.
 package squatter
 
 import (
@@ -13,21 +13,21 @@ import (
 //go:embed squatter.sql
 var squatterSQL string
 
-// Paths are search paths with the squatter's schema and one of the host's: the usual
-// one, in which PostgreSQL's own objects come first, and one that names them last.
+// Paths returns search paths with the squatter's schema and one of the host: the usual one,
+// in which PostgreSQL's own objects come first, and one in which they come last.
 func Paths(schema string) []string {
 	return []string{"squatter, " + schema, "squatter, " + schema + ", pg_catalog"}
 }
 
-// Settle makes the schema squatter: PostgreSQL's functions, operators of many types,
-// types and views once more, which notice when they are used.
+// Settle creates the schema squatter: copies of PostgreSQL's functions, operators of many
+// types, types and views, which record that they are used.
 func Settle(ctx context.Context, pool *pgxpool.Pool) error {
 	_, err := pool.Exec(ctx, squatterSQL)
 	return err
 }
 
-// Caught says what the squatter's objects were last used as, since the last time it
-// was asked, or nothing.
+// Caught returns the squatter's object that was used last, or "" if none was used since the
+// last call.
 func Caught(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var n int64
 	var called bool

@@ -11,7 +11,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A trap that does not close proves nothing.
+// The squatter must catch unqualified names, or else tests with it prove nothing.
 func TestSquatterCatchesWhatIsNotQualified(t *testing.T) {
 	db, ctx := pgtest.New(t), t.Context()
 	require.NoError(t, squatter.Settle(ctx, db.Pool()))

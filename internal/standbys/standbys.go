@@ -1,5 +1,5 @@
-// Package standbys has a test's server wait for standbys, as one does whose replication is
-// synchronous (PostgreSQL documentation, 20.6.2 Primary Server).
+// Package standbys makes a test's server wait for standbys, as with synchronous replication
+// (PostgreSQL documentation, 20.6.2 Primary Server).
 package standbys
 
 import (
@@ -12,8 +12,9 @@ import (
 
 const patience = 20 * time.Second
 
-// Require names those that each commit waits for from now on, on a server of the test's
-// own; with "", none. It cancels the waits of others meanwhile, if there is a name.
+// Require sets the standbys that each commit waits for from now on; "" means none. The
+// server must be dedicated to the test. With a name, Require cancels the waits of other
+// sessions' commits until it returns.
 func Require(t testing.TB, pool *pgxpool.Pool, names string) {
 	t.Helper()
 	for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
@@ -31,8 +32,8 @@ func Require(t testing.TB, pool *pgxpool.Pool, names string) {
 	}
 }
 
-// commitWaits reports whether a commit waits, and cancels that. The checkpointer passes on
-// the setting, some time after sessions show it.
+// commitWaits reports whether a commit waits, and cancels the wait. The checkpointer applies
+// the setting some time after sessions show it.
 func commitWaits(t testing.TB, pool *pgxpool.Pool) bool {
 	t.Helper()
 	committed := make(chan error, 1)

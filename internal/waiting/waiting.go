@@ -1,5 +1,5 @@
-// Package waiting has what waits for keys beside the Lockers of a process, such as the
-// writers of a document, told of by a Locker of the same process and database.
+// Package waiting lists the calls of this process that wait for keys without a Locker, such as
+// writes of a document. The Lockers of the same process and database report them.
 package waiting
 
 import (
@@ -15,15 +15,15 @@ type Call struct {
 	Since time.Time
 }
 
-// A Database is one of a running server.
+// A Database identifies a database of a running server.
 type Database struct {
 	OID   int64
-	Since int64 // when the server was started, in microseconds
+	Since int64 // the start of the server, in microseconds
 }
 
-// A Source tells of calls that wait. It is in the list only while there are any.
+// A Source reports waiting calls. It is in the list only while there are any.
 type Source struct {
-	Database func(context.Context) (Database, error) // where they wait
+	Database func(context.Context) (Database, error) // the database in which they wait
 	Calls    func() []Call
 }
 
@@ -33,7 +33,7 @@ var (
 	wakes   []*func()
 )
 
-// Enter adds a source to the list, and wakes the Lockers.
+// Enter adds a source to the list and calls the functions that were given to Wake.
 func Enter(s *Source) {
 	mu.Lock()
 	sources = append(sources, s)
@@ -44,15 +44,15 @@ func Enter(s *Source) {
 	}
 }
 
-// Leave is the end of Enter.
+// Leave removes a source from the list.
 func Leave(s *Source) {
 	mu.Lock()
 	defer mu.Unlock()
 	sources = slices.DeleteFunc(sources, func(other *Source) bool { return other == s })
 }
 
-// Wake has f called by each Enter, until stop. It does not block, and calls nothing here
-// but Any.
+// Wake makes each Enter call f, until stop is called. f must not block, and may call nothing
+// in this package but Any.
 func Wake(f func()) (stop func()) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -64,15 +64,15 @@ func Wake(f func()) (stop func()) {
 	}
 }
 
-// Any reports whether there are calls that wait, in whatever database.
+// Any reports whether calls wait in any database.
 func Any() bool {
 	mu.Lock()
 	defer mu.Unlock()
 	return len(sources) > 0
 }
 
-// Calls are those that wait in a database, the longest first. Where that is unknown of some
-// by the end of ctx, they are left out.
+// Calls returns the calls that wait in a database, the longest wait first. It leaves out
+// sources whose database is unknown when ctx ends.
 func Calls(ctx context.Context, at Database) (all []Call) {
 	mu.Lock()
 	asked := slices.Clone(sources)
