@@ -17,14 +17,14 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// Every benchmark runs what it measures and its floor in turn, within one run,
-// and reports the ratio: x-floor is a time in times the floor's (less is
-// better), floor-x a rate in times the floor's (more is better). The floor is
-// what an application could do itself, try and unlock on a pooled connection.
+// Every benchmark runs what it measures and its floor in turn, within one run, and reports the
+// ratio: x-floor is a time divided by the floor's (less is better), floor-x a rate divided by
+// the floor's (more is better). The floor is what an application could do itself: try and
+// unlock on a pooled connection.
 //
 //	go test -run '^$' -bench . ./lock/
 
-// benchPool is a pool of as many connections as the floor uses.
+// benchPool returns a pool of as many connections as the floor uses.
 func benchPool(b *testing.B, conns int) *pgxpool.Pool {
 	b.Helper()
 	config, err := pgxpool.ParseConfig(pgtest.New(b).URL())
@@ -36,7 +36,7 @@ func benchPool(b *testing.B, conns int) *pgxpool.Pool {
 	return pool
 }
 
-// pooled locks and unlocks by way of the pool, correctly: on one connection.
+// pooled locks and unlocks through the pool, correctly: on one connection.
 func pooled(b *testing.B, pool *pgxpool.Pool, lockSQL string, key lock.Key, section func()) {
 	conn, err := pool.Acquire(b.Context())
 	if err != nil {
@@ -96,8 +96,7 @@ func BenchmarkUncontended(b *testing.B) {
 	b.ReportMetric(float64(median(own))/float64(median(floor)), "x-floor")
 }
 
-// crowd has goroutines call work in turn until it was called n times, and
-// returns how long that took.
+// crowd calls work from several goroutines, n times in all, and returns how long that took.
 func crowd(goroutines, n int, work func(goroutine int)) time.Duration {
 	var group sync.WaitGroup
 	start := time.Now()
@@ -187,8 +186,7 @@ func BenchmarkHotKey(b *testing.B) {
 	})
 }
 
-// Each Locker stands for a process: they know of each other only through the
-// server.
+// Each Locker stands for a process: Lockers know of each other only through the server.
 func BenchmarkHotKeyOfFourProcesses(b *testing.B) {
 	const processes, goroutines = 4, 16
 	pool := benchPool(b, 1)
@@ -213,7 +211,7 @@ func BenchmarkHotKeyOfFourProcesses(b *testing.B) {
 			}
 		})
 	}
-	run(200 * time.Millisecond) // in which the processes meet, and open their spare connections
+	run(200 * time.Millisecond) // in which the processes meet, and open their wait connections
 	grants, waits, took = [processes]int{}, waits[:0], 0
 	for b.Loop() {
 		run(2 * time.Second)

@@ -17,15 +17,15 @@ import (
 )
 
 // A Finding is a setting that does not suit the load a [Postgres] is configured for, or
-// something in the database that is not as package metadata is configured.
+// something in the database that does not match the configuration of package metadata.
 type Finding struct {
 	Setting string // of the server, of [PostgresOptions], or of the URL of the host's pool; or a table, say
-	Value   string // what it is
+	Value   string // the present value
 	Want    string // what to set, or to do
-	Why     string
+	Why     string // what goes wrong otherwise
 }
 
-// String is the finding as a sentence.
+// String returns the finding as a sentence.
 func (f Finding) String() string {
 	value := f.Value
 	if value == "" {
@@ -41,11 +41,11 @@ WHERE s.name OPERATOR(pg_catalog.=) ANY (ARRAY[
 	'fsync', 'synchronous_commit', 'synchronous_standby_names', 'client_min_messages',
 	'application_name', 'track_activities']::pg_catalog.text[])`
 
-// Check compares the server's settings, as the host's role and database have them, with
-// what this Locker and package metadata need of them, and those of the host's pool with
-// what a failover asks of it. No findings means that nothing stands out. It asks the
-// server on connections of the host's pool, and changes nothing.
-// (PostgreSQL documentation, chapter 20, Server Configuration.)
+// Check compares settings with what this Locker and package metadata need: those of the
+// server, as the host's role and database have them, and those of the host's pool that matter
+// in a failover. No findings means that nothing stands out. It asks the server on connections
+// of the host's pool, blocks until it has one or ctx ends, and changes nothing. (PostgreSQL
+// documentation, chapter 20, Server Configuration.)
 func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
 	settings := make(map[string]string)
 	err := p.db.Query(ctx, func(row pgdb.Row) error {
@@ -74,7 +74,7 @@ func (p *Postgres) Check(ctx context.Context) ([]Finding, error) {
 	return found, nil
 }
 
-// bulkLocks is how many locks a statement of MergeMany would take.
+// bulkLocks is how many locks one statement of MergeMany takes.
 const bulkLocks = 1000
 
 func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
@@ -127,7 +127,7 @@ func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
 	return found
 }
 
-// poolFindings is what stands out in how the host's pool connects, as far as its driver
+// poolFindings returns what stands out in how the host's pool connects, as far as its driver
 // shows that.
 func poolFindings(ctx context.Context, host any) (found []Finding, err error) {
 	var config *pgx.ConnConfig
@@ -168,8 +168,8 @@ func poolFindings(ctx context.Context, host any) (found []Finding, err error) {
 	return found, nil
 }
 
-// severalHosts reports whether there are fallbacks to another host than the first. The
-// same one can be tried with TLS and without.
+// severalHosts reports whether there are fallbacks to another host than the first. The same
+// host can be tried with TLS and without.
 func severalHosts(c *pgx.ConnConfig) bool {
 	return slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool {
 		return f.Host != c.Host || f.Port != c.Port

@@ -16,7 +16,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// checked is the values that Check finds fault with, by their settings.
+// checked returns the values that Check reports, by setting.
 func checked(t *testing.T, locker *lock.Postgres) map[string]string {
 	findings, err := locker.Check(t.Context())
 	require.NoError(t, err)
@@ -29,8 +29,8 @@ func checked(t *testing.T, locker *lock.Postgres) map[string]string {
 	return values
 }
 
-// A failover keeps what waited for a standby, and was told if it did not: which the
-// host's role, or its database, may have switched off.
+// After a failover only that is kept for which a standby was waited, and a commit learns
+// whether it was. The host's role, or its database, may have switched either off.
 func TestCheckFindsCommitsThatWaitForNoStandby(t *testing.T) {
 	db := pgtest.New(t, pgtest.Dedicated())
 	check := func() map[string]string { return checked(t, newPostgres(t, db.Pool(), nil)) }
@@ -66,7 +66,7 @@ func TestCheckFindsCommitsThatWaitForNoStandby(t *testing.T) {
 	assert.NotContains(t, checked(t, set("client_min_messages", "warning")), "client_min_messages")
 }
 
-// A pool that connects in ways that a failover makes slow, or leads astray.
+// The pool connects in ways that make a failover slow, or lead to the wrong server.
 func TestCheckFindsHowThePoolConnects(t *testing.T) {
 	db := pgtest.New(t)
 	u, err := url.Parse(db.URL())
@@ -106,7 +106,7 @@ func TestCheckFindsHowThePoolConnects(t *testing.T) {
 	}
 }
 
-// only is what a map has of some keys.
+// only returns the entries of a map with some keys.
 func only(all map[string]string, keys ...string) map[string]string {
 	some := make(map[string]string)
 	for _, k := range keys {

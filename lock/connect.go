@@ -18,14 +18,14 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// DB is a host's database, for [NewPostgres].
+// DB is the type of a host's database, for [NewPostgres].
 type DB interface {
 	*pgxpool.Pool | *sql.DB | *sqlx.DB
 }
 
-// ConnectTo is a Connect of [PostgresOptions] that connects to a URL, or to what else
-// [pgxpool.ParseConfig] takes. Files that it names, such as those of passwords, are read
-// each time.
+// ConnectTo returns a function for PostgresOptions.Connect that connects to url, or to
+// anything else that [pgxpool.ParseConfig] takes. Files that url names, such as those of
+// passwords, are read for each connection.
 func ConnectTo(url string) func(context.Context) (*pgx.Conn, error) {
 	return func(ctx context.Context) (*pgx.Conn, error) {
 		config, err := pgxpool.ParseConfig(url)
@@ -36,13 +36,14 @@ func ConnectTo(url string) func(context.Context) (*pgx.Conn, error) {
 	}
 }
 
-// An opener opens a session for p, the one for its locks or a spare one, on a connection
-// that has no place in the host's pool, so that a pool whose connections are all in use,
-// even by those who wait for a lock, can not keep the locks from being served.
-type opener func(ctx context.Context, p *Postgres, spare bool) (*session, error)
+// An opener opens a session for p: the one for its locks, or one to wait on. The connection
+// does not count towards the host's pool, so a pool that is exhausted, even by callers that
+// wait for a lock, cannot keep the locks from being served.
+type opener func(ctx context.Context, p *Postgres, isWaitConn bool) (*session, error)
 
-// openerOf takes what pgdb.Open has accepted. Where connect is nil, connections are made
-// as the host's are: to the same server, by the same configuration and hooks.
+// openerOf returns an opener for a db that pgdb.Open has accepted. If connect is nil,
+// connections are made as the host's are: to the same server, with the same configuration and
+// hooks.
 func openerOf(db any, connect func(context.Context) (*pgx.Conn, error)) opener {
 	if connect == nil {
 		switch db := db.(type) {
@@ -54,18 +55,18 @@ func openerOf(db any, connect func(context.Context) (*pgx.Conn, error)) opener {
 			connect = func(ctx context.Context) (*pgx.Conn, error) { return pgdb.ConnectLike(ctx, db) }
 		}
 	}
-	return func(ctx context.Context, p *Postgres, spare bool) (*session, error) {
+	return func(ctx context.Context, p *Postgres, isWaitConn bool) (*session, error) {
 		conn, err := connect(ctx)
-		return openOn(ctx, conn, err, p, spare)
+		return openOn(ctx, conn, err, p, isWaitConn)
 	}
 }
 
-// openOn makes a session of a connection of its own, if err is nil.
-func openOn(ctx context.Context, conn *pgx.Conn, err error, p *Postgres, spare bool) (*session, error) {
+// openOn makes a session of a connection, if err is nil.
+func openOn(ctx context.Context, conn *pgx.Conn, err error, p *Postgres, isWaitConn bool) (*session, error) {
 	if err != nil || conn == nil {
 		return nil, cmp.Or(err, errNoConnection)
 	}
-	s, err := hijack(ctx, conn, p, spare)
+	s, err := hijack(ctx, conn, p, isWaitConn)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
@@ -74,13 +75,13 @@ func openOn(ctx context.Context, conn *pgx.Conn, err error, p *Postgres, spare b
 
 var errNoConnection = errors.New("PostgresOptions.Connect returned neither a connection nor an error")
 
-// hijack makes a session of a connection, and leaves conn behind as a closed one.
-func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*session, error) {
+// hijack makes a session of a connection. conn is closed afterwards.
+func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, isWaitConn bool) (*session, error) {
 	backend, at, err := prepare(ctx, conn, &p.opts)
 	if err == nil {
-		err = prepareOperations(ctx, conn, spare)
+		err = prepareOperations(ctx, conn, isWaitConn)
 	}
-	if err == nil && spare {
+	if err == nil && isWaitConn {
 		err = prepareWaits(ctx, conn)
 	}
 	if err = cmp.Or(err, conn.PgConn().SyncConn(ctx)); err != nil {
@@ -90,34 +91,34 @@ func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, spare bool) (*sess
 	if err != nil {
 		return nil, err
 	}
-	close(conn.PgConn().CleanupDone()) // for a pool, which waits until there is nothing left of conn
-	s := newSession(hijacked.Conn, backend, p.opts.Silence, spare, p)
+	close(conn.PgConn().CleanupDone()) // a pool waits for that
+	s := newSession(hijacked.Conn, backend, p.opts.Silence, isWaitConn, p)
 	s.at = at
 	return s, nil
 }
 
-// probeSQL asks what decides whether a session can hold locks, and what
-// identifies it. It comes first, under the host's search_path (see statusSQL): what
-// is behind a pooler may be everybody's, and is left as it is.
+// probeSQL reads what decides whether a session can hold locks, and what identifies it. It
+// runs first, under the host's search_path (see statusSQL), and changes nothing, since a
+// pooler may share the session with others.
 const probeSQL = `SELECT a.pid, coalesce(` + startSQL + `, 0), pg_catalog.pg_is_in_recovery(),
 	pg_catalog.current_setting('transaction_read_only')::boolean, pg_catalog.version(),
 	coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), ''), coalesce(pg_catalog.inet_client_port(), 0),
 	a.datid::bigint, (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint
 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a`
 
-// beginSQL has all that follows use PostgreSQL's own functions and operators, whatever
-// others have created in schemas of the host's search_path. And a session that holds
-// locks does not listen, should one of the host's hooks have it do so: the server has
-// who listens read whatever others notify, before anything else.
+// beginSQL makes all that follows use PostgreSQL's own functions and operators, whatever there
+// is in schemas of the host's search_path. It also undoes a LISTEN of the host's hooks: a
+// session that listens has to read every notification of others before it does anything else.
 const beginSQL = "SET search_path = pg_catalog, pg_temp; UNLISTEN *"
 
-// setupSQL protects a session from what the host's defaults would do to one
-// that is idle most of its life, and to fences, which must outlive a crash. For a
-// standby these are waited for elsewhere (see confirmSQL): here all locks would wait. It
-// has the server keep a connection that has gone silent for longer than the
-// client does ($1, in seconds): the holder knows first. Over a unix socket the
-// tcp settings have no effect. (PostgreSQL documentation, 20.3.2 TCP Settings,
-// 20.5.1 Write Ahead Log Settings, 20.11.1 Statement Behavior.)
+// setupSQL protects a session from defaults of the host that do not suit one that is idle most
+// of the time. It makes fences outlive a crash of the server. Standbys are waited for
+// elsewhere (see confirmSQL), as here all locks would wait for them.
+//
+// The server must keep a connection that has gone silent for longer than the client does ($1,
+// in seconds), so that the holder knows first. Over a unix socket the tcp settings have no
+// effect. (PostgreSQL documentation, 20.3.2 TCP Settings, 20.5.1 Write Ahead Log Settings,
+// 20.11.1 Statement Behavior.)
 const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('statement_timeout', '0', false),
 	set_config('exit_on_error', 'off', false),
@@ -131,8 +132,8 @@ const setupSQL = `SELECT set_config('idle_session_timeout', '0', false),
 	set_config('tcp_user_timeout', ($1::integer * 1000 - 100)::text, false),
 	(SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout')` // from 17 on
 
-// prepare makes a new connection ready to be a session, or refuses it if its
-// locks would exclude nobody.
+// prepare makes a new connection ready to be a session, or refuses it if its locks would
+// exclude no other session.
 func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (backend Backend, at database, err error) {
 	var (
 		started              int64
@@ -162,25 +163,25 @@ func prepare(ctx context.Context, conn *pgx.Conn, o *PostgresOptions) (backend B
 	if err := conn.PgConn().Exec(ctx, beginSQL).Close(); err != nil {
 		return backend, at, pgdb.Clean(err)
 	}
-	// Twice as long as the client waits, and rounded up. A connection that is idle is
-	// probed after half of that, and so as not to miss its end by a hair, kept for a
-	// moment less than it takes to wait for the answer.
+	// Twice as long as the client waits, rounded up. An idle connection is probed after half
+	// of that. It is kept for a moment less than it takes to wait for the answer
+	// (tcp_user_timeout), so as not to just miss its end.
 	patience := strconv.Itoa(int(2*o.Silence/time.Second) + 1)
-	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(parkingTime(o).Milliseconds(), 10)); err != nil {
+	if _, err := conn.Exec(ctx, setupSQL, pgx.QueryExecModeExec, patience, strconv.FormatInt(waitSlice(o).Milliseconds(), 10)); err != nil {
 		return backend, at, pgdb.Clean(err)
 	}
 	return backend, at, nil
 }
 
-// prepareOperations prepares the operations of a session. By the mark before those of the
-// one for the locks others find it: see [questionPrefix].
-func prepareOperations(ctx context.Context, conn *pgx.Conn, spare bool) error {
+// prepareOperations prepares the operations of a session. The statements of the session for
+// locks begin with a mark by which others find it: see [questionPrefix].
+func prepareOperations(ctx context.Context, conn *pgx.Conn, isWaitConn bool) error {
 	var statements [][2]string
 	mark := lockerMark
-	if spare {
+	if isWaitConn {
 		mark = ""
 	}
-	for code, o := range slices.Backward(operations[:]) { // that it rests is prepared last
+	for code, o := range slices.Backward(operations[:]) { // opRest is prepared last
 		if code == int(opAnswer) {
 			continue
 		}
@@ -189,7 +190,7 @@ func prepareOperations(ctx context.Context, conn *pgx.Conn, spare bool) error {
 	return prepareStatements(ctx, conn, statements)
 }
 
-// prepareStatements prepares statements, each of a name and a text.
+// prepareStatements prepares statements, each given by a name and a text.
 func prepareStatements(ctx context.Context, conn *pgx.Conn, statements [][2]string) error {
 	prepares := conn.PgConn().StartPipeline(ctx)
 	for _, s := range statements {

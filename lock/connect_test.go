@@ -37,8 +37,8 @@ func (c hostConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return c.Connector.Connect(ctx)
 }
 
-// A locker's connections are made as the host's are each time, by whatever the host has
-// put into that, and take no place in a pool that has but one.
+// Each connection of a locker is opened as the host's are, with all that the host has
+// configured, and does not count towards a pool that has but one.
 func TestLockerConnectsAsTheHostDoes(t *testing.T) {
 	admin := pgtest.New(t, pgtest.Dedicated())
 	_, err := admin.Pool().Exec(t.Context(), "CREATE ROLE app LOGIN PASSWORD '0'")
@@ -114,8 +114,8 @@ func TestLockerConnectsAsTheHostDoes(t *testing.T) {
 	assert.GreaterOrEqual(t, own.Load(), int64(3))
 }
 
-// A pool without a connection to spare keeps no lock from being served, nor does one
-// whose connection has locks of the host's lose that.
+// A pool without a connection to spare does not keep locks from being served. A connection
+// that has locks of the host's is not taken.
 func TestLockerReconnectsBesideABusyPool(t *testing.T) {
 	for name, use := range map[string]func(*sql.DB) func(){
 		"in use": func(db *sql.DB) func() {
@@ -154,7 +154,7 @@ func TestLockerReconnectsBesideABusyPool(t *testing.T) {
 	}
 }
 
-// Idle connections that have died are no reason for a locker not to connect.
+// Idle connections that are closed do not keep a locker from connecting.
 func TestLockerConnectsPastDeadConnections(t *testing.T) {
 	server := pgtest.New(t)
 	db, err := sql.Open("pgx", server.URL())
@@ -176,7 +176,7 @@ func TestLockerConnectsPastDeadConnections(t *testing.T) {
 	assert.NoError(t, take(t, newPostgres(t, db, nil), lock.Name("k")).Unlock())
 }
 
-// A pool can be closed as soon as its locker is, and need not wait for anything of that.
+// A pool can be closed as soon as its locker is, without waiting.
 func TestPoolOfALockerCloses(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), pgtest.New(t).URL())
 	require.NoError(t, err)
@@ -192,7 +192,7 @@ func TestPoolOfALockerCloses(t *testing.T) {
 	assert.Less(t, time.Since(begun), 10*time.Second)
 }
 
-// Connect makes each connection anew, those for waits in the server's queue, too.
+// Connect opens each connection, also the wait connections.
 func TestConnectMakesEveryConnection(t *testing.T) {
 	db := pgtest.New(t)
 	connect := lock.ConnectTo(db.URL())
@@ -225,7 +225,7 @@ func TestConnectMakesEveryConnection(t *testing.T) {
 		got <- held
 	}()
 	require.Eventually(t, func() bool {
-		return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1
+		return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1
 	}, patience, time.Millisecond)
 	require.NoError(t, held.Unlock())
 	if held = <-got; assert.NotNil(t, held) {
@@ -251,7 +251,7 @@ func TestConnectFails(t *testing.T) {
 	}
 }
 
-// Locks in another database than the pool's could not be seen, freed or written under.
+// Locks in another database than the pool's could not be seen, evicted or written under.
 func TestConnectToAnotherDatabase(t *testing.T) {
 	db, other := pgtest.New(t), pgtest.New(t)
 	var elsewhere atomic.Bool
@@ -289,5 +289,5 @@ func TestConnectToAnotherDatabase(t *testing.T) {
 	}
 }
 
-// sessionsSQL counts the sessions of the database beside the one that asks.
+// sessionsSQL counts the sessions of the database other than the one that asks.
 const sessionsSQL = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name <> 'pgtest'"

@@ -15,8 +15,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// wrapped is a connector whose driver is around pgx's, as one that traces is. It shows
-// pgx's connection where shown is set.
+// wrapped is a connector whose driver wraps pgx's, as one for traces does. It gives access to
+// pgx's connection if shown is set.
 type wrapped struct {
 	driver.Connector
 	shown bool
@@ -34,7 +34,7 @@ func (w wrapped) Driver() driver.Driver { return hidingDriver{w.Connector.Driver
 
 type hidingDriver struct{ driver.Driver }
 
-// hiding is a connection of such a driver's, that does what pgx's does and is none.
+// hiding is a connection of such a driver that hides pgx's.
 type hiding struct{ conn driver.Conn }
 
 func (c hiding) Prepare(sql string) (driver.Stmt, error) { return c.conn.Prepare(sql) }
@@ -59,7 +59,7 @@ type showing struct{ hiding }
 
 func (c showing) Raw() driver.Conn { return c.conn }
 
-// A driver that does not show pgx's connection needs Connect, and the error says so.
+// A driver that hides pgx's connection needs Connect, and the error says so.
 func TestDriverThatHidesItsConnectionNeedsConnect(t *testing.T) {
 	server := pgtest.New(t)
 	config, err := pgx.ParseConfig(server.URL())

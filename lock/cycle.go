@@ -8,21 +8,22 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// heldSQL tells which processes hold keys ($1).
+// heldSQL lists the processes that hold keys ($1).
 const heldSQL = `SELECT l.classid::bigint, l.objid::bigint, l.pid FROM pg_catalog.pg_locks AS l
 WHERE l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `) AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 1::smallint
 	AND l.granted AND ((l.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) l.objid::bigint) OPERATOR(pg_catalog.=) ANY ($1::bigint[])
 ORDER BY l.pid`
 
-// longInCycle is how long a wait is that counts as one of a cycle: others are the business
-// of every day.
+// longInCycle is how long a wait must last to count as part of a cycle. Shorter ones are
+// common.
 const longInCycle = 500 * time.Millisecond
 
-// cycle finds processes that wait for each other: from a holder of the key of s, by what
-// it waits for, to who holds that, and so on to a process that waits for the key. Which of
-// its calls hold what a process does not tell, so that it may also be a mere crowd.
-func (p *Postgres) cycle(ctx context.Context, s Status, all []account, waited time.Duration) ([]Backend, error) {
-	of := make(map[uint32]int) // the account of a session's process
+// cycle finds processes that wait for each other: from a holder of the key of s, by the keys
+// that it waits for, to their holders, and so on to a process that waits for the key of s. A
+// process does not report which of its calls hold what, so what looks like a cycle may be mere
+// contention.
+func (p *Postgres) cycle(ctx context.Context, s Status, all []report, waited time.Duration) ([]Backend, error) {
+	of := make(map[uint32]int) // index in all of the report of a session's process
 	waits := make([][]int64, len(all))
 	var ids []int64
 	for i, a := range all {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// An Option says how [Do] and [Ensure] take a lock, where that is not as Lock does.
+// An Option changes how [Do] and [Ensure] take the lock. Without options they do as Lock does.
 type Option func(*taking)
 
 type taking struct {
@@ -17,27 +17,29 @@ type taking struct {
 	wait   time.Duration // 0: as long as the context lasts
 }
 
-// And takes other keys together with the first, all or none: the Locker is to be an
-// [AllLocker], and none of them is shared. Otherwise the error matches [ErrUnsupported].
+// And takes more keys together with the first, all or none, exclusively. The Locker must be an
+// [AllLocker], and neither [Shared] nor [Try] may be given. Otherwise the error matches
+// [ErrUnsupported].
 func And(keys ...Key) Option { return func(t *taking) { t.keys = append(t.keys, keys...) } }
 
 // Shared takes the lock as RLock does.
 func Shared() Option { return func(t *taking) { t.shared = true } }
 
-// Try does not wait for other holders, as TryLock does not. It takes a single key.
+// Try takes the lock as TryLock does: it does not wait for other holders. It is for a single
+// key.
 func Try() Option { return func(t *taking) { t.try = true } }
 
-// WaitAtMost bounds the wait for the lock, and leaves the work its own time: that of the
-// context. Beyond it the error matches [ErrBusy] and [context.DeadlineExceeded].
+// WaitAtMost bounds the wait for the lock, and leaves the work the time of the context. Beyond
+// d the error matches [ErrBusy] and [context.DeadlineExceeded].
 func WaitAtMost(d time.Duration) Option { return func(t *taking) { t.wait = max(d, 1) } }
 
-// Do runs fn while it holds key, and unlocks whatever happens, a panic
-// included. The context given to fn is ctx, cancelled early with cause
-// [ErrLost] if the lock is lost, and carrying the tenure as
-// [Held.Context] does.
+// Do calls fn while it holds key, and unlocks in any case, also if fn panics. It blocks as
+// [Locker.Lock] does. The context given to fn is ctx, which is also canceled with cause
+// [ErrLost] if the lock is lost, and carries the lock as [Held.Context] does.
 //
-// The error joins that of fn with that of the unlock, unless it has that already,
-// so that work done after a loss is never taken for done: errors.Is(err, ErrLost).
+// The error is that of taking the lock, in which case fn was not called; or that of fn, joined
+// with that of the unlock unless it contains it already. So after a loss errors.Is(err,
+// ErrLost) is true, whatever fn returned.
 func Do(ctx context.Context, l Locker, key Key, fn func(context.Context) error, options ...Option) (err error) {
 	held, err := newTaking(key, options).lock(ctx, l)
 	if err != nil {
@@ -49,13 +51,15 @@ func Do(ctx context.Context, l Locker, key Key, fn func(context.Context) error, 
 	return fn(ctx)
 }
 
-// Ensure is [Do] for code that may be called with the lock or without: if ctx carries a
-// hold of key, and of every other one asked for, that suffices, fn runs under it, and it
-// stays with whoever has taken it. A shared hold suffices for [Shared] only. Where that
-// hold has ended, fn does not run, and the error is the cause.
+// Ensure calls fn under a lock that ctx carries, or takes the lock as [Do] does. It is for
+// code that may be called with the lock or without.
 //
-// Outside this package it could not be told whether a hold found in ctx is of the same
-// Locker and suffices, nor would its loss end a context that only carries it.
+// If ctx carries a hold of key, and of every other one asked for, fn runs under it, and Ensure
+// does not unlock it. A shared hold suffices for [Shared] only. If that hold has ended, fn is
+// not called, and the error is the cause.
+//
+// Code outside this package could not tell whether a hold in ctx is of the same Locker and
+// suffices, nor would its loss end a context that only carries it.
 func Ensure(ctx context.Context, l Locker, key Key, fn func(context.Context) error, options ...Option) error {
 	holds := newTaking(key, options).carriedBy(ctx, l)
 	if holds == nil {
@@ -84,7 +88,7 @@ func newTaking(key Key, options []Option) *taking {
 	return t
 }
 
-// unlessSaid joins more to err, unless that says it already.
+// unlessSaid joins more to err, unless err contains it already.
 func unlessSaid(err, more error) error {
 	if more == nil || errors.Is(err, more) {
 		return err
@@ -117,7 +121,7 @@ func (t *taking) lock(ctx context.Context, l Locker) (*Held, error) {
 	return l.Lock(ctx, keys[0])
 }
 
-// carriedBy are holds in ctx that suffice, if each of the keys has one.
+// carriedBy returns the holds in ctx that suffice, one for each of the keys, or nil.
 func (t *taking) carriedBy(ctx context.Context, l Locker) (holds []*Held) {
 	for _, key := range t.keys {
 		h := FromContextOf(ctx, l, key)

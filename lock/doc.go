@@ -1,62 +1,93 @@
-// Package lock gives many goroutines and many processes named locks, held by
-// PostgreSQL, which it asks over one connection however many the locks.
+// Package lock provides named locks across goroutines and processes, backed by PostgreSQL's
+// advisory locks. A process holds all of its locks on one connection.
 //
 //	locker, err := lock.NewPostgres(ctx, pool, nil)
 //	...
-//	held, err := locker.Lock(ctx, lock.Name("user", id))
-//	if err != nil {
-//		return err // nothing is held
-//	}
-//	defer held.Unlock()
-//	return work(held.Context()) // which ends if the lock is lost
+//	err = lock.Do(ctx, locker, lock.Name("user", id), func(ctx context.Context) error {
+//		return work(ctx) // ctx is canceled if the lock is lost
+//	})
 //
-// [Do] puts these steps into one call. [Postgres] is for production, [Memory]
-// for tests and single processes; both are a [Locker], and so can be one of
-// your own, which package locktest checks.
+// [Do] locks, calls the function and unlocks. Its ctx keeps the deadline of the caller's
+// context. Where a function does not fit, use [Locker.Lock] and [Held.Unlock], and pass the
+// context of [Held.Bind] to the work: [Held.Context] ends with the lock, too, but drops the
+// deadline.
 //
-// # What is promised
+// [Postgres] is for production, [Memory] for tests and programs of a single process. Both
+// implement [Locker]. Package locktest checks an implementation of your own.
 //
-// While a [Held] is valid nobody else holds its key, in any process. Locks are
-// not re-entrant: to ask again for a key that one holds is refused at once ([ErrHeld]),
-// and [Ensure] is for code that may hold it already. Whatever happens, a lock is not held by nobody: either the
-// server confirms that it was unlocked, or the session that held it is ended.
-// A holder whose session is lost is told by [Held.Context], at once where the
-// network says so and otherwise before the server gives the key to another.
+// # What there is
 //
-// A waiter costs no connection, and leaves when its context ends. Within a
-// process waiters are served in the order of their calls; a key is handed on
-// without asking the server. Between processes they take turns: see
-// PostgresOptions.HandOff and Parking.
+//   - Mutual exclusion: [Do], [Locker.Lock].
+//   - Try-lock: [Locker.TryLock]; [Try] as an option of Do.
+//   - Read/write (shared) locks: [Locker.RLock], [Locker.TryRLock]; [Shared] as an option.
+//   - Several keys at once, all or none, without deadlock: [AllLocker.LockAll]; [And] as an
+//     option.
+//   - Re-entrancy: none. Asking again with a context that carries the lock fails at once
+//     with [ErrHeld], unless both are shared and the second can be had at once. [Ensure]
+//     runs a function under the lock that the context carries, or takes it.
+//   - Timeouts: the context bounds the wait and, with Do, the work. [WaitAtMost] bounds the
+//     wait alone. PostgresOptions.Backoff can bound every wait.
+//   - Leader election: [Lead].
+//   - Semaphore: [Semaphore].
+//   - Cron jobs that one process runs: Do with [Try]; see its example.
+//   - Locks of one transaction: [InTx].
+//   - Sharing a lock with SQL written by hand: [ID], [Key.Int64].
+//   - Fencing tokens: [Held.Fence].
+//   - Who holds a key and who waits for it: [Postgres.Status], [Postgres.List]; in errors,
+//     PostgresOptions.DescribeBusy.
+//   - Force unlock: [Postgres.Evict].
+//   - Metrics, traces and logs: [Observer], [Postgres.Stats], PostgresOptions.Logger.
+//   - Server settings that do not suit the load: [Postgres.Check].
 //
-// [Lead] runs a function wherever the leader is. [Semaphore] lets so many work at a time.
+// # TTL, leases
 //
-// # Seeing and freeing
+// There is no TTL and no lease to renew. A lock ends when its holder unlocks it, or with the
+// session that holds it. So it does not run out under a slow holder, and a crash ends it: at
+// once if only the process dies, and after twice PostgresOptions.Silence if its machine
+// vanishes. The price: a process that is stopped, but whose connection stands, keeps its
+// locks until it runs again. [Postgres.Evict] frees them.
 //
-// [Postgres.Status] and [Postgres.List] tell who holds and who waits, in all processes,
-// also to write a document, and which of them wait for each other. Nothing is sent for that
-// before somebody asks, but that a process where calls wait looks fifty times a second
-// whether somebody does.
-// [Postgres.Evict] frees a key that is stuck. [Postgres.Check] finds settings
-// of the server that do not suit the load. [Postgres.Stats], [Observer]s and
-// a logger tell what goes on.
+// # Guarantees
+//
+//   - While a [Held] is valid, no other holder has its key, in any process; a shared lock
+//     excludes those that are not.
+//   - A lock is never orphaned. It ends when the server confirms the unlock, or with the
+//     session that holds it.
+//   - Held.Context is canceled when the session is lost: at once if the network reports it,
+//     and otherwise before the server gives the key to another holder.
+//   - A waiter costs no connection, and leaves when its context ends.
+//   - Within a process waiters are served in the order of their calls. An unlocked key goes
+//     to the next of them without asking the server.
+//   - Between processes keys take turns: see PostgresOptions.HandOff and
+//     PostgresOptions.WaitConns.
+//
+// # Shutdown
+//
+// Stop what uses the locks first, then close, in this order: the server of requests, the
+// metadata store, the locker, the pool.
 //
 // # Caveats
 //
-// A process that is stopped or cut off can not know that its lock is lost until
-// it runs again. What it writes then must be refused by who receives it: see
-// [Held.Fence]. Package metadata does so by itself.
+// Fencing: a process that is stopped or cut off cannot know that its lock is lost until it
+// runs again. The system that receives its writes must refuse them then: see [Held.Fence].
+// Package metadata does so by itself.
 //
-// Advisory locks are no authorization: whoever can connect to the database can
-// take every key, and see who holds it. Only who may terminate a holder's session can
-// evict it. Locks belong to one database of one server; a failover loses them, and
-// tells so.
+// Security: advisory locks are no authorization. Every role that can connect to the database
+// can take every key, and see who holds it. Evicting a holder needs the right to terminate
+// its session.
 //
-// A connection pooler in transaction mode would strand locks; NewPostgres
-// refuses it, and Pgpool-II in any mode. Where the host's pool leads through one,
-// PostgresOptions.Connect gives the locks a direct address. [InTx], whose lock ends
-// with the host's transaction, works through it.
+// Failover: locks belong to one database of one server. A failover drops all of them, and
+// cancels the context of every holder.
 //
-// A key taken while another is held can deadlock with a process that does it
-// the other way round. Take both by LockAll, or bound the wait by its context; the error
-// of a long one tells of it.
+// PgBouncer and other poolers: a pooler in transaction mode would strand locks, so
+// NewPostgres refuses it. It refuses Pgpool-II in any mode. If the host's pool leads through
+// one, PostgresOptions.Connect gives the locks a direct connection. [InTx] works through a
+// pooler, as its lock ends with the host's transaction.
+//
+// Deadlock: a goroutine that takes a key while it holds another can deadlock with one, in
+// this or another process, that takes them in the other order. Take both with LockAll, or
+// bound the wait with a context. The error of a long wait says who waits for whom.
+//
+// Load: Status and List ask the other processes only when they are called. For that a
+// process in which calls wait polls the server fifty times a second.
 package lock

@@ -10,63 +10,64 @@ import (
 )
 
 var (
-	// ErrBusy says that somebody else holds the key. The error that matches
-	// it is a [*BusyError].
+	// ErrBusy means that another holder has the key. An error that matches it is a
+	// [*BusyError].
 	ErrBusy = errors.New("lock: busy")
 
-	// ErrHeld says that the key is held by whoever asks for it: the context given to Lock,
-	// or to one of its kin, carries a hold of it, of this Locker or of another one of the
-	// same database. To wait for it could only hang. Where the asking is for somebody else,
-	// its context must not carry the hold; where the hold will do, see [Ensure].
+	// ErrHeld means that the caller itself holds the key: its context carries a hold of it, of
+	// this Locker or of another one of the same database, so waiting would hang. If the call
+	// is on behalf of another caller, its context must not carry the hold. If the hold is
+	// enough, use [Ensure].
 	ErrHeld = errors.New("lock: held by the caller itself")
 
-	// ErrLost says that the lock is no longer held, although its holder did
-	// not unlock it: the session that held it has ended.
+	// ErrLost means that the lock is no longer held although its holder did not unlock it: the
+	// session that held it has ended.
 	ErrLost = errors.New("lock: lost")
 
-	// ErrEvicted says that Evict took the lock from its holder. Errors that
-	// match it match [ErrLost], too.
+	// ErrEvicted means that Evict took the lock from its holder. An error that matches it
+	// matches [ErrLost], too.
 	ErrEvicted = errors.New("lock: evicted")
 
-	// ErrNotPermitted says that the database role may not do what was asked.
+	// ErrNotPermitted means that the database role may not do what was asked.
 	ErrNotPermitted = errors.New("lock: not permitted")
 
-	// ErrUnavailable says that the server could not be reached, or ended the
-	// connection; in operations on locks also that the Locker has lost its
-	// connection, and has no other yet, for whatever reason. Trying again later
-	// is right. A password that is refused, say, is no such reason for the
-	// operations that use a connection of the host's.
+	// ErrUnavailable means that the server could not be reached, or ended the connection.
+	// Trying again later is right. Operations on locks return it also while the Locker has
+	// lost its connection and has no other yet, for whatever reason. Operations that use a
+	// connection of the host's pool do not return it for other reasons, such as a refused
+	// password.
 	ErrUnavailable = errors.New("lock: server unavailable")
 
-	// ErrTooMany says that this Locker's budget for keys is spent.
+	// ErrTooMany means that this Locker has reached PostgresOptions.MaxKeys.
 	ErrTooMany = errors.New("lock: too many keys")
 
-	// ErrClosed says that the Locker has been closed.
+	// ErrClosed means that the Locker has been closed.
 	ErrClosed = errors.New("lock: closed")
 
 	// ErrReleased is the cause of [Held.Context] after Unlock.
 	ErrReleased = errors.New("lock: released")
 
-	// ErrInvalidKey says that a Key was made from bad parts, or from none.
+	// ErrInvalidKey means that a Key was made from invalid parts or from none, or that none
+	// was given.
 	ErrInvalidKey = errors.New("lock: invalid key")
 
-	// ErrUnsupported says that the database, the server or the transaction
-	// given cannot carry locks; the error's text says why and what to do.
+	// ErrUnsupported means that the database, the server, the driver or the transaction given
+	// cannot do what was asked. The error's text says why and what to do.
 	ErrUnsupported = errors.New("lock: unsupported")
 )
 
-// BusyError says who was waited for and how long. It matches [ErrBusy] and,
-// where a context ended the wait, that context's cause. Where the server could not
-// be asked for the key, it matches [ErrUnavailable] instead of ErrBusy.
+// BusyError says for which key a call waited, for how long, and who holds it. It matches
+// [ErrBusy], or, if the server could not be asked for the key, [ErrUnavailable] instead. If a
+// context ended the wait, it matches that context's cause, too.
 type BusyError struct {
 	Key      Key
 	Waited   time.Duration // from the call to its end
-	Attempts int           // how often it was looked whether this caller can have the key
-	Cause    error         // why the wait ended; nil where there was none
-	Status   *Status       // who holds the key, where the options ask for it or where this may be a deadlock: see PostgresOptions.DescribeBusy
+	Attempts int           // how often the key was tried for this call
+	Cause    error         // why the wait ended, or nil
+	Status   *Status       // who holds the key, or nil: see PostgresOptions.DescribeBusy
 }
 
-// Error implements error.
+// Error returns the key, the time waited, the attempts, the cause and the status as one line.
 func (e *BusyError) Error() string {
 	what := "is busy"
 	if !e.isBusy() {
@@ -82,7 +83,8 @@ func (e *BusyError) Error() string {
 	return s
 }
 
-// Unwrap gives [ErrBusy], if that is so, and the cause.
+// Unwrap returns [ErrBusy], unless the server could not be asked, and the cause if there is
+// one.
 func (e *BusyError) Unwrap() (all []error) {
 	if e.isBusy() {
 		all = append(all, ErrBusy)
@@ -95,8 +97,8 @@ func (e *BusyError) Unwrap() (all []error) {
 
 func (e *BusyError) isBusy() bool { return !errors.Is(e.Cause, ErrUnavailable) }
 
-// ErrorType names the kind of error, for an attribute such as OpenTelemetry's error.type: the
-// first of these that it matches, or "_OTHER". It is empty for nil.
+// ErrorType returns the kind of error, for an attribute such as OpenTelemetry's error.type:
+// the first of these that err matches, "_OTHER" if there is none, and "" for nil.
 //
 //	evicted, lost        [ErrEvicted], [ErrLost]
 //	closed, released     [ErrClosed], [ErrReleased]
@@ -107,9 +109,9 @@ func (e *BusyError) isBusy() bool { return !errors.Is(e.Cause, ErrUnavailable) }
 //	unsupported          [ErrUnsupported]
 //	unavailable          [ErrUnavailable]
 //	canceled             [context.Canceled]
-//	busy                 [ErrBusy], also where a deadline has ended the wait
+//	busy                 [ErrBusy], also if a deadline ended the wait
 //	timeout              [context.DeadlineExceeded]
-//	panic                what an [Observer] is told of a call that has panicked
+//	panic                the error that an [Observer] gets for a call that panicked
 func ErrorType(err error) string {
 	if err == nil {
 		return ""
@@ -142,14 +144,13 @@ var errorTypes = []struct {
 	{errPanicked, "panic"},
 }
 
-// errPanicked is what observers are told of a call that has panicked.
+// errPanicked is the error that observers get for a call that panicked.
 var errPanicked = errors.New("lock: panicked")
 
 func lost(why error) error        { return fmt.Errorf("%w: %w", ErrLost, why) }
 func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }
 
-// ofServer is an error of a connection to the server, which matches ErrUnavailable if
-// it is one of that kind.
+// ofServer makes an error of a connection match ErrUnavailable if it is of that kind.
 func ofServer(err error) error {
 	if pgdb.Unavailable(err) {
 		return unavailable(err)

@@ -11,26 +11,27 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// Evict frees a key that others hold, in any process. It first asks: a
-// [Postgres] that holds the key ends that tenure, whose context is cancelled
-// with a cause that matches [ErrEvicted] and [ErrLost], and unlocks. A holder
-// that has not given the key up after grace has its server session terminated,
-// and with it loses all it holds; so do sessions that hold it by a transaction
-// or by hand-written locks. A [Postgres] looks for requests every tenth of a
-// second, so a grace of less than half a second counts as that.
+// Evict takes a key from its holders, in any process. It returns nil once none of the sessions
+// that held the key when Evict was called holds it. By then another holder may have it.
 //
-// It is nil once nobody holds the key who did so when Evict was called; by then
-// somebody else may. That is what the server's lock table says: nobody's word counts
-// for it. A [Postgres] that has given the key up does not take it again, for its next
-// caller, before Evict has seen that. Holders that came after Evict was called are
-// spared, unless they have had the key for a tenth of a second when their session looks.
+// It first asks. A [Postgres] that holds the key ends that hold, cancels its context with a
+// cause that matches [ErrEvicted] and [ErrLost], and unlocks. After grace Evict terminates the
+// server session of a holder that has not given the key up, and with it all locks of that
+// session. The same goes for sessions that hold the key by a transaction or by SQL written by
+// hand. A [Postgres] looks for such requests every tenth of a second, so a grace of less than
+// half a second counts as half a second.
 //
-// Asking and terminating need the same role as the holder's, pg_signal_backend, or
-// superuser: otherwise the holder is not disturbed, and the error matches
-// [ErrNotPermitted] after grace (PostgreSQL documentation, 9.28.2 Server Signaling
-// Functions). Evict has a transaction open on a connection of the host's pool, and
-// blocks until it is done or ctx ends. If that connection fails, so does Evict, and
-// the holder may have been asked.
+// The server's lock table decides whether the key was given up, not the holder's answer. A
+// [Postgres] that has given it up does not take it for its next caller before Evict has seen
+// that. Holders that came after Evict was called keep the key, unless they have had it for a
+// tenth of a second when their session looks.
+//
+// Asking and terminating need the holder's role, pg_signal_backend, or superuser (PostgreSQL
+// documentation, 9.28.2 Server Signaling Functions). Otherwise the holder is not disturbed,
+// and after grace the error matches [ErrNotPermitted].
+//
+// Evict blocks until it is done or ctx ends, in a transaction on a connection of the host's
+// pool. If that connection fails, so does Evict, and the holder may have been asked.
 func (p *Postgres) Evict(ctx context.Context, key Key, grace time.Duration) error {
 	if err := key.Err(); err != nil {
 		return err
@@ -51,34 +52,34 @@ func (p *Postgres) Evict(ctx context.Context, key Key, grace time.Duration) erro
 	return nil
 }
 
-// leastLooks are how often a session that is asked can look for requests at least,
-// before it is terminated.
+// leastLooks is how many times a session that is asked can look for requests, at least, before
+// it is terminated.
 const leastLooks = 5
 
-// Sessions ask each other to give up a key by what all of them can see at the server.
-// Nothing is sent to a session that holds locks: it looks for requests at a pace of its
-// own, so that asking cannot keep it from its work.
+// The protocol of an eviction. Sessions ask each other to give up a key by what all of them
+// can see at the server. Nothing is sent to a session that holds locks: it looks for requests
+// at its own pace, so asking cannot keep it from its work.
 //
-// A request is the application_name of the session that makes it, for as long as that
-// lasts. Every session can see it, and the role behind it; none can prevent or forge
-// it. It names the process that is asked, the key, and a token that no other has.
+// A request is the application_name of the session that makes it, for as long as that stands.
+// Every session can see it, and the role behind it; none can prevent or forge it. It names the
+// process that is asked, the key, and a unique token.
 //
-// The flag of a session is the advisory lock of a number: flags, and its process id.
-// A session that makes a request holds it shared, and the session that is asked tries
-// it alone. Only if that is denied does it read the requests: that is all a session
-// can do to another by raising its flag.
+// The flag of a session is an advisory lock whose number is made of flags and the process id.
+// A session that makes a request holds the flag shared, and the session that is asked tries to
+// take it exclusively. Only if that fails does it read the requests. So all that a session can
+// do to another by raising its flag is to make it read them.
 //
-// The answer is that the session no longer holds the key. It keeps off the key until
-// the request is gone, which the server sees to if who made it stands still.
+// The answer is that the session no longer holds the key. It stays off the key until the
+// request is gone. If the session that made it stands still, the server ends its transaction.
 const (
-	requestPrefix = "lockstore_evict "
-	requestFormat = requestPrefix + "%d %d %d" // process id, key, token: at most 63 characters
-	flags         = 0x6b119446 << 32           // drawn as guardBits are, from "lockstore flag"
+	evictPrefix = "lockstore_evict "
+	evictFormat = evictPrefix + "%d %d %d" // process id, key, token: at most 63 characters
+	flags       = 0x6b119446 << 32         // drawn as guardBits are, from "lockstore flag"
 )
 
-// askSQL makes a request ($1) of a process whose flag is $2, until the end of the transaction,
-// and reports whether its flag is raised. The transaction may take as long as it is to
-// (transaction_timeout is from PostgreSQL 17 on), but not stand still.
+// askSQL makes a request ($1) to a process whose flag is $2, until the end of the transaction,
+// and reports whether the flag is raised. The transaction may take any time
+// (transaction_timeout exists from PostgreSQL 17 on), but not stand still.
 const (
 	askSQL = asksSQL + "pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint)"
 
@@ -102,10 +103,10 @@ type eviction struct {
 	key    Key
 	holder Holder
 	token  uint32
-	raised bool // the holder's flag
+	raised bool // whether the holder's flag is
 }
 
-// evict makes a request, and withdraws it by the end of its transaction.
+// evict makes a request. The end of its transaction withdraws it.
 func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Duration) error {
 	conn, err := p.db.Acquire(ctx)
 	if err != nil {
@@ -125,7 +126,7 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 	return p.press(ctx, v, grace)
 }
 
-// press asks, looks for what comes of it, and terminates the holder after grace.
+// press asks the holder, waits for it to give the key up, and terminates it after grace.
 func (p *Postgres) press(ctx context.Context, v *eviction, grace time.Duration) error {
 	if err := v.ask(ctx); err != nil {
 		return err
@@ -155,13 +156,13 @@ func (p *Postgres) press(ctx context.Context, v *eviction, grace time.Duration) 
 	}
 }
 
-// ask makes the request and raises the holder's flag, unless that is done. It fails to
-// while the holder looks.
+// ask makes the request and raises the holder's flag, unless that is done already. Raising
+// fails while the holder looks.
 func (v *eviction) ask(ctx context.Context) error {
 	if v.raised {
 		return nil
 	}
-	request := fmt.Sprintf(requestFormat, v.holder.PID, v.key.id, v.token)
+	request := fmt.Sprintf(evictFormat, v.holder.PID, v.key.id, v.token)
 	return v.tx.QueryRow(ctx, []any{new(string), new(string), new(int64), &v.raised}, askSQL, request, flags|int64(v.holder.PID))
 }
 
@@ -184,7 +185,7 @@ func (v *eviction) terminate(ctx context.Context) error {
 	switch {
 	case pgdb.Code(err) == insufficientPrivilege:
 		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
-	case errors.Is(err, pgdb.ErrNoRows): // it has gone by itself, or given the key up
+	case errors.Is(err, pgdb.ErrNoRows): // it has ended by itself, or given the key up
 		return nil
 	}
 	return err

@@ -68,8 +68,8 @@ func TestEvictedHolderIsToldBeforeTheNextIsGranted(t *testing.T) {
 	}
 }
 
-// Of a key that goes from one to the next, an eviction has nothing to free. Holders
-// look ten times a second.
+// If a key goes from holder to holder, an eviction has nothing to free. Holders look for
+// requests ten times a second.
 func TestEvictSparesWhoComesAfterIt(t *testing.T) {
 	db := pgtest.New(t)
 	operator, owner := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
@@ -113,9 +113,9 @@ func TestEvictTerminatesWhoDoesNotAnswer(t *testing.T) {
 	assert.Error(t, err, "the session that held the key is gone")
 }
 
-// roles makes roles, of these databases only though roles are the server's. Each is
-// said to be what follows CREATE ROLE, where %s ends the names of others. It returns
-// lockers of theirs, whose pools have one connection.
+// roles creates roles, for these databases only, although roles belong to the server. Each is
+// given by what follows CREATE ROLE, where %s ends the names of others. It returns lockers of
+// these roles, whose pools have one connection.
 func roles(t *testing.T, db *pgtest.DB, said ...string) func(role string) *lock.Postgres {
 	t.Helper()
 	suffix := fmt.Sprintf("_%d", query[uint32](t, db.Pool(), "SELECT oid FROM pg_database WHERE datname = current_database()"))
@@ -164,7 +164,7 @@ func TestHolderGivesUpForWhoMayTerminateItOnly(t *testing.T) {
 	}
 }
 
-// Nobody's word counts for a key that is held, not even its holder's.
+// A key counts as held as long as the server says so, whatever its holder says.
 func TestForgedAnswersToAnEvictionAreNotBelieved(t *testing.T) {
 	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
@@ -204,7 +204,7 @@ func TestForgedAnswersToAnEvictionAreNotBelieved(t *testing.T) {
 
 func TestEvictNeedsThePrivilege(t *testing.T) {
 	db := pgtest.New(t)
-	// Roles are the server's, not the database's: this one is for this database only.
+	// Roles belong to the server, not to the database: this one is for this database only.
 	role := fmt.Sprintf("lowly_%d", query[uint32](t, db.Pool(), "SELECT oid FROM pg_database WHERE datname = current_database()"))
 	_, err := db.Pool().Exec(t.Context(), "CREATE ROLE "+role)
 	require.NoError(t, err)

@@ -60,8 +60,7 @@ func ExampleDo() {
 	// <nil>
 }
 
-// A callee that may be called with the lock or without uses the one in its context, or
-// takes it.
+// Code that may be called with the lock or without uses the one in its context, or takes it.
 func ExampleEnsure() {
 	ctx := context.Background()
 	locker, key := lock.NewMemory(), lock.Name("account", "7")
@@ -87,7 +86,7 @@ func ExampleEnsure() {
 	// <nil>
 }
 
-// A client that finds a key busy can be told who holds it.
+// The error for a busy key can say who holds it.
 func ExamplePostgres_Status() {
 	ctx := context.Background()
 	pool, end := database(ctx)
@@ -117,8 +116,8 @@ func ExamplePostgres_Status() {
 	// 0 holders, <nil>
 }
 
-// An operator frees a key whose holder is stuck: it is asked to stop, and its
-// session terminated only if it does not.
+// An operator frees a key whose holder is stuck. Evict asks the holder first, and terminates
+// its session only if it does not give the key up.
 func ExamplePostgres_Evict() {
 	ctx := context.Background()
 	pool, end := database(ctx)
@@ -143,8 +142,7 @@ func ExamplePostgres_Evict() {
 	// true
 }
 
-// A leader leads while it holds the lock, stops when it is lost, and stands
-// again.
+// A leader works while it holds the lock, stops when the lock is lost, and competes again.
 func ExampleLead() {
 	ctx, stop := context.WithCancel(context.Background())
 	pool, end := database(ctx)
@@ -179,12 +177,12 @@ func ExampleLead() {
 	// true
 }
 
-// A job that is due in many processes at the same time runs in one of them: the others
-// find it taken, or done.
+// A job that is due in many processes at the same time runs in one of them. The others find
+// that its lock is taken, or that it is done.
 func ExampleTry_cron() {
 	ctx := context.Background()
 	locker := lock.NewMemory() // or a Postgres in each process
-	done := map[string]bool{}  // kept in the database, and asked under the lock
+	done := map[string]bool{}  // kept in the database, and read under the lock
 	runs := func(process, due string) {
 		err := lock.Do(ctx, locker, lock.Name("report", due), func(context.Context) error {
 			if !done[due] {
@@ -206,7 +204,7 @@ func ExampleTry_cron() {
 	// a reports on tuesday
 }
 
-// Workers of all processes together are no more than the permits, however many there are.
+// There are never more workers than permits, however many processes and goroutines compete.
 func ExampleSemaphore() {
 	ctx := context.Background()
 	pool, end := database(ctx)
@@ -230,7 +228,7 @@ func ExampleSemaphore() {
 				for n := inside.Add(1); n > most.Load(); {
 					most.Store(n)
 				}
-				done.Add(1) // with permit.Context(), which ends if the permit is lost
+				done.Add(1) // the work; permit.Context() ends if the permit is lost
 				inside.Add(-1)
 			})
 		}
@@ -240,8 +238,8 @@ func ExampleSemaphore() {
 	// Output: 16 have worked, never more than three at a time: true
 }
 
-// A system beyond the database refuses the writes of a holder that has been
-// succeeded, even if that holder does not know it yet.
+// A system other than the database refuses the writes of an earlier holder, even if that
+// holder does not know yet that its lock is lost.
 func ExampleHeld_Fence() {
 	ctx := context.Background()
 	pool, end := database(ctx)
@@ -290,7 +288,7 @@ func ExampleInTx() {
 	if err := lock.InTx(ctx, tx, lock.Name("user", "42")); err != nil {
 		log.Fatal(err)
 	}
-	// What the transaction does now, nobody else does under that key.
-	fmt.Println(tx.Commit(ctx)) // which unlocks
+	// What the transaction does now is exclusive under that key.
+	fmt.Println(tx.Commit(ctx)) // unlocks
 	// Output: <nil>
 }

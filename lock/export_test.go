@@ -4,17 +4,17 @@ import "time"
 
 // Steal takes the lock of key from p's session behind its back.
 func (p *Postgres) Steal(key Key) {
-	p.queue.mu.Lock()
-	p.queue.request(p.session, op{code: opDrop, key: key.id})
-	p.queue.unlock()
+	p.table.mu.Lock()
+	p.table.submit(p.session, op{code: opDrop, key: key.id})
+	p.table.unlock()
 }
 
-// DescribeWithin is for how long an error is described that nobody has asked to have described.
+// DescribeWithin sets how long an error is described although the options do not ask for it.
 func (p *Postgres) DescribeWithin(d time.Duration) { p.unasked = d }
 
-// Wanted is the number of keys that wait for a connection to wait on.
+// Wanted returns the number of keys that want a wait connection.
 func (p *Postgres) Wanted() int {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
-	return len(p.parking.wanted)
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	return len(p.waitConns.wanted)
 }

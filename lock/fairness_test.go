@@ -16,12 +16,11 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// fromParked are the waiters in the server's own queues for this test's keys.
-const fromParked = ` FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+// fromServerWaits lists the waiters in the server's own queues for this test's keys.
+const fromServerWaits = ` FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
-// Each Locker stands for a process: they know of each other only through the
-// server.
+// Each Locker stands for a process: Lockers know of each other only through the server.
 func TestBusyProcessesTakeTurns(t *testing.T) {
 	db := pgtest.New(t)
 	key := lock.Name("hot")
@@ -63,8 +62,8 @@ func TestBusyProcessesTakeTurns(t *testing.T) {
 	group.Wait()
 }
 
-// Sharers of one process that overlap do not keep the key for ever from one who wants it
-// alone in another, and share it again when that one has left.
+// Overlapping shared holders of one process do not keep the key forever from an exclusive
+// waiter in another, and share it again when that one has left.
 func TestSharersDoNotStarveAnotherProcess(t *testing.T) {
 	db := pgtest.New(t)
 	sharing, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
@@ -93,7 +92,7 @@ func TestSharersDoNotStarveAnotherProcess(t *testing.T) {
 
 	a, err := sharing.RLock(t.Context(), key)
 	require.NoError(t, err)
-	time.Sleep(60 * time.Millisecond) // more than a turn
+	time.Sleep(60 * time.Millisecond) // more than a period
 	brief, cancel := context.WithCancel(t.Context())
 	left := make(chan struct{})
 	go func() {
@@ -101,7 +100,7 @@ func TestSharersDoNotStarveAnotherProcess(t *testing.T) {
 		_, err := other.Lock(brief, key)
 		assert.ErrorIs(t, err, lock.ErrBusy)
 	}()
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
 	_, err = sharing.TryRLock(t.Context(), key)
 	assert.ErrorIs(t, err, lock.ErrBusy)
 	shared := make(chan struct{})
@@ -119,16 +118,16 @@ func TestSharersDoNotStarveAnotherProcess(t *testing.T) {
 	assert.NoError(t, a.Unlock())
 }
 
-// A line of waiters in one process does not have the key one after the other
-// while somebody waits in another process.
+// The waiters of one process do not get the key one after the other while another process
+// waits for it.
 func TestATurnIsShortWhereOthersWait(t *testing.T) {
 	db := pgtest.New(t)
 	key := lock.Name("k")
 	first, crowded, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Hour}), newPostgres(t, db.Pool(), nil)
 	held := take(t, first, key)
-	parked := func(n int) {
+	atServer := func(n int) {
 		t.Helper()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == n }, patience, time.Millisecond)
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == n }, patience, time.Millisecond)
 	}
 	var group sync.WaitGroup
 	var grants, before atomic.Int64
@@ -145,19 +144,19 @@ func TestATurnIsShortWhereOthersWait(t *testing.T) {
 	for range line {
 		wait(crowded, func() { grants.Add(1) })
 	}
-	parked(1)
+	atServer(1)
 	wait(other, func() { before.Store(grants.Load()) })
-	parked(2)
+	atServer(2)
 	assert.Eventually(t, func() bool { return crowded.Stats().Waiters == line }, patience, time.Millisecond)
 	assert.NoError(t, held.Unlock())
 	group.Wait()
 	assert.EqualValues(t, line, grants.Load())
-	assert.LessOrEqual(t, before.Load(), int64(21), "the first of a turn, and 20 hand-offs")
+	assert.LessOrEqual(t, before.Load(), int64(21), "the first of a period, and 20 hand-offs")
 }
 
-// A waiter that parks is granted by the server as soon as the holder unlocks,
-// however seldom its policy polls.
-func TestParkedWaiterNeedsNoPolling(t *testing.T) {
+// The server grants the key to a waiter on a wait connection as soon as the holder unlocks,
+// however rarely its policy polls.
+func TestServerWaitNeedsNoPolling(t *testing.T) {
 	db := pgtest.New(t)
 	other := newPostgres(t, db.Pool(), nil)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
@@ -176,10 +175,10 @@ func TestParkedWaiterNeedsNoPolling(t *testing.T) {
 			assert.NoError(t, held.Unlock())
 		}
 	}()
-	const parked = "SELECT count(*)" + fromParked
-	assert.Eventually(t, func() bool { return query[int](t, db.Pool(), parked) == 1 }, patience, time.Millisecond)
+	const atServer = "SELECT count(*)" + fromServerWaits
+	assert.Eventually(t, func() bool { return query[int](t, db.Pool(), atServer) == 1 }, patience, time.Millisecond)
 	assert.NoError(t, held.Unlock())
-	await(t, got, "the parked waiter")
+	await(t, got, "the waiter at the server")
 	assert.NoError(t, take(t, other, lock.Name("k")).Unlock())
 }
 
@@ -193,7 +192,7 @@ func (seldom) Delay(attempt int, _ time.Duration) (time.Duration, bool) {
 	return time.Hour, true
 }
 
-func TestParkedWaiterObeysItsPolicy(t *testing.T) {
+func TestServerWaitObeysItsPolicy(t *testing.T) {
 	db := pgtest.New(t)
 	other := newPostgres(t, db.Pool(), nil)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
@@ -209,7 +208,7 @@ func TestParkedWaiterObeysItsPolicy(t *testing.T) {
 	assert.NoError(t, take(t, locker, lock.Name("k")).Unlock())
 }
 
-func TestParkedWaiterSurvivesItsConnection(t *testing.T) {
+func TestServerWaitSurvivesItsConnection(t *testing.T) {
 	db := pgtest.New(t)
 	other := newPostgres(t, db.Pool(), nil)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
@@ -222,20 +221,20 @@ func TestParkedWaiterSurvivesItsConnection(t *testing.T) {
 			assert.NoError(t, held.Unlock())
 		}
 	}()
-	const terminated = "SELECT count(pg_terminate_backend(pid))" + fromParked
-	const cancelled = "SELECT count(pg_cancel_backend(pid))" + fromParked
+	const terminated = "SELECT count(pg_terminate_backend(pid))" + fromServerWaits
+	const cancelled = "SELECT count(pg_cancel_backend(pid))" + fromServerWaits
 	for _, harm := range []string{cancelled, terminated, cancelled} {
 		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), harm) == 1 }, patience, time.Millisecond)
 	}
 	assert.NoError(t, held.Unlock())
-	await(t, got, "the parked waiter")
+	await(t, got, "the waiter at the server")
 }
 
-func TestAbandonedParkingLeavesNothing(t *testing.T) {
+func TestAbandonedServerWaitLeavesNothing(t *testing.T) {
 	db := pgtest.New(t)
 	other := newPostgres(t, db.Pool(), nil)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond, Silence: 300 * time.Millisecond})
-	const parked = "SELECT count(*)" + fromParked
+	const atServer = "SELECT count(*)" + fromServerWaits
 	for range 5 {
 		held := take(t, other, lock.Name("k"))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -248,7 +247,7 @@ func TestAbandonedParkingLeavesNothing(t *testing.T) {
 			}
 			assert.True(t, err == nil || ctx.Err() != nil, "%v", err)
 		}()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), parked) == 1 }, patience, time.Millisecond)
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), atServer) == 1 }, patience, time.Millisecond)
 		go cancel()
 		assert.NoError(t, held.Unlock())
 		await(t, left, "the cancelled waiter")
@@ -257,8 +256,8 @@ func TestAbandonedParkingLeavesNothing(t *testing.T) {
 	}
 }
 
-// A write under a tenure has the key's guard until it is committed. Who gets the
-// key next, in whatever way, gets it after that, and has nothing of it before.
+// A write under a lock has the key's guard until it is committed. The next holder of the key,
+// however it gets it, gets it after that, and has no lock before.
 func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
@@ -286,7 +285,7 @@ func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
 			require.NoError(t, err)
 			pid := writer.Conn().PgConn().PID()
 
-			brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // Parking is tried, too
+			brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // waiting at the server is tried, too
 			defer cancel()
 			assert.ErrorIs(t, way(brief), lock.ErrBusy)
 			status, err := locker.Status(t.Context(), key)
@@ -304,7 +303,7 @@ func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
 	}
 }
 
-// A writer that does not end keeps the key from all, until Evict ends it.
+// A writer that does not end keeps the key from all others, until Evict ends it.
 func TestEvictEndsAWriter(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)

@@ -18,8 +18,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// connector makes connections of a role that may connect to the database, and nothing
-// else.
+// connector creates connections of a role that may connect to the database, and nothing else.
 func connector(tb testing.TB, db *pgtest.DB) func() *pgx.Conn {
 	tb.Helper()
 	role := fmt.Sprintf("connector_%d", query[uint32](tb, db.Pool(), "SELECT oid FROM pg_database WHERE datname = current_database()"))
@@ -39,8 +38,8 @@ func connector(tb testing.TB, db *pgtest.DB) func() *pgx.Conn {
 	}
 }
 
-// floods are what a role that can only connect does to all sessions of the database,
-// over and over.
+// floods are what a role that can only connect may do to all sessions of the database, over
+// and over.
 var floods = map[string]string{
 	"none": "SELECT pg_sleep(0.01)",
 	"small notifications": `SELECT pg_notify(channel, format('%s %s %s', n, random(), n))
@@ -90,7 +89,7 @@ func TestFloodsOfOthersCostNoLock(t *testing.T) {
 	}
 }
 
-// flooded has a few connections flood until stop.
+// flooded lets a few connections flood until stop.
 func flooded(tb testing.TB, connect func() *pgx.Conn, flood string) (stop func()) {
 	ctx, cancel := context.WithCancel(tb.Context())
 	var group sync.WaitGroup
@@ -111,8 +110,7 @@ func flooded(tb testing.TB, connect func() *pgx.Conn, flood string) (stop func()
 	}
 }
 
-// honest takes locks and gives them back for a while, and returns how long each pair
-// took, sorted.
+// honest locks and unlocks for a while, and returns how long each pair of calls took, sorted.
 func honest(tb testing.TB, locker *lock.Postgres, d time.Duration) []time.Duration {
 	end := time.Now().Add(d)
 	var mu sync.Mutex

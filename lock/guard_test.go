@@ -15,14 +15,14 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// keysOfAllKinds are such as hosts make.
+// keysOfAllKinds returns keys such as hosts use.
 var keysOfAllKinds = []lock.Key{
 	lock.ID(0), lock.ID(1), lock.ID(42), lock.ID(-1), lock.ID(math.MinInt64), lock.ID(math.MaxInt64),
 	lock.ID(7<<32 | 7), lock.ID(0x6c6f636b << 32), lock.Name("user", "42"), lock.Namespace("shop").Name("cart"),
 }
 
-// The server's locks of two numbers are others' than those of one, and nothing here meets
-// them: whoever has the pairs that a key could be taken for is in nobody's way.
+// The server's locks of two numbers are a separate space from those of one, and no lock here
+// meets them: a holder of the pairs that a key could be mistaken for is in no one's way.
 func TestLocksOfTwoNumbersAreAnotherSpace(t *testing.T) {
 	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
@@ -63,8 +63,8 @@ func TestLocksOfTwoNumbersAreAnotherSpace(t *testing.T) {
 	assert.NoError(t, stranger.Ping(t.Context()))
 }
 
-// Who writes under a hold is listed beside its holder, in whatever namespace the guard's
-// own number may be; and a key that others have for their own is no guard.
+// A session that writes under a lock is listed beside its holder, whatever namespace the
+// guard's number falls into. A key that others use is not taken for a guard.
 func TestGuardsAreNoKeys(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)
@@ -95,7 +95,7 @@ func TestGuardsAreNoKeys(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// What Go says are a key's guards is what the server tries.
+// The guards that Go computes are those that the server tries.
 func TestGuardIsTheServers(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)

@@ -16,8 +16,8 @@ type ends struct{ at chan time.Time }
 func (e ends) answered(*session, []op, time.Time) {}
 func (e ends) lost(*session, error, []op)         { e.at <- time.Now() }
 
-// A server answers pings, but not from begin on for a while. Whenever that is between two
-// pings, it ends the session if it lasts for longer than Silence, and soon after that.
+// A server answers pings, but not for a while from begin on. Whenever between two pings that
+// begins, it ends the session if it lasts longer than Silence, and soon after that.
 func TestSilenceIsWhatEndsASession(t *testing.T) {
 	const silence = 3 * time.Second
 	for begin := 10 * time.Second; begin < 10*time.Second+2*silence; begin += silence / 24 {

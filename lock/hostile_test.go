@@ -19,8 +19,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// hostile are ids that would do something to whoever reads them in a terminal or a
-// log, if they stood there as they are.
+// hostile are ids that would affect the reader of a terminal or a log if they were printed as
+// they are.
 var hostile = map[string]string{
 	"line":       "42\nlevel=ERROR msg=forged",
 	"return":     "42\rroot logged in",

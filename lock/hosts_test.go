@@ -21,8 +21,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// The first of several hosts, or of the addresses of one, takes connections and says
-// nothing. Each has a share of the time, so that the locker comes to the one that works.
+// The first of several hosts, or of the addresses of one, accepts connections and says
+// nothing. Each has a share of the time, so that the locker reaches the one that works.
 func TestSilentHostLeavesTimeForTheOthers(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -69,8 +69,8 @@ func TestSilentHostLeavesTimeForTheOthers(t *testing.T) {
 	}
 }
 
-// A standby that has refused becomes the primary while another host is silent, whose
-// timeout is not waited for: neither where the silent one comes first, nor where it is last.
+// A standby that has refused becomes the primary while another host is silent. The locker does
+// not wait for that one's timeout, whether it comes first or last.
 func TestPrimaryIsFoundBesideASilentHost(t *testing.T) {
 	for name, silentFirst := range map[string]bool{"the silent host is the first": true, "the silent host is the last": false} {
 		t.Run(name, func(t *testing.T) {
@@ -124,8 +124,8 @@ func TestPrimaryIsFoundBesideASilentHost(t *testing.T) {
 	}
 }
 
-// Of two hosts that work the first is the one. If it is slow the other is, and nothing is
-// left of the first.
+// Of two hosts that work the first is used. If it is slow the other is, and no connection to
+// the first is left.
 func TestHostsAreTriedInTheirOrder(t *testing.T) {
 	for name, slow := range map[string]bool{"the first is well": false, "the first is slow": true} {
 		t.Run(name, func(t *testing.T) {
@@ -171,7 +171,7 @@ func TestHostsAreTriedInTheirOrder(t *testing.T) {
 	}
 }
 
-// closing is a connection that tells when it is closed.
+// closing is a connection that reports when it is closed.
 type closing struct {
 	net.Conn
 	closed func()

@@ -9,19 +9,23 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// InTx takes key in the host's own transaction: a pgx.Tx, a *sql.Tx of any driver, or
-// what embeds one, such as a *sqlx.Tx or bun.Tx, or has its methods ExecContext,
-// QueryContext, Commit and Rollback. The lock ends with the transaction, however that
-// ends. It excludes those who hold the key through a [Locker], and they it.
-// Within one session it is re-entrant, as the server has it.
+// InTx takes key in the host's own transaction, with which the lock ends, however that ends.
+// It excludes holders of the key through a [Locker], and they exclude it. Within one session
+// it is re-entrant, as the server's locks are.
 //
-// It blocks until the key is free or ctx ends, asking again as
-// [backoff.Default] says. The error is then a [*BusyError] that also matches
-// the context's cause, and the transaction remains usable: a wait never ends
-// within a statement. It may then have the key all the same, to its end, if it
-// waited for the last write of a holder who had lost the key. Of database/sql, a
-// transaction that was begun with the same context ends with that. The connection
-// of the transaction is of course in use while it waits.
+// tx is a pgx.Tx, a *sql.Tx of any driver, a type that embeds one, such as *sqlx.Tx or bun.Tx,
+// or one that has its methods ExecContext, QueryContext, Commit and Rollback. Otherwise the
+// error matches [ErrUnsupported].
+//
+// InTx blocks until the key is free or ctx ends, and asks again as [backoff.Default] says. The
+// connection of the transaction is in use meanwhile. If ctx ends,
+//
+//   - the error is a [*BusyError] that also matches the context's cause;
+//   - the transaction remains usable, since no statement is interrupted. But database/sql
+//     ends a transaction that was begun with the same context;
+//   - the transaction may hold the key all the same, to its end, if it waited for the last
+//     write of a holder who had lost the key.
+//
 // (PostgreSQL documentation, 13.3.5 Advisory Locks.)
 func InTx(ctx context.Context, tx any, key Key) error {
 	if err := key.Err(); err != nil {
@@ -39,7 +43,7 @@ func InTx(ctx context.Context, tx any, key Key) error {
 		var granted bool
 		err := tryInTx(ctx, q, key, &granted)
 		if code := pgdb.Code(err); err != nil && ctx.Err() != nil && (code == "" || code == queryCanceled) {
-			continue // the transaction, too, has ended with the context, and its driver tells in its own way
+			continue // the transaction has ended with the context, which each driver reports in its own way
 		}
 		if err != nil {
 			return fmt.Errorf("lock: %s: %w", key, ofServer(err))
@@ -55,18 +59,18 @@ func InTx(ctx context.Context, tx any, key Key) error {
 	}
 }
 
-// tryInTx asks once, and gets its answer even if ctx ends meanwhile: to
-// cancel a statement would end the transaction.
+// tryInTx asks once, and gets its answer even if ctx ends meanwhile: canceling a statement
+// would end the transaction.
 func tryInTx(ctx context.Context, q pgdb.Querier, key Key, granted *bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
 	defer cancel()
 	return q.QueryRow(ctx, []any{granted}, tryInTxSQL, key.id, key.Guard(), key.SharedGuard())
 }
 
-// tryInTxSQL takes the key, and reports whether nobody has its guards. It stands under
-// the host's search_path: see statusSQL.
+// tryInTxSQL takes the key, and reports whether its guards are free. It runs under the host's
+// search_path: see statusSQL.
 const tryInTxSQL = "SELECT CASE WHEN pg_catalog.pg_try_advisory_xact_lock($1::bigint)" +
 	" THEN pg_catalog.pg_try_advisory_xact_lock_shared($2::bigint) AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) ELSE false END"
 
-// tryTimeout bounds a statement that does not wait for anybody.
+// tryTimeout bounds a statement that waits for no lock.
 const tryTimeout = 10 * time.Second

@@ -16,7 +16,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// failing is a driver whose queries fail when they should.
+// failing is a driver whose queries fail on demand.
 type failing struct {
 	driver.Connector
 	fail func() error
@@ -39,8 +39,9 @@ func (c failingConn) QueryContext(ctx context.Context, sql string, args []driver
 	return c.hiding.QueryContext(ctx, sql, args)
 }
 
-// Drivers end a transaction with the context that it was begun with, also in the middle of
-// a statement, and each tells so in its own way. It is the end of the wait all the same.
+// Drivers end a transaction with the context that it was begun with, also in the middle of a
+// statement, and each reports that in its own way. In every case the wait ends with the
+// context's error.
 func TestInTxWhoseTransactionEndsWithItsContext(t *testing.T) {
 	server := pgtest.New(t)
 	config, err := pgx.ParseConfig(server.URL())

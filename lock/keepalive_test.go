@@ -12,9 +12,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// The server gives up a connection that is cut off after twice Silence, in whole seconds
-// and rounded up: an idle one, too, of which it finds out by keepalives. The client knows
-// before that.
+// The server gives up a connection that is cut off after twice Silence, in whole seconds and
+// rounded up. Keepalives tell it of an idle one. The client knows before that.
 func TestServerKeepsACutOffConnectionForTwiceSilence(t *testing.T) {
 	config, err := pgx.ParseConfig(pgtest.New(t, pgtest.Dedicated(), pgtest.Setting("listen_addresses", "127.0.0.1")).URL())
 	require.NoError(t, err)

@@ -10,8 +10,7 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A rolling deploy has old and new processes agree on every key: these
-// numbers never change.
+// Old and new processes of a rolling deploy agree on every key: these numbers never change.
 func TestKeysNeverChange(t *testing.T) {
 	for _, c := range []struct {
 		key  lock.Key

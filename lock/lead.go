@@ -9,25 +9,29 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// Lead runs fn whenever this process is the leader: whoever holds key. It waits for the
-// lock, runs fn, waits until fn has returned, gives the lock back, and does so again until
-// ctx ends. Who leads, and who waits to, is seen by Status.
+// Lead runs fn whenever this process is the leader, which is the holder of key. It waits for
+// the lock, calls fn, unlocks once fn has returned, and starts again, until ctx ends.
+// [Postgres.Status] shows who leads and who waits to.
 //
-//   - The context given to fn carries the hold, and ends when ctx does or when the lock is
-//     lost, with cause [ErrLost]. What package metadata is told to write with it is stored
+//   - The context given to fn carries the lock. It ends when ctx does or when the lock is
+//     lost, with cause [ErrLost]. A write of package metadata with this context is stored
 //     only while the lock is held.
-//   - term grows with each leader, whatever the process: see [Held.Fence].
-//   - When fn returns nil, or has lost the lock, the next term is waited for at once, behind
-//     whoever waits already. When it fails, this process is no candidate for as long as p
-//     says; nil is exponential, from a tenth of a second to ten seconds.
-//   - A panic of fn goes on when the lock has been given back.
+//   - term grows with each leader, in any process: see [Held.Fence].
+//   - When fn returns nil, or has lost the lock, Lead waits for the next term at once,
+//     behind those that wait already. When fn fails, this process does not compete for as
+//     long as p says; nil is exponential, from a tenth of a second to ten seconds.
+//   - If fn panics, the panic continues after the unlock.
 //
-// The error matches ctx's cause once ctx has ended; that of the policy and of fn, if p gives
-// up ([backoff.ErrExhausted]); and is what fn has marked as [backoff.Permanent]. A Locker
-// that can give no locks at all has its own: [ErrClosed], say, or [ErrHeld].
+// Lead returns an error only. It matches
 //
-// It takes no more than Lock, Bind, Fence and Unlock. It is here since leaders made by hand
-// tend to give the lock back before their work has ended, or to work on when it is lost.
+//   - the cause of ctx, once that has ended;
+//   - [backoff.ErrExhausted] and the error of fn, if p gives up;
+//   - the error that fn has marked as [backoff.Permanent];
+//   - that of a Locker which cannot give this lock at all, such as [ErrClosed] or
+//     [ErrHeld].
+//
+// It uses no more than Lock, Bind, Fence and Unlock. It is here because leaders written by
+// hand tend to unlock before their work has ended, or to work on after the lock is lost.
 func Lead(ctx context.Context, l Locker, key Key, p backoff.Policy, fn func(ctx context.Context, term int64) error) error {
 	if p == nil {
 		p = backoff.Exponential{Base: 100 * time.Millisecond, Cap: 10 * time.Second}
@@ -40,7 +44,7 @@ func Lead(ctx context.Context, l Locker, key Key, p backoff.Policy, fn func(ctx 
 	}
 }
 
-// lead is one term.
+// lead runs one term.
 func lead(ctx context.Context, l Locker, key Key, fn func(context.Context, int64) error) (err error) {
 	held, err := l.Lock(ctx, key)
 	switch {
@@ -48,7 +52,7 @@ func lead(ctx context.Context, l Locker, key Key, fn func(context.Context, int64
 	case errors.Is(err, ErrHeld), errors.Is(err, ErrInvalidKey), errors.Is(err, ErrClosed), errors.Is(err, ErrUnsupported):
 		return backoff.Permanent(err)
 	case errors.Is(err, backoff.ErrExhausted) && errors.Is(err, ErrBusy):
-		select { // the Locker's policy bounds a wait, not a candidacy
+		select { // the Locker's policy bounds one wait, not the competition
 		case <-ctx.Done():
 		case <-time.After(100 * time.Millisecond):
 		}

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// isListener reports whether a unix socket's listener is a program of that name. It is
-// not known of one that runs in another container.
+// isListener reports whether a unix socket's listener is a program of that name. It is false
+// for one in another container, of which that is unknown.
 func isListener(conn net.Conn, program string) (is bool) {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {

@@ -2,39 +2,38 @@ package lock
 
 import "context"
 
-// Locker hands out named locks. All methods are safe for concurrent use.
+// Locker acquires named locks. All methods are safe for concurrent use.
 //
-// Locks are not re-entrant. Who asks for a key with a context that carries a hold of it
-// (see [Held.Context]) would wait for itself: the error says so at once, as a [*BusyError]
-// that matches [ErrHeld]. A shared lock beside one's own share is had at once, or the error
-// is the same. [Ensure] is for code that may have the lock already. Without the hold in its
-// context a goroutine that asks again waits for itself.
+// Locks are not re-entrant. A call whose context carries a hold of the key (see
+// [Held.Context]) would wait for itself: it fails at once with a [*BusyError] that matches
+// [ErrHeld]. If both the hold and the call are shared, the call gets the key at once or fails
+// the same way. [Ensure] is for code that may have the lock already. A goroutine that asks
+// again with a context that does not carry the hold waits for itself.
 //
-// Implementations: [Postgres] and [Memory]. One of your own can be checked by
-// the suite in package locktest.
+// [Postgres] and [Memory] implement it. Package locktest checks an implementation of your own.
 type Locker interface {
-	// Lock waits until key is this caller's alone. Waiters of one process
-	// are served in the order of their calls. It blocks until ctx ends: the
-	// error is then a [*BusyError] that also matches the context's cause,
-	// and [ErrUnavailable] if the server could not be asked; and nothing is held.
+	// Lock waits until no other caller holds key, and takes it exclusively.
+	//
+	// It blocks until it has the key or ctx ends. Waiters of one process are served in the
+	// order of their calls. If ctx ends, nothing is held, and the error is a [*BusyError] that
+	// also matches the context's cause, and [ErrUnavailable] if the server could not be asked.
 	Lock(ctx context.Context, key Key) (*Held, error)
 
-	// TryLock takes key if nobody has it and nobody waits for it, and
-	// otherwise returns a [*BusyError]. It does not wait for other holders. Of
-	// several that try at once one gets a key that is free.
+	// TryLock takes key exclusively if it is free and has no waiter, and otherwise returns a
+	// [*BusyError]. It does not wait for other holders. If several calls try a free key at
+	// once, one of them gets it.
 	TryLock(ctx context.Context, key Key) (*Held, error)
 
-	// RLock is Lock for a shared lock: any number of holders may share the
-	// key, but not with one that has it alone. A stream of sharers does not
-	// starve a waiter for Lock.
+	// RLock is Lock for a shared lock: any number of shared holders have the key together, and
+	// exclude an exclusive one. A stream of shared holders does not starve a waiter for Lock.
 	RLock(ctx context.Context, key Key) (*Held, error)
 
-	// TryRLock is TryLock for a shared lock: those who share the key, or wait
-	// to, are no reason to refuse it.
+	// TryRLock is TryLock for a shared lock. Shared holders, and waiters for a shared lock, do
+	// not make it fail.
 	TryRLock(ctx context.Context, key Key) (*Held, error)
 }
 
-// operationOf is the name of a method of Locker.
+// operationOf returns the name of the method of Locker.
 func operationOf(m mode, try bool) string {
 	switch {
 	case m == alone && try:
@@ -47,12 +46,12 @@ func operationOf(m mode, try bool) string {
 	return "RLock"
 }
 
-// AllLocker is a [Locker] that takes several keys together.
+// AllLocker is a [Locker] that can lock several keys together.
 type AllLocker interface {
 	Locker
 
-	// LockAll takes all of keys, or none, and waits like Lock. The keys may be
-	// given in any order: callers never wait for each other in a circle. Keys
-	// given twice count once.
+	// LockAll takes all of keys exclusively, or none of them, and waits like Lock. Keys may be
+	// given in any order: calls of LockAll never deadlock with each other. A key given twice
+	// counts once. Without keys the error matches [ErrInvalidKey].
 	LockAll(ctx context.Context, keys ...Key) (*Held, error)
 }

@@ -51,7 +51,7 @@ func TestBrokenConnectionIsLoss(t *testing.T) {
 	}
 }
 
-// Unlock takes no context. It must not wait for ever all the same.
+// Unlock takes no context, but must not block forever.
 func TestUnlockIntoABlackholeIsBounded(t *testing.T) {
 	proxy := pgtest.NewProxy(t, pgtest.New(t))
 	locker := newPostgres(t, through(t, proxy), &lock.PostgresOptions{Silence: 300 * time.Millisecond})
@@ -82,8 +82,8 @@ func TestBadNetworkIsOnlySlow(t *testing.T) {
 	}
 }
 
-// One session could fill the lock table, at every client's expense. Where that
-// happens all the same, what fails is the one lock for which there was no room.
+// One session could fill the lock table, at every client's expense. If it is full all the
+// same, only the lock fails for which there was no room.
 func TestFullLockTableFailsOnlyWhatDoesNotFit(t *testing.T) {
 	db := pgtest.New(t, pgtest.Setting("max_connections", "10"), pgtest.Setting("max_locks_per_transaction", "10"))
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{MaxKeys: 100_000})
@@ -117,8 +117,7 @@ func TestFullLockTableFailsOnlyWhatDoesNotFit(t *testing.T) {
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks), "locks left")
 }
 
-// A waiter is granted or cancelled, whatever races: the lock is never held by
-// nobody.
+// A waiter is granted or canceled, whatever races: a lock is never orphaned.
 func TestCancelRacesWithTheServer(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)
@@ -145,8 +144,8 @@ func TestCancelRacesWithTheServer(t *testing.T) {
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks), "locks left")
 }
 
-// Where operations come one by one, their callers take in what the server says.
-// They must neither wait longer for it than they would otherwise, nor miss it.
+// If operations come one by one, their callers read what the server sends. They must neither
+// wait longer for it than otherwise, nor miss it.
 func TestCallersReadForThemselves(t *testing.T) {
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)

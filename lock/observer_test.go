@@ -20,7 +20,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A journal writes down what it is told, as an observer of everything.
+// A journal observes everything and records it.
 type journal struct {
 	mu    sync.Mutex
 	lines []string
@@ -118,7 +118,7 @@ func (j *journal) BatchEnd(ctx context.Context, e lock.BatchEnd) {
 	j.end(ctx, "batch", e.BatchStart, fmt.Sprint(e.Operations > 0 && e.Took > 0), e.Err)
 }
 
-// told returns what of some kinds has ended since it was last called.
+// told returns what has ended of some kinds since it was last called.
 func (j *journal) told(of ...string) (lines []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -133,7 +133,7 @@ func (j *journal) told(of ...string) (lines []string) {
 	return lines
 }
 
-// wait returns when something of a kind has ended, which it returns.
+// wait waits until something of a kind has ended, and returns it.
 func (j *journal) wait(t testing.TB, of string) string {
 	t.Helper()
 	timeout := time.After(patience)
@@ -149,7 +149,7 @@ func (j *journal) wait(t testing.TB, of string) string {
 	}
 }
 
-// check looks whether each end had its beginning.
+// check checks that each end had its start.
 func (j *journal) check(t testing.TB, open int) {
 	t.Helper()
 	j.mu.Lock()
@@ -174,7 +174,7 @@ func eachObserved(t *testing.T, test func(t *testing.T, j *journal, l lock.AllLo
 	})
 }
 
-// Each call that asks for a lock is told by name, with its keys and the kind of its error,
+// Each call that asks for a lock is reported by name, with its keys and the kind of its error,
 // and each hold from its grant to its release.
 func TestObserversAreToldOfLocksAndHolds(t *testing.T) {
 	eachObserved(t, func(t *testing.T, j *journal, l lock.AllLocker) {
@@ -241,8 +241,8 @@ func TestObserversAreToldOfLocksAndHolds(t *testing.T) {
 	})
 }
 
-// A hold that is lost, or evicted, ends with why, and lasts until then. The connection is
-// told as lost, and the attempts to have another one.
+// A hold that is lost, or evicted, ends with the reason, and lasts until then. The connection
+// is reported as lost, and so are the attempts to replace it.
 func TestObserversAreToldOfLosses(t *testing.T) {
 	db := pgtest.New(t)
 	j := newJournal()
@@ -277,7 +277,7 @@ func TestObserversAreToldOfLosses(t *testing.T) {
 	j.check(t, 0)
 }
 
-// An attempt to connect that fails is told.
+// An attempt to connect that fails is reported.
 func TestObserversAreToldOfRefusedConnections(t *testing.T) {
 	proxy := pgtest.NewProxy(t, pgtest.New(t))
 	proxy.Cut()
@@ -288,7 +288,7 @@ func TestObserversAreToldOfRefusedConnections(t *testing.T) {
 	j.check(t, 0)
 }
 
-// A connection on which a key is waited for is told as one.
+// A wait connection is reported as one.
 func TestObserversAreToldOfWaitConnections(t *testing.T) {
 	db := pgtest.New(t)
 	var waits waiting
@@ -325,7 +325,7 @@ func (w *waiting) BatchStart(ctx context.Context, b lock.BatchStart) context.Con
 
 func (w *waiting) BatchEnd(context.Context, lock.BatchEnd) {}
 
-// Observers of the connection that panic harm nobody, and are logged.
+// Panics of observers of the connection do no harm, and are logged.
 func TestObserversThatPanicAreLogged(t *testing.T) {
 	var log lockedBuffer
 	locker := newPostgres(t, pgtest.New(t).Pool(), &lock.PostgresOptions{
@@ -345,7 +345,7 @@ func (panics) ConnectEnd(context.Context, lock.ConnectEnd)                     {
 func (panics) BatchStart(context.Context, lock.BatchStart) context.Context     { panic("batch begins") }
 func (panics) BatchEnd(context.Context, lock.BatchEnd)                         { panic("batch ends") }
 
-// An observer of a caller's that panics leaves nothing held.
+// A panic of an observer of a caller leaves nothing held.
 func TestNothingIsHeldAfterAnObserversPanic(t *testing.T) {
 	var at string
 	l := lock.NewMemory(panicsAt{&at})

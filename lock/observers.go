@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// What follows is how observers are told. Where there are none, that costs a look.
+// This file notifies observers. Without observers that costs a comparison.
 
-// observers are those of a Locker, by what they are told.
+// observers are those of a Locker, by what they are notified of.
 type observers struct {
 	acquire []AcquireObserver
 	hold    []HoldObserver
@@ -30,7 +30,7 @@ func newObservers(all []Observer, logger *slog.Logger) observers {
 	}
 }
 
-// observable refuses what is an observer of nothing.
+// observable refuses observers that have none of the methods.
 func observable(all []Observer) error {
 	for _, o := range all {
 		switch o.(type) {
@@ -51,7 +51,7 @@ func implementing[O any](all []Observer) (some []O) {
 	return some
 }
 
-// tell calls an observer that nobody's call is about.
+// tell calls an observer about something that is no caller's own call. It logs a panic.
 func (o *observers) tell(of func()) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -61,63 +61,63 @@ func (o *observers) tell(of func()) {
 	of()
 }
 
-// observe has a call that asks for a lock known, and the hold that it has got. If an
-// observer panics, nobody gets that.
-func (q *queue) observe(ctx context.Context, a AcquireStart, claim func(context.Context, time.Time) (*Held, error)) (held *Held, err error) {
+// observe notifies observers of a call that asks for a lock, and of the hold that it gets. If
+// an observer panics, the lock is released.
+func (t *keyTable) observe(ctx context.Context, a AcquireStart, acquire func(context.Context, time.Time) (*Held, error)) (held *Held, err error) {
 	since, wait := time.Now(), ctx
-	for _, o := range q.observers.acquire {
+	for _, o := range t.observers.acquire {
 		wait = o.AcquireStart(wait, a)
 	}
 	ended, whole := false, false
 	end := func(err error) {
 		ended = true
 		e := AcquireEnd{a, time.Since(since), err}
-		for _, o := range q.observers.acquire {
+		for _, o := range t.observers.acquire {
 			o.AcquireEnd(wait, e)
 		}
 	}
 	defer func() {
 		if !whole && held != nil {
-			_ = held.Unlock() // the panic says enough
+			_ = held.Unlock() // the panic goes on
 		}
 		if !ended {
 			end(errPanicked)
 		}
 	}()
-	held, err = claim(wait, since)
+	held, err = acquire(wait, since)
 	end(err)
 	raise(err)
 	if held != nil {
-		held.tenure.(*tenure).observe(ctx, held.shared)
+		held.hold.(*hold).observe(ctx, held.shared)
 	}
 	whole = true
 	return held, err
 }
 
-// observe has the hold of a tenure begin, for observers.
-func (t *tenure) observe(ctx context.Context, shared bool) {
-	all := t.queue.observers.hold
-	h, since := HoldStart{t.keys, shared}, time.Now()
+// observe notifies observers that a hold begins.
+func (h *hold) observe(ctx context.Context, shared bool) {
+	all := h.table.observers.hold
+	start, since := HoldStart{h.keys, shared}, time.Now()
 	for _, o := range all {
-		ctx = o.HoldStart(ctx, h)
+		ctx = o.HoldStart(ctx, start)
 	}
-	t.values = ctx
-	t.told = func(until time.Time, err error) {
+	h.values = ctx
+	h.notifyEnd = func(until time.Time, err error) {
 		for _, o := range all {
-			o.HoldEnd(ctx, HoldEnd{h, max(0, until.Sub(since)), err})
+			o.HoldEnd(ctx, HoldEnd{start, max(0, until.Sub(since)), err})
 		}
 	}
 }
 
-// connect makes the session, or a spare one.
-func (p *Postgres) connect(ctx context.Context, spare bool) (*session, error) {
-	o, since, start := &p.queue.observers, time.Now(), ConnectStart{spare}
+// connect opens the session for locks, or one to wait on.
+func (p *Postgres) connect(ctx context.Context, isWaitConn bool) (*session, error) {
+	o, since, start := &p.table.observers, time.Now(), ConnectStart{isWaitConn}
 	for _, each := range o.connect {
 		o.tell(func() { ctx = each.ConnectStart(ctx, start) })
 	}
 	brief, cancel := context.WithTimeout(ctx, p.opts.ConnectTimeout)
 	defer cancel()
-	s, err := p.open(brief, p, spare)
+	s, err := p.open(brief, p, isWaitConn)
 	end := ConnectEnd{ConnectStart: start, Took: time.Since(since), Err: err}
 	if s != nil {
 		s.observers, end.Backend = o, s.backend
@@ -128,9 +128,9 @@ func (p *Postgres) connect(ctx context.Context, spare bool) (*session, error) {
 	return s, err
 }
 
-// serve serves a session until that has ended.
+// serve serves a session until it has ended.
 func (p *Postgres) serve(s *session) {
-	o, since, start, ctx := &p.queue.observers, time.Now(), SessionStart{s.backend, s.spare}, p.life
+	o, since, start, ctx := &p.table.observers, time.Now(), SessionStart{s.backend, s.isWaitConn}, p.life
 	for _, each := range o.session {
 		o.tell(func() { ctx = each.SessionStart(ctx, start) })
 	}
@@ -141,7 +141,7 @@ func (p *Postgres) serve(s *session) {
 	}
 }
 
-// An observedBatch is a batch that observers are told of; nil: they are not.
+// An observedBatch is a batch of which observers are notified; nil: there are none.
 type observedBatch struct {
 	BatchStart
 	observers *observers
@@ -151,12 +151,12 @@ type observedBatch struct {
 // hasObservers reports whether batches are observed.
 func (s *session) hasObservers() bool { return s.observers != nil && s.observers.batch != nil }
 
-// observe is for a batch of so many operations.
+// observe returns the observedBatch of a batch of so many operations.
 func (s *session) observe(operations int) *observedBatch {
 	if !s.hasObservers() {
 		return nil
 	}
-	return &observedBatch{BatchStart{s.backend, s.spare, operations}, s.observers, context.Background()}
+	return &observedBatch{BatchStart{s.backend, s.isWaitConn, operations}, s.observers, context.Background()}
 }
 
 func (b *observedBatch) begin() {

@@ -10,75 +10,75 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// PostgresOptions configure a [Postgres]. The zero value, and nil, mean the
-// defaults.
+// PostgresOptions configures a [Postgres]. The zero value, and nil, mean the defaults.
 type PostgresOptions struct {
-	// Connect makes each connection of the Locker, to the database of the host's pool,
-	// where the host's way is no good for that: its pool leads through a connection
-	// pooler, or its driver does not show a connection of pgx's (see [NewPostgres]).
-	// What it returns is the Locker's from then on. It is called for every connection,
-	// by several goroutines at once, with a context that ends after ConnectTimeout and
-	// when the Locker is closed. [ConnectTo] is one for a URL.
-	// Default: the host's way.
+	// Connect opens each connection of the Locker, in place of the host's way of connecting.
+	// Set it if the host's pool leads through a connection pooler, or if its driver does not
+	// give access to a connection of pgx's (see [NewPostgres]). It must connect to the
+	// database of the host's pool. The connection belongs to the Locker from then on.
+	//
+	// It is called by several goroutines at once, with a context that ends after
+	// ConnectTimeout and when the Locker is closed. [ConnectTo] returns one for a URL.
+	// Default: connect as the host does.
 	Connect func(ctx context.Context) (*pgx.Conn, error)
 
-	// Backoff says when a key that another process holds is asked for again.
-	// When it gives up, so does Lock, with a [*BusyError] that matches
-	// [backoff.ErrExhausted]. Default: [backoff.Default].
+	// Backoff decides when to ask again for a key that another process holds. When it gives
+	// up, so does Lock, with a [*BusyError] that matches [backoff.ErrExhausted]. Default:
+	// [backoff.Default].
 	Backoff backoff.Policy
 
-	// HandOff is how long a key is handed from holder to holder within this
-	// process before other processes get their turn. Where one is known to
-	// want the key, it is handed on 20 times at most. Sharers that come later
-	// than that to others of this process share the key if nobody in another
-	// one wants it alone, which the server is asked. Default: 50 ms.
+	// HandOff is how long a key is handed from holder to holder within this process before
+	// other processes get a chance. If another process is known to want the key, it is handed
+	// on at most 20 times. Callers of RLock that come later than HandOff to shared holders of
+	// this process join them if the server confirms that no other process wants the key
+	// exclusively. Default: 50 ms.
 	HandOff time.Duration
 
-	// Parking bounds the additional connections on which a key that another
-	// process keeps busy is waited for in the server's own queue, so that busy
-	// processes take turns. They are opened when needed, and closed after
-	// half a minute without use. Where the role cannot use PL/pgSQL, by which
-	// the server's log is kept silent, there are none. Without any, sharers in
-	// another process that overlap without end can keep a key from who wants it
-	// alone. Negative: none. Default: 2.
-	Parking int
+	// WaitConns is the maximum number of extra connections used to queue at the server for keys
+	// that other processes keep busy, so that busy processes take turns.
+	//
+	// They are opened when needed, and closed after half a minute without use. There are none
+	// if the role cannot use PL/pgSQL, which keeps these waits out of the server's log.
+	// Without any, overlapping shared holders of other processes can keep a key from an
+	// exclusive waiter forever. Negative: none. Default: 2.
+	WaitConns int
 
-	// MaxKeys bounds the keys that are held or wanted here at a time, since a
-	// full lock table of the server (max_locks_per_transaction ×
-	// max_connections) fails every client. Beyond it, [ErrTooMany].
+	// MaxKeys is the maximum number of keys held or waited for here at a time. Beyond it, the
+	// error matches [ErrTooMany]. It protects the server's lock table
+	// (max_locks_per_transaction × max_connections): when that is full, every client fails.
 	// Default: 1 000.
 	MaxKeys int
 
-	// Silence is how long the server may leave a ping unanswered before the
-	// connection, and with it every lock, counts as lost. It is pinged when it has
-	// not been heard for a third of that. The server is told to wait for twice as
-	// long before it gives the locks to others; over a unix socket it needs no such
-	// telling. Default: 5 s.
+	// Silence is how long the server may leave a ping unanswered before the connection, and
+	// with it every lock, counts as lost. A server that has not been heard for a third of that
+	// is pinged. The server is told to wait twice as long before it gives the locks to others;
+	// over a unix socket it does not need to be told. Default: 5 s.
 	Silence time.Duration
 
-	// ConnectTimeout bounds each attempt to connect. Where there are several hosts, or
-	// addresses of one, each has a share of it, and one that is silent holds up none of
-	// the others. Over database/sql they are tried one after the other, and it is the host
-	// that gives each a share, by connect_timeout. Default: 10 s.
+	// ConnectTimeout bounds each attempt to connect. Several hosts, or addresses of one, share
+	// it, and a silent one does not hold up the others. Over database/sql they are tried one
+	// after the other, and the host's connect_timeout gives each its share. Default: 10 s.
 	ConnectTimeout time.Duration
 
-	// SessionPooler accepts a connection pooler between this process and the
-	// server. It must be in session mode: in transaction mode locks are
-	// stranded on sessions that belong to others.
+	// SessionPooler accepts a connection pooler between this process and the server. The
+	// pooler must be in session mode: in transaction mode it would strand locks on sessions
+	// that belong to other clients.
 	SessionPooler bool
 
-	// DescribeBusy has every [*BusyError] say who holds the key, for which the
-	// server is asked on a connection of the host's pool, for up to a second; after a
-	// wait of a second so are the processes, as by Status. Where this is not set, that is done
-	// after such a wait of a process that itself holds keys, of one call at a time,
-	// for up to a quarter of a second.
+	// DescribeBusy makes every [*BusyError] name the holders of the key. The server is asked
+	// for them on a connection of the host's pool, for up to a second. After a wait of a
+	// second or more the other processes are asked as well, as by Status.
+	//
+	// If it is false, that is still done, for up to a quarter of a second, after a wait of a
+	// second or more in a process that itself holds keys, but for one call at a time.
 	DescribeBusy bool
 
-	// Observers are told of locks, holds, connections and batches. Default: nobody is.
+	// Observers are notified of locks, holds, connections and batches. Default: none.
 	Observers []Observer
 
-	// Logger is told of lost and restored connections, and of locks that were
-	// dropped without Unlock. Default: silence.
+	// Logger gets a record when a connection is lost, is restored or cannot be opened to wait
+	// on, when a lock is evicted or dropped without Unlock, and when an Observer panics.
+	// Default: no logging.
 	Logger *slog.Logger
 }
 
@@ -93,8 +93,8 @@ func (o *PostgresOptions) withDefaults() PostgresOptions {
 	if d.HandOff <= 0 {
 		d.HandOff = 50 * time.Millisecond
 	}
-	if d.Parking == 0 {
-		d.Parking = 2
+	if d.WaitConns == 0 {
+		d.WaitConns = 2
 	}
 	if d.MaxKeys <= 0 {
 		d.MaxKeys = 1000

@@ -14,8 +14,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// While the server is down, every operation says so by the same sentinel; those that
-// wait do so until their context ends, and are told of both.
+// While the server is down, every operation fails with the same sentinel. Those that wait do
+// so until their context ends, and match both errors.
 func TestOperationsDuringAnOutage(t *testing.T) {
 	t.Parallel() // it mostly waits
 	db := pgtest.New(t, pgtest.Dedicated())
@@ -80,7 +80,7 @@ func TestOperationsDuringAnOutage(t *testing.T) {
 	}
 }
 
-// What a server refuses is not an outage.
+// A refusal by the server is not an outage.
 func TestRefusalsAreNoOutage(t *testing.T) {
 	config, err := pgx.ParseConfig(pgtest.New(t).URL())
 	require.NoError(t, err)

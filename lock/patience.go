@@ -9,35 +9,34 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// What follows is how long callers wait for what others have. Each has its own
-// patience, from its own call on, wherever in line it stands.
+// This file has how long calls wait for what others hold. Each call has its own backoff, which
+// starts with the call, wherever in the wait queue it is.
 
-// patience is how long one caller waits, by its own policy and from its own call
-// on, whoever stood before it.
+// patience is the backoff of one call. It starts with the call, whatever waited before it.
 type patience struct {
 	polls    backoff.Sequence
-	attempts int // how often it was looked whether the caller can have the key
+	attempts int // how often the key was tried for the call
 }
 
-// patience is that of a call that begins now.
-func (q *queue) patience() patience { return patience{polls: backoff.Start(q.policy)} }
+// patience returns that of a call that begins now.
+func (t *keyTable) patience() patience { return patience{polls: backoff.Start(t.policy)} }
 
-// count notes that the server is asked on behalf of c.
-func (c *claim) count() {
-	c.asked = true
-	c.attempts++
+// count notes that the server is asked on behalf of r.
+func (r *request) count() {
+	r.asked = true
+	r.attempts++
 }
 
-// poll is how long to wait before the next attempt, now that one has failed;
-// ok=false: the policy gives up. The policy is foreign code: should it panic, the
-// claim ends, and its caller gets to know of what.
-func (c *claim) poll() (wait time.Duration, ok bool, gaveUp error) {
+// poll returns how long to wait before the next attempt after one has failed; ok=false: the
+// policy gives up. The policy is foreign code: if it panics, the request ends, and raise
+// panics for its caller.
+func (r *request) poll() (wait time.Duration, ok bool, gaveUp error) {
 	defer func() {
 		if p := recover(); p != nil {
 			wait, ok, gaveUp = 0, false, &policyPanic{p}
 		}
 	}()
-	wait, ok = c.polls.Next()
+	wait, ok = r.polls.Next()
 	return wait, ok, backoff.ErrExhausted
 }
 
@@ -57,137 +56,135 @@ func (p *patience) pause(ctx context.Context) error {
 	}
 }
 
-// policyPanic is the end of a claim whose policy has panicked on another goroutine
-// than its caller's.
+// policyPanic ends a request whose policy has panicked on another goroutine than its caller's.
 type policyPanic struct{ value any }
 
 func (p *policyPanic) Error() string { return fmt.Sprint("policy panicked: ", p.value) }
 func (p *policyPanic) Unwrap() error { return errPanicked }
 
-// Where the server is not asked, nobody is looked after more often than that: the
-// first in line, and those behind it.
+// Waiters whose attempts do not ask the server have these shortest intervals: the first of a
+// wait queue, and those behind it.
 const (
 	leastWait   = time.Millisecond
 	leastBehind = 5 * time.Millisecond
 )
 
-// denied has the policies be asked of those for whom the server was, which does not
-// give them the key, or could not be asked.
-func (q *queue) denied(e *entry) {
+// denied consults the policies of the waiters for which the server was asked, which did not
+// grant the key, or could not be asked.
+func (t *keyTable) denied(e *entry) {
 	now := time.Now()
-	for c := e.first(); c != nil; c = c.next {
-		if c.asked {
-			c.due = now
+	for r := e.first(); r != nil; r = r.next {
+		if r.asked {
+			r.due = now
 		}
 	}
-	q.consult(e, now)
+	t.consult(e, now)
 }
 
-// consult asks the policies of those in line whose time it is when to look again, and
-// ends those that give up.
-func (q *queue) consult(e *entry, now time.Time) {
-	for c := e.first(); c != nil; {
-		behind := c.next
-		if !c.try && !c.due.After(now) {
-			if !c.asked {
-				c.attempts++
+// consult asks the policies of the waiters whose next attempt is due when to try again, and
+// ends those whose policy gives up.
+func (t *keyTable) consult(e *entry, now time.Time) {
+	for r := e.first(); r != nil; {
+		behind := r.next
+		if !r.try && !r.due.After(now) {
+			if !r.asked {
+				r.attempts++
 			}
-			c.asked = false
-			wait, ok, gaveUp := c.poll()
+			r.asked = false
+			wait, ok, gaveUp := r.poll()
 			switch {
 			case !ok:
-				q.end(c, c.busy(gaveUp))
-			case c != e.first():
+				t.end(r, r.busy(gaveUp))
+			case r != e.first():
 				wait = max(wait, leastBehind)
-			case e.parked != nil:
+			case e.waitConn != nil:
 				wait = max(wait, leastWait)
 			}
-			c.wait, c.due = wait, now.Add(wait)
+			r.wait, r.due = wait, now.Add(wait)
 		}
-		c = behind
+		r = behind
 	}
 }
 
-// parked gives the first in line as long to be granted what it waits for in the
-// server as its policy has it wait for the next attempt.
-func (q *queue) parked(e *entry) {
+// scheduleServerWait makes the first waiter due after the time that its policy gave for the
+// next attempt, while it waits at the server.
+func (t *keyTable) scheduleServerWait(e *entry) {
 	if first := e.first(); first.asked {
 		first.due = time.Now().Add(max(first.wait, leastBehind))
 	}
-	q.schedule(e)
+	t.schedule(e)
 }
 
-// pause has e be asked for again after a while.
-func (q *queue) pause(e *entry, wait time.Duration) {
+// pause asks for e again after a while.
+func (t *keyTable) pause(e *entry, wait time.Duration) {
 	e.state = pausing
 	e.first().due = time.Now().Add(wait)
-	q.schedule(e)
+	t.schedule(e)
 }
 
-// schedule has e attended to when the next one in line is due.
-func (q *queue) schedule(e *entry) {
+// schedule calls attend when the next waiter is due.
+func (t *keyTable) schedule(e *entry) {
 	now, wait := time.Now(), time.Duration(math.MaxInt64)
-	for c := e.first(); c != nil && wait > leastBehind; c = c.next {
+	for r := e.first(); r != nil && wait > leastBehind; r = r.next {
 		switch {
-		case c.try:
+		case r.try:
 			wait = leastBehind
-		case c == e.first():
-			wait = c.due.Sub(now)
+		case r == e.first():
+			wait = r.due.Sub(now)
 		default:
-			wait = min(wait, max(c.due.Sub(now), leastBehind))
+			wait = min(wait, max(r.due.Sub(now), leastBehind))
 		}
 	}
 	e.stopTimer()
 	var timer *time.Timer
 	timer = time.AfterFunc(wait, func() {
-		q.mu.Lock()
-		defer q.unlock()
+		t.mu.Lock()
+		defer t.unlock()
 		if e.timer == timer { // and has not been stopped too late
 			e.timer = nil
-			q.attend(e)
+			t.attend(e)
 		}
 	})
 	e.timer = timer
 }
 
-// attend does what is due for those that wait for others: it asks again for an entry
-// that pauses, or is held by sharers. One that is parked goes on waiting, if its first
-// waiter does.
-func (q *queue) attend(e *entry) {
+// attend does what is due for waiters. It asks again for an entry that pauses, or has shared
+// holders. If one waits at the server, it goes on, if its first waiter does.
+func (t *keyTable) attend(e *entry) {
 	now := time.Now()
 	switch {
 	case e.state == held:
-		q.share(e)
+		t.share(e)
 		return
-	case e.line.n == 0:
+	case e.waiters.n == 0:
 		return // abandoned
 	case e.state == pausing && !e.first().due.After(now):
-		q.ask(e)
+		t.ask(e)
 		return
 	}
-	q.consult(e, now)
-	q.reconsider(e)
-	if e.line.n > 0 {
-		q.schedule(e)
+	t.consult(e, now)
+	t.reconsider(e)
+	if e.waiters.n > 0 {
+		t.schedule(e)
 	}
 }
 
-// reconsider ends a wait in the server that is not for the first in line, and has it
-// looked after those that try for what is waited for there.
-func (q *queue) reconsider(e *entry) {
+// reconsider ends a wait at the server that is not for the first waiter, and asks the server
+// on behalf of tries for the key that is waited for there.
+func (t *keyTable) reconsider(e *entry) {
 	switch first := e.first(); {
-	case e.parked == nil:
+	case e.waitConn == nil:
 	case first == nil || first.mode != e.mode:
-		q.server.abandon(e)
-	case e.line.tries > 0 && !first.try:
-		q.inquire(e)
+		t.server.abandon(e)
+	case e.waiters.tries > 0 && !first.try:
+		t.inquire(e)
 	}
 }
 
-// rouse asks at once for an entry that pauses.
-func (q *queue) rouse(e *entry) {
+// retryNow asks at once for an entry that pauses.
+func (t *keyTable) retryNow(e *entry) {
 	if e.state == pausing && e.timer != nil {
-		q.ask(e)
+		t.ask(e)
 	}
 }
 

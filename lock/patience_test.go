@@ -14,27 +14,27 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A caller waits for a key as long as the policy says, from its own beginning,
-// whoever was first in line before it and however that one left.
+// A caller waits for a key as long as its policy says, from its own call on, whatever was
+// first in the wait queue before it and however that left.
 func TestEachWaiterHasItsOwnPatience(t *testing.T) {
 	const total = 3 * time.Second
 	policy := backoff.Within(backoff.Constant{Base: 10 * time.Millisecond}, total)
 	for name, c := range map[string]struct {
-		parking int
-		after   time.Duration // the first comes the second
-		leaves  time.Duration // is the first one's time; 0: until it gives up
+		waitConns int
+		after     time.Duration // the first comes the second
+		leaves    time.Duration // is the first one's time; 0: until it gives up
 	}{
-		"polling, the first gives up early on":  {-1, total / 16, 0},
-		"polling, the first one's context ends": {-1, total / 2, total * 5 / 8},
-		"parked, the first gives up early on":   {1, total / 16, 0},
-		"parked, the first one's context ends":  {1, total / 2, total * 5 / 8},
+		"polling, the first gives up early on":        {-1, total / 16, 0},
+		"polling, the first one's context ends":       {-1, total / 2, total * 5 / 8},
+		"at the server, the first gives up early on":  {1, total / 16, 0},
+		"at the server, the first one's context ends": {1, total / 2, total * 5 / 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
 			other := newPostgres(t, db.Pool(), nil)
 			locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
-				Backoff: policy, Parking: c.parking,
+				Backoff: policy, WaitConns: c.waitConns,
 				Silence: total * 3 / 8, // a third of it is how long a statement waits
 			})
 			held := take(t, other, lock.Name("k"))
@@ -77,11 +77,11 @@ func TestEachWaiterHasItsOwnPatience(t *testing.T) {
 	}
 }
 
-// Who stands behind others is not counted what the server was asked for them.
+// The server's answers for the first waiter do not count for those behind it.
 func TestAttemptsAreThoseOfTheCaller(t *testing.T) {
 	db := pgtest.New(t)
 	other := newPostgres(t, db.Pool(), nil)
-	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Parking: -1, Backoff: backoff.Constant{Base: time.Millisecond}})
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{WaitConns: -1, Backoff: backoff.Constant{Base: time.Millisecond}})
 	held := take(t, other, lock.Name("k"))
 	defer held.Unlock()
 	operations := func(n int64) func() bool {
@@ -118,18 +118,18 @@ func TestAttemptsAreThoseOfTheCaller(t *testing.T) {
 	assert.LessOrEqual(t, int64(attempts(<-second)), locker.Stats().Operations-before+1)
 }
 
-// Those who stand behind others give up when their own policy does, too, by whatever
-// operation they wait.
+// Waiters behind others give up when their own policy does, too, whatever operation they wait
+// in.
 func TestEveryoneInLineGivesUpWhenItsPolicyDoes(t *testing.T) {
 	const attempts, pause = 5, 100 * time.Millisecond
 	policy := backoff.Limit(backoff.Constant{Base: pause, Jitter: backoff.NoJitter}, attempts)
-	for name, parking := range map[string]int{"polling": -1, "parked": 1} {
+	for name, waitConns := range map[string]int{"polling": -1, "at the server": 1} {
 		t.Run(name, func(t *testing.T) {
 			db := pgtest.New(t)
 			key := lock.Name("k")
 			held := take(t, newPostgres(t, db.Pool(), nil), key)
 			defer held.Unlock()
-			locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Backoff: policy, Parking: parking})
+			locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{Backoff: policy, WaitConns: waitConns})
 			var group sync.WaitGroup
 			for range 8 {
 				for _, wait := range []func(context.Context) error{

@@ -12,15 +12,14 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// A peer is a session's client, as the server sees it. Over a unix socket it has no
-// address.
+// A peer is a session's client, as the server sees it. Over a unix socket it has no address.
 type peer struct {
 	host string
 	port int
 }
 
-// isClientOf reports whether conn leads to the server itself, and to nothing that
-// connects to it in turn.
+// isClientOf reports whether conn leads to the server itself, and not to a program that
+// connects to it.
 func (p peer) isClientOf(conn net.Conn) bool {
 	switch here := conn.LocalAddr().(type) {
 	case *net.TCPAddr:
@@ -31,11 +30,11 @@ func (p peer) isClientOf(conn net.Conn) bool {
 	return false
 }
 
-// refusePgpool refuses pgpool-II, which sends a statement to the server of its choice.
-// What it announces as the session's process is that of one of its servers, and can be
-// the one that has answered; but it alone knows its version. A server would log an
-// error, so that it is asked only if something stands between. (Pgpool-II
-// documentation, SHOW POOL_VERSION.)
+// refusePgpool refuses Pgpool-II, which sends a statement to the server of its choice. The
+// process id that it announces is that of one of its servers, and can be that of the one which
+// has answered. But Pgpool-II alone knows its version. A server would log an error for the
+// question, so it is asked only if something stands in between. (Pgpool-II documentation, SHOW
+// POOL_VERSION.)
 func refusePgpool(ctx context.Context, conn *pgx.Conn, client peer) error {
 	if client.isClientOf(conn.PgConn().Conn()) {
 		return nil

@@ -59,7 +59,7 @@ func TestSessionPoolerWorksWhenAccepted(t *testing.T) {
 	assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
 }
 
-// A pool that leads through a pooler does for questions; the locks have a way of their own.
+// A pool that leads through a pooler is good for queries; the locks need a direct connection.
 func TestConnectPastATransactionPooler(t *testing.T) {
 	db := pgtest.New(t)
 	pool := poolVia(t, db, pgbouncer.Transaction)

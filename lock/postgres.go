@@ -14,62 +14,64 @@ import (
 	others "example.com/lockstore/internal/waiting"
 )
 
-// Postgres is a [Locker] whose locks are PostgreSQL's session-level advisory
-// locks. All of them, however many, are held by one connection of its own,
-// beside the host's pool; who waits needs none. Its methods are safe for
-// concurrent use.
+// Postgres is a [Locker] whose locks are PostgreSQL's session-level advisory locks. One
+// connection of its own, beside the host's pool, holds all of them, however many; a waiter
+// needs none. Its methods are safe for concurrent use.
 type Postgres struct {
-	queue  queue
+	table  keyTable
 	open   opener
-	db     pgdb.DB // the host's, for questions
+	db     pgdb.DB // the host's, for queries
 	host   any     // as it was given
 	opts   PostgresOptions
 	chance chance
 
-	unasked time.Duration // for which a busy key is described unasked
+	unasked time.Duration // how long a busy key is described although the options do not ask for it
 
-	// Guarded by queue.mu.
-	session  *session // nil while there is no connection
-	trouble  error    // why there is none
-	backlog  []op     // tries, until there is one
-	parking  parking
-	look     *time.Timer // for requests to evict, while there are locks
-	requests []*request  // that were there when their sessions looked last
+	// Protected by table.mu.
+	session       *session // nil while there is no connection
+	trouble       error    // why there is none
+	backlog       []op     // tries for the next connection
+	waitConns     waitConns
+	look          *time.Timer     // polls for requests to evict, while there are locks
+	evictRequests []*evictRequest // those found when their sessions last looked
 
-	questions []question    // that were there when the session looked last
-	asked     time.Time     // when there were any last
-	answering bool          // them
-	news      chan struct{} // that they are others
-	describes sync.Mutex    // by who describes a busy key unasked
+	questions []question    // those found when the session last looked
+	asked     time.Time     // when there last were any
+	answering bool          // a goroutine answers them
+	news      chan struct{} // signals that they have changed
+	describes sync.Mutex    // held while a busy key is described although the options do not ask for it
 
 	unwake func()
 
-	life context.Context // until Close
+	life context.Context // ends with Close
 	stop context.CancelFunc
-	work sync.WaitGroup // serving a session, or connecting
+	work sync.WaitGroup // goroutines that serve a session, or connect
 }
 
 var _ AllLocker = (*Postgres)(nil)
 
-// NewPostgres connects to db's server as db itself does, and returns a Locker
-// to be closed by Close. A nil opts means the defaults.
+// NewPostgres connects to db's server as db itself does, and returns a Locker. Call Close when
+// it is no longer needed. A nil opts means the defaults. It blocks until it is connected; ctx
+// and ConnectTimeout bound that.
 //
-// Every connection of the Locker is one of pgx's, made as the host's are, with all
-// their hooks, and has no place in the host's pool. Over database/sql it is one of the
-// pool's, which is told that it is gone. That is had from pgx's driver, and from those
-// around it that show what they wrap, as XSAM/otelsql and Datadog's do. Where the pool
-// has none to spare within a second, a connection by the configuration of an earlier
-// one has to do, for which no hook is called.
+// Every connection of the Locker is one of pgx's, opened as the host's are, with all their
+// hooks, and does not count towards the host's pool.
 //
-// Other drivers need Connect in the options. Then it is asked, on a connection of the
-// pool, whether both lead to the same database. Should that change later, Status, List
-// and Evict no longer see the Locker's locks, which Check tells; package metadata
-// refuses to write under them.
+//   - Over database/sql the Locker takes a connection out of the pool, which is told that
+//     it is gone. That works with pgx's driver, and with drivers around it that give
+//     access to what they wrap, as XSAM/otelsql and Datadog's do. If the pool has none to
+//     spare within a second, the Locker connects with the configuration of an earlier
+//     connection, without hooks.
+//   - Other drivers need PostgresOptions.Connect. NewPostgres then asks, on a connection
+//     of the pool, whether both lead to the same database. If that changes later, Status,
+//     List and Evict no longer see the Locker's locks, which Check reports, and package
+//     metadata refuses to write under them.
 //
-// The error matches [ErrUnsupported] if locks would exclude nobody there: on a
-// standby, read-only, behind a connection pooler, or in another database than the
-// pool's; or if the driver shows no connection and Connect is missing; and
-// [ErrUnavailable] if the server cannot be reached. Other errors are those of connecting.
+// The error matches [ErrUnsupported] if locks would exclude no other session there: on a
+// standby, in a read-only session, behind a connection pooler, or in another database than the
+// pool's. It also does if the driver gives access to no connection and Connect is missing. It
+// matches [ErrUnavailable] if the server cannot be reached. Other errors are those of
+// connecting.
 func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postgres, error) {
 	host, err := pgdb.Open(db)
 	if err != nil {
@@ -86,7 +88,7 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 		return nil, fmt.Errorf("lock: connect: %w", ofServer(err))
 	}
 	p.unwake = others.Wake(p.wake)
-	p.wake() // for those that wait already
+	p.wake() // for writers that wait already
 	if err := p.sameDatabase(ctx); err != nil {
 		_ = p.Close(ctx) // which holds nothing yet
 		return nil, err
@@ -94,15 +96,15 @@ func NewPostgres[D DB](ctx context.Context, db D, opts *PostgresOptions) (*Postg
 	return p, nil
 }
 
-// newPostgres is NewPostgres without a session, and without a way to open one.
+// newPostgres returns a Postgres without a session, and without a way to open one.
 func newPostgres(host pgdb.DB, o PostgresOptions) *Postgres {
 	p := &Postgres{db: host, opts: o, chance: defaultChance, unasked: answerTime / 2, news: make(chan struct{}, 1), unwake: func() {}}
-	p.queue.init(p, o)
+	p.table.init(p, o)
 	p.life, p.stop = context.WithCancel(context.Background())
 	return p
 }
 
-// chance is what is left to it. A simulation draws it from its seed.
+// chance holds what is random or a matter of timing. A simulation draws it from its seed.
 type chance struct {
 	redial backoff.Policy // when to connect again
 	polls  backoff.Policy // when to look whether an eviction is done
@@ -122,43 +124,46 @@ func (p *Postgres) start(ctx context.Context) (err error) {
 	if p.session, err = p.connect(ctx, false); err != nil {
 		return err
 	}
-	p.queue.counts.Sessions++
+	p.table.counts.Sessions++
 	s := p.session
 	p.work.Go(func() { p.serve(s) })
 	return nil
 }
 
-// Lock is [Locker].Lock.
+// Lock waits until no other caller holds key, and takes it exclusively. See [Locker.Lock]. It
+// blocks until ctx ends, or PostgresOptions.Backoff gives up.
 func (p *Postgres) Lock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, alone, false)
 }
 
-// TryLock is [Locker].TryLock. It takes a round trip, and none if the key is
-// held or waited for in this process. Without a connection its error matches
-// [ErrUnavailable].
+// TryLock takes key exclusively if it is free and has no waiter. See [Locker.TryLock]. It
+// takes one round trip, or none if the key is held or waited for in this process. Without a
+// connection its error matches [ErrUnavailable].
 func (p *Postgres) TryLock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, alone, true)
 }
 
-// RLock is [Locker].RLock.
+// RLock waits until no other caller holds key exclusively, and takes a shared lock. See
+// [Locker.RLock]. It blocks as Lock does.
 func (p *Postgres) RLock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, shared, false)
 }
 
-// TryRLock is TryLock for a shared lock.
+// TryRLock takes a shared lock unless key is held or waited for exclusively. See
+// [Locker.TryRLock]. Otherwise it is as TryLock.
 func (p *Postgres) TryRLock(ctx context.Context, key Key) (*Held, error) {
 	return p.acquire(ctx, key, shared, true)
 }
 
 func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
-	held, err := p.queue.acquire(ctx, key, m, try)
+	held, err := p.table.acquire(ctx, key, m, try)
 	p.describe(ctx, err)
 	return held, err
 }
 
-// describe adds the holder to an error that says that a key is busy. After a long wait of
-// a process that itself holds keys, as in a deadlock, that is done by one call at a time
-// even if the options do not ask for it.
+// describe adds the status to an error that says that a key is busy. After a long wait in a
+// process that itself holds keys, as in a deadlock, it does so for one call at a time even if
+// the options do not ask for it.
 func (p *Postgres) describe(ctx context.Context, err error) {
 	var busy *BusyError
 	if !errors.Is(err, ErrBusy) || !errors.As(err, &busy) {
@@ -178,40 +183,39 @@ func (p *Postgres) describe(ctx context.Context, err error) {
 	}
 }
 
-// longWait is what describes a busy key by who waits for whom.
+// longWait is how long a wait is after which a busy key is described by who waits for whom.
 const longWait = time.Second
 
-// LockAll takes several keys: all of them, or none. It waits like Lock, in
-// whatever order the keys are given, and never for somebody who waits for it
-// in LockAll. Keys given twice count once. Keys that are free take one round
-// trip together.
+// LockAll takes all of keys exclusively, or none of them. See [AllLocker.LockAll]. It waits
+// like Lock, in whatever order the keys are given, and never deadlocks with another LockAll. A
+// key given twice counts once. Keys that are free take one round trip together.
 func (p *Postgres) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
-	held, err := p.queue.acquireAll(ctx, keys)
+	held, err := p.table.acquireAll(ctx, keys)
 	p.describe(ctx, err)
 	return held, err
 }
 
-// Close ends the Locker: who waits gets [ErrClosed], and so does who calls it
-// later; who holds is told by its context, with that cause; every lock is
-// released. It returns when the connection and all goroutines are gone. If ctx
-// ends before, the connection is cut, and the error matches the context's
-// cause; the server then releases the locks when it notices. Closing again
-// does the same.
+// Close releases every lock and ends the Locker. Calls that wait, and later ones, fail with
+// [ErrClosed]; the contexts of holders are canceled with that cause.
+//
+// It returns when the connections are closed and all goroutines have ended. If ctx ends
+// before, Close cuts the connections, and the error matches the context's cause; the server
+// then releases the locks when it notices. Closing again does the same.
 func (p *Postgres) Close(ctx context.Context) error {
-	p.queue.mu.Lock()
-	p.queue.close()
-	if p.parking.retire != nil {
-		p.parking.retire.Stop()
+	p.table.mu.Lock()
+	p.table.close()
+	if p.waitConns.retire != nil {
+		p.waitConns.retire.Stop()
 	}
 	if p.look != nil {
 		p.look.Stop()
 	}
 	sessions := p.sessions()
-	p.queue.unlock()
+	p.table.unlock()
 	p.stop()
 	p.unwake()
 	for _, s := range sessions {
-		p.work.Go(s.leave) // which a network that hangs can hold up
+		p.work.Go(s.leave) // a network that hangs can hold it up
 	}
 	gone := make(chan struct{})
 	go func() { p.work.Wait(); close(gone) }()
@@ -226,15 +230,15 @@ func (p *Postgres) Close(ctx context.Context) error {
 	}
 }
 
-// ask implements server: a try on the session, or when there is one. Where
-// another process had the key, it parks, if there is a place. A key that others have
-// requested is busy until they have seen that it was given up.
+// ask implements server. It tries the key on the session, or when there is one. If another
+// process had the key, it waits at the server, if a connection is free for that. A key that
+// others have requested is busy until they have seen that it was given up.
 func (p *Postgres) ask(e *entry) {
 	if p.withheld(e) {
-		p.queue.answered(e, false, nil, nil, time.Time{})
+		p.table.answered(e, false, nil, nil, time.Time{})
 		return
 	}
-	if p.park(e) {
+	if p.waitAtServer(e) {
 		return
 	}
 	try := op{code: opTry, key: e.key.id, entry: e}
@@ -243,7 +247,7 @@ func (p *Postgres) ask(e *entry) {
 	}
 	e.trouble = p.trouble
 	if p.session != nil {
-		if p.queue.request(p.session, try) {
+		if p.table.submit(p.session, try) {
 			e.trouble = nil
 			return
 		}
@@ -254,18 +258,18 @@ func (p *Postgres) ask(e *entry) {
 
 // inquire implements server.
 func (p *Postgres) inquire(e *entry) {
-	s := e.session // while held
+	s := e.session // set while the key is held
 	if s == nil {
 		s = p.session
 	}
-	if s == nil || !p.queue.request(s, op{code: opWanted, key: e.key.id, entry: e}) {
-		p.queue.inquired(e, false, ErrUnavailable)
+	if s == nil || !p.table.submit(s, op{code: opWanted, key: e.key.id, entry: e}) {
+		p.table.inquired(e, false, ErrUnavailable)
 	}
 }
 
-// sessions are all there are.
+// sessions returns all open sessions.
 func (p *Postgres) sessions() []*session {
-	sessions := slices.Clone(p.parking.all)
+	sessions := slices.Clone(p.waitConns.all)
 	if p.session != nil {
 		sessions = append(sessions, p.session)
 	}
@@ -278,18 +282,18 @@ func (p *Postgres) release(e *entry, r *reply) {
 	if e.mode == shared {
 		unlock.code = opUnlockShared
 	}
-	p.requestReply(e.session, unlock)
+	p.submitReply(e.session, unlock)
 }
 
 // fence implements server.
-func (p *Postgres) fence(c *claim) *reply {
+func (p *Postgres) fence(f *request) *reply {
 	r := newReply()
-	p.requestReply(c.session, op{code: opFence, reply: r})
+	p.submitReply(f.session, op{code: opFence, reply: r})
 	return r
 }
 
-// confirm implements server, on a connection of the host's pool: what is waited for there
-// holds up no lock.
+// confirm implements server. It uses a connection of the host's pool, so that waiting for
+// standbys holds up no lock.
 func (p *Postgres) confirm(ctx context.Context, s *session) error {
 	var known bool
 	var ignored string
@@ -315,37 +319,37 @@ func (p *Postgres) database() database {
 	return p.session.at
 }
 
-func (p *Postgres) requestReply(s *session, o op) {
-	if !p.queue.request(s, o) {
+func (p *Postgres) submitReply(s *session, o op) {
+	if !p.table.submit(s, o) {
 		o.reply.settle(0, ErrLost)
 	}
 }
 
 // answered implements owner.
 func (p *Postgres) answered(s *session, ops []op, at time.Time) {
-	p.queue.mu.Lock()
+	p.table.mu.Lock()
 	var broken error
 	var evicted []Key
 	if len(ops) > 0 {
-		p.queue.counts.Batches++
-		p.queue.counts.Operations += int64(len(ops))
+		p.table.counts.Batches++
+		p.table.counts.Operations += int64(len(ops))
 	}
 	for _, o := range ops {
 		s.looks.moved = s.looks.moved || o.code != opRest || o.err != nil
 		switch o.code {
 		case opTry, opTryShared:
-			o.entry.rival = o.err == nil && o.value != 1
-			p.queue.answered(o.entry, o.value == 1 && !p.refuses(s, o), s, o.err, at)
+			o.entry.contended = o.err == nil && o.value != 1
+			p.table.answered(o.entry, o.value == 1 && !p.refuses(s, o), s, o.err, at)
 		case opWait, opWaitShared:
 			p.waited(s, o, at)
 		case opWanted:
-			p.queue.inquired(o.entry, o.value == 1, o.err)
+			p.table.inquired(o.entry, o.value == 1, o.err)
 		case opFence:
 			o.reply.settle(o.value, o.err)
 		case opFlagged:
 			p.flagged(s, o)
 		case opRequests:
-			evicted = p.requested(s, o, s.text)
+			evicted = p.readEvictRequests(s, o, s.text)
 		case opDrop, opDropShared:
 			broken = errors.Join(broken, o.err)
 		case opUnlock, opUnlockShared:
@@ -357,34 +361,34 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 				o.err = lost(o.err)
 			}
 			o.reply.settle(o.value, o.err)
-			p.vacate(s)
+			p.freeWaitConn(s)
 		}
 	}
 	p.lookLater()
-	p.queue.unlock()
+	p.table.unlock()
 	for _, key := range evicted {
 		p.opts.Logger.Warn("lock: evicted", "key", key.String())
 	}
 	if broken != nil {
-		// What else the session no longer holds cannot be known.
+		// What else the session no longer holds is unknown.
 		s.end(broken)
 	}
 }
 
-// lost implements owner: holders are told, waiters carry on.
+// lost implements owner. The contexts of holders end; waiters ask again.
 func (p *Postgres) lost(s *session, why error, unanswered []op) {
-	p.queue.mu.Lock()
+	p.table.mu.Lock()
 	main := p.session == s
 	if main {
 		p.session, p.trouble = nil, unavailable(why)
 	}
-	p.parking.remove(s)
-	p.dropRequests(func(r *request) bool { return r.session == s })
-	locks := p.queue.lose(s, lost(why))
+	p.waitConns.remove(s)
+	p.dropEvictRequests(func(r *evictRequest) bool { return r.session == s })
+	locks := p.table.lose(s, lost(why))
 	s.lost = locks
 	p.settle(unanswered, why)
-	closed := p.queue.closed
-	p.queue.unlock()
+	closed := p.table.closed
+	p.table.unlock()
 	if closed {
 		return
 	}
@@ -396,14 +400,14 @@ func (p *Postgres) lost(s *session, why error, unanswered []op) {
 	}
 }
 
-// settle answers operations that there was no session for.
+// settle answers operations for which there was no session.
 func (p *Postgres) settle(ops []op, why error) {
 	for _, o := range ops {
 		switch {
 		case o.code == opWanted:
-			p.queue.inquired(o.entry, false, unavailable(why))
+			p.table.inquired(o.entry, false, unavailable(why))
 		case o.entry != nil:
-			p.queue.answered(o.entry, false, nil, unavailable(why), time.Time{})
+			p.table.answered(o.entry, false, nil, unavailable(why), time.Time{})
 		default:
 			o.reply.settle(0, lost(why))
 		}
@@ -425,12 +429,11 @@ func (p *Postgres) reconnect() {
 	}
 }
 
-// connected takes the outcome of connect, and has the backlog answered by the
-// session or by the reason why there is none. It reports whether the session
-// is to be served.
+// connected takes the outcome of connect. The session answers the backlog, or, if there is
+// none, the reason why. It reports whether the session is to be served.
 func (p *Postgres) connected(s *session, err error) bool {
-	p.queue.mu.Lock()
-	defer p.queue.unlock()
+	p.table.mu.Lock()
+	defer p.table.unlock()
 	backlog := p.backlog
 	p.backlog = nil
 	if err != nil {
@@ -438,14 +441,14 @@ func (p *Postgres) connected(s *session, err error) bool {
 		p.settle(backlog, err)
 		return false
 	}
-	if p.queue.closed {
+	if p.table.closed {
 		s.end(ErrClosed)
 		return false
 	}
 	p.session = s
-	p.queue.counts.Sessions++
-	if !p.queue.request(s, backlog...) {
-		p.backlog = backlog // s is dead already; there will be another
+	p.table.counts.Sessions++
+	if !p.table.submit(s, backlog...) {
+		p.backlog = backlog // s is lost already; there will be another
 	}
 	return true
 }

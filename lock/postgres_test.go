@@ -20,7 +20,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// patience bounds what should happen at once, for a slow machine's sake.
+// patience bounds what should happen at once, and allows for a slow machine.
 const patience = 20 * time.Second
 
 func newPostgres[D lock.DB](t testing.TB, db D, opts *lock.PostgresOptions) *lock.Postgres {
@@ -436,8 +436,8 @@ func TestUnreachableServerIsUnavailable(t *testing.T) {
 	assert.NoError(t, take(t, locker, lock.Name("k")).Unlock())
 }
 
-// LockAll waits on where there is no connection, and what it had of the keys
-// before that is not taken for held.
+// LockAll waits on while there is no connection, and does not count as held what it had of the
+// keys before.
 func TestLockAllSurvivesTheSession(t *testing.T) {
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)
@@ -490,8 +490,8 @@ func TestLockAllSurvivesTheSession(t *testing.T) {
 	require.NoError(t, r.held.Unlock())
 }
 
-// A hold is found whichever Locker of the database has given it, and none of another
-// database. One that is lost is in nobody's way.
+// A hold is found whichever Locker of the database has granted it, but not one of another
+// database. A lost one does not count.
 func TestWaitingForOneselfIsToldByEveryLockerOfTheDatabase(t *testing.T) {
 	db, elsewhere := pgtest.New(t), pgtest.New(t)
 	one, other, far := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil), newPostgres(t, elsewhere.Pool(), nil)

@@ -12,7 +12,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// serverLog tells what the server logs of a database from now on.
+// serverLog returns what the server logs of a database from now on.
 func serverLog(t *testing.T, db *pgtest.DB) func() string {
 	from := query[int64](t, db.Pool(), "SELECT size FROM pg_stat_file(current_setting('data_directory') || '/../log')")
 	return func() string {
@@ -22,9 +22,9 @@ func serverLog(t *testing.T, db *pgtest.DB) func() string {
 	}
 }
 
-// Nothing that is as it should be leaves a line in the server's log: waiting for another
-// process, in the server's queue and beyond several looks there, giving that up, trying,
-// asking a holder for its key, and the end of it all.
+// Normal operation leaves no line in the server's log: waiting for another process, in the
+// server's queue and beyond several slices there, giving that up, trying, evicting, and
+// closing.
 func TestServersLogStaysSilent(t *testing.T) {
 	db := pgtest.New(t)
 	logged := serverLog(t, db)
@@ -47,7 +47,7 @@ func TestServersLogStaysSilent(t *testing.T) {
 			assert.NoError(t, err)
 			got <- next
 		}()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
 		assert.NoError(t, held.Unlock())
 		assert.NoError(t, (<-got).Unlock())
 
@@ -61,7 +61,7 @@ func TestServersLogStaysSilent(t *testing.T) {
 	assert.Empty(t, logged())
 }
 
-// Many who leave while they wait leave no lock behind, and no line.
+// Many waiters that leave while they wait leave no lock behind, and no line.
 func TestWaitersThatLeaveAreSilent(t *testing.T) {
 	db := pgtest.New(t)
 	logged := serverLog(t, db)
@@ -75,10 +75,10 @@ func TestWaitersThatLeaveAreSilent(t *testing.T) {
 			_, err := other.Lock(ctx, key)
 			left <- err
 		}()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
 		cancel()
 		assert.ErrorIs(t, <-left, context.Canceled)
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 0 }, patience, time.Millisecond)
+		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 0 }, patience, time.Millisecond)
 	}
 	assert.NoError(t, held.Unlock())
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks))

@@ -16,8 +16,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// Of a call that is over nothing is kept, though there was no connection for it to
-// wait on.
+// A call that has ended leaves nothing behind, though there was no wait connection for it.
 func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 	brief := func(t *testing.T, l *lock.Postgres) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -25,7 +24,7 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 		_, err := l.Lock(ctx, lock.Name("k"))
 		assert.ErrorIs(t, err, lock.ErrBusy)
 	}
-	impatient := &lock.PostgresOptions{Parking: -1, Backoff: backoff.Limit(backoff.Constant{Base: time.Microsecond}, 2)}
+	impatient := &lock.PostgresOptions{WaitConns: -1, Backoff: backoff.Limit(backoff.Constant{Base: time.Microsecond}, 2)}
 	for name, c := range map[string]struct {
 		opts *lock.PostgresOptions
 		held int // keys that were waited for in the server, and are held on its connections
@@ -40,7 +39,7 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 				key := lock.Name("held", fmt.Sprint(i))
 				first, got := take(t, other, key), make(chan *lock.Held)
 				go func() { got <- take(t, locker, key) }()
-				require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+				require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
 				require.NoError(t, first.Unlock())
 				held := <-got
 				defer held.Unlock()
@@ -56,15 +55,15 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 				})
 			}
 			group.Wait()
-			// An answer may be on its way still.
+			// An answer may still be on its way.
 			assert.Eventually(t, func() bool { return locker.Stats().Keys == c.held }, patience, time.Millisecond, "keys")
 			assert.Eventually(t, func() bool { return locker.Wanted() == 0 }, patience, time.Millisecond, "wanted")
 		})
 	}
 }
 
-// A holder that gave the key up when it was asked has nothing else taken from it, though
-// who asked does not hear of it, and the next waiter there has the key before long.
+// A holder that gave the key up when it was asked loses nothing else, even if the evicting
+// session does not learn of it, and the next waiter there gets the key before long.
 func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
 	t.Parallel() // it mostly waits
 	db := pgtest.New(t)

@@ -12,19 +12,19 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// What follows is the half of a session that takes in what the server says.
+// This file is the half of a session that reads what the server sends.
 
-// serve takes in what the server says until the session is dead.
+// serve reads what the server sends until the session is closed or lost.
 func (s *session) serve() {
 	for {
 		s.reading.Lock()
 		s.conn.SetReadDeadline(time.Time{})
-		for lone := 0; lone < s.pace.manyLone || s.spare; {
+		for lone := 0; lone < s.pace.manyLone || s.isWaitConn; {
 			n, err := s.receive()
 			if err != nil {
 				s.reading.Unlock()
 				s.end(err)
-				s.bury()
+				s.reportLost()
 				return
 			}
 			switch {
@@ -35,33 +35,33 @@ func (s *session) serve() {
 			}
 		}
 		s.reading.Unlock()
-		s.leaveToCallers()
+		s.letCallersRead()
 	}
 }
 
-// leaveToCallers returns when serve is to read again.
-func (s *session) leaveToCallers() {
+// letCallersRead lets callers read, and returns when serve is to read again.
+func (s *session) letCallersRead() {
 	select {
-	case <-s.rouse: // of the time before
+	case <-s.wakeServe: // from an earlier time
 	default:
 	}
-	s.left.Store(true)
+	s.callersRead.Store(true)
 	tick := time.NewTicker(lull)
 	defer tick.Stop()
 	for before, now := -1, 0; before != now; {
 		select {
-		case <-s.rouse:
+		case <-s.wakeServe:
 			before = now
 		case <-tick.C:
-			before, now = now, s.countTurns()
+			before, now = now, s.countAnswered()
 		}
 	}
-	s.left.Store(false)
-	s.conn.SetReadDeadline(time.Unix(1, 0)) // for a caller who is reading to stop
+	s.callersRead.Store(false)
+	s.conn.SetReadDeadline(time.Unix(1, 0)) // stops a caller that reads
 }
 
-// attend takes in the answers to a batch, if one is under way, on its caller's
-// behalf. It returns early when serve wants to read.
+// attend reads the answers to a batch, if one is under way, for its caller. It returns early
+// when serve wants to read.
 func (s *session) attend() {
 	for s.isBusy() {
 		n, err := s.receive()
@@ -77,14 +77,14 @@ func (s *session) attend() {
 	}
 }
 
-// receive takes in a message. If it was the last of a batch, n is how many
-// operations that had, and otherwise negative.
+// receive reads one message. If it was the last of a batch, n is the batch's number of
+// operations, and otherwise negative.
 func (s *session) receive() (n int, err error) {
 	msg, err := s.wire.Receive()
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return -1, err
-	case err != nil && s.failure != nil: // the server's own word on why it hung up
+	case err != nil && s.failure != nil: // the reason that the server gave before it hung up
 		return -1, s.failure
 	case err != nil:
 		return -1, err
@@ -108,13 +108,13 @@ func (s *session) receive() (n int, err error) {
 	return -1, nil
 }
 
-// ready sends the next batch and tells the answers of the first under way, whose
-// size it returns.
+// ready sends the next batch, passes on the answers to the first one under way, and returns
+// its size.
 func (s *session) ready(values []int64, failure error) (size int) {
 	now := time.Now()
 	s.mu.Lock()
 	s.heard = s.sent[0].at
-	s.turns++
+	s.answered++
 	s.took = now.Sub(s.heard)
 	if s.trip == 0 || s.took < s.trip {
 		s.trip = s.took
@@ -144,22 +144,26 @@ func (s *session) ready(values []int64, failure error) (size int) {
 	clear(answers)
 	s.mu.Lock()
 	if cap(answers) > 0 { // a ping has no batch
-		s.over = append(s.over, answers)
+		s.reusable = append(s.reusable, answers)
 	}
 	s.mu.Unlock()
 	s.sendDue()
 	return size
 }
 
-// queryCanceled is the SQLSTATE of a statement that pg_cancel_backend ended
-// (PostgreSQL documentation, Appendix A).
+// queryCanceled is the SQLSTATE of a statement that pg_cancel_backend ended (PostgreSQL
+// documentation, Appendix A).
 const queryCanceled = "57014"
 
-// recover deals with a batch of which the operation at failed has failed. Its
-// lock may have been taken all the same, so it is unlocked, whatever that
-// answers. Those behind it have not been tried, and go into a later batch; so
-// does the failed one if it was only cancelled (unless it waits, which its owner
-// decides on), and so do those that were rolled back. The rest has its answers.
+// recover handles a batch whose operation at index failed has failed, and returns the
+// operations that are answered.
+//
+//   - The failed operation may have taken its lock all the same, so the lock is dropped,
+//     whatever that answers. If the operation was only canceled, it goes into a later
+//     batch, unless it is a wait, on which its owner decides.
+//   - Those after it have not been tried, and go into a later batch.
+//   - Those before it have their answers, but those that were rolled back go into a later
+//     batch.
 func (s *session) recover(batch []op, failed int, failure error) (answers []op) {
 	again := len(batch)
 	if failed < len(batch) {
@@ -178,7 +182,7 @@ func (s *session) recover(batch []op, failed int, failure error) (answers []op) 
 	s.enqueue(batch[again:])
 	answers = batch[:0]
 	for _, o := range batch[:again] {
-		if o.isTransactional() && o.err == nil { // its transaction has not been committed
+		if o.isTransactional() && o.err == nil { // its transaction was not committed
 			if failed < len(batch) {
 				s.enqueue([]op{o})
 				continue

@@ -2,23 +2,23 @@ package lock
 
 import "context"
 
-// A reply is the answer to one request, on its way to the one who waits for it.
+// A reply carries the answer to one operation to the goroutine that waits for it.
 type reply struct {
-	done  chan struct{} // of capacity 1: who settles it does not wait
+	done  chan struct{} // of capacity 1, so that settle does not block
 	value int64
 	err   error
 }
 
 func newReply() *reply { return &reply{done: make(chan struct{}, 1)} }
 
-// settled is the reply to a request that was answered at once.
+// settled returns a reply that has been settled.
 func settled(value int64, err error) *reply {
 	r := newReply()
 	r.settle(value, err)
 	return r
 }
 
-// settle answers; it does nothing if nobody waits.
+// settle answers. It does nothing if r is nil.
 func (r *reply) settle(value int64, err error) {
 	if r != nil {
 		r.value, r.err = value, err

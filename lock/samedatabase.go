@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// poolSeesSQL asks whether there is a session in the database, by its process id ($1) and
-// its start ($2; 0: not known), as far as the server shows that: see statusSQL.
+// poolSeesSQL reports whether a session is in the database, by its process id ($1) and its
+// start ($2; 0: not known), as far as the server shows that: see statusSQL.
 const poolSeesSQL = `SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity($1::bigint::int) AS a
 	WHERE a.datid OPERATOR(pg_catalog.=) (` + databaseSQL + `)
 	AND ($2::bigint OPERATOR(pg_catalog.=) 0::bigint OR (` + startSQL + ` OPERATOR(pg_catalog.=) $2::bigint) IS NOT FALSE))`
 
-// poolSees reports whether the host's connections see the session that holds the locks,
-// or there is none.
+// poolSees reports whether the host's connections see the session that holds the locks, or
+// whether there is none.
 func (p *Postgres) poolSees(ctx context.Context) (seen bool, err error) {
 	s := p.current()
 	if s == nil {
@@ -23,12 +23,12 @@ func (p *Postgres) poolSees(ctx context.Context) (seen bool, err error) {
 		started = b.Start.UnixMicro()
 	}
 	err = p.db.QueryRow(ctx, []any{&seen}, poolSeesSQL, int64(s.backend.PID), started)
-	return seen || p.current() != s, err // a session that was lost meanwhile is not missed
+	return seen || p.current() != s, err // unless it was lost meanwhile
 }
 
 func (p *Postgres) current() *session {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
 	return p.session
 }
 

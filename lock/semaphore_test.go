@@ -35,8 +35,8 @@ func TestThousandPermitsTakeOneConnection(t *testing.T) {
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks))
 }
 
-// Processes share the permits of one name, which go round between them; one that is gone
-// has none.
+// Processes share the permits of one name, which go round between them. A process that has
+// ended has none.
 func TestPermitsAreOfAllProcesses(t *testing.T) {
 	db := pgtest.New(t)
 	const permits = 2
@@ -120,7 +120,7 @@ func TestPermitsAreOfAllProcesses(t *testing.T) {
 	}
 }
 
-// A leader that is lost is told so, and others lead; it stands again.
+// A leader that loses the lock learns it, and others lead; it competes again.
 func TestNextLeaderLeadsWhenOneIsLost(t *testing.T) {
 	db := pgtest.New(t)
 	key := lock.Name("leader")
@@ -147,7 +147,7 @@ func TestNextLeaderLeadsWhenOneIsLost(t *testing.T) {
 	for range 4 {
 		require.Eventually(t, func() bool { // the other waits
 			status, err := observer.Status(ctx, key)
-			return err == nil && len(status.Holders) == 1 && status.Waiters == 1 && query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1
+			return err == nil && len(status.Holders) == 1 && status.Waiters == 1 && query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1
 		}, patience, time.Millisecond)
 		terminate(t, db.Pool(), lock.FromContext(last.ctx, key))
 		next := <-terms

@@ -15,70 +15,69 @@ import (
 	"example.com/lockstore/internal/seam"
 )
 
-// A session is one connection to the server, and the locks it holds.
-// Operations requested while a batch is under way form the next batch: one
-// round trip serves everybody who came in the meantime.
+// A session is one connection to the server, and the locks it holds. Operations submitted while
+// a batch is under way form the next batch: one round trip serves all callers that came in the
+// meantime.
 //
 //	idle  nothing is under way
 //	busy  batches, or a ping without operations, are under way
-//	dead  the connection is gone, and with it every lock
+//	lost  the connection is closed, and with it every lock
 //
 //	idle --flush--------------> busy  sent by the caller of flush
 //	busy --flush--------------> busy  with one batch more, if enough is pending
 //	     --the server is ready> busy  with the next batch, sent by serve
 //	                            idle  if nothing is pending
-//	any  --error, silence, end> dead  unanswered operations go to owner.lost
+//	any  --error, silence, end> lost  unanswered operations go to owner.lost
 //
-// What the server says is taken in by one at a time, who has reading. That is the
-// goroutine serve, so that the end of the session is noticed when it comes, not
-// when it is next used. But where operations come one by one, each soon after the
-// last, their callers read for themselves: to wake another goroutine, and be
-// woken by it, would take longer than the server does.
+// One goroutine at a time reads what the server sends, and has the mutex reading. Mostly that is
+// serve, so that the end of the session is noticed when it comes, not at its next use. But if
+// operations come one by one, each soon after the last, their callers read for themselves:
+// waking another goroutine, and being woken by it, would take longer than the server does.
 //
-//	attended  serve reads
-//	         --a few lone operations> left to callers
-//	left to callers, of whom the one who has sent something reads
-//	         --there is more under way than that, or nothing for a moment> attended
+//	serve reads   --a few lone operations--------------------------> callers read
+//	callers read  --more than one under way, or none for a moment--> serve reads
+//
+// While callers read, the one that has sent something does.
 type session struct {
-	conn    net.Conn
-	wire    *pgproto3.Frontend
-	backend Backend
-	at      database
-	silence time.Duration // of the server, that ends the session
-	spare   bool          // waits in the server: see parking
-	owner   owner
-	pace    pace
-	beat    *time.Timer
-	unused  time.Time // since when, for a spare session (guarded by queue.mu)
-	looks   looks
-	lost    int // locks, in the end
+	conn       net.Conn
+	wire       *pgproto3.Frontend
+	backend    Backend
+	at         database
+	silence    time.Duration // of the server, after which the session is lost
+	isWaitConn bool          // is a wait connection: see waitConns
+	owner      owner
+	pace       pace
+	beat       *time.Timer
+	unused     time.Time // since when a wait connection is idle (protected by table.mu)
+	looks      looks
+	lost       int // number of locks lost with it
 
 	observers *observers // nil: none
 
 	mu       sync.Mutex
 	pending  [opcodes][]op // to be sent next
 	waiting  int           // their number
-	blind    int           // of them and of those under way, unlocks of what may not be locked
-	sent     []batch       // that are under way, in their order
-	inFlight int           // operations of these
-	over     [][]op        // the memory of batches that are over
+	blind    int           // number of pending and sent unlocks of what may not be locked
+	sent     []batch       // under way, in order
+	inFlight int           // number of operations in sent
+	reusable [][]op        // memory of answered batches, for reuse
 	answer   string        // the text of opAnswer
-	heard    time.Time     // when the last batch was sent that was answered
-	turns    int           // batches that were answered
-	took     time.Duration // by the last answer
-	trip     time.Duration // by the fastest one
-	why      error         // why it is dead
-	leaving  bool          // by its owner's will
+	heard    time.Time     // when the last batch that was answered had been sent
+	answered int           // number of answered batches
+	took     time.Duration // time that the last answer took
+	trip     time.Duration // time that the fastest answer took
+	why      error         // why the session is lost
+	leaving  bool          // its owner is closing it
 
-	reading seam.Mutex    // taken before writing
-	values  []int64       // answers to the first batch under way, so far
-	failure error         // that ended it
-	text    string        // the last answer that was no number, of which a batch has one at most
-	left    atomic.Bool   // reading is, to callers
-	rouse   chan struct{} // for serve to end that
+	reading     seam.Mutex    // locked before writing
+	values      []int64       // answers to the first batch under way, so far
+	failure     error         // the error that ended it
+	text        string        // the last answer that was no number; a batch has at most one
+	callersRead atomic.Bool   // callers read
+	wakeServe   chan struct{} // makes serve read again
 
-	writing seam.Mutex    // taken before mu, for batches to be written as they were taken
-	bind    pgproto3.Bind // whose parameter is the keys
+	writing seam.Mutex    // locked before mu, so that batches are written in the order of sent
+	bind    pgproto3.Bind // its parameter is the keys
 }
 
 // A batch is operations that are sent together. One without any is a ping.
@@ -88,39 +87,37 @@ type batch struct {
 	observed *observedBatch
 }
 
-// An owner is told what becomes of its requests. It may make new ones, but
-// leaves sending them to flush.
+// An owner gets the outcome of its operations. Its methods may submit new ones, but leave
+// sending them to flush.
 type owner interface {
-	// answered tells the answers of a batch, which is the session's again
-	// afterwards, and when they came.
+	// answered gets the answers of a batch, and the time when they came. ops is the session's
+	// again afterwards.
 	answered(s *session, ops []op, at time.Time)
-	// lost tells that the session is dead, and what it did not answer.
+	// lost gets the reason why the session is lost, and the operations that it did not answer.
 	lost(s *session, why error, unanswered []op)
 }
 
-// pace says when a session does what. A simulation draws other numbers, which
-// make what is rare with these frequent.
+// pace has the session's thresholds. A simulation draws other numbers, which make frequent
+// what is rare with these.
 type pace struct {
-	// maxBatch bounds the operations of one batch, so that a burst delays no
-	// answer for long and a batch fits a socket's buffer.
+	// maxBatch bounds the operations of one batch, so that a burst delays no answer for long
+	// and a batch fits a socket's buffer.
 	maxBatch int
 
-	// While a batch is under way, the next is sent when it has minBatch
-	// operations, up to maxSent: the server has work while the answers are
-	// being dealt with here.
+	// While batches are under way, the next one is sent when it has minBatch operations, up to
+	// maxSent batches: the server has work while the answers are processed here.
 	minBatch, maxSent int
 
-	// Over a network, where answers take longer, a batch is also sent when it has its
-	// part of the operations in flight. There are as many parts as there are spacings
-	// in the round trip, up to maxDepth, which fit a socket's buffers both ways: so few
-	// operations are sent at once, each alone. Where answers come late one end is busy,
-	// and each batch costs it time: there are fewer parts, and from half a round trip on
-	// there is none.
+	// Over a network, where answers take longer, a batch is also sent when it makes up a part
+	// of the operations in flight. There are as many parts as spacings in the round trip, up
+	// to maxDepth, which fit a socket's buffers both ways. So a few operations are sent at
+	// once, each alone. If answers come late one end is busy, and each batch costs it time:
+	// then there are fewer parts, and none from half a round trip on.
 	spacing  time.Duration
 	maxDepth int
 
-	// After so many lone operations serve leaves the reading to callers, until
-	// there is none for lull: so long the session's end may not be noticed.
+	// After this many lone operations serve lets callers read, until there is none for lull.
+	// For so long the end of the session may go unnoticed.
 	manyLone int
 }
 
@@ -128,14 +125,14 @@ var defaultPace = pace{maxBatch: 256, minBatch: 16, maxSent: 3, manyLone: 8, spa
 
 const lull = time.Millisecond
 
-// newSession is a session on conn, where the statements have been prepared.
-// It lives while serve runs.
-func newSession(conn net.Conn, backend Backend, silence time.Duration, spare bool, o owner) *session {
+// newSession returns a session on conn, on which the statements have been prepared. It lives
+// while serve runs.
+func newSession(conn net.Conn, backend Backend, silence time.Duration, isWaitConn bool, o owner) *session {
 	s := &session{
-		conn: conn, backend: backend, silence: silence, spare: spare, owner: o, pace: defaultPace,
+		conn: conn, backend: backend, silence: silence, isWaitConn: isWaitConn, owner: o, pace: defaultPace,
 		wire:  pgproto3.NewFrontend(conn, conn),
 		bind:  pgproto3.Bind{ParameterFormatCodes: binaryFormat, Parameters: make([][]byte, 1), ResultFormatCodes: binaryFormat},
-		heard: time.Now(), rouse: make(chan struct{}, 1),
+		heard: time.Now(), wakeServe: make(chan struct{}, 1),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,9 +140,9 @@ func newSession(conn net.Conn, backend Backend, silence time.Duration, spare boo
 	return s
 }
 
-// request adds operations to the next batch, which flush sends. It reports
-// false if the session is dead.
-func (s *session) request(ops ...op) bool {
+// submit adds operations to the next batch, which flush sends. It reports false if the
+// session is lost.
+func (s *session) submit(ops ...op) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.why != nil {
@@ -172,9 +169,8 @@ func countBlind(ops []op) (n int) {
 	return n
 }
 
-// flush sends what has been requested of sessions, if it is time; otherwise who
-// reads will. Where reading is left to callers, it takes in the answers, once
-// everything has been sent.
+// flush sends what has been submitted to sessions, if it is due; otherwise the goroutine that
+// reads will. If callers read, it then reads the answers, once everything has been sent.
 func flush(sessions []*session) {
 	for _, s := range sessions {
 		s.sendDue()
@@ -184,14 +180,14 @@ func flush(sessions []*session) {
 	}
 }
 
-// takeIn takes in an answer, if reading is left to callers.
+// takeIn reads an answer, if callers read.
 func (s *session) takeIn() {
-	if s.left.Load() && s.reading.TryLock() {
+	if s.callersRead.Load() && s.reading.TryLock() {
 		s.attend()
 		s.reading.Unlock()
-		if s.isBusy() { // with what others have requested meanwhile
+		if s.isBusy() { // with other callers' operations
 			select {
-			case s.rouse <- struct{}{}:
+			case s.wakeServe <- struct{}{}:
 			default:
 			}
 		}
@@ -204,13 +200,13 @@ func (s *session) isBusy() bool {
 	return len(s.sent) > 0 || s.waiting > 0
 }
 
-func (s *session) countTurns() int {
+func (s *session) countAnswered() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.turns
+	return s.answered
 }
 
-// sendDue sends the next batch, if it is time. Who is writing meanwhile looks
+// sendDue sends the next batch, if it is due. If another goroutine is writing, that one checks
 // again afterwards.
 func (s *session) sendDue() {
 	for due := true; due && s.writing.TryLock(); {
@@ -225,9 +221,9 @@ func (s *session) sendDue() {
 // isDue reports whether a batch is to be sent: no operation is in flight, or enough are
 // pending, or as many as make a part of those in flight.
 //
-// An unlock of what may not be locked travels alone. If its batch fails before it,
-// it is sent again; by then a batch behind it could have taken the same key anew,
-// which it would give back. Within a batch unlocks come first.
+// A blind unlock, of what may not be locked, travels alone. If its batch fails before it, it
+// is sent again. By then a batch behind it could have taken the same key anew, which it would
+// give back. Within a batch unlocks come first.
 func (s *session) isDue(enough int) bool {
 	if s.why != nil || s.waiting == 0 || s.inFlight > 0 && s.blind > 0 {
 		return false
@@ -256,11 +252,11 @@ func (s *session) send(enough int) {
 	}
 }
 
-// take makes the operations of a batch of what is pending.
+// take removes the operations of a batch from those pending.
 func (s *session) take() []op {
 	var taken []op
-	if n := len(s.over); n > 0 {
-		taken, s.over = s.over[n-1][:0], s.over[:n-1]
+	if n := len(s.reusable); n > 0 {
+		taken, s.reusable = s.reusable[n-1][:0], s.reusable[:n-1]
 	}
 	for code, ops := range s.pending {
 		n := min(len(ops), s.pace.maxBatch-len(taken))
@@ -271,7 +267,7 @@ func (s *session) take() []op {
 	return taken
 }
 
-// write sends the operations of a batch; none are a ping. Its caller has writing.
+// write sends the operations of a batch; none are a ping. Its caller holds writing.
 func (s *session) write(ops []op) {
 	for len(ops) > 0 {
 		n := 1
@@ -303,14 +299,14 @@ func (s *session) write(ops []op) {
 	}
 }
 
-// execute sends a statement with the parameter that is bound.
+// execute sends a statement with the bound parameter.
 func (s *session) execute(statement string) {
 	s.bind.PreparedStatement = statement
 	s.wire.SendBind(&s.bind)
 	s.wire.SendExecute(&pgproto3.Execute{})
 }
 
-// say sends a statement that is there for its text.
+// say sends a statement that exists for its text.
 func (s *session) say() {
 	s.mu.Lock()
 	text := s.answer
@@ -322,15 +318,15 @@ func (s *session) say() {
 
 var binaryFormat = []int16{pgtype.BinaryFormatCode}
 
-// heartbeat pings a server that has not been heard for a third of its time, and gives
-// up one that leaves what it was asked unanswered for all of it.
+// heartbeat pings a server that has not been heard for a third of silence, and ends the
+// session if a question stays unanswered for all of it.
 //
-// What an answer proves is that the server lived when it was asked, not when the
-// answer is read: a process that was stopped finds answers that are old. One that
-// comes late to ask makes up for it, but leaves the server a third of its time.
+// An answer proves that the server lived when it was asked, not when the answer is read: a
+// process that was stopped finds old answers. A heartbeat that comes late shortens the rest
+// accordingly, but leaves the server a third of silence to answer.
 func (s *session) heartbeat() {
 	s.mu.Lock()
-	beat, quiet, dead, busy := s.beat, time.Since(s.heard), s.why != nil, len(s.sent) > 0
+	beat, quiet, lost, busy := s.beat, time.Since(s.heard), s.why != nil, len(s.sent) > 0
 	var asked time.Duration
 	if busy {
 		asked = time.Since(s.sent[0].at)
@@ -339,11 +335,11 @@ func (s *session) heartbeat() {
 	third := s.silence / 3
 	left := min(s.silence-asked, max(s.silence+third-quiet, third-asked))
 	switch {
-	case dead:
+	case lost:
 	case busy && left <= 0:
 		s.end(fmt.Errorf("the server has been silent for %s", quiet.Round(time.Millisecond)))
 	case busy:
-		beat.Reset(min(left, third)) // what comes next may be asked later, and answered
+		beat.Reset(min(left, third)) // an operation after it may be asked and answered later
 	case quiet < third:
 		beat.Reset(third - quiet)
 	default:
@@ -362,8 +358,8 @@ func (s *session) ping() {
 	s.sendDue()
 }
 
-// leave has the server end the session once it has answered what is under
-// way. It releases every lock before it closes the connection.
+// leave makes the server end the session once it has answered what is under way. The server
+// releases every lock before it closes the connection.
 func (s *session) leave() {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -377,14 +373,14 @@ func (s *session) leave() {
 	}
 }
 
-// reason is why the session is dead.
+// reason returns why the session is lost.
 func (s *session) reason() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.why
 }
 
-// fault is reason, unless its owner has ended the session.
+// fault returns reason, or nil if its owner has closed the session.
 func (s *session) fault() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -394,7 +390,7 @@ func (s *session) fault() error {
 	return s.why
 }
 
-// end closes the session, whose locks are then lost. Serve notices.
+// end closes the session, whose locks are then lost. serve notices.
 func (s *session) end(why error) {
 	s.mu.Lock()
 	if s.why == nil {
@@ -404,8 +400,8 @@ func (s *session) end(why error) {
 	s.conn.Close()
 }
 
-// bury tells the owner what a dead session leaves behind.
-func (s *session) bury() {
+// reportLost passes what a lost session leaves behind to the owner.
+func (s *session) reportLost() {
 	s.mu.Lock()
 	s.beat.Stop()
 	why, unanswered := s.why, slices.Concat(s.pending[:]...)

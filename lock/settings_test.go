@@ -12,8 +12,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// Under whatever a role or database has set for its sessions, a locker does what it
-// does without: see package settings.
+// Whatever a role or database has set for its sessions, a locker works as without: see package
+// settings.
 func TestPostgresConformsUnderAnySettings(t *testing.T) {
 	t.Parallel() // it mostly waits
 	for i, world := range settings.Worlds() {

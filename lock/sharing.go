@@ -2,68 +2,68 @@ package lock
 
 import "time"
 
-// What follows is how sharers come to a key that others share already. Within a turn
-// they get it at once. After that the server is asked whether somebody in another
-// process has it alone, or waits to: who does is not kept waiting by a stream of
-// sharers, and where nobody does another turn begins.
+// This file is how requests for a shared lock join holders here that share the key. Within the
+// period of this process they get it at once. After that the server is asked whether another
+// process has the key exclusively, or waits to. If so, they wait, so that a stream of shared
+// requests does not starve it. If not, another period begins.
 //
-// The server's own answer to a try would not tell: it gives a session what that has.
+// A try at the server would not answer that: it grants a session what the session already has.
 
-// share admits the sharers that are first in line behind sharers that hold, or looks
+// share admits the first waiters, if they and the holders are shared, or asks the server
 // whether it may.
-func (q *queue) share(e *entry) {
+func (t *keyTable) share(e *entry) {
 	first := e.first()
-	if first == nil || first.mode == alone || e.mode == alone || q.server.withheld(e) {
+	if first == nil || first.mode == alone || e.mode == alone || t.server.withheld(e) {
 		return
 	}
-	if now := time.Now(); now.Sub(e.turn) < q.budget {
-		q.admit(e, now)
+	if now := time.Now(); now.Sub(e.periodStart) < t.period {
+		t.admit(e, now)
 		return
 	}
-	q.inquire(e)
+	t.inquire(e)
 }
 
-// inquire asks the server on behalf of the sharers that are first in line, and of all who
-// just try. Who does not waits for the time that its policy says.
-func (q *queue) inquire(e *entry) {
-	if e.inquiring || e.state == held && e.timer != nil && e.line.tries == 0 {
+// inquire asks the server on behalf of the shared waiters at the front, and of all tries.
+// Other waiters than tries wait for the time that their policy says.
+func (t *keyTable) inquire(e *entry) {
+	if e.inquiring || e.state == held && e.timer != nil && e.waiters.tries == 0 {
 		return
 	}
 	now, sharers := time.Now(), true
-	for c := e.first(); c != nil; c = c.next {
-		sharers = sharers && c.mode == shared
-		if c.try || sharers && e.state == held && !c.due.After(now) {
-			c.count()
+	for r := e.first(); r != nil; r = r.next {
+		sharers = sharers && r.mode == shared
+		if r.try || sharers && e.state == held && !r.due.After(now) {
+			r.count()
 		}
 	}
 	e.inquiring = true
-	q.server.inquire(e)
+	t.server.inquire(e)
 }
 
-// inquired takes the answer to inquire: whether the key is wanted, or why that is unknown.
-// One that is not, and that is waited for in the server, is about to be granted.
-func (q *queue) inquired(e *entry, wanted bool, err error) {
+// inquired takes the answer to inquire: whether the key is wanted, or why that is unknown. A
+// key that is not wanted, and is waited for at the server, is about to be granted.
+func (t *keyTable) inquired(e *entry, wanted bool, err error) {
 	e.inquiring = false
 	sharing := e.state == held && e.mode == shared
-	if q.entries[e.key.id] != e || !sharing && e.parked == nil {
-		return // what has been asked since is answered
+	if t.entries[e.key.id] != e || !sharing && e.waitConn == nil {
+		return // the answer is out of date
 	}
 	switch {
-	case wanted || err != nil || q.server.withheld(e):
-		q.endTries(e, err, func(c *claim) bool { return c.asked })
+	case wanted || err != nil || t.server.withheld(e):
+		t.endTries(e, err, func(r *request) bool { return r.asked })
 		if sharing {
-			q.denied(e)
+			t.denied(e)
 		}
 	case sharing:
-		e.turn = time.Now()
-		q.share(e)
+		e.periodStart = time.Now()
+		t.share(e)
 		return
 	}
 	first := e.first()
 	switch {
-	case e.line.tries > 0 && (sharing || wanted):
-		q.inquire(e) // for those who came meanwhile
-	case e.line.tries > 0, sharing && first != nil && first.mode == shared:
-		q.schedule(e)
+	case e.waiters.tries > 0 && (sharing || wanted):
+		t.inquire(e) // for tries that came meanwhile
+	case e.waiters.tries > 0, sharing && first != nil && first.mode == shared:
+		t.schedule(e)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"example.com/lockstore/internal/simulate"
 )
 
-// What can happen next in a world, and how often it does.
+// What can happen next in a world, and how often.
 
 func (w *world) offer() []simulate.Action {
 	w.mu.Lock()
@@ -54,14 +54,14 @@ func (w *world) offer() []simulate.Action {
 	return w.actions
 }
 
-// model has something happen in the model.
+// model does something in the model.
 func (w *world) model(do func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	do()
 }
 
-// offerHolders offers what callers do who wait or hold.
+// offerHolders offers what callers do that wait or hold.
 func (w *world) offerHolders(add func(int, func())) {
 	if holders := w.holders(); len(holders) > 0 {
 		c := simulate.One(w.Schedule, holders...)
@@ -87,7 +87,7 @@ func (w *world) offerHolders(add func(int, func())) {
 	})
 }
 
-// offerWire offers what the server and the ways to it do.
+// offerWire offers what the server and the connections to it do.
 func (w *world) offerWire(add func(int, func())) {
 	for _, b := range w.server.backends {
 		c := b.conn
@@ -126,8 +126,8 @@ func (c *simConn) canDeliver() bool {
 	return (len(c.down) > 0 || c.over) && !c.cut.down && !c.backend.process.frozen.Load()
 }
 
-// trip has all come that is on the way, be done and be answered. It reports whether
-// there was anything.
+// trip delivers, runs and answers all that is on the way. It reports whether there was
+// anything.
 func (c *simConn) trip() (any bool) {
 	b := c.backend
 	if c.canSend() {
@@ -193,14 +193,14 @@ func (p *process) thaw() {
 	p.frozen.Store(false)
 }
 
-// dropCut has the server end the sessions of which it has not heard for long. Who
-// holds by one of them must have been told.
+// dropCut ends, as the server, the sessions that it has not heard for long. Their holders must
+// have been told before.
 func (w *world) dropCut() {
 	for _, b := range w.server.backends {
 		if b.conn == nil || !b.alive || b.conn.cut == (cut{}) || time.Since(b.conn.cut.since) <= 2*w.options.Silence+time.Second {
 			continue
 		}
-		for _, e := range b.process.queue.entries {
+		for _, e := range b.process.table.entries {
 			if e.state == held && e.session.backend.PID == b.pid && w.Stopped() == 0 && !b.process.frozen.Load() {
 				w.Problem("TOLD LATE", "%s was cut off for %s, and those who hold %s by it do not know", b, time.Since(b.conn.cut.since), e.key)
 			}

@@ -24,18 +24,18 @@ type simServer struct {
 
 // A backend is one session at the server.
 type backend struct {
-	server   *simServer
-	pid      uint32
-	start    time.Time
-	conn     *simConn // nil: an outsider, who is none of ours
-	process  *process
-	spare    bool
-	alive    bool
-	diedAt   time.Time
-	keys     int    // that it was granted, in sum
-	name     string // application_name
-	stranger bool   // may terminate nobody
-	last     opcode // that it carried out
+	server     *simServer
+	pid        uint32
+	start      time.Time
+	conn       *simConn // nil: an outsider, which is none of ours
+	process    *process
+	isWaitConn bool
+	alive      bool
+	diedAt     time.Time
+	keys       int    // that it was granted, in sum
+	name       string // application_name
+	stranger   bool   // may terminate no session
+	last       opcode // that it carried out
 
 	received []byte      // of a message that is not whole
 	todo     []statement // that have come
@@ -73,9 +73,9 @@ type xactLock struct {
 	mode mode
 }
 
-func (srv *simServer) connect(p *process, spare bool, c *simConn) *backend {
+func (srv *simServer) connect(p *process, isWaitConn bool, c *simConn) *backend {
 	srv.lastPID++
-	b := &backend{server: srv, pid: srv.lastPID, start: time.Now(), conn: c, process: p, spare: spare, alive: true}
+	b := &backend{server: srv, pid: srv.lastPID, start: time.Now(), conn: c, process: p, isWaitConn: isWaitConn, alive: true}
 	srv.backends = append(srv.backends, b)
 	return b
 }
@@ -198,7 +198,7 @@ func (b *backend) operate(s statement, rest []statement, m mishap) {
 	default:
 		answered := len(b.answer)
 		b.execute(s.code, s.keys[b.done])
-		if m == after && b.wait.on == nil && !isUnlock(s.code) { // which have nothing behind it that could fail
+		if m == after && b.wait.on == nil && !isUnlock(s.code) { // nothing behind it could fail
 			b.answer = b.answer[:answered]
 			b.fail(simulate.One(b.server.w.Schedule, queryCanceled, outOfMemory), rest)
 		}
@@ -236,7 +236,7 @@ func (b *backend) execute(code opcode, key int64) {
 			return
 		}
 		srv.w.Tell("%s waits for %d", b, key)
-		b.wait = wait{on: l, mode: modeOf(code), until: time.Now().Add(parkingTime(&srv.w.options))}
+		b.wait = wait{on: l, mode: modeOf(code), until: time.Now().Add(waitSlice(&srv.w.options))}
 		l.queue = append(l.queue, b)
 	case opWanted:
 		b.row(l.wanted())
@@ -269,7 +269,7 @@ func modeOf(code opcode) mode {
 
 func isUnlock(code opcode) bool { return code <= opUnlockShared }
 
-// guarded reports whether a key that was granted is kept: unless somebody has the guard.
+// guarded reports whether a key that was granted is kept: not if a session has the guard.
 func (b *backend) guarded(l *tableLock, m mode) (kept bool) {
 	if b.tryInTx(guardOf(l.key), shared) {
 		b.keys++
@@ -280,7 +280,7 @@ func (b *backend) guarded(l *tableLock, m mode) (kept bool) {
 	return false
 }
 
-// waited answers who waited for a key that it was granted.
+// waited answers a wait for a key that was granted.
 func (b *backend) waited(l *tableLock, m mode) {
 	if b.guarded(l, m) {
 		b.number(1)
@@ -299,19 +299,19 @@ func (b *backend) tryInTx(key int64, m mode) bool {
 	return true
 }
 
-// requests are those of others who may terminate b.
+// requests returns those of sessions that may terminate b.
 func (srv *simServer) requests(b *backend) (text []byte) {
 	for _, o := range srv.backends {
-		if o.alive && !o.stranger && strings.HasPrefix(o.name, fmt.Sprintf("%s%d ", requestPrefix, b.pid)) {
+		if o.alive && !o.stranger && strings.HasPrefix(o.name, fmt.Sprintf("%s%d ", evictPrefix, b.pid)) {
 			text = append(append(text, o.name...), '\n')
 		}
 	}
 	return text
 }
 
-// endWait ends a wait that was granted, canceled, or that has been long enough.
-// Of two of these, either counts; what was granted is given back where queueSQL says so.
-// A cancellation may also end the statement.
+// endWait ends a wait that was granted, was canceled, or has lasted long enough. If two of
+// these apply, either counts; what was granted is given back where queueSQL says so. A
+// cancellation may also end the statement.
 func (b *backend) endWait() {
 	w, rest := b.wait, b.todo[1:]
 	b.wait = wait{}
@@ -328,16 +328,16 @@ func (b *backend) endWait() {
 		if w.granted && strings.Contains(queueSQL, "PERFORM pg_advisory_unlock") {
 			w.on.unlock(b, w.mode)
 		}
-		b.number(waitOver)
+		b.number(waitEnded)
 	}
 }
 
-// canceled is pg_cancel_backend: it does nothing to who is idle.
+// canceled is pg_cancel_backend: it does nothing to an idle session.
 func (b *backend) canceled() {
 	b.cancel = b.tx.active || len(b.todo) > 0
 }
 
-// fail ends the operation under way, and leaves rest.
+// fail ends the operation under way, and drops the rest.
 func (b *backend) fail(code string, rest []statement) {
 	b.server.w.Tell("%s fails of %s", b, code)
 	b.tx.failed, b.cancel = true, false
@@ -345,7 +345,7 @@ func (b *backend) fail(code string, rest []statement) {
 	b.send(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: "simulated"})
 }
 
-// sync ends the transaction, and has its answers sent.
+// sync ends the transaction, and sends its answers.
 func (b *backend) sync(m mishap) {
 	if m != none && b.tx.active && !b.tx.failed {
 		b.server.w.Tell("%s fails to commit", b)
@@ -380,7 +380,7 @@ func (b *backend) number(n int64) {
 	b.next()
 }
 
-// next makes the next key the one to be dealt with.
+// next moves on to the next key.
 func (b *backend) next() {
 	if b.done++; b.done == len(b.todo[0].keys) {
 		b.todo, b.done = b.todo[1:], 0
@@ -405,7 +405,7 @@ func (b *backend) flush() {
 type ending uint8
 
 const (
-	told   ending = iota // a word and an EOF
+	told   ending = iota // a message and an EOF
 	reset                // that it is over
 	silent               // nothing
 )

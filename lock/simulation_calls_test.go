@@ -11,20 +11,20 @@ import (
 	"example.com/lockstore/internal/simulate"
 )
 
-// A call is one caller of Lock or its kin, and what follows from it.
+// A call is one call of Lock, TryLock, RLock, TryRLock or LockAll, and what follows from it.
 type call struct {
 	id      int
 	process *process
 	method  string
 	keys    []Key
 	ctx     context.Context
-	bearer  *Held // that ctx carries
+	carried *Held // that ctx carries
 	cancel  context.CancelFunc
 	began   time.Time
 	ended   time.Time // seen waiting since, with a context that has ended
 	step    int
 
-	// Guarded by world.mu.
+	// Protected by world.mu.
 	done      bool
 	held      *Held
 	floor     []int64         // of the fence of each key, in the order of held.keys
@@ -35,7 +35,7 @@ type call struct {
 	busy      int // goroutines that do something with held
 }
 
-// outcomes are what callers of a process were told, in sum.
+// outcomes are what the calls of a process returned, in sum.
 type outcomes struct {
 	calls, granted, busy, lost, evicted, panics int64
 	waited                                      time.Duration
@@ -45,11 +45,11 @@ func (c *call) String() string { return fmt.Sprintf("call %d", c.id) }
 
 func (c *call) tries() bool { return c.method == "TryLock" || c.method == "TryRLock" }
 
-// call has somebody ask for keys.
+// call starts a call for keys.
 func (w *world) call(p *process, method string, ctx context.Context, cancel context.CancelFunc, keys ...Key) *call {
 	c := &call{id: w.numbered, process: p, method: method, keys: keys, ctx: ctx, cancel: cancel, began: time.Now(), step: w.Step()}
-	if carried, ok := ctx.(*tenureContext); ok && carried.held.tenure.(*tenure).over() == nil {
-		c.bearer = carried.held
+	if carried, ok := ctx.(*holdContext); ok && carried.held.hold.(*hold).endErr() == nil {
+		c.carried = carried.held
 	}
 	w.numbered++
 	w.mu.Lock()
@@ -61,7 +61,7 @@ func (w *world) call(p *process, method string, ctx context.Context, cancel cont
 	return c
 }
 
-// callAny has somebody ask for something.
+// callAny starts a random call.
 func (w *world) callAny() {
 	p := simulate.One(w.Schedule, w.processes...)
 	if len(w.calls) > 14 || p.frozen.Load() {
@@ -87,7 +87,7 @@ func (w *world) callAny() {
 		holders := w.holders()
 		w.mu.Unlock()
 		if len(holders) > 0 {
-			ctx = &tenureContext{ctx, simulate.One(w.Schedule, holders...).held}
+			ctx = &holdContext{ctx, simulate.One(w.Schedule, holders...).held}
 		}
 	}
 	w.call(p, method, ctx, cancel, keys...)
@@ -137,12 +137,12 @@ func (c *call) do() (*Held, error) {
 	case "TryRLock":
 		return l.TryRLock(c.ctx, c.keys[0])
 	case "one of":
-		return (&Semaphore{c.process.queue, ID(99), c.keys}).Acquire(c.ctx)
+		return (&Semaphore{c.process.table, ID(99), c.keys}).Acquire(c.ctx)
 	}
 	return l.LockAll(c.ctx, c.keys...)
 }
 
-// over takes c off the list. Its caller has w.mu.
+// over takes c off the list. Its caller holds w.mu.
 func (w *world) over(c *call) {
 	if i := slices.Index(w.calls, c); i >= 0 {
 		w.calls = slices.Delete(w.calls, i, i+1)
@@ -166,7 +166,7 @@ func (c *call) judge(held *Held, err error) {
 	var told *BusyError
 	switch {
 	case errors.Is(err, ErrHeld):
-		if c.bearer == nil || !slices.ContainsFunc(c.keys, func(k Key) bool { return slices.Contains(c.bearer.keys, k) }) {
+		if c.carried == nil || !slices.ContainsFunc(c.keys, func(k Key) bool { return slices.Contains(c.carried.keys, k) }) {
 			w.Problem("SELF", "%s: %v", c, err)
 		}
 	case errors.Is(err, ErrReleased):
@@ -196,7 +196,7 @@ func (c *call) judge(held *Held, err error) {
 	}
 }
 
-// judgePatience checks that who was told that the policy gave up had all of it.
+// judgePatience checks that a call whose policy gave up has waited for all of it.
 func (c *call) judgePatience(told *BusyError, err error) {
 	w := c.process.w
 	switch {
@@ -210,8 +210,8 @@ func (c *call) judgePatience(told *BusyError, err error) {
 	}
 }
 
-// holders are the calls that hold, of processes that do not stand still. Its caller
-// has w.mu.
+// holders returns the calls that hold, of processes that are not stopped. Its caller holds
+// w.mu.
 func (w *world) holders() (holders []*call) {
 	for _, c := range w.calls {
 		if c.held != nil && !c.unlocking && !c.process.frozen.Load() {
@@ -221,7 +221,7 @@ func (w *world) holders() (holders []*call) {
 	return holders
 }
 
-// with has somebody do something with the Held of c.
+// with does something with the Held of c, on a goroutine.
 func (c *call) with(do func()) {
 	w := c.process.w
 	w.mu.Lock()
@@ -237,7 +237,7 @@ func (c *call) with(do func()) {
 	}()
 }
 
-// unlock has somebody unlock; or several, or nobody, as the Held was dropped.
+// unlock calls Unlock once or several times at once, or drops the Held.
 func (c *call) unlock(dropped bool, times int) {
 	w := c.process.w
 	w.Tell("%s: unlock", c)
@@ -245,7 +245,7 @@ func (c *call) unlock(dropped bool, times int) {
 	c.unlocking = true
 	w.mu.Unlock()
 	if dropped {
-		c.held.tenure.(*tenure).drop()
+		c.held.hold.(*hold).drop()
 		w.Settle()
 	}
 	for range times {
@@ -288,7 +288,7 @@ func (c *call) judgeUnlock(err error) {
 	}
 }
 
-// watch has the holder ask for its context.
+// watch makes the holder ask for its context.
 func (c *call) watch() {
 	c.with(func() {
 		ctx := c.held.Context()

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// How a play ends: whatever was damaged is whole again, everybody is answered,
-// and nothing is left.
+// How a play ends: all damage is repaired, every call is answered, and nothing is left.
 
 func (w *world) finish() {
 	for _, p := range w.processes {
@@ -30,7 +29,7 @@ func (w *world) finish() {
 	w.closeAll()
 }
 
-// pump has all happen that can at once. It reports whether no rule was broken.
+// pump runs all that can happen at once. It reports whether no rule was broken.
 func (w *world) pump() bool {
 	for any := true; any; {
 		any = false
@@ -55,11 +54,11 @@ func (w *world) pump() bool {
 	return true
 }
 
-// longest is how long everything may take at the end: sessions that are cut off are
-// to be noticed, and who waits has its turn.
+// longest is how long everything may take at the end: sessions that are cut off must be
+// noticed, and waiters be served.
 const longest = 90 * time.Second
 
-// until pumps, and has time pass, until done. It reports false if that takes too long.
+// until pumps, and lets time pass, until done. It reports false if that takes too long.
 func (w *world) until(done func() bool) bool {
 	begin, pause := time.Now(), 2*time.Millisecond
 	for w.pump() {
@@ -75,7 +74,7 @@ func (w *world) until(done func() bool) bool {
 	return true
 }
 
-// answerAll has every call end, and what it got be unlocked.
+// answerAll lets every call end, and unlocks what it got.
 func (w *world) answerAll() {
 	answered := w.until(func() bool {
 		var holders []*call
@@ -133,7 +132,7 @@ func (w *world) comeToRest() {
 			if p.postgres == nil || p.closing {
 				continue
 			}
-			if k := &p.postgres.parking; p.postgres.session == nil || p.postgres.session.looks.moved || len(k.all) != len(k.idle) || len(p.queue.entries)+len(p.postgres.requests) > 0 {
+			if k := &p.postgres.waitConns; p.postgres.session == nil || p.postgres.session.looks.moved || len(k.all) != len(k.idle) || len(p.table.entries)+len(p.postgres.evictRequests) > 0 {
 				return false
 			}
 			for _, s := range p.sessions {
@@ -156,16 +155,16 @@ func (w *world) comeToRest() {
 			}
 		}
 		for _, p := range w.processes {
-			w.Problem("LEAK", "%s does not come to rest: %+v", p, p.queue.stats())
+			w.Problem("LEAK", "%s does not come to rest: %+v", p, p.table.stats())
 		}
 	}
 }
 
-// checkRest checks that nothing is left, and that the counts agree with what
-// callers were told.
+// checkRest checks that nothing is left, and that the counts agree with what callers were
+// told.
 func (w *world) checkRest() {
 	for _, p := range w.processes {
-		q, o, s := p.queue, &p.outcomes, p.queue.stats()
+		q, o, s := p.table, &p.outcomes, p.table.stats()
 		if s.Keys+s.Holders+s.Waiters+len(q.unsent) > 0 {
 			w.Problem("LEAK", "%s: %+v, %d to be flushed", p, s, len(q.unsent))
 		}
@@ -185,8 +184,8 @@ func (w *world) checkRest() {
 				w.Problem("STATS", "%s: an observer was told %+v of %+v", p, *b, *o)
 			}
 		}
-		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.requests)+len(g.parking.wanted) > 0 {
-			w.Problem("LEAK", "%s: %d in the backlog, %d requests, %d want a spare session", p, len(g.backlog), len(g.requests), len(g.parking.wanted))
+		if g := p.postgres; g != nil && !p.closing && len(g.backlog)+len(g.evictRequests)+len(g.waitConns.wanted) > 0 {
+			w.Problem("LEAK", "%s: %d in the backlog, %d requests, %d want a wait connection", p, len(g.backlog), len(g.evictRequests), len(g.waitConns.wanted))
 		}
 		if g := p.postgres; g != nil && !p.closing && g.session != nil {
 			if b := w.server.backend(int64(g.session.backend.PID)); b != nil && b.last != opRest {
@@ -196,7 +195,7 @@ func (w *world) checkRest() {
 	}
 }
 
-// closeAll closes every Locker. What is left of goroutines then fails the play.
+// closeAll closes every Locker. A goroutine that is left then fails the play.
 func (w *world) closeAll() {
 	if w.memory {
 		return

@@ -9,8 +9,8 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// A simHost is the host's pool. Each of its statements takes a while, and fails
-// where the server is down; now and then its answer is lost.
+// A simHost is the host's pool. Each of its statements takes a while, and fails if the server
+// is down; now and then its answer is lost.
 type simHost struct {
 	pgdb.DB // nil: what is not simulated
 	w       *world
@@ -28,7 +28,7 @@ type simTx struct {
 
 var errRefused = errors.New("connection refused")
 
-// ask does what the server is asked, with the model's mutex.
+// ask runs do as a statement at the server, with the model's mutex.
 func (h simHost) ask(ctx context.Context, do func(*simServer)) (err error) {
 	if h.tx != nil {
 		defer func() { h.tx.broken = h.tx.broken || err != nil }()
@@ -56,23 +56,23 @@ func (h simHost) ask(ctx context.Context, do func(*simServer)) (err error) {
 	return nil
 }
 
-// Acquire is for those who evict.
+// Acquire is used by evictions.
 func (h simHost) Acquire(context.Context) (pgdb.Conn, error) {
 	t := &simTx{simHost: h}
 	t.simHost.tx = t
 	return t, nil
 }
 
-// Pipeline is that of pgdb.Conn, which no locker uses.
+// Pipeline implements pgdb.Conn. No locker uses it.
 func (t *simTx) Pipeline() pgdb.Pipeline { return nil }
 
-// AskAlong is that of pgdb.Conn, which no locker uses.
+// AskAlong implements pgdb.Conn. No locker uses it.
 func (t *simTx) AskAlong(string, func(bool)) {}
 
-// Begin is that of pgdb.Conn.
+// Begin implements pgdb.Conn.
 func (t *simTx) Begin(context.Context) (pgdb.Transaction, error) { return t, nil }
 
-// Rollback is that of pgdb.Transaction.
+// Rollback implements pgdb.Transaction.
 func (t *simTx) Rollback(ctx context.Context) error {
 	if t.b == nil {
 		return nil
@@ -80,8 +80,7 @@ func (t *simTx) Rollback(ctx context.Context) error {
 	return t.ask(ctx, func(*simServer) { t.b.end(told) })
 }
 
-// Release is that of pgdb.Conn. A connection that is broken lives at the server until
-// that notices.
+// Release implements pgdb.Conn. A broken connection lives at the server until that notices.
 func (t *simTx) Release() {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()
@@ -109,7 +108,7 @@ func (h simHost) QueryRow(ctx context.Context, dest []any, sql string, args ...a
 				h.tx.b.name = args[0].(string)
 				srv.w.Tell("session %d requests: %s", h.tx.b.pid, h.tx.b.name)
 				h.tx.request = &simRequest{pid: uint32(args[1].(int64)), key: ctx.Value(evictionKey{}).(*simEviction).key.id}
-				srv.w.requests = append(srv.w.requests, h.tx.request)
+				srv.w.evictRequests = append(srv.w.evictRequests, h.tx.request)
 			}
 			found = srv.table.at(args[1].(int64)).try(h.tx.b, shared)
 			h.tx.request.raised, h.tx.request.at = found, time.Now()
@@ -137,11 +136,11 @@ func (srv *simServer) holds(b *backend, key int64) bool {
 	return l.count(b, alone)+l.count(b, shared)+guard.count(b, alone) > 0
 }
 
-// Query tells a key's status.
+// Query returns a key's status.
 func (h simHost) Query(ctx context.Context, each func(pgdb.Row) error, sql string, args ...any) error {
 	switch sql {
 	case keyStatusSQL:
-	case peersSQL: // nobody else is asked
+	case peersSQL: // no other process is asked
 		return h.ask(ctx, func(*simServer) {})
 	default:
 		panic(sql)

@@ -6,7 +6,7 @@ import "context"
 type simObserver struct {
 	p *process
 
-	// Guarded by world.mu.
+	// Protected by world.mu.
 	calls, holds, connects, batches begun
 }
 
@@ -15,7 +15,7 @@ type begun struct{ begun, ended int64 }
 
 func (b *begun) open() int64 { return b.begun - b.ended }
 
-// An observedContext is that of what has begun.
+// An observedContext is the context of something that has begun.
 type observedContext struct {
 	context.Context
 	of *begun
@@ -60,7 +60,7 @@ func (o *simObserver) BatchStart(ctx context.Context, _ BatchStart) context.Cont
 func (o *simObserver) BatchEnd(ctx context.Context, _ BatchEnd) { o.end(ctx, &o.batches) }
 
 func (o *simObserver) misbehave(b *begun) {
-	if b == &o.connects { // which the world waits for
+	if b == &o.connects { // the world waits for it
 		return
 	}
 	o.p.w.Yield("an observer")
@@ -78,7 +78,7 @@ func (w *world) foreignCode() {
 	}
 }
 
-// panicked notes that foreign code has panicked on a caller.
+// panicked notes that foreign code has panicked on a caller's goroutine.
 func (c *call) panicked(r any) {
 	if _, foreign := r.(foreignPanic); !foreign {
 		panic(r)

@@ -13,11 +13,10 @@ import (
 
 func codeOf(err error) string { return pgdb.Code(err) }
 
-// fences are the greatest numbers that were given for each key, to holders of each
-// mode.
+// fences are the greatest numbers given for each key, to holders of each mode.
 type fences map[int64]*[2]int64
 
-// floor is what the fences of h must exceed.
+// floor returns the number that the fences of h must exceed.
 func (f *fences) floor(h *Held) (floor []int64) {
 	if *f == nil {
 		*f = make(fences)
@@ -37,7 +36,7 @@ func (f *fences) floor(h *Held) (floor []int64) {
 	return floor
 }
 
-// fence has the holder ask for a number.
+// fence makes the holder ask for a fencing token.
 func (c *call) fence() {
 	w := c.process.w
 	ctx, cancel := context.WithTimeout(context.Background(), simulate.One(w.Schedule, time.Millisecond, time.Hour))
@@ -70,13 +69,13 @@ func (c *call) fence() {
 	})
 }
 
-// A simEviction is one call of Evict, and who it was meant for.
+// A simEviction is one call of Evict, and the holds that it was meant for.
 type simEviction struct {
 	process *process
 	key     Key
 	grace   time.Duration
 	began   time.Time
-	victims []victim // who held the key when it was called
+	victims []victim // holders of the key when it was called
 	seen    []victim // and when the server was asked
 	asked   bool
 	another bool // asked for the same key before
@@ -87,12 +86,12 @@ type simEviction struct {
 type evictionKey struct{}
 
 type victim struct {
-	claim   *claim
+	request *request
 	process *process
 	ended   time.Time
 }
 
-// evict has somebody evict.
+// evict starts an eviction.
 func (w *world) evict(p *process, key Key, grace, patience time.Duration) {
 	w.Tell("evict %s by %s, with %s of grace", key, p, grace)
 	v := &simEviction{process: p, key: key, grace: max(grace, leastLooks*w.looks), began: time.Now(), another: slices.Contains(w.evicted, key)}
@@ -112,28 +111,28 @@ func (w *world) evict(p *process, key Key, grace, patience time.Duration) {
 	})
 }
 
-// victims are those who hold a key. It leaves out who is just dealing with it.
+// victims returns the holders of a key, without sessions that are just working on it.
 func (w *world) victims(key int64) (victims []victim) {
 	for _, p := range w.processes {
-		if !p.queue.mu.TryLock() {
+		if !p.table.mu.TryLock() {
 			continue
 		}
-		if e := p.queue.entries[key]; e != nil {
+		if e := p.table.entries[key]; e != nil {
 			for _, c := range e.holders {
-				victims = append(victims, victim{claim: c, process: p})
+				victims = append(victims, victim{request: c, process: p})
 			}
 		}
-		p.queue.mu.Unlock()
+		p.table.mu.Unlock()
 	}
 	return victims
 }
 
-// checkEvictions notes who has given up, and judges what is over.
+// checkEvictions notes which victims have given up, and judges evictions that have ended.
 func (w *world) checkEvictions() {
 	for _, v := range w.evictions {
 		for _, victims := range [][]victim{v.victims, v.seen} {
 			for i := range victims {
-				if o := &victims[i]; o.ended.IsZero() && o.claim.state != holding {
+				if o := &victims[i]; o.ended.IsZero() && o.request.state != holding {
 					o.ended = time.Now()
 				}
 			}
@@ -142,7 +141,7 @@ func (w *world) checkEvictions() {
 			continue
 		}
 		for _, o := range v.victims {
-			if o.ended.IsZero() && w.server.backend(int64(o.claim.session.backend.PID)) != nil {
+			if o.ended.IsZero() && w.server.backend(int64(o.request.session.backend.PID)) != nil {
 				w.Problem("EVICT", "of %s is done, and %s holds it on", v.key, o.process)
 			}
 		}
@@ -150,15 +149,15 @@ func (w *world) checkEvictions() {
 	w.evictions = slices.DeleteFunc(w.evictions, func(v *simEviction) bool { return v.over })
 }
 
-// terminated judges that b is ended by an eviction. It is a mistake if whom that was
-// meant for gave up in time and could say so, and the key is another's by now.
+// terminated judges that an eviction ends b. It is a mistake if its victim gave up in time and
+// could say so, and the key belongs to another holder by now.
 func (w *world) terminated(v *simEviction, b *backend) {
 	if time.Since(v.began) < v.grace {
 		w.Problem("EVICTED BY MISTAKE", "%s, after %s of %s", b, time.Since(v.began), v.grace)
 	}
 	meant := 0
 	for _, o := range v.seen {
-		if o.claim.session.backend.PID != b.pid {
+		if o.request.session.backend.PID != b.pid {
 			continue
 		}
 		if meant++; o.ended.IsZero() || o.ended.Sub(v.began) >= v.grace {
@@ -167,7 +166,7 @@ func (w *world) terminated(v *simEviction, b *backend) {
 	}
 	others := 0
 	for _, o := range w.victims(v.key.id) {
-		if o.claim.session.backend.PID == b.pid {
+		if o.request.session.backend.PID == b.pid {
 			others++
 		}
 	}
@@ -176,8 +175,7 @@ func (w *world) terminated(v *simEviction, b *backend) {
 	}
 }
 
-// isOnTheWay reports whether something that p says, or others hear, may not have
-// come yet.
+// isOnTheWay reports whether a message from p, or to others, may still be on the way.
 func (w *world) isOnTheWay(p *process) bool {
 	for _, b := range w.server.backends {
 		c := b.conn
@@ -188,8 +186,8 @@ func (w *world) isOnTheWay(p *process) bool {
 	return w.Stopped() > 0 || p.frozen.Load()
 }
 
-// outsider has somebody else take a key, its guard or a session's flag, or wait for it,
-// and request a key without the right to.
+// outsider makes a foreign session take a key, its guard or a session's flag, or wait for it,
+// or request a key without the right to.
 func (w *world) outsider() {
 	if len(w.outsiders) > 2 {
 		return
@@ -197,7 +195,7 @@ func (w *world) outsider() {
 	b := w.server.connect(nil, false, nil)
 	key := simulate.One(w.Schedule, w.keys...).id
 	victim := int64(simulate.One(w.Schedule, w.server.backends...).pid)
-	b.stranger, b.name = true, fmt.Sprintf(requestFormat, victim, key, w.N(1e9))
+	b.stranger, b.name = true, fmt.Sprintf(evictFormat, victim, key, w.N(1e9))
 	m := simulate.One(w.Schedule, alone, shared)
 	l := w.server.table.at(key)
 	switch w.N(5) {
@@ -226,7 +224,7 @@ func (w *world) endOutsider(i int) {
 	b.end(told)
 }
 
-// close has somebody close the Locker.
+// close starts a call of Close.
 func (w *world) close(p *process, patience time.Duration) {
 	w.Tell("close %s", p)
 	w.model(func() { p.closing = true })
@@ -249,35 +247,35 @@ func (w *world) close(p *process, patience time.Duration) {
 	})
 }
 
-// judgeEvicted checks that no hold was ended that nobody has asked for who may: of
-// those of a session that have a key alone, every eviction ends one at most; and who
-// came after all requests is not ended from one look to the next. Its caller has w.mu.
+// judgeEvicted checks that every hold that was ended had been asked for by a session with the
+// right to: of a session's exclusive holds, every eviction ends one at most; and a hold that
+// began after all requests is not ended from one look to the next. Its caller holds w.mu.
 func (w *world) judgeEvicted(c *call) {
 	var cause string
 	if c.over.IsZero() {
 		c.over = time.Now()
 	}
-	for _, claim := range c.held.tenure.(*tenure).claims {
-		if claim.err != errEvicted {
+	for _, request := range c.held.hold.(*hold).requests {
+		if request.err != errEvicted {
 			continue
 		}
-		id := evictedHold{claim.key, claim.session}
+		id := evictedHold{request.key, request.session}
 		if !c.held.shared {
 			w.ended[id]++
 		}
 		asked := 0
 		for _, key := range w.evicted {
-			if key == claim.key {
+			if key == request.key {
 				asked++
 			}
 		}
 		if asked == 0 || w.ended[id] > asked {
-			cause = fmt.Sprintf("%s by session %d, asked for %d times, %d times", claim.key, claim.session.backend.PID, asked, w.ended[id])
+			cause = fmt.Sprintf("%s by session %d, asked for %d times, %d times", request.key, request.session.backend.PID, asked, w.ended[id])
 		}
-		if c.over.Sub(claim.began) < w.looks && !slices.ContainsFunc(w.requests, func(r *simRequest) bool {
-			return r.pid == claim.session.backend.PID && r.key == claim.key.id && !(r.raised && r.at.Before(claim.began))
+		if c.over.Sub(request.began) < w.looks && !slices.ContainsFunc(w.evictRequests, func(r *simRequest) bool {
+			return r.pid == request.session.backend.PID && r.key == request.key.id && !(r.raised && r.at.Before(request.began))
 		}) {
-			cause = fmt.Sprintf("%s by session %d, which it has had for %s", claim.key, claim.session.backend.PID, c.over.Sub(claim.began))
+			cause = fmt.Sprintf("%s by session %d, which it has had for %s", request.key, request.session.backend.PID, c.over.Sub(request.began))
 		}
 	}
 	if cause != "" {
@@ -285,8 +283,7 @@ func (w *world) judgeEvicted(c *call) {
 	}
 }
 
-// A simRequest is what a session is asked for. Until its flag is raised it may not be
-// seen.
+// A simRequest is a request to a session. Until its flag is raised it may go unseen.
 type simRequest struct {
 	pid    uint32
 	key    int64
@@ -294,7 +291,7 @@ type simRequest struct {
 	at     time.Time // when it was raised
 }
 
-// evictedHold is what an eviction is meant for.
+// evictedHold identifies the hold that an eviction is meant for.
 type evictedHold struct {
 	key     Key
 	session *session

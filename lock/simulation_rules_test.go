@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What must be so after every step, when nobody is within a critical section.
+// What must hold after every step, when no goroutine is within a critical section.
 
 func (w *world) check() {
 	w.mu.Lock()
@@ -20,7 +20,7 @@ func (w *world) check() {
 	for _, p := range w.processes {
 		p.checkEntries(stalled)
 		if p.postgres != nil {
-			p.checkParking()
+			p.checkWaitConns()
 			p.checkSessions(stalled)
 		}
 	}
@@ -30,8 +30,8 @@ func (w *world) check() {
 	w.checkHolders()
 }
 
-// checkEnded checks that nobody waits on whose context has ended, but for the server to
-// hear of it.
+// checkEnded checks that no call waits on after its context has ended, except for the server
+// to learn of it.
 func (w *world) checkEnded(stalled bool) {
 	for _, c := range w.calls {
 		switch over := c.ctx.Err() != nil && !c.done && !stalled && !c.process.frozen.Load(); {
@@ -45,7 +45,7 @@ func (w *world) checkEnded(stalled bool) {
 	}
 }
 
-// noteBusy notes which keys somebody has or wants; for sharers, alone.
+// noteBusy notes which keys are held or wanted; for shared requests, exclusively.
 func (w *world) noteBusy() {
 	note := func(key int64, forSharers bool) {
 		w.busy[alone][key] = w.Step()
@@ -63,22 +63,22 @@ func (w *world) noteBusy() {
 		}
 	}
 	for _, p := range w.processes {
-		for id, e := range p.queue.entries {
+		for id, e := range p.table.entries {
 			note(id, e.mode == alone)
-			for c := e.line.first; c != nil; c = c.next {
+			for c := e.waiters.first; c != nil; c = c.next {
 				note(id, c.mode == alone)
 			}
 		}
 		if p.postgres != nil {
-			for _, r := range p.postgres.requests {
+			for _, r := range p.postgres.evictRequests {
 				note(r.key, true)
 			}
 		}
 	}
 }
 
-// checkRefused checks that tries are refused only for those who had the key or wanted it
-// meanwhile: sharers, for those who want it alone.
+// checkRefused checks that a try is refused only because of another holder or waiter since it
+// began; a shared one, only because of an exclusive one.
 func (w *world) checkRefused() {
 	for _, c := range w.refused {
 		m := alone
@@ -93,7 +93,7 @@ func (w *world) checkRefused() {
 }
 
 func (p *process) checkEntries(stalled bool) {
-	q := p.queue
+	q := p.table
 	holders, waiters := 0, 0
 	asked := p.asked(stalled)
 	for id, e := range q.entries {
@@ -101,26 +101,26 @@ func (p *process) checkEntries(stalled bool) {
 			p.w.Problem("ENTRY", "%s: %s is entered as %d", p, e.key, id)
 		}
 		holders += len(e.holders)
-		waiters += p.checkLine(e)
+		waiters += p.checkOrder(e)
 		switch e.state {
 		case held:
 			p.checkHeld(e)
 		case pausing:
-			if e.timer == nil || e.line.n == 0 {
-				p.w.Problem("LOST WAKE-UP", "%s: %s pauses for %d, with timer: %t", p, e.key, e.line.n, e.timer != nil)
+			if e.timer == nil || e.waiters.n == 0 {
+				p.w.Problem("LOST WAKE-UP", "%s: %s pauses for %d, with timer: %t", p, e.key, e.waiters.n, e.timer != nil)
 			}
 		case asking:
 			if asked != nil && asked[e] != 1 {
 				p.w.Problem("LOST WAKE-UP", "%s: %s is asked for %d times", p, e.key, asked[e])
 			}
-			if first := e.first(); e.parked != nil && e.timer == nil && first != nil && !first.try && !stalled && time.Since(first.since) > 2*p.w.options.Silence {
-				p.w.Problem("PATIENCE", "%s: %s is parked, and its waiter's policy is not asked", p, e.key)
+			if first := e.first(); e.waitConn != nil && e.timer == nil && first != nil && !first.try && !stalled && time.Since(first.since) > 2*p.w.options.Silence {
+				p.w.Problem("PATIENCE", "%s: %s waits at the server, and its waiter's policy is not asked", p, e.key)
 			}
 		}
 		if asked != nil && e.inquiring != (asked[inquiry{e}] == 1) {
 			p.w.Problem("LOST WAKE-UP", "%s: it is inquired %d times about %s", p, asked[inquiry{e}], e.key)
 		}
-		if e.state != held && len(e.holders) > 0 || e.state == asking && e.parked == nil && e.timer != nil {
+		if e.state != held && len(e.holders) > 0 || e.state == asking && e.waitConn == nil && e.timer != nil {
 			p.w.Problem("ENTRY", "%s: %s has %d holders, with timer: %t, in state %d", p, e.key, len(e.holders), e.timer != nil, e.state)
 		}
 	}
@@ -135,13 +135,13 @@ func (p *process) checkEntries(stalled bool) {
 // inquiry is what is counted for an entry beside what it is asked for.
 type inquiry struct{ *entry }
 
-// asked counts the requests under way for each entry, and inquiries. It is nil where
-// some are with a goroutine that has been stopped.
+// asked counts the requests under way for each entry, and inquiries. It returns nil if some
+// are with a goroutine that has been stopped.
 func (p *process) asked(stalled bool) map[any]int {
 	if stalled || p.postgres == nil {
 		return nil
 	}
-	asked := make(map[any]int, len(p.queue.entries))
+	asked := make(map[any]int, len(p.table.entries))
 	count := func(o op) {
 		if o.code == opWanted {
 			asked[inquiry{o.entry}]++
@@ -169,52 +169,52 @@ func (p *process) asked(stalled bool) map[any]int {
 	return asked
 }
 
-// checkLine checks that waiters are served in the order of their coming. It returns
-// their number.
-func (p *process) checkLine(e *entry) int {
-	before, waits := p.lines[e], false
+// checkOrder checks that waiters are served in the order of their calls. It returns their
+// number.
+func (p *process) checkOrder(e *entry) int {
+	before, waits := p.queues[e], false
 	for _, c := range before {
 		if waits && c.state == holding {
 			p.w.Problem("OVERTAKEN", "%s: who waits for %s", p, e.key)
 		}
 		waits = waits || c.state == waiting
 	}
-	line := before[:0]
-	for c := e.line.first; c != nil; c = c.next {
+	waiters := before[:0]
+	for c := e.waiters.first; c != nil; c = c.next {
 		if c.entry != e || c.state != waiting || c.key.id != e.key.id || c.try && e.state == held && !(c.mode == shared && e.inquiring) {
-			p.w.Problem("LINE", "%s: who waits for %s is none", p, e.key)
+			p.w.Problem("ORDER", "%s: who waits for %s is none", p, e.key)
 		}
-		for _, own := range AllFromContext(c.tenure.values) {
-			if t := own.tenure.(*tenure); t.queue == p.queue && t.over() == nil && !c.try && !c.tenure.any && slices.Contains(own.keys, e.key) {
+		for _, own := range AllFromContext(c.hold.values) {
+			if t := own.hold.(*hold); t.table == p.table && t.endErr() == nil && !c.try && !c.hold.any && slices.Contains(own.keys, e.key) {
 				p.w.Problem("SELF", "%s: a caller waits for %s, which it holds", p, e.key)
 			}
 		}
-		line = append(line, c)
+		waiters = append(waiters, c)
 	}
-	if len(line) != e.line.n {
-		p.w.Problem("LINE", "%s: %d wait for %s, counted as %d", p, len(line), e.key, e.line.n)
+	if len(waiters) != e.waiters.n {
+		p.w.Problem("ORDER", "%s: %d wait for %s, counted as %d", p, len(waiters), e.key, e.waiters.n)
 	}
-	if len(line) > 0 || before != nil {
-		p.lines[e] = line
+	if len(waiters) > 0 || before != nil {
+		p.queues[e] = waiters
 	}
-	return len(line)
+	return len(waiters)
 }
 
-// slack is for what is a matter of a moment.
+// slack allows for delays of a moment.
 const slack = 5 * time.Millisecond
 
-// checkHeld checks that the server would not give the key to another, and that
-// holders are told of a loss within the time that is promised.
+// checkHeld checks that the server would not give the key to another, and that holders learn
+// of a loss within the time that is promised.
 func (p *process) checkHeld(e *entry) {
-	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && !e.inquiring && e.timer == nil && !p.queue.server.withheld(e) {
+	if first := e.first(); first != nil && first.mode == shared && e.mode == shared && !e.inquiring && e.timer == nil && !p.table.server.withheld(e) {
 		p.w.Problem("LEFT WAITING", "%s: a sharer waits for %s, which others share", p, e.key)
 	}
 	for i, c := range e.holders {
 		if c.entry != e || c.state != holding || c.slot != i || c.key.id != e.key.id {
 			p.w.Problem("ENTRY", "%s: holder %d of %s is none", p, i, e.key)
 		}
-		if turn := later(e.turn, e.since); c.mode == shared && c.began.Sub(turn) > p.queue.budget {
-			p.w.Problem("TURN", "%s: a sharer has come to %s %s after the turn began", p, e.key, c.began.Sub(turn))
+		if start := later(e.periodStart, e.since); c.mode == shared && c.began.Sub(start) > p.table.period {
+			p.w.Problem("PERIOD", "%s: a sharer has come to %s %s after the period began", p, e.key, c.began.Sub(start))
 		}
 		if c.mode == alone && (len(e.holders) > 1 || e.mode != alone) {
 			p.w.Problem("EXCLUSION", "%s: %d hold %s, one of them alone", p, len(e.holders), e.key)
@@ -247,33 +247,33 @@ func (p *process) checkHeld(e *entry) {
 	}
 }
 
-func (p *process) checkParking() {
-	k := &p.postgres.parking
+func (p *process) checkWaitConns() {
+	k := &p.postgres.waitConns
 	for _, e := range k.wanted {
-		if p.queue.entries[e.key.id] != e || !e.wanted {
-			p.w.Problem("LEAK", "%s: somebody wants a spare session for %s, and nobody waits", p, e.key)
+		if p.table.entries[e.key.id] != e || !e.wanted {
+			p.w.Problem("LEAK", "%s: somebody wants a wait connection for %s, and nobody waits", p, e.key)
 		}
 	}
 	for i, s := range k.idle {
 		if !slices.Contains(k.all, s) || slices.Contains(k.idle[i+1:], s) {
-			p.w.Problem("PARKING", "%s: idle session %d is none, or twice", p, s.backend.PID)
+			p.w.Problem("WAIT CONNS", "%s: idle session %d is none, or twice", p, s.backend.PID)
 		}
-		for _, e := range p.queue.entries {
-			if e.parked == s || e.state == held && e.session == s {
-				p.w.Problem("PARKING", "%s: %s has idle session %d", p, e.key, s.backend.PID)
+		for _, e := range p.table.entries {
+			if e.waitConn == s || e.state == held && e.session == s {
+				p.w.Problem("WAIT CONNS", "%s: %s has idle session %d", p, e.key, s.backend.PID)
 			}
 		}
 	}
-	if len(k.all) > max(0, p.w.options.Parking) {
-		p.w.Problem("LEAK", "%s: %d spare sessions", p, len(k.all))
+	if len(k.all) > max(0, p.w.options.WaitConns) {
+		p.w.Problem("LEAK", "%s: %d wait connections", p, len(k.all))
 	}
 }
 
-// checkSessions checks that what is requested is sent, and what is in flight bounded.
+// checkSessions checks that what is requested is sent, and what is in flight is bounded.
 func (p *process) checkSessions(stalled bool) {
 	left := false
 	for _, s := range p.sessions {
-		left = left || s.left.Load() // its reader may have yet to send on another
+		left = left || s.callersRead.Load() // its reader may have yet to send on another
 	}
 	for _, s := range p.sessions {
 		s.mu.Lock()
@@ -298,18 +298,18 @@ func (p *process) checkSessions(stalled bool) {
 	}
 }
 
-// checkHolders looks at it from the callers' side: who holds knows what excludes
-// others, in any process, and who does no longer has been told.
+// checkHolders checks the callers' side: no two holders that believe to hold exclude each
+// other, in any process, and the others have been told.
 func (w *world) checkHolders() {
 	for i, c := range w.calls {
 		if c.held == nil || c.unlocking {
 			continue
 		}
-		t := c.held.tenure.(*tenure)
-		if c.over.IsZero() && t.over() != nil {
+		t := c.held.hold.(*hold)
+		if c.over.IsZero() && t.endErr() != nil {
 			c.over = time.Now()
 		}
-		if c.watched != nil && c.watched.Err() == nil && t.over() != nil {
+		if c.watched != nil && c.watched.Err() == nil && t.endErr() != nil {
 			w.Problem("TOLD LATE", "%s no longer holds, and its context lives", c)
 		}
 		for _, other := range w.calls[i+1:] {
@@ -325,12 +325,12 @@ func (w *world) checkHolders() {
 	}
 }
 
-// holds reports whether the caller must believe that it has a key, which it does
-// have unless its session has just ended.
+// holds reports whether the caller must believe that it has a key. It has the key unless its
+// session has just ended.
 func (w *world) holds(c *call, k Key) bool {
-	for _, claim := range c.held.tenure.(*tenure).claims {
-		if claim.key == k && claim.state == holding {
-			return claim.session == nil || w.server.backend(int64(claim.session.backend.PID)) != nil
+	for _, request := range c.held.hold.(*hold).requests {
+		if request.key == k && request.state == holding {
+			return request.session == nil || w.server.backend(int64(request.session.backend.PID)) != nil
 		}
 	}
 	return false

@@ -4,20 +4,19 @@ import (
 	"slices"
 )
 
-// What follows is a model of the server's lock table, with the semantics that
-// PostgreSQL documents in 9.28.10, Advisory Lock Functions, and 13.3.5.
+// This file is a model of the server's lock table, with the semantics that PostgreSQL
+// documents in 9.28.10, Advisory Lock Functions, and 13.3.5.
 
-// lockTable is one lock for each number that was ever asked for, in the order of
-// their first use.
+// lockTable has one lock for each number that was ever asked for, in the order of first use.
 type lockTable []*tableLock
 
 type tableLock struct {
 	key     int64 // or a guard, or a flag
 	holders []grant
-	queue   []*backend // that wait, in the order of their coming
+	queue   []*backend // waiters, first come first
 }
 
-// A grant is how often a backend has a lock, by mode.
+// A grant counts how often a backend has a lock, by mode.
 type grant struct {
 	backend *backend
 	n       [2]int
@@ -34,7 +33,7 @@ func (t *lockTable) at(key int64) *tableLock {
 	return l
 }
 
-// count is how often b has the lock in a mode.
+// count returns how often b has the lock in a mode.
 func (l *tableLock) count(b *backend, m mode) int {
 	for _, g := range l.holders {
 		if g.backend == b {
@@ -44,8 +43,7 @@ func (l *tableLock) count(b *backend, m mode) int {
 	return 0
 }
 
-// isFree reports whether b could have the lock at once, with so many ahead in the
-// queue.
+// isFree reports whether b could have the lock at once, with so many ahead in the queue.
 func (l *tableLock) isFree(b *backend, m mode, ahead int) bool {
 	for _, g := range l.holders {
 		if g.backend != b && (g.n[alone] > 0 || m == alone && g.n[shared] > 0) {
@@ -60,7 +58,7 @@ func (l *tableLock) isFree(b *backend, m mode, ahead int) bool {
 	return true
 }
 
-// wanted reports whether somebody has the lock alone, or waits to.
+// wanted reports whether a session has the lock exclusively, or waits to.
 func (l *tableLock) wanted() bool {
 	return slices.ContainsFunc(l.holders, func(g grant) bool { return g.n[alone] > 0 }) ||
 		slices.ContainsFunc(l.queue, func(b *backend) bool { return b.wait.mode == alone })
@@ -97,7 +95,7 @@ func (l *tableLock) unlock(b *backend, m mode) bool {
 	return true
 }
 
-// wake grants the lock to those in the queue who can have it now.
+// wake grants the lock to those in the queue that can have it now.
 func (l *tableLock) wake() {
 	for i := 0; i < len(l.queue); {
 		w := l.queue[i]
@@ -111,7 +109,7 @@ func (l *tableLock) wake() {
 	}
 }
 
-// forget has b wait no longer.
+// forget makes b wait no longer.
 func (l *tableLock) forget(b *backend) {
 	if i := slices.Index(l.queue, b); i >= 0 {
 		l.queue = slices.Delete(l.queue, i, i+1)
@@ -119,7 +117,7 @@ func (l *tableLock) forget(b *backend) {
 	}
 }
 
-// release takes back all that b has, as the end of its session does.
+// release takes back all locks of b, as the end of its session does.
 func (t *lockTable) release(b *backend) {
 	for _, l := range *t {
 		l.forget(b)

@@ -6,8 +6,8 @@ import (
 	"example.com/lockstore/internal/simulate"
 )
 
-// TestSimulation plays lockers of a few processes on a model of the server, with
-// all that can go wrong between them.
+// TestSimulation plays lockers of a few processes on a model of the server, with everything
+// that can go wrong between them.
 func TestSimulation(t *testing.T) { simulate.Run(t, play) }
 
 func play(s *simulate.Schedule) {

@@ -14,7 +14,7 @@ type simConn struct {
 	w       *world
 	backend *backend
 
-	// Guarded by w.mu: the way.
+	// What is on the way. Protected by w.mu.
 	up, down []byte // to the server, to the client
 	hungUp   bool   // by the client, after up
 	over     bool   // at the server, after down
@@ -32,7 +32,7 @@ type simConn struct {
 	gone   chan struct{} // closed by Close
 }
 
-// A cut is how a connection is interrupted, which neither end is told.
+// A cut says how a connection is interrupted. Neither end is told.
 type cut struct {
 	up, down bool
 	full     bool // nothing more can be written
@@ -43,7 +43,7 @@ func newConn(w *world) *simConn {
 	return &simConn{w: w, said: time.Now(), heard: time.Now(), wake: make(chan struct{}, 1), gone: make(chan struct{})}
 }
 
-// send has up to n bytes come to the server.
+// send delivers up to n bytes to the server.
 func (c *simConn) send(n int) {
 	n = min(n, len(c.up))
 	if c.backend.alive {
@@ -55,7 +55,7 @@ func (c *simConn) send(n int) {
 	}
 }
 
-// deliver has up to n bytes come to the client, or the end of the connection.
+// deliver delivers up to n bytes, or the end of the connection, to the client.
 func (c *simConn) deliver(n int) {
 	c.heard = c.said
 	c.mu.Lock()
@@ -69,19 +69,19 @@ func (c *simConn) deliver(n int) {
 			c.err = io.EOF
 		}
 	}
-	c.rouse()
+	c.wakeReader()
 }
 
 var errReset = errors.New("connection reset by peer")
 
-func (c *simConn) rouse() {
+func (c *simConn) wakeReader() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Read is that of net.Conn.
+// Read implements net.Conn.
 func (c *simConn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.read(p)
@@ -97,7 +97,7 @@ func (c *simConn) read(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	switch {
 	case c.closed:
-		c.rouse()
+		c.wakeReader()
 		return 0, net.ErrClosed
 	case c.past:
 		return 0, os.ErrDeadlineExceeded
@@ -106,12 +106,12 @@ func (c *simConn) read(p []byte) (int, error) {
 		c.in = c.in[:copy(c.in, c.in[n:])]
 		return n, nil
 	case c.err != nil:
-		c.rouse()
+		c.wakeReader()
 	}
 	return 0, c.err
 }
 
-// Write is that of net.Conn. It blocks when the way is full.
+// Write implements net.Conn. It blocks when the way is full.
 func (c *simConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	closed, err := c.closed, c.err
@@ -137,7 +137,7 @@ func (c *simConn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close is that of net.Conn.
+// Close implements net.Conn.
 func (c *simConn) Close() error {
 	c.mu.Lock()
 	was := c.closed
@@ -147,7 +147,7 @@ func (c *simConn) Close() error {
 		return net.ErrClosed
 	}
 	close(c.gone)
-	c.rouse()
+	c.wakeReader()
 	c.w.mu.Lock()
 	c.hungUp = true
 	c.w.mu.Unlock()
@@ -159,7 +159,7 @@ func (c *simConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.past = !t.IsZero()
-	c.rouse()
+	c.wakeReader()
 	return nil
 }
 

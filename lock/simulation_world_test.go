@@ -14,28 +14,28 @@ import (
 	"example.com/lockstore/internal/simulate"
 )
 
-// A world is a server, a few processes with a locker each, and those who use them.
+// A world is a server, a few processes with a locker each, and their callers.
 type world struct {
 	*simulate.Schedule
 	config
 
-	// mu guards the model, and what its goroutines note. Whoever has it does not
-	// block, and asks nothing of the code under test.
-	mu        sync.Mutex
-	server    *simServer
-	processes []*process
-	dials     []*dial
-	calls     []*call // that are not over
-	numbered  int     // calls
-	refused   []*call // in this step, as busy
-	fences    fences
-	evictions []*simEviction
-	evicted   []Key               // by them, and by those that are over
-	ended     map[evictedHold]int // holds of who had it alone, by evictions
-	requests  []*simRequest
-	outsiders []*backend
-	writing   []*writer      // that have passed their check
-	working   sync.WaitGroup // evictions, and calls of Close
+	// mu protects the model, and what its goroutines note. Its holder does not block, and asks
+	// nothing of the code under test.
+	mu            sync.Mutex
+	server        *simServer
+	processes     []*process
+	dials         []*dial
+	calls         []*call // that are not over
+	numbered      int     // calls
+	refused       []*call // in this step, as busy
+	fences        fences
+	evictions     []*simEviction
+	evicted       []Key               // by them, and by those that are over
+	ended         map[evictedHold]int // exclusive holds, by evictions
+	evictRequests []*simRequest
+	outsiders     []*backend
+	writing       []*writer      // that have passed their check
+	working       sync.WaitGroup // evictions, and calls of Close
 
 	actions []simulate.Action // memory
 	busy    [2]map[int64]int  // the last step at which a mode could not have had a key
@@ -43,11 +43,11 @@ type world struct {
 	blocked atomic.Int32      // calls of Write
 }
 
-// A config is what is drawn for a whole play.
+// A config is drawn for a whole play.
 type config struct {
 	options   PostgresOptions
 	pace      pace
-	passes    passes
+	limits    handOffLimits
 	attempts  int           // that the policy allows; 0: any number
 	within    time.Duration // that it allows; 0: any
 	keys      []Key
@@ -63,10 +63,10 @@ type config struct {
 
 func draw(s *simulate.Schedule) (c config) {
 	c.options = PostgresOptions{
-		HandOff: simulate.One(s, time.Millisecond, 50*time.Millisecond, time.Hour),
-		Parking: simulate.One(s, -1, 1, 2, 2),
-		MaxKeys: simulate.One(s, 2, 1000, 1000),
-		Silence: simulate.One(s, time.Second, 3*time.Second, 5*time.Second), ConnectTimeout: 2 * time.Second,
+		HandOff:   simulate.One(s, time.Millisecond, 50*time.Millisecond, time.Hour),
+		WaitConns: simulate.One(s, -1, 1, 2, 2),
+		MaxKeys:   simulate.One(s, 2, 1000, 1000),
+		Silence:   simulate.One(s, time.Second, 3*time.Second, 5*time.Second), ConnectTimeout: 2 * time.Second,
 	}
 	c.pace = pace{
 		maxBatch: simulate.One(s, 2, 4, 256, 256),
@@ -74,7 +74,7 @@ func draw(s *simulate.Schedule) (c config) {
 		spacing: simulate.One(s, time.Nanosecond, time.Millisecond, time.Hour), maxDepth: simulate.One(s, 2, 4, 16),
 		manyLone: simulate.One(s, 1, 2, 8),
 	}
-	c.passes = passes{rival: simulate.One(s, 1, 2, 20), alone: simulate.One(s, 1, 3, 256)}
+	c.limits = handOffLimits{contended: simulate.One(s, 1, 2, 20), uncontended: simulate.One(s, 1, 3, 256)}
 	for i := range 1 + s.N(3) {
 		c.keys = append(c.keys, ID(int64(i+1)))
 	}
@@ -121,37 +121,37 @@ type process struct {
 	id       int
 	locker   AllLocker
 	postgres *Postgres // nil: it has a Memory
-	queue    *queue
+	table    *keyTable
 	observer *simObserver
 	sessions []*session // that are not over
 	frozen   atomic.Bool
 	closing  bool
 	closed   bool
-	lines    map[*entry][]*claim // as they were a step ago
+	queues   map[*entry][]*request // as they were a step ago
 	outcomes outcomes
 }
 
 func newProcess(w *world, id int) *process {
-	p := &process{w: w, id: id, lines: make(map[*entry][]*claim)}
+	p := &process{w: w, id: id, queues: make(map[*entry][]*request)}
 	if w.observed {
 		p.observer = &simObserver{p: p}
 	}
 	if w.memory {
 		m := NewMemory()
-		p.locker, p.queue = m, &m.queue
+		p.locker, p.table = m, &m.table
 	} else {
 		o := w.options
 		p.postgres = newPostgres(simHost{w: w, process: p}, o.withDefaults())
 		p.postgres.open = p.open
 		p.postgres.chance = chance{redial: delays{w: w}, polls: delays{w: w}, looks: w.looks, token: w.token}
-		p.locker, p.queue = p.postgres, &p.postgres.queue
+		p.locker, p.table = p.postgres, &p.postgres.table
 	}
 	if p.observer != nil {
-		p.queue.observers = newObservers([]Observer{p.observer}, p.queue.logger)
+		p.table.observers = newObservers([]Observer{p.observer}, p.table.logger)
 	}
-	p.queue.passes = w.passes
-	p.queue.pick = w.N
-	p.queue.mu.Simulate(func() { p.yield("the queue") })
+	p.table.limits = w.limits
+	p.table.pick = w.N
+	p.table.mu.Simulate(func() { p.yield("the table") })
 	if p.postgres != nil {
 		p.start()
 	}
@@ -171,7 +171,7 @@ func (p *process) start() {
 
 func (p *process) String() string { return fmt.Sprintf("process %d", p.id) }
 
-// yield stops a goroutine of p now and then, and always while p stands still.
+// yield stops a goroutine of p now and then, and always while p is stopped.
 func (p *process) yield(where string) {
 	for p.frozen.Load() && !p.w.IsCalm() {
 		p.w.Stop(where + " of " + p.String() + ", which stands still")
@@ -179,19 +179,19 @@ func (p *process) yield(where string) {
 	p.w.Yield(where)
 }
 
-// token is one with as many digits as the others.
+// token returns one with as many digits as the others.
 func (w *world) token() uint32 { return 1e9 + uint32(w.N(1e9)) }
 
 // A dial is an attempt to connect.
 type dial struct {
-	process *process
-	spare   bool
-	answer  chan *simConn // nil: refused
+	process    *process
+	isWaitConn bool
+	answer     chan *simConn // nil: refused
 }
 
 // open is an [opener].
-func (p *process) open(ctx context.Context, _ *Postgres, spare bool) (*session, error) {
-	d := &dial{process: p, spare: spare, answer: make(chan *simConn, 1)}
+func (p *process) open(ctx context.Context, _ *Postgres, isWaitConn bool) (*session, error) {
+	d := &dial{process: p, isWaitConn: isWaitConn, answer: make(chan *simConn, 1)}
 	p.w.mu.Lock()
 	p.w.dials = append(p.w.dials, d)
 	p.w.mu.Unlock()
@@ -213,7 +213,7 @@ func (p *process) open(ctx context.Context, _ *Postgres, spare bool) (*session, 
 		return nil, errRefused
 	}
 	b := conn.backend
-	s := newSession(conn, Backend{PID: b.pid, Start: b.start}, p.w.options.Silence, spare, watched{p.postgres, p})
+	s := newSession(conn, Backend{PID: b.pid, Start: b.start}, p.w.options.Silence, isWaitConn, watched{p.postgres, p})
 	s.at = database{oid: 1, since: 1}
 	s.mu.Lock() // its timer runs
 	s.pace = p.w.pace
@@ -237,7 +237,7 @@ func (w *world) accept(d *dial) {
 	w.forget(d)
 	c := newConn(w)
 	w.mu.Lock()
-	c.backend = w.server.connect(d.process, d.spare, c)
+	c.backend = w.server.connect(d.process, d.isWaitConn, c)
 	w.mu.Unlock()
 	w.Tell("%s begins", c.backend)
 	d.answer <- c
@@ -250,7 +250,7 @@ func (w *world) refuse(d *dial) {
 	d.answer <- nil
 }
 
-// watched is a session's owner, which notes when that is over.
+// watched is a session's owner that notes when the session ends.
 type watched struct {
 	*Postgres
 	process *process
@@ -279,7 +279,7 @@ func (d delays) Delay(int, time.Duration) (time.Duration, bool) {
 
 const longestDelay = 20
 
-// logs has the library's messages be part of the story.
+// logs adds the library's messages to the story.
 type logs struct{ w *world }
 
 // Enabled implements [slog.Handler].

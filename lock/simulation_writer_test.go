@@ -6,16 +6,15 @@ import (
 	"example.com/lockstore/internal/simulate"
 )
 
-// A writer is a store's write under a hold, on a session of its own, by the
-// protocol that [Held.Writing] asks for.
+// A writer is a store's write under a lock, on a session of its own, by the protocol of
+// [Held.Writing].
 type writer struct {
 	call    *call
 	key     Key
 	session *backend // with which its transaction ends
 }
 
-// write has the holder write. What an observer sees of it happens in steps of
-// their own.
+// write makes the holder write. What an observer sees of it happens in steps of its own.
 func (c *call) write() {
 	w := c.process.w
 	if w.memory || c.held.shared {
@@ -64,8 +63,7 @@ func (wr *writer) guard() bool {
 	return true
 }
 
-// check looks whether the key is still held, as far as this process knows and by
-// the server.
+// check checks whether the key is still held, as far as this process knows and by the server.
 func (wr *writer) check() bool {
 	known, _ := wr.call.held.Backend(wr.key)
 	over := wr.call.held.Context().Err() != nil
@@ -98,8 +96,8 @@ func (b *backend) finish() {
 	b.end(told)
 }
 
-// lateWrites checks that nobody begins to hold what another still writes under,
-// unless a session is over: that of the write, or that by which the other holds. Its caller has w.mu.
+// lateWrites checks that no hold begins while a write under an earlier one is under way,
+// unless the session of the write, or that of the holder, has ended. Its caller holds w.mu.
 func (w *world) lateWrites(c *call) {
 	for _, wr := range w.writing {
 		by, _ := c.held.Backend(wr.key)

@@ -15,7 +15,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// Nothing that a locker sends means what another role has put into the search path.
+// Nothing that a locker sends uses what another role has put into the search path.
 func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 	t.Parallel() // it mostly waits
 	for _, path := range squatter.Paths("public") {
@@ -37,7 +37,7 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 	}
 }
 
-// useEverything has lockers send every statement they have.
+// useEverything makes lockers send every statement they have.
 func useEverything(t *testing.T, mine, other *lock.Postgres, pool *pgxpool.Pool) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

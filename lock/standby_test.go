@@ -13,8 +13,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A fence waits for a standby, which there is none, and nothing else does: not the locks
-// on the same connection, which is not silent either. The wait ends with its context, with
+// A fence waits for a standby that does not exist. Nothing else waits: not the locks on the
+// same connection, which does not count as silent either. The wait ends with its context, with
 // a cancellation, and when the fence is safe.
 func TestFenceThatWaitsForAStandbyHoldsUpNothing(t *testing.T) {
 	db := pgtest.New(t, pgtest.Dedicated())

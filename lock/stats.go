@@ -2,39 +2,39 @@ package lock
 
 import "time"
 
-// Stats counts what a Locker has done. The first group is the present, the
-// rest is since its beginning. Compare two to see what happened between.
+// Stats counts what a Locker has done. The first two groups describe the present, the last
+// counts since the Locker was made: subtract two of them for what happened in between.
 type Stats struct {
-	Keys    int // held or wanted here
+	Keys    int // keys held or waited for here
 	Holders int // Helds that have not been unlocked or lost
 	Waiters int // calls that wait
 
-	Connections int // of a Postgres, for locks: one, unless it is lost, and those of Parking
+	Connections int // open connections of a Postgres for locks: one, unless it is lost, and those of PostgresOptions.WaitConns
 
 	Acquired   int64         // locks granted
-	WaitTime   time.Duration // that they waited, in sum
-	HandedOn   int64         // of them, those that passed within the process, without the server
+	WaitTime   time.Duration // sum of the waits for them
+	HandedOn   int64         // locks handed on within the process without asking the server; included in Acquired
 	Busy       int64         // calls that ended because the key was held by others
 	Lost       int64         // locks lost with their session
 	Evicted    int64         // locks taken back by Evict
 	Sessions   int64         // connections opened for locks
 	Batches    int64         // round trips
-	Operations int64         // that these carried
+	Operations int64         // operations that these carried
 }
 
-func (q *queue) stats() Stats {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	s := q.counts
-	s.Keys, s.Holders, s.Waiters = len(q.entries), q.holding, q.waiting
+func (t *keyTable) stats() Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.counts
+	s.Keys, s.Holders, s.Waiters = len(t.entries), t.holding, t.waiting
 	return s
 }
 
 // Stats returns the counts so far. It does not ask the server.
 func (p *Postgres) Stats() Stats {
-	s := p.queue.stats()
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
+	s := p.table.stats()
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
 	s.Connections = len(p.sessions())
 	return s
 }

@@ -13,22 +13,22 @@ import (
 	"example.com/lockstore/internal/printable"
 )
 
-// Status is what was known of a key at one moment. It is for people and
-// dashboards: by the time it is read, it may no longer be so.
+// Status describes who held a key and who waited for it at one moment. It is for people and
+// dashboards: by the time it is read, it may be out of date.
 type Status struct {
-	Key     Key      `json:"key"`               // its name is known only if a process that has told of it holds or wants it; [Key.Int64] always
+	Key     Key      `json:"key"`               // its [Key.Int64] is always known; its name only if a process that holds or wants it has answered
 	Holders []Holder `json:"holders,omitempty"` // server sessions; none if the key is free
-	Waiters int      `json:"waiters"`           // that wait elsewhere: calls in other processes, and other sessions in the server's own queue
+	Waiters int      `json:"waiters"`           // number that waits elsewhere: calls in other processes, and other sessions in the server's own queue
 
 	HoldersHere int `json:"holders_here"` // Helds of this Locker
 	WaitersHere int `json:"waiters_here"` // calls that wait in this Locker, or in this process to write the key's document
 
-	Waiting    []Waiter  `json:"waiting,omitempty"`    // longest first, of each process up to 8
-	Unanswered []Waiter  `json:"unanswered,omitempty"` // processes that did not tell in time whether anybody waits there
-	Cycle      []Backend `json:"cycle,omitempty"`      // processes of which each has waited for half a second for a key that the next one holds
+	Waiting    []Waiter  `json:"waiting,omitempty"`    // longest wait first, up to 8 of each process
+	Unanswered []Waiter  `json:"unanswered,omitempty"` // processes that did not say in time whether calls wait there
+	Cycle      []Backend `json:"cycle,omitempty"`      // processes each of which has waited for half a second for a key that the next one holds
 }
 
-// String is the status as one line, such as
+// String returns the status as one line, such as
 //
 //	user/42 is held by process 4711 (worker, app, 10.0.0.7), shared; 2 wait elsewhere, 3 here: process 4712 (worker, app) for 3s
 func (s Status) String() string {
@@ -62,23 +62,23 @@ func (s Status) String() string {
 	return b.String()
 }
 
-// Waiter is a call that waits for a key, with the process that it is in, as the server
-// knows that by its session; or a session that waits for it by statements of its own.
+// Waiter is a call that waits for a key, with the server session that identifies its process;
+// or a session that waits for the key by statements of its own.
 type Waiter struct {
 	Backend
 	Shared       bool          `json:"shared"`
-	Writing      bool          `json:"writing"`        // it waits to write the key's document, without a Locker
+	Writing      bool          `json:"writing"`        // waits to write the key's document, without a Locker
 	Application  string        `json:"application"`    // as of a [Holder]
 	User         string        `json:"user"`           //
 	Address      string        `json:"address"`        //
-	InThisLocker bool          `json:"in_this_locker"` // it is in this process, and known to this Locker
-	Waited       time.Duration `json:"waited"`         // in nanoseconds; of a session that did not tell, since its last look
-	More         int           `json:"more,omitempty"` // calls of this process that are not in the list, after the last one that is
+	InThisLocker bool          `json:"in_this_locker"` // is in this process, and known to this Locker
+	Waited       time.Duration `json:"waited"`         // in nanoseconds; for a session whose process did not answer, since its last statement began to wait
+	More         int           `json:"more,omitempty"` // in the last entry of a process: its calls that are not in the list
 }
 
-// String is the waiter as part of a line.
+// String returns the waiter as part of a line.
 func (w Waiter) String() string {
-	text := who(w.Backend, w.Application, w.User, w.Address)
+	text := sessionText(w.Backend, w.Application, w.User, w.Address)
 	for _, more := range []struct {
 		is   bool
 		text string
@@ -90,8 +90,8 @@ func (w Waiter) String() string {
 	return text
 }
 
-// who is a session as part of a line.
-func who(b Backend, of ...string) string {
+// sessionText returns a session as part of a line.
+func sessionText(b Backend, of ...string) string {
 	var known []string
 	for _, s := range of {
 		if s != "" {
@@ -104,22 +104,22 @@ func who(b Backend, of ...string) string {
 	return b.String() + " (" + strings.Join(known, ", ") + ")"
 }
 
-// Holder is a server session that holds a key: for a Locker, or by
-// transaction-level or hand-written locks of its own.
+// Holder is a server session that holds a key: for a Locker, or by locks of a transaction or
+// of SQL written by hand.
 type Holder struct {
-	Backend                // Start is zero where the server does not tell
+	Backend                // Start is zero if the server does not show it
 	Shared       bool      `json:"shared"`
-	Writing      bool      `json:"writing"`        // writes for a holder, to the end of its transaction; the key is kept so long even if that holder loses it
+	Writing      bool      `json:"writing"`        // writes for a holder; no other gets the key before its transaction ends, even if that holder loses the lock
 	Application  string    `json:"application"`    // application_name
 	User         string    `json:"user"`           //
 	Address      string    `json:"address"`        // of the client; empty for a unix socket
 	InThisLocker bool      `json:"in_this_locker"` // the session is this Locker's
-	Since        time.Time `json:"since,omitzero"` // when this Locker got the key; zero if another did
+	Since        time.Time `json:"since,omitzero"` // when this Locker got the key; zero if another has it
 }
 
-// String is the holder as part of a line.
+// String returns the holder as part of a line.
 func (h Holder) String() string {
-	text := who(h.Backend, h.Application, h.User, h.Address)
+	text := sessionText(h.Backend, h.Application, h.User, h.Address)
 	for _, more := range []struct {
 		is   bool
 		text string
@@ -131,15 +131,15 @@ func (h Holder) String() string {
 	return text
 }
 
-// Statements for the host's connections qualify every name, operators included, as
-// PostgreSQL's own. Otherwise a role that may create objects in a schema of the
-// search_path could have the host run those instead. Syntax that looks up operators
-// without naming them (IN, BETWEEN, NULLIF, JOIN USING) is not used. Types named by
-// keywords, such as bigint, and extract always are PostgreSQL's own.
+// Statements on the host's connections qualify every name, operators included, as PostgreSQL's
+// own. Otherwise a role that may create objects in a schema of the search_path could make the
+// host run those instead. Syntax that looks up operators without naming them (IN, BETWEEN,
+// NULLIF, JOIN USING) is not used. Types named by keywords, such as bigint, and extract are
+// always PostgreSQL's own.
 
-// statusSQL lists the sessions that have or want 64-bit advisory locks of this
-// database (PostgreSQL documentation, 54.12 pg_locks): classid and objid are
-// the halves of the key, and objsubid is 1 for keys of one number.
+// statusSQL lists the sessions that hold or wait for 64-bit advisory locks of this database.
+// classid and objid are the halves of the key, and objsubid is 1 for keys of one number.
+// (PostgreSQL documentation, 54.12 pg_locks.)
 const statusSQL = `SELECT l.classid::bigint, l.objid::bigint, l.granted, l.mode OPERATOR(pg_catalog.=) 'ShareLock',
 	l.pid, coalesce(` + startSQL + `, 0),
 	coalesce(a.application_name, ''), coalesce(a.usename, ''), coalesce(pg_catalog.host(a.client_addr), ''),
@@ -150,8 +150,8 @@ WHERE l.database OPERATOR(pg_catalog.=) (` + databaseSQL + `) AND `
 const (
 	keyStatusSQL = statusSQL + ofTheKeySQL + inOrderSQL
 
-	// namespaceStatusSQL lists those of a namespace ($1), and whatever could be a guard of
-	// a key of it.
+	// namespaceStatusSQL lists those of a namespace ($1), and all that could be a guard of a
+	// key of it.
 	namespaceStatusSQL = statusSQL + `l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 1::smallint
 	AND (l.classid::bigint OPERATOR(pg_catalog.>>) 16 OPERATOR(pg_catalog.=) $1::bigint
 		OR l.granted)` + inOrderSQL
@@ -159,7 +159,8 @@ const (
 	inOrderSQL = `
 ORDER BY l.classid, l.objid, a.backend_start, l.pid`
 
-	// ofTheKeySQL tells locks of a key, and of whoever has a guard of it to write: see places.
+	// ofTheKeySQL selects locks of a key, and of its guards when they are taken to write: see
+	// places.
 	ofTheKeySQL = `l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) 1::smallint
 	AND (l.classid OPERATOR(pg_catalog.=) ($1::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($2::bigint)::pg_catalog.oid
 		OR l.classid OPERATOR(pg_catalog.=) ($3::bigint)::pg_catalog.oid AND l.objid OPERATOR(pg_catalog.=) ($4::bigint)::pg_catalog.oid
@@ -168,48 +169,48 @@ ORDER BY l.classid, l.objid, a.backend_start, l.pid`
 			AND l.granted AND l.mode OPERATOR(pg_catalog.=) 'ShareLock')`
 )
 
-// places are a key and its guards as pg_locks has them.
+// places returns the halves of a key and of its guards as pg_locks has them.
 func places(k Key) []any {
 	g, s := k.Guard(), k.SharedGuard()
 	return []any{high(k.id), low(k.id), high(g), low(g), high(s), low(s)}
 }
 
-// is reports whether id is the key's.
+// is reports whether id is that of the key.
 func (k Key) is(id int64) bool { return k.id == id }
 
 const (
-	// startSQL is when a session of pg_stat_activity began, in microseconds.
+	// startSQL is the start of a session of pg_stat_activity, in microseconds.
 	startSQL = "(extract(epoch FROM a.backend_start) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint"
 
 	// databaseSQL is the database as pg_locks has it.
 	databaseSQL = "SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"
 )
 
-// high and low are the halves of a key, as pg_locks has them.
+// high and low return the halves of a key as pg_locks has them.
 func high(key int64) int64 { return int64(uint32(key >> 32)) }
 func low(key int64) int64  { return int64(uint32(key)) }
 
-// Status tells who holds key, and who waits for it, in any process. It asks
-// the server on connections of the host's pool, one at a time, and blocks until it has one.
-// Details of sessions of other roles need the role pg_read_all_stats.
+// Status returns who holds key and who waits for it, in every process. It asks the server on
+// connections of the host's pool, one at a time, and blocks until it has one. Details of
+// sessions of other roles need the role pg_read_all_stats.
 //
-// Each [Postgres] of the database that holds keys, or where calls wait, is asked as well,
-// if this role may see what its sessions do, as its own role and pg_read_all_stats may.
+// It also asks each [Postgres] of the database that holds keys or in which calls wait. That
+// needs the right to see what its sessions do, which its own role and pg_read_all_stats have.
 //
-//   - It notices within a fiftieth of a second if calls wait there, else within a tenth. To
-//     answer while its session is busy it needs a connection of its host's pool, of the same
-//     role.
-//   - One that has not answered after half a second is among Unanswered. Its sessions in the
-//     server's queue count as waiters then.
-//   - It tells of the calls that wait to write a document, too, through any store of its
-//     process and this database. Of those of a process without a Postgres nothing is known.
-//   - Where the server's track_activities is off, no other process is asked.
+//   - It notices within a fiftieth of a second if calls wait there, else within a tenth.
+//     To answer while its session is busy it needs a connection of its host's pool, of the
+//     same role.
+//   - If it has not answered after half a second, it is listed in Unanswered, and its
+//     sessions in the server's queue count as waiters.
+//   - It also reports the calls that wait to write a document, through any store of its
+//     process and this database. Those of a process without a Postgres are unknown.
+//   - If the server's track_activities is off, no other process is asked.
 func (p *Postgres) Status(ctx context.Context, key Key) (Status, error) {
 	return p.status(ctx, key, true, 0)
 }
 
-// status is Status; it may leave other processes alone. Somebody here has waited for so
-// long, and does no more.
+// status is Status. If ask is false it does not ask other processes. waited is how long a call
+// of this process, which waits no more, has waited for the key.
 func (p *Postgres) status(ctx context.Context, key Key, ask bool, waited time.Duration) (Status, error) {
 	if err := key.Err(); err != nil {
 		return Status{}, err
@@ -225,10 +226,12 @@ func (p *Postgres) status(ctx context.Context, key Key, ask bool, waited time.Du
 	return found[0], nil
 }
 
-// List tells the status of every key of a namespace that is held or waited for, in any
-// process. It asks as Status does. What a process tells is cut to what the server shows
-// of a statement (track_activity_query_size, 1 kB by default), which is about thirty keys;
-// of the others only the server's part is known. Unanswered stands in each Status.
+// List returns the status of every key of a namespace that is held or waited for, in any
+// process, and asks as Status does. Unanswered is the same in each Status.
+//
+// A process's answer is cut to what the server shows of a statement
+// (track_activity_query_size, 1 kB by default), which is about thirty keys. Of the others only
+// what the server knows is returned.
 func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
 	found, _, err := p.statuses(ctx, true, true, int64(n.tag()), n.Contains, namespaceStatusSQL, int64(n.tag()>>48))
 	if err != nil {
@@ -237,14 +240,14 @@ func (p *Postgres) List(ctx context.Context, n Namespace) ([]Status, error) {
 	return found, nil
 }
 
-// statuses are those of a key, or of all keys of a namespace that are held or waited for,
-// and what the processes have told, the own account first.
-func (p *Postgres) statuses(ctx context.Context, ask, isNamespace bool, key int64, of func(id int64) bool, sql string, args ...any) (found []Status, all []account, err error) {
+// statuses returns the status of a key, or of all keys of a namespace that are held or waited
+// for, and the processes' reports, that of this process first.
+func (p *Postgres) statuses(ctx context.Context, ask, isNamespace bool, key int64, of func(id int64) bool, sql string, args ...any) (found []Status, all []report, err error) {
 	var silent []Waiter
 	if ask {
-		all, silent, err = p.accounts(ctx, key)
+		all, silent, err = p.reports(ctx, key)
 	} else {
-		all = append(all, p.account(ctx))
+		all = append(all, p.report(ctx))
 	}
 	if err != nil {
 		return nil, nil, err
@@ -268,7 +271,7 @@ func (p *Postgres) statuses(ctx context.Context, ask, isNamespace bool, key int6
 	}
 	found = found[:0]
 	for _, id := range slices.SortedFunc(maps.Keys(byID), func(a, b int64) int { return cmp.Compare(uint64(a), uint64(b)) }) {
-		s := p.queue.describe(*byID[id])
+		s := p.table.describe(*byID[id])
 		s.Unanswered = silent
 		s.gather(all)
 		found = append(found, s)
@@ -276,9 +279,9 @@ func (p *Postgres) statuses(ctx context.Context, ask, isNamespace bool, key int6
 	return found, all, nil
 }
 
-// gather adds what processes tell of the waiters of a key. Sessions of theirs that wait in
-// the server's queue do so for some of these.
-func (s *Status) gather(all []account) {
+// gather adds the waiters that processes have reported. Their sessions that wait in the
+// server's queue do so for some of these, and are not counted again.
+func (s *Status) gather(all []report) {
 	var sessions []uint32
 	for _, a := range all {
 		sessions = append(sessions, a.PIDs...)
@@ -311,8 +314,8 @@ func (s *Status) gather(all []account) {
 	slices.SortStableFunc(s.Waiting, func(v, w Waiter) int { return cmp.Compare(w.Waited, v.Waited) })
 }
 
-// statuses tells of the keys that of knows, in their order, and of each those who write
-// last.
+// statuses returns the status of the keys that satisfy of, sorted by key. Among the holders of
+// each, sessions that write come last.
 func statuses(ctx context.Context, q pgdb.Querier, of func(id int64) bool, sql string, args ...any) (found []Status, err error) {
 	byID := make(map[uint64]*Status)
 	err = q.Query(ctx, func(row pgdb.Row) error {
@@ -362,17 +365,17 @@ func statuses(ctx context.Context, q pgdb.Querier, of func(id int64) bool, sql s
 }
 
 // describe adds what this process knows.
-func (q *queue) describe(s Status) Status {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	e := q.entries[s.Key.id]
+func (t *keyTable) describe(s Status) Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries[s.Key.id]
 	if e == nil {
 		return s
 	}
-	s.Key, s.HoldersHere, s.WaitersHere = e.key, len(e.holders), e.line.n
+	s.Key, s.HoldersHere, s.WaitersHere = e.key, len(e.holders), e.waiters.n
 	if e.session == nil { // in a Memory
-		for _, c := range e.holders {
-			s.Holders = append(s.Holders, Holder{Shared: c.mode == shared, InThisLocker: true, Since: c.began})
+		for _, r := range e.holders {
+			s.Holders = append(s.Holders, Holder{Shared: r.mode == shared, InThisLocker: true, Since: r.began})
 		}
 	}
 	for i, h := range s.Holders {
@@ -383,8 +386,8 @@ func (q *queue) describe(s Status) Status {
 	return s
 }
 
-// startOf is a backend's start, in microseconds since 1970 as the server keeps
-// it; 0 where it does not tell.
+// startOf converts the start of a backend, in microseconds since 1970 as the server keeps it.
+// 0 means that the server does not show it.
 func startOf(micros int64) time.Time {
 	if micros == 0 {
 		return time.Time{}
@@ -392,9 +395,8 @@ func startOf(micros int64) time.Time {
 	return time.UnixMicro(micros)
 }
 
-// is reports whether both are the same session, as far as is known: the server
-// shows a session's start to its own role only, which SET ROLE may hide even
-// from itself.
+// is reports whether both are the same session, as far as is known. The server shows the start
+// of a session to its own role only, and SET ROLE may hide it even from the session itself.
 func (b Backend) is(other Backend) bool {
 	return b.PID == other.PID && (b.Start.IsZero() || other.Start.IsZero() || b.Start.Equal(other.Start))
 }

@@ -209,8 +209,8 @@ func TestStatusIsOneLine(t *testing.T) {
 	}
 }
 
-// What a lost session held is logged of it, also where the key was got by waiting in the
-// server's queue, on a connection of its own.
+// The log says what a lost session held, also if it got the key by waiting in the server's
+// queue, on a connection of its own.
 func TestLostLocksAreLogged(t *testing.T) {
 	db := pgtest.New(t)
 	var log lockedBuffer
@@ -218,7 +218,7 @@ func TestLostLocksAreLogged(t *testing.T) {
 	held := take(t, mine, lock.Name("k"))
 	got := make(chan *lock.Held, 1)
 	go func() { got <- take(t, other, lock.Name("k")) }()
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
 	require.NoError(t, held.Unlock())
 	waited := <-got
 	terminate(t, db.Pool(), waited)

@@ -17,10 +17,10 @@ var (
 	storySeed  = flag.Uint64("stories", 0, "the seed of the first story; 0: a fresh one")
 )
 
-// stories are of so many steps each.
+// stories have this many steps each.
 const stepsOfStory = 100
 
-// playStories plays stories of so many steps together.
+// playStories plays stories with this many steps in all.
 func playStories(t *testing.T, steps int, play func(seed uint64)) {
 	seed := *storySeed
 	if seed == 0 {
@@ -54,7 +54,7 @@ func TestPostgresAnswersAsTheModel(t *testing.T) {
 			return []lock.Locker{newPostgres(t, db.Pool(), o), newPostgres(t, db.SQLX(), o)}
 		},
 		"three that only poll": func(t *testing.T, db *pgtest.DB, o *lock.PostgresOptions) []lock.Locker {
-			o.Parking = -1
+			o.WaitConns = -1
 			return []lock.Locker{newPostgres(t, db.Pool(), o), newPostgres(t, db.SQLX(), o), newPostgres(t, db.Pool(), o)}
 		},
 	} {

@@ -13,7 +13,7 @@ import (
 	"example.com/lockstore/internal/simulate"
 )
 
-// TestTranscripts plays what is too rare to be met by chance.
+// TestTranscripts plays what random schedules meet too rarely.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -27,7 +27,7 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// A script is a world to which happens what it is told.
+// A script is a world that does what it is told.
 type script struct {
 	w     *world
 	calls []*call
@@ -35,7 +35,7 @@ type script struct {
 
 // do carries out a command:
 //
-//	processes <n> [parking [hand-off]] begins, with that many spare sessions
+//	processes <n> [wait connections [hand-off]] begins, with that many wait connections
 //	lock <process> <key> [<last key>]  of one key, or of each of several
 //	unlock <call>
 //	evict <process> <key> <grace>
@@ -45,13 +45,13 @@ type script struct {
 //	trip <session> ...                 all of these, as long as there is something
 //	cancel <session>                   pg_cancel_backend
 //	end <session>                      by a reset
-//	cut <session>                      both ways; or not any more
-//	accept, refuse                     who has waited longest for a connection
-//	stop <process>, go <process>       in between nothing takes the mutex of its queue
+//	cut <session>                      both ways; or heals that
+//	accept, refuse                     the oldest attempt to connect
+//	stop <process>, go <process>       in between nothing takes the mutex of its table
 //	sleep <time>
-//	run <time>                         in which all that can happen does
-//	holders                            tells who they are
-//	finish                             has everybody be answered, and checks that nothing is left
+//	run <time>                         in which everything possible happens
+//	holders                            prints them
+//	finish                             ends every call, and checks that nothing is left
 func (s *script) do(schedule *simulate.Schedule, command string, args []string) {
 	if command == "processes" {
 		s.begin(schedule, args)
@@ -98,7 +98,7 @@ func (s *script) do(schedule *simulate.Schedule, command string, args []string) 
 	w.check()
 }
 
-// session has something happen to a session.
+// session does something to a session.
 func (s *script) session(command string, args []string) {
 	b := s.backend(args[0])
 	c := b.conn
@@ -135,20 +135,20 @@ func (s *script) session(command string, args []string) {
 	}
 }
 
-// backend is that of a session that lives, or has ended.
+// backend returns that of a session, open or ended.
 func (s *script) backend(pid string) *backend {
 	return s.w.server.backends[slices.IndexFunc(s.w.server.backends, func(b *backend) bool { return strconv.Itoa(int(b.pid)) == pid })]
 }
 
 func (s *script) begin(schedule *simulate.Schedule, args []string) {
-	o := PostgresOptions{Parking: -1, Silence: 5 * time.Second, ConnectTimeout: 2 * time.Second, HandOff: 50 * time.Millisecond, MaxKeys: 1000}
+	o := PostgresOptions{WaitConns: -1, Silence: 5 * time.Second, ConnectTimeout: 2 * time.Second, HandOff: 50 * time.Millisecond, MaxKeys: 1000}
 	if len(args) > 1 {
-		o.Parking = number(args[1])
+		o.WaitConns = number(args[1])
 	}
 	if len(args) > 2 {
 		o.HandOff = duration(args[2])
 	}
-	s.w = newWorld(schedule, config{options: o, pace: defaultPace, passes: passes{rival: 20, alone: 256}, processes: number(args[0]), keys: []Key{ID(1)}, looks: 100 * time.Millisecond})
+	s.w = newWorld(schedule, config{options: o, pace: defaultPace, limits: handOffLimits{contended: 20, uncontended: 256}, processes: number(args[0]), keys: []Key{ID(1)}, looks: 100 * time.Millisecond})
 	s.w.Settle()
 }
 

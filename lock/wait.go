@@ -9,10 +9,10 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// A wait in the server's queue is three statements of one transaction, since the server
-// logs an error that ends a statement, but none that PL/pgSQL catches, and a DO takes no
-// arguments and returns nothing: the key is noted in a setting, waited for, and what came
-// of that is read. (PostgreSQL documentation, 43.6.8 Trapping Errors.)
+// A wait in the server's queue is three statements of one transaction. The first notes the key
+// in a setting, the second waits for it, and the third reads the outcome. The second is a DO,
+// as the server does not log an error that PL/pgSQL catches, and a DO takes no arguments and
+// returns nothing. (PostgreSQL documentation, 43.6.8 Trapping Errors.)
 const (
 	noteName = "lockstore_note"
 	noteSQL  = "SELECT FROM (VALUES ($1::bigint)) AS one (key) WHERE set_config('lockstore.wait', key::text, true) IS NULL"
@@ -20,11 +20,11 @@ const (
 	waited = "current_setting('lockstore.wait')::bigint" // 1: granted, 0: guarded
 )
 
-// waitOver is the answer to a wait that ended without the key, as lock_timeout has it or
-// a cancellation.
-const waitOver = 2
+// waitEnded is the outcome of a wait that ended without the key, by lock_timeout or a
+// cancellation.
+const waitEnded = 2
 
-// The key may be granted just when its wait ends: then it is given back.
+// The key may be granted just when its wait ends. Then it is given back.
 var (
 	queueSQL       = inQueue("pg_advisory_lock(key)", "pg_advisory_unlock(key)", dropped, guardedAlone)
 	queueSharedSQL = inQueue("pg_advisory_lock_shared(key)", "pg_advisory_unlock_shared(key)", droppedShared, guarded)
@@ -40,13 +40,13 @@ EXCEPTION WHEN lock_not_available OR query_canceled THEN
 END $$`
 }
 
-// canQueueSQL asks whether the role can use PL/pgSQL.
+// canQueueSQL reports whether the role can use PL/pgSQL.
 const canQueueSQL = "SELECT EXISTS (SELECT FROM pg_language AS l WHERE l.lanname = 'plpgsql' AND has_language_privilege(l.oid, 'USAGE'))"
 
-// errNoQueue says that keys cannot be waited for in the server.
+// errNoQueue means that keys cannot be waited for at the server.
 var errNoQueue = fmt.Errorf("%w: without PL/pgSQL, keys are polled for", ErrUnsupported)
 
-// prepareWaits makes a connection one to wait on.
+// prepareWaits makes a connection a wait connection.
 func prepareWaits(ctx context.Context, conn *pgx.Conn) error {
 	can := false
 	if err := conn.QueryRow(ctx, canQueueSQL, pgx.QueryExecModeExec).Scan(&can); err != nil {

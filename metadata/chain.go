@@ -10,76 +10,80 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// Over a network, further commits of a document are sent before the answer to the first
-// is there, each on what the one before will leave: its base is predicted. They make a
-// chain, on one connection, which the server carries out one after the other.
+// A chain pipelines commits of one document: over a network, the next commit is sent before
+// the answer to the one before has come, on the base that that one will leave. All commits of
+// a chain use one connection, and the server executes them one after the other.
 //
-//	leading  --sent----> under way  the turn is given on, to one that sends the next
-//	         --answered> done, in the order in which they were sent
-//	         --of no use> waiting again, as with all that was sent behind it
+//	leading    --sent-------> under way; the next call leads, and sends the next commit
+//	under way  --answered---> done, in the order of sending
+//	           --not stored-> waiting again, with all commits that were sent after it
 //
-// A commit that is not stored leaves the document other than predicted, or of another
-// version, so that what was sent behind it is not stored either: see saveOnSQL. Then, or
-// when its time is over, nothing is added to the chain, and once everything of it is
-// answered the next leader begins anew. Nobody is told what was decided on a predicted
-// base before the answer is there that it was stored, and with it all before it.
+// A commit that is not stored leaves the document with another text or version than predicted,
+// so that no commit sent after it is stored either: see saveOnSQL. Then, or when the chain's
+// time is over, nothing is added to it. The next leader begins anew once all commits of the
+// chain are answered. No caller is told what was decided on a predicted base before the
+// answers to that commit and to all before it are there.
 //
-// The connection is given back by whoever leaves the chain as the last.
+// The last caller to leave the chain releases the connection.
+//
+// queue.go decides when the next call leads (isDue); base.go calls pipeline, and
+// pipelinedCommit.commit sends.
 type chain struct {
 	conn      pgdb.Conn
 	pipe      pgdb.Pipeline
 	principal string
 	since     time.Time
-	full      bool // others may wait for a connection
+	full      bool // the pool has no free connection, and others may wait for this one
 
-	flights []*flight // under way, in order
-	flying  int       // their calls
-	broken  bool      // nothing is to follow
-	over    bool      // the connection is being given back
+	commits       []*pipelinedCommit // under way, in order
+	callsUnderWay int                // the number of their calls
+	broken        bool               // nothing is added
+	over          bool               // the connection is being released
 
-	tail    chan struct{}  // that the last answer before the next commit was received
+	tail    chan struct{}  // the answer to the commit sent last was received
 	unread  sync.WaitGroup // answers
-	turn    chan struct{}  // for who sends, or uses the connection otherwise
-	updated time.Time      // of what was answered last; for who receives
+	using   chan struct{}  // full while a goroutine sends, or uses the connection otherwise
+	updated time.Time      // of the commit answered last; for the goroutine that receives
 }
 
-// A flight is a commit of a chain, from before it is sent.
-type flight struct {
+// A pipelinedCommit is one commit of a chain, from before it is sent to its answer.
+type pipelinedCommit struct {
 	*chain
-	line   *line
-	queue  *queue
-	leader *call
-	calls  []*call
-	draft  *draft
-	left   *base // predicted
-	fills  bool  // the pool has no connection for others
-	stored bool
+	queue       *waitQueue
+	queues      *queues
+	leader      *call
+	calls       []*call
+	workingCopy *workingCopy
+	leaves      *base // predicted
+	fills       bool  // the pool had no free connection
+	stored      bool
 
 	began    time.Time
-	previous time.Time     // when what it builds on was stored, as the server says; zero: it is known
-	received chan struct{} // that the answer was
+	previous time.Time     // when its base was stored, by the server's clock; zero: the base says so
+	received chan struct{} // the answer was
 }
 
-// chainLife is for how long a chain has its connection; others may wait for one.
+// chainLife is how long a chain keeps its connection, for which others may wait.
 const chainLife = time.Second
 
-// A pace says how many commits are to be under way besides the first: as many as the server
-// carries out while an answer travels.
+// A pace decides how many commits are under way besides the first: as many as the server
+// executes while an answer travels.
 type pace struct {
-	trip time.Duration // there and back
+	trip time.Duration // to the server and back
 	work time.Duration // of the server for a commit
-	idle int           // commits since the last that something was learnt of
+	idle int           // commits until the next one that is measured
 }
 
 const (
 	mostUnderWay = 8
 	leastWork    = 50 * time.Microsecond
-	probes       = 16 // one commit of so many is looked at where none would be else
+	probes       = 16 // where nothing is pipelined, one commit of so many is measured
 )
 
 func (p *pace) depth() int { return int(min(p.trip/max(p.work, leastWork), mostUnderWay)) }
 
-// isDue reports whether a commit is to be sent by itself though it may be the only one.
+// isDue reports whether a commit is to be sent as one of a chain, though it may be the only
+// one.
 func (p *pace) isDue() bool {
 	if p.depth() == 0 && p.idle > 0 {
 		p.idle--
@@ -89,7 +93,7 @@ func (p *pace) isDue() bool {
 	return true
 }
 
-// learn takes in what a commit took. Its trip can only be told where it was alone.
+// learn takes in the times of a commit. The trip is known only of one that was alone.
 func (p *pace) learn(alone bool, trip, work time.Duration) {
 	if alone {
 		p.trip = smooth(p.trip, trip)
@@ -97,7 +101,7 @@ func (p *pace) learn(alone bool, trip, work time.Duration) {
 	p.work = smooth(p.work, work)
 }
 
-// smooth follows what falls soon, and what rises, perhaps once, slowly.
+// smooth follows lower values soon, and higher ones, which may be rare, slowly.
 func smooth(old, now time.Duration) time.Duration {
 	switch {
 	case old == 0:
@@ -108,31 +112,31 @@ func smooth(old, now time.Duration) time.Duration {
 	return old + (min(now, 4*old)-old)/16
 }
 
-// fly makes a flight of a commit of a leader with a connection, in the line's chain if
-// there is one. Nil: the commit is to be made without.
-func (p *postgres) fly(l *line, leader *call, calls []*call, conn pgdb.Conn, dr *draft) *flight {
-	if calls[0] != leader || l.chain == nil && !p.queue.isPaceDue() { // it halves a commit
+// pipeline makes a leader's commit a pipelined one, in the queue's chain or a new one. nil:
+// the commit is made without a chain.
+func (p *postgres) pipeline(wq *waitQueue, leader *call, calls []*call, conn pgdb.Conn, wc *workingCopy) *pipelinedCommit {
+	if calls[0] != leader || wq.chain == nil && !p.queues.isPaceDue() { // else it halves a commit
 		return nil
 	}
-	f := &flight{chain: l.chain, line: l, queue: &p.queue, leader: leader, calls: calls, draft: dr, received: make(chan struct{}), fills: p.db.Full()}
+	f := &pipelinedCommit{chain: wq.chain, queue: wq, queues: &p.queues, leader: leader, calls: calls, workingCopy: wc, received: make(chan struct{}), fills: p.db.Full()}
 	if f.chain == nil {
 		pipe := conn.Pipeline()
 		if pipe == nil {
 			return nil
 		}
-		f.chain = &chain{conn: conn, pipe: pipe, principal: leader.principal, since: time.Now(), turn: make(chan struct{}, 1)}
+		f.chain = &chain{conn: conn, pipe: pipe, principal: leader.principal, since: time.Now(), using: make(chan struct{}, 1)}
 	}
 	return f
 }
 
-func (q *queue) isPaceDue() bool {
+func (q *queues) isPaceDue() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.pace.isDue()
 }
 
-// commit is [pgdb.Conn].QueryRow: the turn is another's once the statement has been sent.
-func (f *flight) commit(ctx context.Context, dest []any, sql string, args ...any) error {
+// commit is [pgdb.Conn].QueryRow. Once the statement was sent, the next call may lead.
+func (f *pipelinedCommit) commit(ctx context.Context, dest []any, sql string, args ...any) error {
 	before, receive, err := f.send(ctx, sql, args)
 	if err != nil {
 		return err
@@ -141,38 +145,38 @@ func (f *flight) commit(ctx context.Context, dest []any, sql string, args ...any
 	if a.Noticed && err == nil {
 		f.shut()
 		f.unread.Wait()
-		f.turn <- struct{}{}
-		defer func() { <-f.turn }()
+		f.using <- struct{}{}
+		defer func() { <-f.using }()
 		err = f.pipe.Confirm(ctx)
 	}
 	return err
 }
 
-// send sends the statement, unless nothing is to follow.
-func (f *flight) send(ctx context.Context, sql string, args []any) (before chan struct{}, receive pgdb.Receive, err error) {
-	f.turn <- struct{}{}
-	defer func() { <-f.turn }()
-	if f.queue.isBroken(f.chain) {
-		return nil, nil, pgdb.ErrNoRows // whoever asked for it asks anew
+// send sends the statement, unless nothing is to be added to the chain.
+func (f *pipelinedCommit) send(ctx context.Context, sql string, args []any) (before chan struct{}, receive pgdb.Receive, err error) {
+	f.using <- struct{}{}
+	defer func() { <-f.using }()
+	if f.queues.isBroken(f.chain) {
+		return nil, nil, pgdb.ErrNoRows // so that the change is made again
 	}
 	f.began = time.Now()
 	if receive, err = f.pipe.Send(ctx, sql, args...); err == nil {
-		before = f.queue.launch(f)
+		before = f.queues.launch(f)
 	}
 	return before, receive, err
 }
 
-// shut has nothing follow, from now on.
-func (f *flight) shut() {
-	f.turn <- struct{}{}
-	defer func() { <-f.turn }()
-	f.queue.mu.Lock()
-	defer f.queue.mu.Unlock()
+// shut has nothing added to the chain from now on.
+func (f *pipelinedCommit) shut() {
+	f.using <- struct{}{}
+	defer func() { <-f.using }()
+	f.queues.mu.Lock()
+	defer f.queues.mu.Unlock()
 	f.broken = true
 }
 
-// receive reads the answer after those before it.
-func (f *flight) receive(ctx context.Context, before chan struct{}, receive pgdb.Receive, dest []any) (a pgdb.Answer, err error) {
+// receive reads the answer, after the answers before it.
+func (f *pipelinedCommit) receive(ctx context.Context, before chan struct{}, receive pgdb.Receive, dest []any) (a pgdb.Answer, err error) {
 	defer f.unread.Done()
 	defer close(f.received)
 	if before != nil {
@@ -182,78 +186,79 @@ func (f *flight) receive(ctx context.Context, before chan struct{}, receive pgdb
 	a, err = receive(ctx, dest)
 	if err == nil {
 		f.updated = nullTime{*dest[3].(**int64)}.time()
-		f.queue.learn(before == nil, a.Began.Sub(f.began), time.Since(a.Began))
+		f.queues.learn(before == nil, a.Began.Sub(f.began), time.Since(a.Began))
 	}
 	return a, err
 }
 
-func (q *queue) isBroken(ch *chain) bool {
+func (q *queues) isBroken(ch *chain) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return ch.broken
 }
 
-func (q *queue) learn(alone bool, trip, work time.Duration) {
+func (q *queues) learn(alone bool, trip, work time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.pace.learn(alone, trip, work)
 }
 
-// launch takes those whose changes were sent out of the line, which is then the next
-// leader's. It returns what the answer has to wait for.
-func (q *queue) launch(f *flight) (before chan struct{}) {
+// launch removes the calls of a sent commit from the queue, so that the next call can lead. It
+// returns the channel that the answer has to wait for.
+func (q *queues) launch(f *pipelinedCommit) (before chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := f.line
-	q.putBack(l, len(f.calls), false)
-	q.foundTaken(l, false)
-	l.calls, l.taken, l.led = l.calls[l.taken:], 0, false
-	l.chain, l.base, f.leader.flown, f.leader.gone = f.chain, nil, true, true
-	f.flights = append(f.flights, f)
-	f.flying += len(f.calls)
+	wq := f.queue
+	q.putBack(wq, len(f.calls), false)
+	q.foundTaken(wq, false)
+	wq.calls, wq.taken, wq.led = wq.calls[wq.taken:], 0, false
+	wq.chain, wq.base, f.leader.launched, f.leader.gone = f.chain, nil, true, true
+	f.commits = append(f.commits, f)
+	f.callsUnderWay += len(f.calls)
 	f.full = f.fills
 	f.unread.Add(1)
 	before, f.tail = f.tail, f.received
-	if doc := f.draft.doc; len(doc.Metadata) <= mostOfBase && !f.broken {
+	if doc := f.workingCopy.doc; len(doc.Metadata) <= mostOfBase && !f.broken {
 		doc.Metadata = slices.Clone(doc.Metadata)
-		f.left = &base{doc: doc, principal: f.principal}
-		l.base = f.left
+		f.leaves = &base{doc: doc, principal: f.principal}
+		wq.base = f.leaves
 	}
-	q.offer(l)
+	q.promote(wq)
 	return before
 }
 
-// conclude ends what launch began: the calls have been decided on and are answered, or are put
-// back. A leader that panics leaves. It reports whether the leader was put back.
-func (q *queue) conclude(f *flight, whole bool) (back bool) {
+// conclude ends what launch began: the calls were decided on and are answered, or are put
+// back. If the leader panics (whole is false), it leaves. conclude reports whether the leader
+// was put back.
+func (q *queues) conclude(f *pipelinedCommit, whole bool) (back bool) {
 	q.mu.Lock()
-	l, answered := f.line, f.calls
-	f.flights = slices.DeleteFunc(f.flights, func(o *flight) bool { return o == f })
-	f.flying -= len(f.calls)
+	wq, answered := f.queue, f.calls
+	f.commits = slices.DeleteFunc(f.commits, func(o *pipelinedCommit) bool { return o == f })
+	f.callsUnderWay -= len(f.calls)
 	q.sent.Done()
 	switch f.calls[0].fate {
 	case undecided:
-		answered, back, l.misses = nil, whole, misses
+		answered, back, wq.misses = nil, whole, misses
 		if !whole {
 			answered = f.calls[:1]
 		}
-		q.lineUp(l, f.calls[len(answered):])
+		q.requeue(wq, f.calls[len(answered):])
 	case sent:
 		decide(f.calls, ErrUnknownOutcome)
 	}
 	switch {
 	case !f.stored || !whole:
-		f.broken, l.base = true, nil
-	case l.base != f.left || l.base == nil: // somebody has built on it
-	case !bytes.Equal(f.left.doc.Metadata, f.draft.doc.Metadata): // which a trigger has made another
-		l.base = nil
+		f.broken, wq.base = true, nil
+	case wq.base != f.leaves || wq.base == nil: // another commit was built on it
+	case !bytes.Equal(f.leaves.doc.Metadata, f.workingCopy.doc.Metadata): // a trigger has changed it
+		wq.base = nil
 	default:
-		left := *f.left
-		left.doc.Version, left.doc.UpdatedAt, left.since = f.draft.doc.Version, f.draft.doc.UpdatedAt, time.Now()
-		l.base = &left
+		left := *f.leaves
+		left.doc.Version, left.doc.UpdatedAt, left.since = f.workingCopy.doc.Version, f.workingCopy.doc.UpdatedAt, time.Now()
+		wq.base = &left
 	}
 	for _, c := range answered {
-		l.size -= c.size
+		wq.size -= c.size
 	}
 	q.mu.Unlock()
 	for _, c := range answered {
@@ -264,63 +269,38 @@ func (q *queue) conclude(f *flight, whole bool) (back bool) {
 	return back
 }
 
-// lineUp has those that were taken wait again, before all others but a leader and those
-// that it has taken. Its caller has queue.mu.
-func (q *queue) lineUp(l *line, calls []*call) {
-	first := l.taken
-	if l.led {
+// requeue has calls that were taken wait again, before all others but a leader and its batch.
+// Its caller has queues.mu.
+func (q *queues) requeue(wq *waitQueue, calls []*call) {
+	first := wq.taken
+	if wq.led {
 		first = max(first, 1)
 	}
 	var back []*call
 	for _, c := range calls {
 		c.leads = false
 		c.waits()
-		if q.stays(l, c, false) {
+		if q.stays(wq, c, false) {
 			back = append(back, c)
 		}
 	}
-	l.calls = slices.Concat(l.calls[:first], back, l.calls[first:])
+	wq.calls = slices.Concat(wq.calls[:first], back, wq.calls[first:])
 }
 
-// retreat has a leader of a chain wait for the end of that.
-func (q *queue) retreat(l *line) {
+// leaveChain has the leader wait until the chain's commits are done.
+func (q *queues) leaveChain(wq *waitQueue) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c := l.calls[0]
-	l.chain.broken, l.led, l.calls, c.gone = true, false, l.calls[1:], true
-	q.lineUp(l, []*call{c})
+	c := wq.calls[0]
+	wq.chain.broken, wq.led, wq.calls, c.gone = true, false, wq.calls[1:], true
+	q.requeue(wq, []*call{c})
 }
 
-// isDue reports whether the first in line is to lead: nothing is under way, or there are
-// as many as make a part of those under way, so that a few who come one by one make few
-// commits. Its caller has queue.mu.
-func (q *queue) isDue(l *line) bool {
-	ch, depth := l.chain, q.pace.depth()
-	switch {
-	case l.led, len(l.calls) == 0:
-		return false
-	case ch == nil:
-		return true
-	case ch.over, ch.broken, ch.full, len(ch.flights) == 0, len(ch.flights) > depth, depth*len(l.calls) < ch.flying:
-		return false
-	}
-	c := l.calls[0]
-	return c.decide == nil && !c.alone && c.principal == ch.principal && time.Since(ch.since) < chainLife
-}
-
-// offer gives the turn to the first in line, if it is due. Its caller has queue.mu.
-func (q *queue) offer(l *line) {
-	if q.isDue(l) {
-		l.led = true
-		l.appoint()
-	}
-}
-
-// ends reports whether a chain is at its end, for who is to give its connection back. Its
-// caller has queue.mu.
-func (l *line) ends() bool {
-	ch := l.chain
-	if ch == nil || ch.over || l.led || len(ch.flights) > 0 {
+// ends reports, once, that a chain is at its end; its caller releases the connection. The
+// caller has queues.mu.
+func (wq *waitQueue) ends() bool {
+	ch := wq.chain
+	if ch == nil || ch.over || wq.led || len(ch.commits) > 0 {
 		return false
 	}
 	ch.over = true

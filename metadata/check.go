@@ -13,17 +13,17 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Check compares the database with what the store's [Options] say of it, for the role
-// that the pool's connections have: the table, its columns and their types, its unique
-// index, the same of Table.Tokens, the merge function, whose they are, and the privileges. Each finding says what
-// to do, as SQL where that is it. No findings means that nothing stands out. It asks
-// the catalog alone, and changes nothing.
+// Check compares the database with the store's [Options], for the role of the pool's
+// connections: the table, its columns and their types, its unique index, the same for
+// Table.Tokens, the merge function, the owners, and the privileges. Each finding says what to
+// do, in SQL if possible. No findings means that nothing was found wrong. Check reads the
+// catalog only, and changes nothing.
 //
-// A finding is no error: a host may mean it so, as one does that grants no DELETE. Less
-// can be told of a view: whether what is below it has a unique index at all, and not what
-// its owner may do there. An error says that the server could not be asked.
+// A finding is not an error: the host may intend it, as one that grants no DELETE does. For a
+// view, Check sees less: whether what is below it has a unique index at all, and not what its
+// owner may do there. An error means that the server could not be asked.
 func (p *Postgres) Check(ctx context.Context) ([]lock.Finding, error) {
-	if p.pg.queue.isClosed() {
+	if p.pg.queues.isClosed() {
 		return nil, ErrClosed
 	}
 	c := &check{ctx: ctx, q: p.pg.db, table: p.options.Table}
@@ -31,7 +31,7 @@ func (p *Postgres) Check(ctx context.Context) ([]lock.Finding, error) {
 	return c.found, p.pg.failure(because(ctx, err), false)
 }
 
-// A check gathers what there is to say of a table.
+// A check collects the findings of a table.
 type check struct {
 	ctx   context.Context
 	q     pgdb.Querier
@@ -39,7 +39,7 @@ type check struct {
 	found []lock.Finding
 
 	role, path string
-	home       Table // the same, by the schema that it has been found in: for SQL that others run
+	home       Table // the same with the schema that it was found in, for SQL in findings
 }
 
 func (c *check) add(setting, value, want, why string) {
@@ -78,13 +78,13 @@ func (c *check) run(p *postgres) error {
 	return err
 }
 
-// tableFindings are those of a table that there is.
+// tableFindings adds the findings of a table that exists.
 func (c *check) tableFindings(p *postgres, r *relation) error {
 	columns, err := c.columns(r)
 	if err != nil {
 		return err
 	}
-	if !r.usage { // without it nobody may ask for the table by its name
+	if !r.usage { // without it the table cannot be looked up by its name
 		c.grantUsage(r.schema, "every operation fails")
 	} else {
 		unfit, _, err := p.unfit(c.ctx, c.q)
@@ -112,21 +112,21 @@ func (c *check) tableFindings(p *postgres, r *relation) error {
 	return c.uniqueness(r, "two rows could have the same id, and every operation reads the whole table")
 }
 
-// A relation is what a table is to the catalog.
+// A relation is a table in the catalog.
 type relation struct {
 	oid               int64
 	schema            string
 	kind, persistence string
 	usage, delete     bool
 	updatable         int64 // bits 1<<2: UPDATE, 1<<3: INSERT, 1<<4: DELETE
-	fills             bool  // a trigger may fill columns in
+	fills             bool  // a trigger may set columns of new rows
 	hidden            bool  // row-level security shows the role no rows
 }
 
 func (r *relation) writable() bool { return slices.Contains([]string{"r", "p", "v", "f"}, r.kind) }
 
-// relationSQL looks for a table by its schema and name, or by the search path. To ask
-// to_regclass for a schema is an error where one may not use it.
+// relationSQL looks for a table by its schema and name, or by the search path. to_regclass with
+// a schema fails if the role may not use the schema.
 const relationSQL = `
 SELECT c.oid::bigint, n.nspname::{text}, c.relkind::{text}, c.relpersistence::{text}, pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
 	pg_catalog.has_table_privilege(c.oid, 'DELETE'), pg_catalog.pg_relation_is_updatable(c.oid::pg_catalog.regclass, false)::bigint,
@@ -136,7 +136,7 @@ FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.r
 WHERE CASE WHEN $1::{text} {=} '' THEN c.oid {=} pg_catalog.to_regclass(pg_catalog.quote_ident($2::{text}))::{oid}
 	ELSE n.nspname {=} $1::{text}::{name} AND c.relname {=} $2::{text}::{name} END`
 
-// relation is nil where there is none.
+// relation returns the table, or nil if there is none.
 func (c *check) relation() (*relation, error) {
 	r := &relation{}
 	err := c.q.QueryRow(c.ctx, []any{&r.oid, &r.schema, &r.kind, &r.persistence, &r.usage, &r.delete, &r.updatable, &r.fills, &r.hidden},
@@ -173,7 +173,7 @@ func (c *check) missingTable(isMigrated bool, why string) error {
 	return err
 }
 
-// named is the table, for people and for SQL.
+// named is the table's name, for findings and for SQL.
 func (c *check) named() string             { return "table " + c.table.qualify(c.table.Name) }
 func (c *check) column(name string) string { return "column " + quoteName(name) + " of " + c.named() }
 func (c *check) alter(column string) string {
@@ -188,12 +188,12 @@ func (c *check) grantUsage(schema, why string) {
 	c.grant("USAGE", schema, schema, why)
 }
 
-// grant is the finding that a privilege is missing, on what is named for SQL, too.
+// grant adds the finding that a privilege is missing. object is what it is on, in SQL.
 func (c *check) grant(privilege, of, object, why string) {
 	c.add(privilege+" on "+of, "not granted", fmt.Sprintf("GRANT %s ON %s TO %s", privilege, object, quoteName(c.role)), why)
 }
 
-// kind is about the table as a whole.
+// kind adds the findings of the table as a whole.
 func (c *check) kind(r *relation) {
 	switch {
 	case !r.writable():
@@ -218,9 +218,9 @@ SELECT x.relname::{text}, i.indimmediate, coalesce((SELECT pg_catalog.jsonb_agg(
 FROM below JOIN pg_catalog.pg_index AS i ON i.indrelid {=} below.oid JOIN pg_catalog.pg_class AS x ON x.oid {=} i.indexrelid
 WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL`
 
-// uniqueness looks for the index that keeps two rows from being one document.
+// uniqueness looks for the index that keeps two rows from having the same id.
 func (c *check) uniqueness(r *relation, why string) error {
-	if r.kind == "f" { // which has no indexes here
+	if r.kind == "f" { // a foreign table has no indexes here
 		return nil
 	}
 	identify := c.table.identify()
@@ -256,7 +256,7 @@ func (c *check) uniqueness(r *relation, why string) error {
 	return err
 }
 
-// names quotes several for SQL.
+// names returns a list of quoted names.
 func names(columns []string) string {
 	quoted := make([]string, len(columns))
 	for i, column := range columns {
@@ -265,7 +265,7 @@ func names(columns []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// strangers are the owners that Migrate would refuse.
+// strangers adds a finding for each owner that Migrate would refuse.
 func (c *check) strangers(schema string, table, function any, itself bool) error {
 	return c.q.Query(c.ctx, func(row pgdb.Row) error {
 		var what, owner string

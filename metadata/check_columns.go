@@ -6,7 +6,7 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// A column is what one is to the catalog.
+// A column is a column in the catalog.
 type column struct {
 	name, typeName      string
 	base                int64 // its type, below domains
@@ -15,7 +15,7 @@ type column struct {
 	sel, insert, update bool // privileges
 }
 
-// columnsSQL lists a table's columns, with what they are below their domains.
+// columnsSQL lists a table's columns, with the types below their domains.
 const columnsSQL = `
 WITH RECURSIVE types AS (
 	SELECT a.attnum, a.atttypid AS type, a.attnotnull AS required, a.atthasdef AS fallback FROM pg_catalog.pg_attribute AS a
@@ -43,7 +43,7 @@ func (c *check) columns(r *relation) (map[string]*column, error) {
 	return all, err
 }
 
-// Types by their numbers, which are the same in every database.
+// OIDs of types, the same in every database.
 const (
 	jsonbType       = 3802
 	uuidType        = 2950
@@ -51,7 +51,7 @@ const (
 	timestamptzType = 1184
 )
 
-// typeOf is the [Type] that stands for one of the [exact] types.
+// typeOf returns the [Type] for one of the [exact] types.
 func typeOf(oid int64) Type {
 	switch oid {
 	case uuidType:
@@ -62,7 +62,7 @@ func typeOf(oid int64) Type {
 	return Text
 }
 
-// types are the findings of the columns by themselves.
+// types adds the findings of single columns.
 func (c *check) types(columns map[string]*column) {
 	has := func(option, name, want, why string, types ...int64) {
 		switch col := columns[name]; {
@@ -95,7 +95,7 @@ func (c *check) types(columns map[string]*column) {
 	}
 }
 
-// constant is the name of a Type in this package.
+// constant returns the name of a Type in this package.
 func (t Type) constant() string {
 	switch t {
 	case UUID:
@@ -106,12 +106,12 @@ func (t Type) constant() string {
 	return "Text"
 }
 
-// written are the columns that every write changes.
+// written returns the columns that every write changes.
 func (c *check) written() []string {
 	return slices.DeleteFunc([]string{c.table.Column, c.table.Version, c.table.UpdatedAt}, func(name string) bool { return name == "" })
 }
 
-// inserts are the findings of columns that keep new rows out.
+// inserts adds the findings of columns that prevent new rows.
 func (c *check) inserts(r *relation, columns map[string]*column) {
 	if !c.table.Create {
 		return
@@ -131,7 +131,7 @@ func (c *check) inserts(r *relation, columns map[string]*column) {
 	}
 }
 
-// privileges are the findings of what the role may do with the table.
+// privileges adds the findings of privileges that the role lacks.
 func (c *check) privileges(r *relation, columns map[string]*column) {
 	lacks := func(privilege, why string, of []string, may func(*column) bool) {
 		var lacking []string

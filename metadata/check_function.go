@@ -19,7 +19,7 @@ FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_namespace AS n ON n.oid {=} f.pr
 WHERE CASE WHEN $1::{text} {=} '' THEN f.oid {=} pg_catalog.to_regprocedure($3::{text})::{oid}
 	ELSE n.nspname {=} $1::{text}::{name} AND f.proname {=} $2::{text}::{name} AND f.proargtypes::{text} {=} '3802 3802' END`
 
-// function is about the merge function.
+// function adds the findings of the merge function.
 func (c *check) function(p *postgres) error {
 	var schema, source string
 	var usage, execute, shaped bool
@@ -40,7 +40,7 @@ func (c *check) function(p *postgres) error {
 	if !shaped || words(source) != words(mergeSource()) {
 		c.add(what, "not this release's", "DROP it, and Migrate; or MergeInGo", "what a merge makes of a document is what it says")
 	}
-	if !usage && schema != c.home.Schema { // which has been told of
+	if !usage && schema != c.home.Schema { // which has its finding already
 		c.grantUsage(schema, why)
 	}
 	if !execute {
@@ -49,10 +49,10 @@ func (c *check) function(p *postgres) error {
 	return c.strangers(schema, nil, mergeFunction, c.table.Schema == "" || p.defaultTable)
 }
 
-// mergeSource is the body of the merge function as it stands in functionSQL.
+// mergeSource returns the body of the merge function in functionSQL.
 func mergeSource() string {
 	return strings.Split(functionSQL, "{code}")[1]
 }
 
-// words is a text in which white space makes no difference.
+// words returns a text with all white space reduced to single spaces.
 func words(s string) string { return strings.Join(strings.Fields(s), " ") }

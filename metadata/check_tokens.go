@@ -2,7 +2,7 @@ package metadata
 
 import "slices"
 
-// tokenColumns are those of [Table].Tokens, with their types.
+// tokenColumns are the columns of [Table].Tokens, with their types.
 var tokenColumns = []struct {
 	name, typeName string
 	oid            int64
@@ -10,12 +10,12 @@ var tokenColumns = []struct {
 	{"token", "uuid", uuidType}, {"digest", "uuid", uuidType}, {"version", "bigint", bigintType}, {"at", "timestamptz", timestamptzType},
 }
 
-// tokenRightsSQL asks for the privileges that the role lacks. What Once removes it finds by
-// ctid, which takes that of the whole table.
+// tokenRightsSQL returns the privileges that the role lacks. They must be on the whole table, as
+// Once finds the rows that it removes by ctid.
 const tokenRightsSQL = `SELECT pg_catalog.string_agg(may, ', ') FROM pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE}'::{text}[]) AS may
 WHERE NOT pg_catalog.has_table_privilege($1::bigint::{oid}, may)`
 
-// tokens are the findings of the table of tokens.
+// tokens adds the findings of the table of tokens.
 func (c *check) tokens() error {
 	const why = "every write of Once fails"
 	t := &check{ctx: c.ctx, q: c.q, role: c.role, path: c.path}

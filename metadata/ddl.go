@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// mergeFunction is the SQL function that mergeSQL calls. A release that needs
-// another one gives it another name, so that releases can run side by side.
+// mergeFunction is the SQL function that mergeSQL calls. A release that needs another one gives
+// it another name, so that both releases can run at once.
 const mergeFunction = "lockstore_merge_patch"
 
-// mergeSignature names it as to_regprocedure takes it.
+// mergeSignature names the function for to_regprocedure.
 func (t *Table) mergeSignature() string {
 	return t.qualify(mergeFunction) + "(pg_catalog.jsonb,pg_catalog.jsonb)"
 }
@@ -29,17 +29,21 @@ var tokensSQL string
 //go:embed sql/schema.sql
 var schemaSQL string
 
-// DDL returns the SQL that prepares the database for a store on this table,
-// and the SQL that takes it back, for hosts with a migration tool of their
-// own. It is what [Postgres.Migrate] runs. Both are safe to run again.
+// DDL returns the SQL that prepares the database for a store on this table (up), and the SQL
+// that reverts it (down), for hosts with a migration tool of their own. [Postgres.Migrate] runs
+// the same SQL. Both are safe to run again. They contain DO blocks, with semicolons inside: a
+// tool that splits files must keep each file whole (goose: StatementBegin and StatementEnd).
 //
-// It creates the merge function in the table's schema, and the table of Tokens where
-// one is named; and for the default
-// table the table, and a schema that is missing. A host's own table is the
-// host's to create. Down drops the default table with all its documents, the tokens, and
-// the function, also from under other tables in the same schema. Without a
-// Schema, all of it is found, or made, as the search path says when it is run. DDL
-// does not look whose the objects are that there are already, as Migrate does.
+// Up creates what is missing: the merge function in the table's schema; the table of Tokens if
+// one is named; for the default table, the table and its schema. A host's own table is created
+// by the host.
+//
+// Down drops the merge function, which other tables in the same schema may use, too; the tokens;
+// and the default table with all its documents.
+//
+// Without a Schema, the search path says where objects are found or made when the SQL runs.
+// Unlike Migrate, the SQL does not check who owns the objects that exist already. The error
+// matches [ErrInvalidOptions].
 func (t Table) DDL() (up, down string, err error) {
 	own := t.Name == ""
 	t, err = t.withDefaults()

@@ -7,69 +7,69 @@ import (
 	"time"
 )
 
-// Those who decide share commits, too. Each decides on its own goroutine, when it is
-// its turn, on the document as the one before has left it:
+// Calls with a decide function of the host share commits, too. Each function runs on its own
+// caller's goroutine, on the document as the call before it in the batch has left it:
 //
-//   - The leader decides first, with nobody taken along: the others can leave meanwhile.
-//     If it takes long and others wait, it lets the document go, and they go on without it.
-//   - The others are asked one after the other, while the leader waits: for each for as
-//     long as the budget, and for no more of them once that is used up. One that takes
+//   - The leader decides first, in a batch of its own, so that other calls can still leave. If
+//     it takes longer than leaderBudget and others wait, it gives the document up, and they go
+//     on without it.
+//   - The leader then asks its followers, one after the other. It waits for each for up to
+//     decideBudget, and asks no more of them once that time is used up. A follower that takes
 //     longer is dropped.
 //
-// Whoever was left behind lines up again when it has decided, to lead. What it has decided
-// for the document that was let go counts if that is the same still; else it decides again,
-// and has twice the time.
+// A call that was given up or dropped joins the queue again once it has decided, to lead. If
+// the document is still the same, its decision counts; else it decides again, with twice the
+// time.
 //
-// What is decided on is not stored yet. If it is not, as the database rejects it, or
-// somebody has the lock or the row, those concerned decide again.
+// A decision is not stored yet. If its commit fails, because the database rejects it or
+// another session has the lock or the row, the calls concerned decide again.
 
-// How long a commit waits for those who decide: for its leader, if others are in line, and
-// for the others.
+// How long a commit waits for decide: of its leader, if others wait, and of its followers.
 const (
 	leaderBudget = 250 * time.Millisecond
 	decideBudget = 20 * time.Millisecond
 )
 
-// A decision is what a write has decided on a document.
+// A decision is what decide has returned for a document.
 type decision struct {
 	on    Document
 	patch *patch
 	err   error
 }
 
-// holdsFor reports whether it was decided on just this document.
+// holdsFor reports whether d was made for just this document.
 func (d *decision) holdsFor(doc Document) bool {
 	return d.on.Version == doc.Version && d.on.UpdatedAt.Equal(doc.UpdatedAt) && bytes.Equal(d.on.Metadata, doc.Metadata)
 }
 
-// errLate has a call line up again.
-var errLate = errors.New("metadata: decided for longer than others wait")
+// errSlowDecision has a call join the queue again.
+var errSlowDecision = errors.New("metadata: decided for longer than others wait")
 
-// errStopped is what is decided by a panic, or by runtime.Goexit.
+// errStopped is the decision of a decide function that ended by a panic or runtime.Goexit.
 var errStopped = errors.New("metadata: decide did not return")
 
-// apply has a write change a draft, on its caller's goroutine. If that decides for longer
-// than wait while the document is awaited, letGo runs meanwhile, the error is errLate, and
-// the draft is of no use.
-func (w *write) apply(dr *draft, wait time.Duration, awaited func() bool, letGo func()) error {
+// apply makes the write's change on a working copy, on the caller's goroutine. If decide takes
+// longer than wait while the document is awaited, letGo runs meanwhile. The error is
+// errSlowDecision then, and the working copy is of no use.
+func (w *write) apply(wc *workingCopy, wait time.Duration, awaited func() bool, letGo func()) error {
 	switch {
 	case w.decide == nil:
-		return w.change(dr)
-	case w.late == nil || !w.late.holdsFor(dr.doc):
-		d := &decision{on: dr.doc}
-		late := during(func() { d.patch, d.err = w.decide(dr.document()) }, wait, awaited, letGo)
-		if w.late = d; late {
-			return errLate
+		return w.change(wc)
+	case w.lastDecision == nil || !w.lastDecision.holdsFor(wc.doc):
+		d := &decision{on: wc.doc}
+		slow := during(func() { d.patch, d.err = w.decide(wc.document()) }, wait, awaited, letGo)
+		if w.lastDecision = d; slow {
+			return errSlowDecision
 		}
 	}
-	return dr.decided(w.late)
+	return wc.decided(w.lastDecision)
 }
 
-// during runs do, and letGo besides, once, if do has not ended after wait, or some times
-// as much, while the document is awaited. It returns whether that has run, and panics as
-// that did.
-func during(do func(), wait time.Duration, awaited func() bool, letGo func()) (late bool) {
-	var decided atomic.Bool // whether there is to be letGo
+// during runs do, and reports whether letGo has run. That runs once, beside do, if do takes
+// longer than wait, or a multiple of it, while the document is awaited. If letGo panics, so
+// does during.
+func during(do func(), wait time.Duration, awaited func() bool, letGo func()) (slow bool) {
+	var decided atomic.Bool // by do or for letGo, whichever is first
 	gone := make(chan any, 1)
 	var look func()
 	look = func() {
@@ -85,7 +85,7 @@ func during(do func(), wait time.Duration, awaited func() bool, letGo func()) (l
 	timer := time.AfterFunc(wait, look)
 	defer func() {
 		timer.Stop()
-		if late = !decided.CompareAndSwap(false, true); late {
+		if slow = !decided.CompareAndSwap(false, true); slow {
 			if p := <-gone; p != nil {
 				panic(p)
 			}
@@ -95,37 +95,38 @@ func during(do func(), wait time.Duration, awaited func() bool, letGo func()) (l
 	return
 }
 
-// answer decides on a document for the leader that asks.
+// answer runs decide for the leader that asks.
 func (c *call) answer(doc Document) {
 	d := &decision{err: errStopped}
-	c.late = nil // what it decided before, as only its last run counts
+	c.lastDecision = nil // only its last run counts
 	defer func() { c.decisions <- d }()
 	d.patch, d.err = c.decide(doc)
 }
 
-// again is a call that was left behind, with the patience that it has left.
+// again is a call that was left behind, as a new call with the patience that it has left.
 func (c *call) again() *call {
 	c.alone = true
 	return &call{write: c.write, since: c.since, polls: c.polls, principal: c.principal, under: c.under, reports: c.reports, attempts: c.attempts, due: c.due, wait: 2 * c.wait}
 }
 
-// change has c change a draft, of a commit that asks for decisions until then. It
-// reports whether the commit has c in it; if not, errLate says that it is without all.
-func (p *postgres) change(s session, l *line, c *call, dr *draft, until time.Time) (in bool, err error) {
+// change makes c's change on a working copy of a commit that asks for decisions until a time. It
+// reports whether c is in the commit. If not, and the error is errSlowDecision, the commit has no
+// calls at all.
+func (p *postgres) change(s session, wq *waitQueue, c *call, wc *workingCopy, until time.Time) (in bool, err error) {
 	switch {
 	case c.decide == nil:
-		return true, c.change(dr)
+		return true, c.change(wc)
 	case c.asked == nil || c.leads:
 		c.wait = min(max(c.wait, leaderBudget), max(p.options.Timeout/4, time.Millisecond))
-		awaited := func() bool { return p.queue.isAwaited(l) }
-		if p.options.MaxBatch == 1 { // it decides once, for as long as the server keeps the document
-			c.wait, awaited = p.options.Timeout/2, func() bool { p.queue.letGo(l); return false }
+		awaited := func() bool { return p.queues.isAwaited(wq) }
+		if p.options.MaxBatch == 1 { // it decides once, while the server keeps the document for it
+			c.wait, awaited = p.options.Timeout/2, func() bool { p.queues.letGo(wq); return false }
 		}
-		err = c.apply(dr, c.wait, awaited, func() {
-			p.queue.letGo(l)
+		err = c.apply(wc, c.wait, awaited, func() {
+			p.queues.letGo(wq)
 			s.undo()
 		})
-		return err != errLate, err
+		return err != errSlowDecision, err
 	case c.err == errStopped:
 		return true, errStopped
 	case !time.Now().Before(until):
@@ -133,15 +134,15 @@ func (p *postgres) change(s session, l *line, c *call, dr *draft, until time.Tim
 	}
 	timer := time.NewTimer(p.budget())
 	defer timer.Stop()
-	c.asked <- dr.document()
+	c.asked <- wc.document()
 	select {
 	case d := <-c.decisions:
-		return true, dr.decided(d)
+		return true, wc.decided(d)
 	case <-timer.C:
-		p.queue.drop(l, c)
+		p.queues.drop(wq, c)
 		return false, nil
 	}
 }
 
-// budget is how long a commit waits for one that decides, and for all of them.
+// budget is how long a commit waits for one follower that decides, and for all of them.
 func (p *postgres) budget() time.Duration { return min(decideBudget, p.options.Timeout/8) }

@@ -22,8 +22,8 @@ func TestOnlyTheLastDecisionCounts(t *testing.T) {
 	}}, nil)
 	c.waits()
 	lead := func() {
-		dr := newDraft(Document{ID: "a", Version: 3, Metadata: []byte(`{"n": 3}`)}, false, &o)
-		require.NoError(t, c.apply(dr, time.Minute, func() bool { return false }, func() {}))
+		wc := newWorkingCopy(Document{ID: "a", Version: 3, Metadata: []byte(`{"n": 3}`)}, false, &o)
+		require.NoError(t, c.apply(wc, time.Minute, func() bool { return false }, func() {}))
 	}
 	lead()
 	lead()

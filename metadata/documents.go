@@ -13,9 +13,8 @@ import (
 	"example.com/lockstore/metadata/internal/jsonb"
 )
 
-// documents are the operations on single documents, which [Postgres] and
-// [Memory] share: they check what they are given and make of each write a
-// change, for an engine to carry out.
+// documents are the operations on single documents that [Postgres], [Tx] and [Memory] share.
+// They check their arguments, and make a change of each write for an engine to carry out.
 type documents struct {
 	engine     engine
 	options    *Options
@@ -33,27 +32,27 @@ type engine interface {
 
 // A write is one caller's change of one document.
 type write struct {
-	name   string                         // of the operation
-	change func(*draft) error             // run for each attempt to commit it
-	decide func(Document) (*patch, error) // instead: what to merge, if anything; run on its caller's goroutine
-	late   *decision                      // the last one of its own, which may hold still
-	patch  *patch                         // the change, where it is nothing but a merge patch
-	size   int                            // of what the caller supplied, as it is printed, in bytes
-	token  *token                         // by which it is known when it is repeated
+	name         string                         // of the operation
+	change       func(*workingCopy) error       // run for each attempt to commit it
+	decide       func(Document) (*patch, error) // instead: what to merge, if anything; run on its caller's goroutine
+	lastDecision *decision                      // the last one of its own, which may hold still
+	patch        *patch                         // the change, where it is nothing but a merge patch
+	size         int                            // of what the caller supplied, as it is printed, in bytes
+	token        *token                         // by which it is known when it is repeated
 
 	version *int64 // that it asks for; nil: any
 
 	covers bool // what others did before does not show in what it makes
 	alone  bool // not in one commit with others
-	try    bool // gives up where it finds the document in somebody's hands
+	try    bool // gives up if the document's lock or row is taken
 
 	commit context.Context // that carried it, as observers know it
 }
 
-// Key is the key of a document's lock: whoever holds it through a
-// [lock.Locker] on the same database keeps writers out, and writes by itself
-// with the context of [lock.Held]. The key of an invalid id is invalid. Two spellings
-// of a UUID or number have the same key.
+// Key returns the key of a document's lock. While a caller holds it through a [lock.Locker] on
+// the same database, other writers of the document wait; its own writes need the context of
+// the [lock.Held]. See Locks in the package documentation. The key of an invalid id is
+// invalid. Two spellings of a UUID or number have the same key.
 func (d *documents) Key(id string) lock.Key {
 	canonical, problem := d.options.Table.IDType.canonical(id)
 	if problem != "" {
@@ -62,7 +61,12 @@ func (d *documents) Key(id string) lock.Key {
 	return d.options.key(canonical)
 }
 
-// Get implements [MetadataStore].
+// Get returns the current document, or an error that matches [ErrNotFound]. It does not wait
+// for the document's lock.
+//
+// With a context that carries a hold of that lock it returns only what was read where the lock
+// is held. Otherwise it returns what the connection's server has, and a standby may lag
+// behind: see [AtLeast]. [MetadataStore] has the whole contract.
 func (d *documents) Get(ctx context.Context, id string) (doc Document, err error) {
 	err = d.observe(ctx, "Get", func() []string { return []string{id} }, func(ctx context.Context, _ *OperationEnd) error {
 		canonical, err := d.checkID(id)
@@ -80,7 +84,17 @@ func (d *documents) Get(ctx context.Context, id string) (doc Document, err error
 	return doc, err
 }
 
-// Merge implements [MetadataStore].
+// Merge applies a JSON merge patch (RFC 7396) to the document, and returns the document after
+// this patch. Where writes may create documents ([Table].Create), it creates a missing one;
+// otherwise that is [ErrNotFound].
+//
+// A nil error means that the patch is in the document for good, exactly once; of a [Tx], if the
+// host commits. Any other error means that it was not applied, unless it matches
+// [ErrUnknownOutcome].
+//
+// While others hold the document's lock, Merge waits until ctx ends or [Options].Backoff gives
+// up, and then fails with [lock.ErrBusy]. [MetadataStore] has the whole contract, and the
+// package documentation a table of the errors.
 func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) (Document, error) {
 	p, err := d.parsePatch(text)
 	return d.write(ctx, id, d.merging(p), err)
@@ -88,7 +102,7 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 
 // merging is the write that merges a patch.
 func (d *documents) merging(p *patch) *write {
-	w := &write{name: "Merge", change: func(dr *draft) error { return d.merge(dr, p) }}
+	w := &write{name: "Merge", change: func(wc *workingCopy) error { return d.merge(wc, p) }}
 	if p != nil {
 		w.size, w.token = len(p.text), d.tokenFor("merge", p.text)
 	}
@@ -98,7 +112,14 @@ func (d *documents) merging(p *patch) *write {
 	return w
 }
 
-// Update implements [MetadataStore].
+// Update reads the document, calls decide to make a patch from it, and applies the patch as
+// Merge does, to exactly the document that decide was given (read-modify-write). A missing
+// document is {} to decide, where writes may create it.
+//
+// decide can run several times: only its last run counts. It runs while other writers wait and
+// a connection is in use, so it should be quick and not use the same pool, and it must not
+// write the same document. Its error is returned as it is, and nothing is changed; a nil patch
+// changes nothing either. [MetadataStore] has the whole contract.
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
 	return d.write(ctx, id, &write{name: "Update", token: d.tokenFor("update", nil), decide: func(doc Document) (*patch, error) {
 		if ctx.Err() != nil {
@@ -115,50 +136,50 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 	}}, nil)
 }
 
-// Replace stores document, a JSON object, in the place of the one there is, or
-// as a new one where writes may create. It waits and fails as Merge does.
+// Replace stores document, a JSON object, in place of the current one, or as a new one where
+// writes may create documents. It waits and fails as Merge does.
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
-	return d.write(ctx, id, &write{name: "Replace", size: len(text), token: d.tokenFor("replace", text), covers: true, change: func(dr *draft) error {
-		if err := d.checkVersion(dr.doc.Version); err != nil {
+	return d.write(ctx, id, &write{name: "Replace", size: len(text), token: d.tokenFor("replace", text), covers: true, change: func(wc *workingCopy) error {
+		if err := d.checkVersion(wc.doc.Version); err != nil {
 			return err
 		}
 		for _, key := range d.options.Protect {
-			if !d.privileged && !bytes.Equal(jsonb.Find(dr.doc.Metadata, key), jsonb.Find(text, key)) {
+			if !d.privileged && !bytes.Equal(jsonb.Find(wc.doc.Metadata, key), jsonb.Find(text, key)) {
 				return &ProtectedError{key}
 			}
 		}
-		return dr.replace(text)
+		return wc.replace(text)
 	}}, err)
 }
 
-// Delete removes the document, and its row with it; [ErrNotFound] says that
-// there was none. It waits and fails as Merge does. A table whose rows are the
-// host's refuses it with [ErrUnsupported]: see [Table].
+// Delete removes the document, and its row with it. If there is none, the error matches
+// [ErrNotFound]. It waits and fails as Merge does. Without [Table].Create, where the rows are
+// the host's, it fails with [ErrUnsupported].
 func (d *documents) Delete(ctx context.Context, id string) error {
 	var refused error
 	if !d.options.Table.Create {
 		refused = fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
 	}
-	_, err := d.write(ctx, id, &write{name: "Delete", token: d.tokenFor("delete", nil), covers: true, change: func(dr *draft) error {
-		if dr.fresh {
+	_, err := d.write(ctx, id, &write{name: "Delete", token: d.tokenFor("delete", nil), covers: true, change: func(wc *workingCopy) error {
+		if wc.fresh {
 			return ErrNotFound
 		}
-		if err := d.checkVersion(dr.doc.Version); err != nil {
+		if err := d.checkVersion(wc.doc.Version); err != nil {
 			return err
 		}
 		for _, key := range d.options.Protect {
-			if !d.privileged && jsonb.Find(dr.doc.Metadata, key) != nil {
+			if !d.privileged && jsonb.Find(wc.doc.Metadata, key) != nil {
 				return &ProtectedError{key}
 			}
 		}
-		dr.remove()
+		wc.remove()
 		return nil
 	}}, refused)
 	return err
 }
 
-// write carries out a write, unless it is refused already, and has that known.
+// write carries out a write, unless it is refused already, and calls the observers.
 func (d *documents) write(ctx context.Context, id string, w *write, refused error) (doc Document, err error) {
 	w.version = d.version
 	err = d.observe(ctx, w.name, func() []string { return []string{id} }, func(ctx context.Context, end *OperationEnd) (err error) {
@@ -171,7 +192,7 @@ func (d *documents) write(ctx context.Context, id string, w *write, refused erro
 	return doc, err
 }
 
-// carryOut is write, counted once for every call.
+// carryOut is write without observers. It counts every call once.
 func (d *documents) carryOut(ctx context.Context, id string, w *write, refused error) (doc Document, err error) {
 	start := time.Now()
 	canonical, err := d.checkID(id)
@@ -186,7 +207,7 @@ func (d *documents) carryOut(ctx context.Context, id string, w *write, refused e
 	return doc, named(id, err)
 }
 
-// checkView refuses what there is no column or table for.
+// checkView refuses a view for which the table lacks a column, or Tokens.
 func (d *documents) checkView() error {
 	if d.version != nil && d.options.Table.Version == "" {
 		return fmt.Errorf("%w: IfVersion takes a Table.Version", ErrUnsupported)
@@ -194,7 +215,7 @@ func (d *documents) checkView() error {
 	return d.checkToken()
 }
 
-// describe adds the holder to an error that says that the lock is busy.
+// describe adds the lock's holder to a [lock.BusyError].
 func (d *documents) describe(ctx context.Context, err error) {
 	if err == nil || d.options.DescribeBusy == nil {
 		return
@@ -209,7 +230,8 @@ func (d *documents) describe(ctx context.Context, err error) {
 	}
 }
 
-// Stats returns the counts so far. It does not ask the server.
+// Stats returns the counts so far, of the store with all its views. It sends nothing to the
+// server.
 func (d *documents) Stats() Stats { return d.counts.stats() }
 
 func (d *documents) checkID(id string) (canonical string, err error) {
@@ -227,21 +249,21 @@ func (d *documents) checkVersion(have int64) error {
 	return nil
 }
 
-// conflict is err, if that says that the draft is of another version than the write asks
-// for. Of a decide's own errors none is.
-func (w *write) conflict(err error, dr *draft) *VersionError {
+// conflict returns err if it says that the working copy has another version than the write
+// asks for. An error of decide itself does not count.
+func (w *write) conflict(err error, wc *workingCopy) *VersionError {
 	conflict, ok := err.(*VersionError)
-	if !ok || w.version == nil || *w.version == dr.doc.Version || *conflict != (VersionError{Want: *w.version, Have: dr.doc.Version}) {
+	if !ok || w.version == nil || *w.version == wc.doc.Version || *conflict != (VersionError{Want: *w.version, Have: wc.doc.Version}) {
 		return nil
 	}
 	return conflict
 }
 
-func (d *documents) merge(dr *draft, p *patch) error {
-	if err := d.checkVersion(dr.doc.Version); err != nil {
+func (d *documents) merge(wc *workingCopy, p *patch) error {
+	if err := d.checkVersion(wc.doc.Version); err != nil {
 		return err
 	}
-	return dr.merge(p.text)
+	return wc.merge(p.text)
 }
 
 // named says which document an error is about.
@@ -252,8 +274,8 @@ func named(id string, err error) error {
 	return &documentError{id, err}
 }
 
-// A documentError says which document an error is about. Of many who lose a race nobody
-// may ask.
+// A documentError says which document an error is about. Its text is made only when asked for,
+// as most of the callers that lose a race never do.
 type documentError struct {
 	id  string
 	err error
@@ -269,7 +291,7 @@ func (e *documentError) Error() string {
 
 func (e *documentError) Unwrap() error { return e.err }
 
-// causeOf is why ctx ended: an error that matches ctx.Err() and its cause.
+// causeOf returns why ctx ended, as an error that matches ctx.Err() and its cause.
 func causeOf(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
@@ -279,7 +301,7 @@ func causeOf(ctx context.Context) error {
 }
 
 // because adds the cause of ctx's end to an error that says no more than that
-// ctx has ended: that the tenure it carries was lost, say.
+// ctx has ended: the loss of the hold that it carries, for example.
 func because(ctx context.Context, err error) error {
 	ended, cause := ctx.Err(), context.Cause(ctx)
 	if ended == nil || !errors.Is(err, ended) || errors.Is(err, cause) {

@@ -17,7 +17,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// exampleDB stands in for the host's database.
+// exampleDB returns a database as a host has one.
 func exampleDB() (db *pgtest.DB, done func()) {
 	server, err := pgtest.Start(context.Background())
 	if err != nil {
@@ -34,7 +34,7 @@ func exampleDB() (db *pgtest.DB, done func()) {
 	}
 }
 
-// exampleStore is a store on the default table.
+// exampleStore returns a store on the default table.
 func exampleStore(opts *metadata.Options) (store *metadata.Postgres, pool *pgxpool.Pool, done func()) {
 	db, stop := exampleDB()
 	store, err := metadata.NewPostgres(db.Pool(), opts)
@@ -52,7 +52,7 @@ func Example() {
 	store, _, done := exampleStore(nil)
 	defer done()
 
-	// Workers write one user's metadata at once. Nothing is lost.
+	// Workers write one user's metadata at the same time. No change is lost.
 	var wg sync.WaitGroup
 	for _, patch := range []string{
 		`{"plan": "pro"}`,
@@ -86,6 +86,7 @@ func ExampleMergePatch() {
 	// {"n": 12345678901234567890, "title": "Hello!", "author": {"given": "John"}} <nil>
 }
 
+// A counter is a read-modify-write.
 func ExamplePostgres_Update() {
 	ctx := context.Background()
 	store, _, done := exampleStore(nil)
@@ -110,6 +111,7 @@ func ExamplePostgres_Update() {
 	// {"Calls": 3} <nil>
 }
 
+// Compare-and-swap: the write fails if the document was changed since it was read.
 func ExamplePostgres_IfVersion() {
 	ctx := context.Background()
 	store, _, done := exampleStore(nil)
@@ -119,13 +121,13 @@ func ExamplePostgres_IfVersion() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := store.Merge(ctx, "ada", json.RawMessage(`{"plan": "pro"}`)); err != nil { // somebody else
+	if _, err := store.Merge(ctx, "ada", json.RawMessage(`{"plan": "pro"}`)); err != nil { // another process
 		log.Fatal(err)
 	}
 	doc, err := store.IfVersion(read.Version).Merge(ctx, "ada", json.RawMessage(`{"plan": null}`))
 	for errors.Is(err, metadata.ErrConflict) {
 		fmt.Println(err)
-		fmt.Println(string(doc.Metadata)) // as it is, to decide on anew
+		fmt.Println(string(doc.Metadata)) // the current document, to decide on again
 		doc, err = store.IfVersion(doc.Version).Merge(ctx, "ada", json.RawMessage(`{"was": "pro", "plan": null}`))
 	}
 	fmt.Println(string(doc.Metadata), err)
@@ -135,6 +137,7 @@ func ExamplePostgres_IfVersion() {
 	// {"was": "pro"} <nil>
 }
 
+// A protected key can be changed only through a privileged view.
 func ExamplePostgres_Privileged() {
 	ctx := context.Background()
 	store, _, done := exampleStore(&metadata.Options{Protect: []string{"system"}})
@@ -149,6 +152,7 @@ func ExamplePostgres_Privileged() {
 	// {"system": {"quota": 10}} <nil>
 }
 
+// Each merge succeeds or fails by itself.
 func ExamplePostgres_MergeMany() {
 	ctx := context.Background()
 	store, _, done := exampleStore(nil)
@@ -175,8 +179,8 @@ func ExamplePostgres_MergeMany() {
 	// ada <nil>
 }
 
-// A write with a token can be repeated until it is told what became of it, by the same
-// client or another: it is made once.
+// A write with a token (idempotency key) is made once, however often this client or another
+// repeats it.
 func ExamplePostgres_Once() {
 	ctx := context.Background()
 	store, _, done := exampleStore(&metadata.Options{Table: metadata.Table{Tokens: metadata.DefaultTokens}})
@@ -189,8 +193,8 @@ func ExamplePostgres_Once() {
 				err := json.Unmarshal(doc.Metadata, &account)
 				return fmt.Appendf(nil, `{"Credits": %d}`, account.Credits+10), err
 			})
-			for _, passing := range []error{metadata.ErrUnknownOutcome, metadata.ErrUnavailable, lock.ErrBusy} {
-				if errors.Is(err, passing) {
+			for _, transient := range []error{metadata.ErrUnknownOutcome, metadata.ErrUnavailable, lock.ErrBusy} {
+				if errors.Is(err, transient) {
 					return err
 				}
 			}
@@ -208,8 +212,7 @@ func ExamplePostgres_Once() {
 	// {"Credits": 20} true 1 <nil>
 }
 
-// A lock on the document keeps other writers out, while its holder reads,
-// thinks, and writes.
+// While a lock on the document is held, other writers wait. The holder reads, works and writes.
 func ExamplePostgres_Key() {
 	ctx := context.Background()
 	store, pool, done := exampleStore(nil)
@@ -225,7 +228,7 @@ func ExamplePostgres_Key() {
 		if err != nil {
 			return err
 		}
-		// … calls to elsewhere, for as long as it takes …
+		// … calls to other services, as long as they take …
 		doc, err := store.Merge(ctx, "ada", json.RawMessage(`{"step": 2}`))
 		fmt.Println(string(doc.Metadata))
 		return err
@@ -236,7 +239,7 @@ func ExamplePostgres_Key() {
 	// <nil>
 }
 
-// A host's transaction changes its own tables and the metadata, or neither.
+// A host's transaction changes the host's own tables and the metadata, or neither.
 func ExamplePostgres_In() {
 	ctx := context.Background()
 	store, pool, done := exampleStore(nil)
@@ -268,7 +271,7 @@ func ExamplePostgres_In() {
 	// {"invoices": 1} <nil>
 }
 
-// A host that keeps documents in memory is told of each change, whoever makes it.
+// Watch yields the current document and then its changes, by whichever process.
 func ExamplePostgres_Watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -278,7 +281,7 @@ func ExamplePostgres_Watch() {
 	for doc, err := range store.Watch(ctx, "ada") {
 		switch {
 		case err != nil:
-			fmt.Println(err) // ctx has ended, say
+			fmt.Println(err) // ctx has ended, for example
 		case doc.Metadata == nil:
 			fmt.Println("there is no such document")
 		default:
@@ -297,7 +300,7 @@ func ExamplePostgres_Watch() {
 	// 2 {"step": 2}
 }
 
-// To wait for a condition is to watch until it is met. The deadline is the context's.
+// To wait for a condition, watch until it is met. The context has the deadline.
 func ExamplePostgres_Watch_condition() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -314,7 +317,7 @@ func ExamplePostgres_Watch_condition() {
 				return doc, err
 			}
 		}
-		return metadata.Document{}, nil // which a loop without break does not come to
+		return metadata.Document{}, nil // not reached: a loop without break ends with an error
 	}
 
 	go func() { // another process
@@ -329,7 +332,7 @@ func ExamplePostgres_Watch_condition() {
 	// Output: {"status": "done"} <nil>
 }
 
-// In a host's unit tests a Memory stands in for the database.
+// In unit tests a Memory takes the place of the database.
 func ExampleMemory() {
 	upgrade := func(ctx context.Context, s metadata.MetadataStore, user string) error {
 		_, err := metadata.MergeValue(ctx, s, user, map[string]any{"plan": "pro", "trial": nil})

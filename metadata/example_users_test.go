@@ -12,8 +12,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// users is a table that a host has had for years: other columns, a trigger of
-// its own, and metadata that is NULL in old rows.
+// users is a host's existing table, with other columns, a trigger that keeps a history, and NULL
+// metadata in old rows.
 const users = `
 CREATE TABLE users (
 	id         uuid PRIMARY KEY,
@@ -31,8 +31,8 @@ END $$;
 CREATE TRIGGER keep BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION keep();
 INSERT INTO users (id, email) VALUES ('9b2b6a1e-6d5c-4a4e-8f0e-000000000001', 'ada@example.com')`
 
-// The metadata column of a host's own table becomes a store. Migrate adds
-// nothing to the table: all it creates is the merge function.
+// The metadata column of a host's own table becomes a store. Migrate creates the merge function
+// only, and leaves the table as it is. The table's trigger keeps a history.
 func ExampleTable() {
 	ctx := context.Background()
 	db, done := exampleDB()
@@ -68,8 +68,7 @@ func ExampleTable() {
 	// 2 <nil>
 }
 
-// The same with database/sql, for a host that uses sqlx, and that may not
-// create functions: MergeInGo needs none.
+// The same with sqlx, for a host that may not create functions: MergeInGo needs none.
 func ExampleTable_sqlx() {
 	ctx := context.Background()
 	host, done := exampleDB()
@@ -105,7 +104,8 @@ func ExampleTable_sqlx() {
 	// ada@example.org {"plan": "free", "moved": true} <nil>
 }
 
-// Hosts with a migration tool of their own put the DDL there.
+// Hosts with a migration tool run the DDL there. For goose, put each of the two between
+// -- +goose StatementBegin and -- +goose StatementEnd.
 func ExampleTable_DDL() {
 	_, down, err := metadata.Table{Schema: "app"}.DDL()
 	fmt.Print(down)

@@ -5,8 +5,8 @@ import "time"
 // Overlap has the store's commits of a document overlap as if the server were far, from a
 // commit on that knows of none before.
 func (p *Postgres) Overlap() {
-	p.pg.queue.pace, p.pg.queue.recent = pace{trip: time.Hour, work: 1}, recent{}
+	p.pg.queues.pace, p.pg.queues.recent = pace{trip: time.Hour, work: 1}, recent{}
 }
 
-// TurnOf is the number of the lock by which hosts' transactions take turns.
-var TurnOf = turnOf
+// RowOrderLock is the number of the lock that orders the hosts' transactions that wait for a row.
+var RowOrderLock = rowOrderLock

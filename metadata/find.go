@@ -10,22 +10,21 @@ import (
 	"strings"
 )
 
-// FindOptions configure [Postgres.Find]. The zero value, and nil, mean the
-// defaults.
+// FindOptions configure [Postgres.Find]. The zero value, and nil, mean the defaults.
 type FindOptions struct {
-	// After is the id to go on after: that of the last document seen. Empty:
-	// from the first.
+	// After is the id after which to begin (cursor): that of the last document seen. Empty: at
+	// the first.
 	After string
 
 	// PageSize is how many documents are fetched in a round trip. Default: 100.
 	PageSize int
 }
 
-// MaxFindElements is how many elements all the arrays have together in a value that
+// MaxFindElements is the maximum number of elements in all arrays together of a value that
 // [Postgres.Find] looks for.
 const MaxFindElements = 32
 
-// findSQL is one page, by keyset: it costs the same wherever it is.
+// findSQL is one page, by keyset: it costs the same wherever the page is.
 const findSQL = `
 SELECT {key}, {row} FROM {table} AS t
 WHERE {target} {@>} {1}::{text}::{jsonb} AND {after}{within}
@@ -47,18 +46,19 @@ const (
 	afterSQL     = `t.{id} {>} $1::{text}::{idtype}`
 )
 
-// Find yields the documents that contain a JSON value in the sense of jsonb's
-// operator @> (PostgreSQL documentation, section 8.14.3), in the order of
-// their ids. It fetches them page by page as the loop goes on, and holds
-// nothing between pages: it may miss or see what changes meanwhile. An error
-// is yielded last. nil stands for {}, which every object contains, and so the empty
-// document that NULL is.
+// Find yields the documents that contain a JSON value, in the order of their ids. "Contain" is
+// jsonb's operator @> (PostgreSQL documentation, section 8.14.3). nil lists all documents: it
+// means {}, which every object contains, and so the empty document that NULL stands for.
 //
-// It may have up to [MaxFindElements] elements in arrays, and otherwise what a patch
-// may: for each of them the server goes through whole arrays of every document that
-// it looks at, and does not let itself be interrupted in one. More are [ErrTooLarge].
+// The loop fetches the documents page by page, and holds no snapshot, lock or connection
+// between pages: it may miss or see what changes meanwhile. An error is yielded last.
 //
-// A large table needs an index for it, which makes every write dearer:
+// The value may have up to [MaxFindElements] elements in arrays; more are [ErrTooLarge]. For
+// each of them the server goes through whole arrays of every document that it looks at, and
+// cannot be interrupted in one. Otherwise the limits of a patch apply. A value that is
+// refused, but not for its size, is [ErrInvalidFilter].
+//
+// A large table needs an index for it, which makes every write more expensive:
 //
 //	CREATE INDEX ON lockstore_metadata USING gin (metadata jsonb_path_ops);
 func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *FindOptions) iter.Seq2[Document, error] {
@@ -67,7 +67,7 @@ func (p *Postgres) Find(ctx context.Context, contained json.RawMessage, opts *Fi
 	})
 }
 
-// find is Find.
+// find is Find without its observer.
 func (p *Postgres) find(ctx context.Context, contained json.RawMessage, opts *FindOptions) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
 		var o FindOptions
@@ -128,13 +128,13 @@ func (o *Options) checkFilter(filter json.RawMessage) error {
 }
 
 func (p *postgres) page(ctx context.Context, r reading, after, contained string, size int64) (page []Document, err error) {
-	if p.queue.isClosed() {
+	if p.queues.isClosed() {
 		return nil, ErrClosed
 	}
 	if err := p.fit(ctx, p.db); err != nil {
 		return nil, err
 	}
-	under, err := proofOf(ctx, p.options.isDocument)
+	under, err := serverHoldsOf(ctx, p.options.isDocument)
 	if err != nil {
 		return nil, err
 	}

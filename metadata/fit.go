@@ -9,14 +9,13 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// TableError says that a host's table cannot keep documents, and why. It matches
-// [ErrSchema].
+// TableError says that a host's table cannot store documents, and why. It matches [ErrSchema].
 type TableError struct {
-	Table, Column string // Column is empty where the table itself is the matter
+	Table, Column string // Column is empty if the reason is the table itself
 	Reason        string
 }
 
-// Error implements error.
+// Error returns the table, the column and the reason.
 func (e *TableError) Error() string {
 	what := fmt.Sprintf("table %q", e.Table)
 	if e.Column != "" {
@@ -25,12 +24,12 @@ func (e *TableError) Error() string {
 	return fmt.Sprintf("%s: %s: %s", ErrSchema, what, e.Reason)
 }
 
-// Unwrap gives [ErrSchema].
+// Unwrap returns [ErrSchema].
 func (e *TableError) Unwrap() error { return ErrSchema }
 
-// fitSQL asks the catalog about a table: whether the server makes something else of
-// writes of it, or of what is below it where it is a view; and what its columns that
-// identify rows are, below their domains (PostgreSQL documentation, chapter 53).
+// fitSQL asks the catalog about a table: whether rules or triggers replace writes of it, or of
+// what is below it if it is a view; and the types, below domains, of the columns that identify
+// rows (PostgreSQL documentation, chapter 53).
 var fitSQL = catalog.Replace(belowSQL("pg_catalog.to_regclass($1::{text})::{oid}") + `, ids AS (
 	SELECT a.attname, a.atttypid AS type, a.attcollation FROM pg_catalog.pg_attribute AS a
 	WHERE a.attrelid {=} pg_catalog.to_regclass($1::{text})::{oid} AND $2::{text}::{jsonb} {@>} pg_catalog.to_jsonb(a.attname::{text}) AND NOT a.attisdropped
@@ -45,7 +44,7 @@ SELECT ids.attname::{text}, ids.type::bigint, pg_catalog.format_type(ids.type, N
 	EXISTS (SELECT FROM pg_catalog.pg_collation AS c WHERE c.oid {=} ids.attcollation AND NOT c.collisdeterministic)
 FROM ids JOIN pg_catalog.pg_type AS t ON t.oid {=} ids.type WHERE t.typtype {<>} 'd'`)
 
-// belowSQL begins a query with a relation and, where that is a view, all that is below it.
+// belowSQL begins a query with a relation and, if that is a view, all that is below it.
 func belowSQL(relation string) string {
 	return `
 WITH RECURSIVE below AS (
@@ -58,13 +57,13 @@ WITH RECURSIVE below AS (
 )`
 }
 
-// exact are the types whose values are equal only if they are written the same: text,
-// varchar, uuid, bigint, smallint, integer. That one of these is not what [Table] says
-// the server tells by itself.
+// exact are the types whose values are equal only if they are written the same: text, varchar,
+// uuid, bigint, smallint, integer. If one of these is not the type in [Table], the server itself
+// reports an error.
 var exact = []int64{25, 1043, 2950, 20, 21, 23}
 
-// connection takes a connection for a write of a table that is fit for it. Nothing has
-// been sent on it, so that what is sent first can be sent on another.
+// connection takes a connection for a write, after the table was found fit. Nothing was sent
+// on it yet, so that the first statement can still be sent on another.
 func (p *postgres) connection(ctx context.Context) (pgdb.Conn, error) {
 	if !p.fits.Load() {
 		if err := p.fitOf(ctx); err != nil {
@@ -88,9 +87,8 @@ func (p *postgres) fitOf(ctx context.Context) error {
 	return p.fit(ctx, conn)
 }
 
-// fit refuses a host's table in which one row could have several ids, and so several
-// locks, or whose rows cannot be locked. It asks once; a table that is missing is no
-// concern of its.
+// fit refuses a host's table in which one row could have several ids, and so several locks, or
+// whose rows cannot be locked. It asks until a table is found fit, and ignores a missing one.
 func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	if p.fits.Load() {
 		return nil
@@ -111,7 +109,7 @@ func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	return nil
 }
 
-// unfit asks for all that keeps a table from keeping documents, and whether there is one.
+// unfit returns all reasons why a table cannot store documents, and whether it exists.
 func (p *postgres) unfit(ctx context.Context, q pgdb.Querier) (unfit []*TableError, found bool, err error) {
 	table := &p.options.Table
 	asked, err := json.Marshal(table.identify()) // as other drivers take no []string

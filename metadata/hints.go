@@ -17,58 +17,58 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Hints tell watchers in other processes which documents have changed. They are notifications
-// (PostgreSQL documentation, LISTEN and NOTIFY), sent after the commit and apart from it:
-// who notifies in the transaction that writes takes a lock of the whole server's for
-// the flush of its commit.
+// Change hints tell watchers in other processes which documents have changed. They are
+// notifications (PostgreSQL documentation, LISTEN and NOTIFY). They are sent after the commit
+// and apart from it: a transaction that writes and notifies takes a lock of the whole server
+// while its commit is flushed.
 //
-// A process has one connection for all its hints, those that it sends and those that it
-// hears, and only while it watches or is heard. To be found, each that watches holds a
-// shared advisory lock there, the table's. Whether somebody does is asked once a second,
-// behind a commit and in its round trip, by whoever commits. So where nobody watches, there
-// is no connection and nothing is sent, and a process that begins to watch is not hinted at
-// for up to a second.
+// A process has one connection for hints, the hint connection (hintconn.go), on which it sends and
+// receives them. It has it only while it watches, or others watch. Each process that watches
+// holds a shared advisory lock there, the table's, so that others can find out. Those that
+// commit ask once a second whether another session has that lock, after a commit and in its
+// round trip. So where nobody watches there is no connection and nothing is sent; a process
+// that begins to watch gets no hints for up to a second.
 //
-//	idle   --the first watcher------------------------> open, listens
-//	       --a commit says that others watch elsewhere-> open, tells
-//	open   --no watcher here, nor elsewhere-----------> idle
-//	       --the connection breaks--------------------> open, by another, and all is compared
+//	idle   --the first watcher here-------------> open, listens
+//	       --a commit finds watchers elsewhere--> open, sends
+//	open   --no watcher here, nor elsewhere-----> idle
+//	       --the connection breaks--------------> open, with another one; all is compared
 //
-// A hint names a document by the number of its lock, a hash. It proves nothing: whoever may
-// connect to the database can send one, upon which the documents are read, no more often than
-// they would be.
+// A hint names a document by the number of its lock, a hash. It proves nothing: every role that
+// may connect to the database can send one. The documents are then read, no more often than
+// otherwise.
 type hints struct {
 	connect func(context.Context) (*pgx.Conn, error)
 	timeout time.Duration
 	logger  *slog.Logger
 	watched *watching
-	guard   lock.Key // whose advisory lock they hold who watch
-	asking  string   // whether others do
+	guard   lock.Key // the advisory lock of those who watch
+	asking  string   // SQL: whether other sessions have it
 	channel string
 
-	since time.Time
-	asks  atomic.Int64 // when that is asked next, in nanoseconds since then; 0: not yet known
-	tells atomic.Bool  // somebody else watches
+	since       time.Time
+	asks        atomic.Int64 // the next time to ask, in nanoseconds after since; 0: not set
+	othersWatch atomic.Bool  // another process watches
 
 	mu      sync.Mutex
 	watches bool
-	runs    bool // the connection is there, or being made
+	runs    bool // the hint connection is open, or being opened
 	closed  bool
-	end     context.CancelFunc // of what runs
+	end     context.CancelFunc // ends run
 	pending map[int64]bool
 	wake    chan struct{}
 	running sync.WaitGroup
 }
 
 const (
-	askEvery    = time.Second     // whether somebody watches
-	tellsOn     = 5 * time.Second // when nobody is found, as who watches may just be connecting anew
-	pingEvery   = 5 * time.Second // a connection on which there is nothing to say
+	askEvery    = time.Second     // whether others watch
+	sendOn      = 5 * time.Second // send so long after no watcher was found: it may be reconnecting
+	pingEvery   = 5 * time.Second // a connection on which nothing is sent
 	connectTime = 10 * time.Second
-	lastRetry   = 5 * time.Second      // to connect
-	hintPace    = 3 * time.Millisecond // of hints at the same document
-	mostPending = 1 << 14              // hints; the others are left to the comparison
-	mostTold    = 450                  // in one notification, which has up to 8000 bytes
+	lastRetry   = 5 * time.Second      // the longest, to connect
+	hintPace    = 3 * time.Millisecond // between hints of the same document
+	mostPending = 1 << 14              // hints; comparisons find the others
+	mostSent    = 450                  // in one notification, which has up to 8000 bytes
 )
 
 func newHints(p *postgres, connect func(context.Context) (*pgx.Conn, error)) *hints {
@@ -81,8 +81,8 @@ func newHints(p *postgres, connect func(context.Context) (*pgx.Conn, error)) *hi
 	}
 }
 
-// othersWatchSQL asks whether another session has the lock of those who watch. The list of
-// locks is looked at only if it could not be had, as that also happens where two ask at once.
+// othersWatchSQL asks whether another session has the watchers' lock. The list of locks is
+// read only if the lock could not be had, which also happens when two sessions ask at once.
 func othersWatchSQL(guard lock.Key) string {
 	key := guard.Int64()
 	return fmt.Sprintf(catalog.Replace(`SELECT CASE WHEN pg_catalog.pg_try_advisory_xact_lock(%d::bigint) THEN false ELSE EXISTS (
@@ -93,27 +93,27 @@ func othersWatchSQL(guard lock.Key) string {
 		key, uint32(key>>32), uint32(key))
 }
 
-// ask has the next commit on a writer's connection bring with it whether others watch, if
-// it is time. Where there is a connection for hints it is asked there.
+// ask has the next commit on a writer's connection ask the server whether others watch, if it
+// is time. With a hint connection it is asked there.
 func (h *hints) ask(ctx context.Context, conn pgdb.Conn) {
-	if h == nil || h.tells.Load() || h.watched.count.Load() > 0 || !h.isTimeToAsk() {
+	if h == nil || h.othersWatch.Load() || h.watched.count.Load() > 0 || !h.isTimeToAsk() {
 		return
 	}
 	conn.AskAlong(h.asking, func(others bool) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if others && !h.closed {
-			h.tells.Store(true)
+			h.othersWatch.Store(true)
 			h.start(ctx)
 		}
 	})
 }
 
-// committed tells who watches of a commit.
+// committed tells watchers about a commit.
 func (h *hints) committed(key func() int64) {
 	here := h.watched.count.Load() > 0
-	tells := h.tells.Load() || here && h.isTimeToAsk()
-	if !here && !tells {
+	send := h.othersWatch.Load() || here && h.isTimeToAsk()
+	if !here && !send {
 		return
 	}
 	document := key()
@@ -122,36 +122,36 @@ func (h *hints) committed(key func() int64) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if tells && h.runs && len(h.pending) < mostPending {
+	if send && h.runs && len(h.pending) < mostPending {
 		h.pending[document] = true
-		h.rouse()
+		h.notify()
 	}
 }
 
-// isTimeToAsk reports, to one caller, that it is time to ask whether somebody watches. The
-// first time is not before the store has been written to for a while.
+// isTimeToAsk reports, to one caller, that it is time to ask whether others watch. The first
+// time comes after the store was written to for a while.
 func (h *hints) isTimeToAsk() bool {
 	now := int64(time.Since(h.since))
 	at := h.asks.Load()
 	return (at == 0 || now >= at) && h.asks.CompareAndSwap(at, now+int64(askEvery)) && at != 0
 }
 
-// attended is told whether there are watchers here.
-func (h *hints) attended(some bool) {
+// setWatched notes whether there are watchers in this process.
+func (h *hints) setWatched(some bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.watches = some
 	if some && !h.closed {
 		h.start(context.Background())
 	} else {
-		h.rouse()
+		h.notify()
 	}
 }
 
-// start has the connection kept, by another goroutine. Its caller has mu.
+// start has a goroutine keep the hint connection. Its caller has mu.
 func (h *hints) start(ctx context.Context) {
 	if h.runs {
-		h.rouse()
+		h.notify()
 		return
 	}
 	ctx, h.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -159,7 +159,7 @@ func (h *hints) start(ctx context.Context) {
 	h.running.Go(func() { h.run(ctx) })
 }
 
-func (h *hints) rouse() {
+func (h *hints) notify() {
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -179,22 +179,22 @@ func (h *hints) close() {
 	h.running.Wait()
 }
 
-// isOver reports whether nobody watches, here or elsewhere, as far as is known. Then what
-// runs has to end.
+// isOver reports whether, as far as is known, nobody watches, here or elsewhere. Then run has
+// to end.
 func (h *hints) isOver() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.closed && (h.watches || h.tells.Load()) {
+	if !h.closed && (h.watches || h.othersWatch.Load()) {
 		return false
 	}
 	h.runs = false
-	h.tells.Store(false)
+	h.othersWatch.Store(false)
 	clear(h.pending)
 	h.end()
 	return true
 }
 
-// run keeps the connection for as long as it is of use.
+// run keeps the hint connection while it is needed.
 func (h *hints) run(ctx context.Context) {
 	wait, again := firstRetry, false
 	for !h.isOver() {
@@ -211,7 +211,7 @@ func (h *hints) run(ctx context.Context) {
 			h.logger.WarnContext(ctx, "metadata: no connection for hints, watchers are told by comparisons alone", "error", err)
 		}
 		if errors.Is(err, ErrUnsupported) {
-			wait = time.Hour // which a host's change of its pool would take
+			wait = time.Hour // until the host changes its pool
 		}
 		if h.pause(ctx, wait) {
 			return
@@ -220,7 +220,7 @@ func (h *hints) run(ctx context.Context) {
 	}
 }
 
-// pause waits, and reports whether it is over.
+// pause waits, and reports whether hints are no longer needed.
 func (h *hints) pause(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -238,8 +238,8 @@ func (h *hints) pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// open connects.
-func (h *hints) open(ctx context.Context) (*wire, error) {
+// open opens the hint connection.
+func (h *hints) open(ctx context.Context) (*hintConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	conn, err := h.connect(ctx)
@@ -249,27 +249,27 @@ func (h *hints) open(ctx context.Context) (*wire, error) {
 	if err != nil {
 		return nil, pgdb.Clean(err)
 	}
-	w, err := openWire(ctx, conn, h.timeout)
+	w, err := openHintConn(ctx, conn, h.timeout)
 	if err != nil {
 		_ = conn.Close(ctx)
 	}
 	return w, err
 }
 
-// serve sends and hears hints until nobody needs it, which is no error, or it breaks. again
-// says that there was a connection before.
-func (h *hints) serve(ctx context.Context, w *wire, again bool) error {
+// serve sends and receives hints until they are no longer needed, which is no error, or the
+// connection breaks. again says that this is not the first connection.
+func (h *hints) serve(ctx context.Context, w *hintConn, again bool) error {
 	gone := make(chan error, 1)
-	h.running.Go(func() { gone <- w.receive(h.heard) })
+	h.running.Go(func() { gone <- w.receive(h.received) })
 	defer func() {
 		w.close()
 		if gone != nil {
 			<-gone
 		}
 	}()
-	listens, said := false, time.Now()
-	if h.tells.Load() {
-		w.known = said
+	listens, lastSent := false, time.Now()
+	if h.othersWatch.Load() {
+		w.known = lastSent
 	}
 	beat := time.NewTicker(askEvery)
 	defer beat.Stop()
@@ -279,35 +279,35 @@ func (h *hints) serve(ctx context.Context, w *wire, again bool) error {
 		h.mu.Unlock()
 		switch {
 		case watches && !listens:
-			// The lock first: whoever sees it has its hints wait for who listens, or else
-			// the comparison finds what they would have told.
+			// The lock first: a process that sees it sends hints. What it has sent before LISTEN
+			// is found by the comparison.
 			if _, err := w.ask(ctx, fmt.Sprintf("SELECT pg_catalog.pg_advisory_lock_shared(%d); LISTEN %s", h.guard.Int64(), h.channel)); err != nil {
 				return err
 			}
-			listens, said = true, time.Now()
+			listens, lastSent = true, time.Now()
 			h.watched.resume(again)
-		case !watches && listens: // the lock goes with the connection
-			h.tells.Store(false)
+		case !watches && listens: // the lock ends with the connection
+			h.othersWatch.Store(false)
 			return nil
-		case !watches && !h.tells.Load():
+		case !watches && !h.othersWatch.Load():
 			return nil
 		}
-		told, err := h.tell(ctx, w)
+		sent, err := h.send(ctx, w)
 		if err != nil {
 			return err
 		}
-		if told {
-			said = time.Now()
+		if sent {
+			lastSent = time.Now()
 		}
 		select {
 		case <-h.wake:
 		case <-w.rest:
 		case <-beat.C:
-			if time.Since(said) >= pingEvery {
+			if time.Since(lastSent) >= pingEvery {
 				if _, err := w.ask(ctx, ""); err != nil {
 					return err
 				}
-				said = time.Now()
+				lastSent = time.Now()
 			}
 		case err := <-gone:
 			gone = nil
@@ -318,11 +318,11 @@ func (h *hints) serve(ctx context.Context, w *wire, again bool) error {
 	}
 }
 
-// tell sends the hints that there are, if somebody else watches. It asks for that first if
-// it is time, and if it was known to be so for the last time a while ago.
-func (h *hints) tell(ctx context.Context, w *wire) (bool, error) {
+// send sends the pending hints, if others watch. It asks first whether they do, if it is time
+// and was last asked a while ago.
+func (h *hints) send(ctx context.Context, w *hintConn) (bool, error) {
 	keys := h.take(w)
-	if time.Since(w.asked) >= askEvery/2 && (len(keys) > 0 || h.tells.Load()) {
+	if time.Since(w.asked) >= askEvery/2 && (len(keys) > 0 || h.othersWatch.Load()) {
 		w.asked = time.Now()
 		others, err := w.ask(ctx, h.asking)
 		if err != nil {
@@ -331,9 +331,9 @@ func (h *hints) tell(ctx context.Context, w *wire) (bool, error) {
 		if others == "t" {
 			w.known = w.asked
 		}
-		h.tells.Store(time.Since(w.known) < tellsOn)
+		h.othersWatch.Store(time.Since(w.known) < sendOn)
 	}
-	if len(keys) == 0 || !h.tells.Load() {
+	if len(keys) == 0 || !h.othersWatch.Load() {
 		return false, nil
 	}
 	var payload strings.Builder
@@ -345,8 +345,8 @@ func (h *hints) tell(ctx context.Context, w *wire) (bool, error) {
 	return true, err
 }
 
-// take takes hints to tell, but those at documents that others have just been hinted at.
-func (h *hints) take(w *wire) (keys []int64) {
+// take takes pending hints to send, without those of documents that were sent just before.
+func (h *hints) take(w *hintConn) (keys []int64) {
 	if now := time.Now(); now.Sub(w.paced) >= hintPace {
 		w.paced = now
 		clear(w.told)
@@ -356,7 +356,7 @@ func (h *hints) take(w *wire) (keys []int64) {
 	for key := range h.pending {
 		switch {
 		case w.told[key]:
-		case len(keys) < mostTold:
+		case len(keys) < mostSent:
 			keys = append(keys, key)
 			delete(h.pending, key)
 			w.told[key] = true
@@ -368,8 +368,8 @@ func (h *hints) take(w *wire) (keys []int64) {
 	return keys
 }
 
-// heard takes a hint of another process.
-func (h *hints) heard(payload string) {
+// received takes in a hint of another process.
+func (h *hints) received(payload string) {
 	for _, name := range strings.Fields(payload) {
 		if key, err := strconv.ParseUint(name, 16, 64); err == nil {
 			h.watched.changed(int64(key))

@@ -153,7 +153,7 @@ func TestHostileIDsAreQuotedInErrors(t *testing.T) {
 	})
 }
 
-// lostContext carries a tenure that has ended.
+// lostContext carries a hold that has ended.
 func lostContext(t *testing.T, l lock.Locker, key lock.Key) context.Context {
 	held := must(l.Lock(t.Context(), key))
 	require.NoError(t, held.Unlock())

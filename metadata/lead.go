@@ -11,7 +11,12 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// write implements [engine].
+// A write of a document, from its call to its report: this file joins the queue, leads when
+// the queue says so, chooses the way of the commit, and tries again what may succeed later.
+// What shares a commit is decided in queue.go.
+
+// write implements [engine]. It returns when the call is done, with what its leader has made
+// of it or with its own error.
 func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document, err error) {
 	c := newCall(w, p.options.Backoff)
 	defer func() { p.report(ctx, id, c) }()
@@ -22,22 +27,22 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document
 		w.alone = true
 	}
 	key := p.options.key(id)
-	if c.under, err = carriedBy(ctx, key); err != nil {
+	if c.under, err = holdsIn(ctx, key); err != nil {
 		return Document{}, err
 	}
 	ended, err := c.under.writing()
 	if err != nil {
 		return Document{}, err
 	}
-	for err = errLate; err == errLate; {
+	for err = errSlowDecision; err == errSlowDecision; {
 		var leads bool
-		if leads, err = p.queue.join(lineKey{id, c.under.identity()}, key, c, p.options.MaxWaitingBytes); err != nil {
+		if leads, err = p.queues.join(queueKey{id, c.under.identity()}, key, c, p.options.MaxWaitingBytes); err != nil {
 			break
 		}
-		for leads = leads || p.queue.wait(ctx, c); leads && p.lead(ctx, c.line, c); {
-			leads = p.queue.wait(ctx, c)
+		for leads = leads || p.queues.wait(ctx, c); leads && p.lead(ctx, c.queue, c); {
+			leads = p.queues.wait(ctx, c)
 		}
-		if err = c.err; err == errLate {
+		if err = c.err; err == errSlowDecision {
 			c = c.again()
 		}
 	}
@@ -47,16 +52,17 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document
 	return c.result(err)
 }
 
-// lead has the turn until c, the first in line, is done or gives up, or has been put back.
-func (p *postgres) lead(ctx context.Context, l *line, c *call) (back bool) {
-	defer p.queue.pass(l, c)
-	for early := l.busy && c.due.After(time.Now()); ; early = false {
-		if early { // as far as is known, the lock is taken still
-			if c.err = l.sleep(ctx, c, errTaken, time.Until(c.due), &p.queue); c.err != nil {
+// lead commits for c, the first of l, and for its batch, until c is done, gives up, or is put
+// back. It reports whether c was put back, and so waits again.
+func (p *postgres) lead(ctx context.Context, wq *waitQueue, c *call) (back bool) {
+	defer p.queues.handOff(wq, c)
+	for early := wq.busy && c.due.After(time.Now()); ; early = false {
+		if early { // as far as is known, the lock is still taken
+			if c.err = wq.sleep(ctx, c, errTaken, time.Until(c.due), &p.queues); c.err != nil {
 				return false
 			}
 		}
-		n, err := p.commitTurn(ctx, l, c)
+		n, err := p.commitBatch(ctx, wq, c)
 		switch {
 		case n > 0:
 			return false
@@ -67,122 +73,124 @@ func (p *postgres) lead(ctx context.Context, l *line, c *call) (back bool) {
 			return false
 		}
 		p.counts.waits.Add(1)
-		p.report(ctx, l.key.id, c)
-		if c.err = l.pause(ctx, c, err, &p.queue); c.err != nil {
+		p.report(ctx, wq.key.id, c)
+		if c.err = wq.pause(ctx, c, err, &p.queues); c.err != nil {
 			return false
 		}
 	}
 }
 
-// pause waits before the next attempt, or returns why there will be none; err
-// is what the last one failed of.
-func (l *line) pause(ctx context.Context, c *call, err error, q *queue) error {
+// pause waits before the next attempt, as c's policy says, or returns why there is none. err
+// is the error of the last attempt.
+func (wq *waitQueue) pause(ctx context.Context, c *call, err error, q *queues) error {
 	wait, ok := c.polls.Next()
 	if !ok {
-		return l.giveUp(c, err, backoff.ErrExhausted)
+		return wq.giveUp(c, err, backoff.ErrExhausted)
 	}
-	return l.sleep(ctx, c, err, wait, q)
+	return wq.sleep(ctx, c, err, wait, q)
 }
 
-// sleep is pause once the policy has been asked.
-func (l *line) sleep(ctx context.Context, c *call, err error, wait time.Duration, q *queue) error {
+// sleep is pause with the wait that the policy has returned.
+func (wq *waitQueue) sleep(ctx context.Context, c *call, err error, wait time.Duration, q *queues) error {
 	cause := q.sleep(ctx, wait)
 	if cause == nil || cause == ErrClosed {
 		return cause
 	}
-	return l.giveUp(c, err, cause)
+	return wq.giveUp(c, err, cause)
 }
 
-// giveUp is the error of a call whose last attempt failed of err.
-func (l *line) giveUp(c *call, err, cause error) error {
+// giveUp is the error of a call that ends because of cause, after an attempt that failed with
+// err.
+func (wq *waitQueue) giveUp(c *call, err, cause error) error {
 	if errors.Is(err, errTaken) {
-		return l.busyError(c, cause)
+		return wq.busyError(c, cause)
 	}
 	return errors.Join(err, cause)
 }
 
-// final is err where it ends c. That the lock or the row was taken does, too, where
-// the host's code has run that must not run again.
-func (l *line) final(c *call, err error) error {
+// final is the error of c where err ends it. A lock or row that was taken ends it where the
+// host's decide has run and must not run again.
+func (wq *waitQueue) final(c *call, err error) error {
 	if errors.Is(err, errTaken) {
-		return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: c.attempts + 1, Cause: err}
+		return &lock.BusyError{Key: wq.lock, Waited: time.Since(c.since), Attempts: c.attempts + 1, Cause: err}
 	}
 	return err
 }
 
-// isRepeatable reports whether the same write may succeed at another time: the lock
-// or the row was in somebody's hands, the server resolved a conflict with others
-// to its disadvantage, or others have filled its lock table.
+// isRepeatable reports whether the same write may succeed later: another session has the lock
+// or the row, the server aborted it in a conflict with other transactions, or its lock table
+// is full.
 func isRepeatable(err error) bool {
 	code := pgdb.Code(err)
 	return (errors.Is(err, errTaken) || code == "40001" || code == "40P01" || code == pgdb.OutOfMemory) && !errors.Is(err, ErrUnknownOutcome)
 }
 
-// errPutBack says that calls wait for the end of their line's chain.
+// errPutBack says that calls wait until the commits of their queue's chain are done.
 var errPutBack = errors.New("waits for the commits before")
 
-// commitTurn carries out the writes of the leader, c, and of those behind it, and
-// returns how many, from the first on, are done. If none is, the error says
-// why, and nothing is on its way to the server.
-func (p *postgres) commitTurn(ctx context.Context, l *line, c *call) (n int, err error) {
-	follows := l.chain != nil
-	conn, done, err := p.connect(ctx, l, c)
+// commitBatch commits the writes of the leader, c, and of its batch, and returns how many of
+// them, from the first on, are done. If none is, the error says why, and nothing is on its way
+// to the server.
+func (p *postgres) commitBatch(ctx context.Context, wq *waitQueue, c *call) (n int, err error) {
+	follows := wq.chain != nil
+	conn, done, err := p.connect(ctx, wq, c)
 	switch {
 	case done:
-		l.base = nil
+		wq.base = nil
 		return 1, nil
 	case err == nil:
 	case ctx.Err() != nil:
-		return 0, l.busyError(c, because(ctx, err))
+		return 0, wq.busyError(c, because(ctx, err))
 	default:
 		return 0, p.failure(err, false)
 	}
 	defer func() {
-		if !follows && !c.flown {
+		if !follows && !c.launched {
 			conn.Release()
 		}
 	}()
-	calls, err := p.queue.take(l, p.options)
+	calls, err := p.queues.takeBatch(wq, p.options)
 	if err != nil {
 		return 0, err
 	}
 	whole := false
-	defer func() { // before the connection is released, which is foreign code
+	defer func() { // before Release, which is foreign code
 		why := err
 		if !whole {
 			why = errPanicked
 		}
 		c.made(nil, report{err: why}) // of a commit that has decided on nothing
 		switch {
-		case c.flown:
-			if p.queue.conclude(c.flight, whole) {
+		case c.launched:
+			if p.queues.conclude(c.pipelined, whole) {
 				n, err = 0, errPutBack
 			}
 			return
 		case !whole:
-			n = max(1, p.queue.abandon(l))
+			n = max(1, p.queues.abandon(wq))
 		}
-		p.queue.settle(l, n, errors.Is(err, errTaken))
+		p.queues.settle(wq, n, errors.Is(err, errTaken))
 		if err == errPutBack {
-			p.queue.retreat(l)
+			p.queues.leaveChain(wq)
 		}
 	}()
-	n, err = p.commit(ctx, conn, l, c, calls)
+	n, err = p.commit(ctx, conn, wq, c, calls)
 	whole = true
 	return n, err
 }
 
-// commit is commitTurn for calls that have been taken. Where the database
-// rejects what several of them make together, it halves them until those that
-// are to blame stand alone. The leader gets the reports.
-func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *call, calls []*call) (done int, err error) {
+// commit is commitBatch for a batch. A lone merge is one statement, a batch with a base is
+// stored on that (see base.go), and all else is a transaction. Where the database rejects what
+// several calls make together, commit halves them until the calls to blame stand alone. The
+// leader gets the reports.
+func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, wq *waitQueue, leader *call, calls []*call) (done int, err error) {
 	start := time.Now()
-	inside, told := p.beginCommit(ctx, func() []string { return []string{l.key.id} })
+	inside, told := p.beginCommit(ctx, func() []string { return []string{wq.key.id} })
 	leader.told = told
-	base := p.queue.baseFor(l, calls[0], p.options)
-	if c := calls[0]; len(calls) == 1 && base == nil && l.chain == nil && p.isOneStatement(l, c) {
+	base := p.queues.baseFor(wq, calls[0], p.options)
+	if c := calls[0]; len(calls) == 1 && base == nil && wq.chain == nil && p.isOneStatement(wq, c) {
 		c.fate = sent
-		c.doc, err = p.mergeOne(inside, conn, l, c)
+		c.doc, err = p.mergeOne(inside, conn, wq, c)
 		err = p.failure(err, true)
 		if endedWith(ctx, err) {
 			err = because(ctx, err)
@@ -195,7 +203,7 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 			return 1, nil
 		}
 		c.fate = undecided
-		l.rowFirst = true
+		wq.rowFirst = true
 		if errors.Is(err, errTaken) {
 			return 0, err
 		}
@@ -203,14 +211,14 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	var stuck error
 	err = errStale
 	if base != nil {
-		calls, err = p.amend(inside, conn, l, leader, base, calls)
+		calls, err = p.commitOnBase(inside, conn, wq, leader, base, calls)
 	}
 	switch {
-	case err == errStale && (leader.flown || l.chain != nil):
+	case err == errStale && (leader.launched || wq.chain != nil):
 		return 0, errPutBack
 	case err == errStale:
 		for err = errUsed; err == errUsed; {
-			calls, stuck, err = p.transact(inside, conn, l, calls)
+			calls, stuck, err = p.transact(inside, conn, wq, calls)
 		}
 	}
 	var last *unsettled
@@ -219,49 +227,50 @@ func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, l *line, leader *
 	once := p.options.MaxBatch == 1 && calls[0].decide != nil && calls[0].begun
 	switch {
 	case err == nil:
-	case err == errLate, isRepeatable(err) && !once:
+	case err == errSlowDecision, isRepeatable(err) && !once:
 		return 0, err
-	case endedWith(ctx, err): // while another connection was asked for: the leader's end alone
+	case endedWith(ctx, err): // while waiting for another connection: it ends the leader alone
 		return 0, because(ctx, err)
 	case errors.Is(err, ErrRejected) && done > 1:
 		leader.made(nil, report{err: err})
-		half, err := p.commit(ctx, conn, l, leader, calls[:done/2])
+		half, err := p.commit(ctx, conn, wq, leader, calls[:done/2])
 		if err != nil || half < done/2 {
 			return half, err
 		}
-		rest, err := p.commit(ctx, conn, l, leader, calls[half:])
+		rest, err := p.commit(ctx, conn, wq, leader, calls[half:])
 		return half + rest, err
 	}
-	decide(calls, l.final(leader, err))
+	decide(calls, wq.final(leader, err))
 	if done > 0 {
 		leader.made(calls, report{took: time.Since(start), err: err, stuck: stuck})
 	}
 	return done, nil
 }
 
-// endedWith reports whether an error says that ctx has ended, and nothing is on its way
-// to the server.
+// endedWith reports whether err comes from the end of ctx, and nothing is on its way to the
+// server.
 func endedWith(ctx context.Context, err error) bool {
 	return !errors.Is(err, ErrUnknownOutcome) && ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
-// isOneStatement reports whether a write, if it is alone, can do without a
-// transaction of several statements.
-func (p *postgres) isOneStatement(l *line, c *call) bool {
-	return c.patch != nil && !c.patch.dear && l.key.under == "" && !l.rowFirst && !p.options.MergeInGo
+// isOneStatement reports whether a lone write is stored by one statement, without a
+// transaction of several.
+func (p *postgres) isOneStatement(wq *waitQueue, c *call) bool {
+	return c.patch != nil && !c.patch.costly && wq.key.under == "" && !wq.rowFirst && !p.options.MergeInGo
 }
 
-// A report says that a transaction, or its failure, has decided on writes.
+// A report says that a transaction has decided on writes, or has failed.
 type report struct {
-	writes int // 0: it has decided on none, which only observers want to know
+	writes int // 0: it has decided on none, which only observers are told
 	took   time.Duration
 	err    error
-	stuck  error // why the transaction could not be rolled back, if it had to be
-	shared bool  // and on writes of other documents, with which it has been counted
+	stuck  error // why the rollback failed, if there was one
+	shared bool  // with writes of other documents, and counted with these
 	told   *observedCommit
 }
 
-// made adds a report of the commit that has decided on calls. Of none, it is for observers.
+// made adds a report of the commit that has decided on calls. If there are none, the report is
+// for observers alone.
 func (c *call) made(calls []*call, r report) {
 	if len(calls) == 0 && c.told == nil {
 		return
@@ -275,8 +284,8 @@ func (c *call) made(calls []*call, r report) {
 	c.reports = append(c.reports, r)
 }
 
-// report has known what a leader has committed. A panic of foreign code goes on in it, so it
-// is not to be in line for others then.
+// report tells the host what a leader has committed: counters, hints, logger and observer. A
+// panic of foreign code passes through it, so it runs when no call waits for this one.
 func (p *postgres) report(ctx context.Context, id string, leader *call) {
 	for len(leader.reports) > 0 {
 		r := leader.reports[0]
@@ -301,12 +310,12 @@ func (p *postgres) reportWrites(ctx context.Context, id string, r report) {
 	}
 }
 
-// gateOf is the gate of the line of c.
-func (p *postgres) gateOf(l *line, c *call) gate {
-	if len(c.under.proof) > 0 {
-		return p.under(c.under, l.key.id, l.lock)
+// preconditionOf is the precondition under which c's queue writes.
+func (p *postgres) preconditionOf(wq *waitQueue, c *call) precondition {
+	if len(c.under.onServer) > 0 {
+		return p.under(c.under, wq.key.id, wq.lock)
 	}
-	g := p.taking(l.key.id, l.lock)
+	g := p.taking(wq.key.id, wq.lock)
 	g.under = c.under
 	return g
 }

@@ -7,18 +7,18 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A statement for many documents takes as many locks, of a table that all clients of
-// the server share: who finds it full fails, whoever filled it. The table has room for
-// max_locks_per_transaction locks of each session that there can be (PostgreSQL
-// documentation, section 20.12 Lock Management). Of these
+// A statement for many documents takes as many locks, in a lock table that all clients of the
+// server share: when it is full, any client's next lock fails. It has room for
+// max_locks_per_transaction locks of each possible session (PostgreSQL documentation, section
+// 20.12 Lock Management). Of these
 //
-//   - a quarter of max_locks_per_transaction is any statement's to take;
-//   - a quarter of the whole is divided into slots of 64, each of which is an advisory
-//     lock of its own: a statement takes as many as it needs and finds free.
+//   - a quarter of max_locks_per_transaction is for each statement to take;
+//   - a quarter of the whole is divided into slots of 64 locks. Each slot is an advisory lock
+//     of its own; a statement takes as many slots as it needs and finds free.
 //
-// So however many processes write this database, half of the table is left to others.
-// A statement that gets fewer locks than it has patches does only the first so many,
-// and says how many these are; it never waits for a slot.
+// So however many processes write to this database, half of the table is left to others. A
+// statement that gets fewer locks than it has patches does only that many of them, from the
+// first on, and returns the number. It never waits for a slot.
 
 // slotsKey is the first slot's number.
 var slotsKey = strconv.FormatInt(lock.Namespace("lockstore").Name("metadata", "slots").Int64(), 10)

@@ -20,8 +20,8 @@ const getManySQL = `
 SELECT {key}, {row} FROM {table} AS t
 WHERE t.{id} {=} ANY ($1::{text}[]::{idtype}[]){within}`
 
-// GetMany returns those of the documents that there are, by their ids, in one
-// round trip: under locks, and with [AtLeast], as Get does.
+// GetMany returns those of the documents that exist, by the ids as given, in one round trip. A
+// missing document is no error. Holds in ctx, and [AtLeast], mean what they mean for Get.
 func (p *Postgres) GetMany(ctx context.Context, ids ...string) (found map[string]Document, err error) {
 	err = p.observe(ctx, "GetMany", func() []string { return ids }, func(ctx context.Context, _ *OperationEnd) error {
 		found, err = p.getMany(ctx, ids)
@@ -30,9 +30,9 @@ func (p *Postgres) GetMany(ctx context.Context, ids ...string) (found map[string
 	return found, err
 }
 
-// getMany is GetMany.
+// getMany is GetMany without its observer.
 func (p *Postgres) getMany(ctx context.Context, ids []string) (map[string]Document, error) {
-	if p.pg.queue.isClosed() {
+	if p.pg.queues.isClosed() {
 		return nil, ErrClosed
 	}
 	if err := p.pg.fit(ctx, p.pg.db); err != nil {
@@ -47,7 +47,7 @@ func (p *Postgres) getMany(ctx context.Context, ids []string) (map[string]Docume
 		asked[canonical] = append(asked[canonical], id)
 	}
 	canonical := slices.Collect(maps.Keys(asked))
-	under, err := proofOf(ctx, func(k lock.Key) bool {
+	under, err := serverHoldsOf(ctx, func(k lock.Key) bool {
 		return slices.ContainsFunc(canonical, func(id string) bool { return p.options.key(id).Int64() == k.Int64() })
 	})
 	if err != nil {
@@ -71,7 +71,7 @@ func (p *Postgres) getMany(ctx context.Context, ids []string) (map[string]Docume
 	return found, nil
 }
 
-// scanDocument reads an id and {row}, and before them what else there is.
+// scanDocument reads an id and {row}, and the columns before them.
 func scanDocument(row pgdb.Row, before ...any) (Document, error) {
 	var doc Document
 	var updated nullTime
@@ -80,27 +80,27 @@ func scanDocument(row pgdb.Row, before ...any) (Document, error) {
 	return doc, err
 }
 
-// Patch is a merge patch for one document.
+// Patch is a merge patch for one document, for [Postgres.MergeMany].
 type Patch struct {
 	ID    string
 	Patch json.RawMessage
-	Token string // as [Postgres.Once] has it; empty: that of the view, if it is one
+	Token string // for [Postgres.Once]; empty: that of the view, if it has one
 }
 
-// Result is what became of one of several merges: the document after it, or
-// an error.
+// Result is the outcome of one merge of [Postgres.MergeMany]: the document after it, or an
+// error.
 type Result struct {
 	Document Document
 	Err      error
 }
 
-// mergeManySQL is mergeSQL for many documents at once. While it waits for a row
-// that somebody else has locked it keeps those that it has locked before, so it
-// does not wait for long: for less than passes before PostgreSQL looks for a
-// deadlock, by default, of which a host's transaction could be the victim.
+// mergeManySQL is mergeSQL for many documents at once. While it waits for a row that another
+// transaction has locked, it keeps the rows that it has locked itself. So it waits for less
+// than the server's default deadlock_timeout: a host's transaction could be the victim of a
+// deadlock.
 //
-// What it returns comes from no subquery, which would keep a copy of all documents: so
-// where it has done nothing, it does not say how many patches it has tried.
+// Its rows come from no subquery, which would keep a copy of all documents. So if it has done
+// nothing, it does not say how many patches it has tried.
 var mergeManySQL = `
 WITH ` + shareSQL + `
 UPDATE {table} AS t SET {column} = {merged}{bump}
@@ -109,10 +109,10 @@ WHERE t.{id} {=} p.id{within} AND pg_catalog.pg_try_advisory_xact_lock(p.key) AN
 	AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
 RETURNING (SELECT locks FROM share), t.{id}::{text}, {row}`
 
-// mergeFreeSQL is mergeManySQL without waiting: it passes over rows that others
-// have locked. It also returns the documents that their patch does not change: a
-// number that is written otherwise is a change, which only the text shows.
-// All that is stored has been computed from rows that were locked before.
+// mergeFreeSQL is mergeManySQL without waiting: it skips rows that others have locked. It also
+// returns the documents that their patch does not change. A number that is written otherwise
+// is a change, which only the text shows. All that is stored was computed from rows that were
+// locked before.
 var mergeFreeSQL = `
 WITH ` + shareSQL + `, doc AS MATERIALIZED (
 	SELECT t.{id} AS id, coalesce(t.{column}, '{}') AS metadata, {version} AS version, {at} AS updated_at, p.patch, p.key, p.flat, p.room
@@ -134,22 +134,22 @@ WITH ` + shareSQL + `, doc AS MATERIALIZED (
 		SELECT id, metadata, version, updated_at FROM stored
 		UNION ALL
 		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
-	) AS done{late}
+	) AS done{busy}
 ) AS done ON true`
 
-// lateSQL has mergeFreeSQL return, too, the ids of documents that are free, done or
-// not, or missing.
-const lateSQL = `
+// busySQL has mergeFreeSQL return the ids of documents, too, that are free, done or not, or
+// missing.
+const busySQL = `
 	UNION ALL
 	SELECT id::{text}, NULL, 0, NULL FROM free
 	UNION ALL
 	SELECT p.id::{text}, NULL, 0, NULL FROM ` + patchesSQL + `
 	WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})`
 
-// createManySQL makes documents of patches that the others found missing, or have
-// passed over: what there is already it leaves alone, also where nothing but the table's
-// partitions tell two rows apart. It waits for another transaction that makes one of
-// them no longer than mergeManySQL does. A row that a trigger gives another id fails it.
+// createManySQL creates the documents that the other statements have found missing, or have
+// skipped. It leaves existing documents alone, also where only the table's partitions
+// distinguish two rows. For another transaction that creates one of them it waits no longer
+// than mergeManySQL does. A row that gets another id from a trigger fails the statement.
 var createManySQL = `
 WITH ` + shareSQL + `, done AS (
 INSERT INTO {table} AS t ({id}, {column}{columns})
@@ -162,29 +162,29 @@ RETURNING CASE WHEN t.{id}::{text} {=} ANY ($1::{text}[]) THEN t.{id}::{text} EL
 )
 ` + reportSQL + `done ON true`
 
-// Bounds of one statement of MergeMany.
+// Limits of one statement of MergeMany.
 const (
 	manyPatches = 1000
 	manyBytes   = 4 << 20
 )
 
-// MergeMany merges each patch into its document, many to a round trip and a
-// commit, and returns a result for each, in the order of the patches. Every
-// merge promises what Merge does, by itself: they do not succeed or fail
-// together, except that a lost connection leaves all of them unknown. Documents
-// that are locked, or whose rows are, are waited for together when the others are
-// committed, by [Options].Backoff: whichever is free is merged. Patches of the same
-// document are merged in their order.
+// MergeMany merges each patch into its document, many in one round trip and one commit, and
+// returns a result for each, in the order of the patches.
 //
-// The error is nil if every Result's is; otherwise it says how many are not,
-// and matches the first of these. With [Options.MergeInGo], where ctx carries a
-// hold of a lock, and with a token, a merge has its own commit.
+// Each merge promises by itself what Merge does. The merges do not succeed or fail together,
+// except that a lost connection leaves all of a statement with an unknown outcome. Patches for
+// the same document are merged in their order. Documents whose lock or row others have are
+// merged last, as they become free; MergeMany waits for all of them together, by
+// [Options].Backoff.
 //
-// A statement takes a lock of the server for each of its documents. The statements of
-// all processes together take up to half of the lock table: where that is taken, those
-// that come do fewer documents at once, and do not fail. (The table's size is
-// max_locks_per_transaction × max_connections; the default of 6 400 gives room to some
-// calls at once.)
+// The error is nil if that of every Result is. Otherwise it says how many merges failed, and
+// matches the error of the first of them. A merge has a commit of its own with
+// [Options].MergeInGo, if ctx carries a hold, and with a token.
+//
+// A statement takes a lock of the server for each of its documents. The statements of all
+// processes together take up to half of the server's lock table. If that is in use, others do
+// fewer documents at once, and do not fail. (The table's size is max_locks_per_transaction ×
+// max_connections; the default of 6 400 has room for several calls at once.)
 func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) (results []Result, err error) {
 	ids := func() (ids []string) {
 		for _, patch := range patches {
@@ -204,7 +204,7 @@ func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) (results []Re
 	return results, err
 }
 
-// mergeMany is MergeMany.
+// mergeMany is MergeMany without its observer.
 func (p *Postgres) mergeMany(ctx context.Context, patches []Patch) ([]Result, error) {
 	c := bulk{Postgres: p, since: time.Now(), polls: backoff.Start(p.options.Backoff)}
 	results := make([]Result, len(patches))
@@ -215,7 +215,7 @@ func (p *Postgres) mergeMany(ctx context.Context, patches []Patch) ([]Result, er
 			jobs = append(jobs, j)
 		}
 	}
-	c.wait(ctx, pass(jobs, func(now []*job) []*job { return c.merge(ctx, now) }))
+	c.wait(ctx, eachBatch(jobs, func(now []*job) []*job { return c.merge(ctx, now) }))
 	failed := 0
 	for i := range results {
 		if results[i].Err != nil {
@@ -229,7 +229,7 @@ func (p *Postgres) mergeMany(ctx context.Context, patches []Patch) ([]Result, er
 	return results, fmt.Errorf("metadata: %d of %d merges failed, the first: %w", failed, len(patches), results[first].Err)
 }
 
-// A target is a document and what is to be merged into it.
+// A target is a document and the patch for it.
 type target struct {
 	id    string // canonical
 	key   lock.Key
@@ -239,11 +239,11 @@ type target struct {
 // A bulk is one call of MergeMany.
 type bulk struct {
 	*Postgres
-	since time.Time
-	polls backoff.Sequence // of all that is waited for
-	waits bool             // for some
-	looks int              // at them
-	why   error            // what the last statement failed of, where it may be sent again
+	since    time.Time
+	polls    backoff.Sequence // for all busy documents together
+	waits    bool             // for busy documents
+	attempts int              // attempts at them
+	why      error            // the last statement's error, if it may be sent again
 }
 
 // A job is one merge of many.
@@ -252,14 +252,13 @@ type job struct {
 	*Result
 	target
 
-	view  documents // that merges it
+	view  documents // the view that merges it
 	apart bool      // shares no statement with others
-	free  bool      // to be merged apart
+	free  bool      // it is to be merged alone
 	sent  time.Time
 }
 
-// admit reports whether a job is fit to be done. One that is not has its result when it
-// returns.
+// admit checks a job, and reports whether it can be done. If not, it has its result.
 func (c *bulk) admit(ctx context.Context, j *job) bool {
 	var invalid, err error
 	if j.id, invalid = c.checkID(j.ID); invalid != nil {
@@ -274,18 +273,17 @@ func (c *bulk) admit(ctx context.Context, j *job) bool {
 		return false
 	}
 	j.key = c.options.key(j.id)
-	j.apart = j.patch.dear || c.version != nil || j.view.token != nil || c.goesAlone(ctx)
+	j.apart = j.patch.costly || c.version != nil || j.view.token != nil || c.goesAlone(ctx)
 	return true
 }
 
-// goesAlone reports whether no statement for many can tell whether a job's document is
-// free and may be written: it would ask for the lock that its own context holds, proves no
-// hold, and calls no merge function.
+// goesAlone reports whether a job cannot be in a statement for many, since that would ask for
+// the lock that the job's own context holds, checks no hold, and merges in the database.
 func (c *bulk) goesAlone(ctx context.Context) bool {
 	return c.options.MergeInGo || len(lock.AllFromContext(ctx)) > 0
 }
 
-// end gives a job its result, and has that known.
+// end gives a job its result, counts it, and hints at a change.
 func (c *bulk) end(ctx context.Context, j *job, doc Document, err error) {
 	size := 0
 	if j.patch != nil {
@@ -299,23 +297,23 @@ func (c *bulk) end(ctx context.Context, j *job, doc Document, err error) {
 	c.counts.wrote(size, time.Since(c.since), err)
 }
 
-// pass has do try each of jobs, and returns in their order those that it has left over,
-// with those behind them.
-func pass(jobs []*job, do func(now []*job) (left []*job)) (late []*job) {
+// eachBatch has do try all jobs, a batch at a time. It returns in their order the jobs that do has
+// left over, and those behind them of the same documents.
+func eachBatch(jobs []*job, do func(now []*job) (left []*job)) (busy []*job) {
 	for len(jobs) > 0 {
 		var now []*job
 		now, jobs = nextJobs(jobs)
 		if left := do(now); len(left) > 0 {
 			var behind []*job
-			behind, jobs = split(jobs, left)
-			late = append(append(late, left...), behind...)
+			behind, jobs = separate(jobs, left)
+			busy = append(append(busy, left...), behind...)
 		}
 	}
-	return late
+	return busy
 }
 
-// nextJobs splits off what one statement is to do: each document once, in the order
-// of their ids, in which a careful host locks rows, too.
+// nextJobs splits off the jobs of the next statement: one for each document, in the order of
+// their ids, in which a careful host locks rows, too.
 func nextJobs(jobs []*job) (now, rest []*job) {
 	seen := map[string]bool{}
 	size := 0
@@ -326,14 +324,14 @@ func nextJobs(jobs []*job) (now, rest []*job) {
 			now = append(now, j)
 			size += len(j.patch.text)
 		}
-		seen[j.id] = true // whatever comes after it comes after it
+		seen[j.id] = true // later jobs of the document stay behind it
 	}
 	slices.SortFunc(now, func(a, b *job) int { return strings.Compare(a.id, b.id) })
 	return now, rest
 }
 
-// split parts jobs into those whose documents left has, too, and the rest.
-func split(jobs, left []*job) (behind, rest []*job) {
+// separate separates the jobs whose documents are in left from the rest.
+func separate(jobs, left []*job) (behind, rest []*job) {
 	ids := make(map[string]bool, len(left))
 	for _, j := range left {
 		ids[j.id] = true
@@ -348,8 +346,8 @@ func split(jobs, left []*job) (behind, rest []*job) {
 	return behind, rest
 }
 
-// merge does jobs in one statement, and what that leaves over in others. It returns
-// those that have to be waited for, or done apart.
+// merge does jobs in one statement, and what that leaves over in others. It returns those that
+// are to be waited for, or done alone.
 func (c *bulk) merge(ctx context.Context, jobs []*job) (left []*job) {
 	var rest []*job
 	for _, j := range jobs {
@@ -369,9 +367,9 @@ func (c *bulk) merge(ctx context.Context, jobs []*job) (left []*job) {
 	return append(left, c.settle(ctx, rest, err, c.merge)...)
 }
 
-// settle ends jobs that a statement has failed to do, and returns those that it has
-// left over. Where the database rejects what a statement makes, it has again halve the
-// jobs until those that are to blame stand alone.
+// settle ends jobs that a statement has failed to do, and returns those left over. Where the
+// database rejects what a statement makes, again tries each half of the jobs, until those to
+// blame stand alone.
 func (c *bulk) settle(ctx context.Context, jobs []*job, err error, again func(context.Context, []*job) []*job) (left []*job) {
 	switch {
 	case err == nil || isRepeatable(err):
@@ -391,7 +389,7 @@ func (c *bulk) settle(ctx context.Context, jobs []*job, err error, again func(co
 		c.counts.committed(sent)
 	}
 	for _, j := range jobs {
-		if sent > 0 && j.sent.IsZero() { // which is not concerned
+		if sent > 0 && j.sent.IsZero() { // it was not in the statement
 			left = append(left, j)
 		} else {
 			c.end(ctx, j, Document{}, err)
@@ -400,9 +398,8 @@ func (c *bulk) settle(ctx context.Context, jobs []*job, err error, again func(co
 	return left
 }
 
-// together does jobs in one statement, or in several where the server's lock table has
-// no room for all. It returns those that it has not done: after an error, all that are
-// left.
+// together does jobs in one statement, or in several where the server's lock table has no room
+// for all. It returns those that are not done: after an error, all that are left.
 func (c *bulk) together(ctx context.Context, s statement, jobs []*job) (left []*job, err error) {
 	for _, j := range jobs {
 		j.sent, j.free = time.Time{}, false
@@ -427,30 +424,30 @@ func (c *bulk) together(ctx context.Context, s statement, jobs []*job) (left []*
 	return left, nil
 }
 
-// send sends a statement for jobs. It reports how many of these the statement has
-// tried, from the first on, and which of them it has not done.
+// send sends one statement for jobs. It returns how many of them the statement has tried, from
+// the first on, and which of these are not done.
 func (c *bulk) send(ctx context.Context, s statement, jobs []*job) (left []*job, tried int, err error) {
 	var told *observedCommit
-	defer func() { told.end() }() // when the connection was given back
+	defer func() { told.end() }() // after the connection's Release
 	targets := make([]target, len(jobs))
 	for i, j := range jobs {
 		targets[i] = j.target
-		if j.apart { // whose document is too large for any statement then
+		if j.apart { // so that its document is too large for the statement
 			targets[i].patch = &patch{text: []byte(`{}`), room: -1}
 		}
 	}
 	conn, err := c.pg.connection(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil && c.waits:
-		return nil, 0, errTaken // before, and so it ends
+		return nil, 0, errTaken // as before: the job ends as busy
 	case err != nil:
 		return nil, 0, c.pg.failure(because(ctx, err), false)
 	}
 	defer conn.Release()
-	if err := c.pg.queue.begin(); err != nil {
+	if err := c.pg.queues.begin(); err != nil {
 		return nil, 0, err
 	}
-	defer c.pg.queue.sent.Done()
+	defer c.pg.queues.sent.Done()
 	start := time.Now()
 	for _, j := range jobs {
 		j.sent = start
@@ -493,9 +490,9 @@ func idsOf(targets []target) (ids []string) {
 	return ids
 }
 
-// mergeTargets runs one of the statements above. It returns how many of targets, from
-// the first on, it has tried, and the documents in their order: without an ID where
-// nothing has been done, and without Metadata where that has to be done apart.
+// mergeTargets runs one of the statements above. It returns how many targets the statement has
+// tried, from the first on, and their documents in order: without an ID where nothing was
+// done, and without Metadata where the document is to be merged alone.
 func (p *postgres) mergeTargets(ctx context.Context, conn pgdb.Conn, s statement, targets []target) (docs []Document, tried int, err error) {
 	n := len(targets)
 	ids, patches, keys := make([]string, n), make([]string, n), make([]int64, n)

@@ -13,18 +13,17 @@ import (
 	"example.com/lockstore/metadata/internal/jsonb"
 )
 
-// Memory is a [MetadataStore] without a server, for hosts' unit tests and for
-// programs that are alone. It answers as a [Postgres] on the default table
-// does, or on the Table in its options, to the byte. Its documents end with it.
+// Memory is a [MetadataStore] in memory, for unit tests and for single processes. It returns
+// what a [Postgres] on the default table, or on the Table in its options, returns, to the
+// byte. Its documents are lost with it. Its methods are safe for concurrent use.
 type Memory struct{ documents }
 
 var _ MetadataStore = (*Memory)(nil)
 
-// NewMemory returns a Memory without documents. Its writers take the
-// documents' locks from locker, so that who holds one there keeps them out, and no hold
-// of another Locker counts;
-// nil is a [lock.Memory] that nobody else has. Of the options it heeds those
-// that are not about the server.
+// NewMemory returns a Memory without documents. Its writes take the documents' locks from
+// locker: they wait while a lock is held there, and holds of another Locker do not count. nil
+// means a [lock.Memory] of its own. Options that are about the server are ignored. The error
+// matches [ErrInvalidOptions].
 func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -33,32 +32,31 @@ func NewMemory(locker lock.Locker, opts *Options) (*Memory, error) {
 	if locker == nil {
 		locker = lock.NewMemory()
 	}
-	m := &memory{locker: locker, options: &o, turns: lock.NewMemory(), stored: map[string]Document{}, tokens: map[string]tokens{}}
+	m := &memory{locker: locker, options: &o, mutexes: lock.NewMemory(), stored: map[string]Document{}, tokens: map[string]tokens{}}
 	m.watching = newWatching(m, &o, nil, func(context.Context) (string, bool) { return "", true })
 	return &Memory{documents{engine: m, options: &o, counts: new(counts)}}, nil
 }
 
-// Privileged is a view of the store that may change protected keys.
+// Privileged returns a view of the store that may change the keys of [Options].Protect.
 func (m *Memory) Privileged() *Memory {
 	view := *m
 	view.privileged = true
 	return &view
 }
 
-// IfVersion is a view of the store whose writes fail with [ErrConflict],
-// changing nothing, unless the document is of this version when they come to
-// it: see [Postgres.IfVersion].
+// IfVersion returns a view of the store whose writes fail with [ErrConflict], and change
+// nothing, unless the document has this version when they get to it: see
+// [Postgres.IfVersion].
 func (m *Memory) IfVersion(version int64) *Memory {
 	view := *m
 	view.version = &version
 	return &view
 }
 
-// Put stores doc as the host's own INSERT or UPDATE of a row would: with its version
-// and time, without asking for the document's lock, whatever the options allow. It is
-// how a Memory of a [Table] whose rows are the host's comes by them. Metadata is any
-// JSON; none counts as an empty document. The error matches [ErrInvalidID] or
-// [ErrInvalidDocument].
+// Put stores doc as the host's own INSERT or UPDATE of a row would: with its version and time,
+// without taking the document's lock, and without the limits of the options. So a Memory of a
+// [Table] without Create gets its rows. Metadata is any JSON; empty Metadata counts as an empty
+// document. The error matches [ErrInvalidID] or [ErrInvalidDocument].
 func (m *Memory) Put(doc Document) error {
 	id, err := m.checkID(doc.ID)
 	if err != nil {
@@ -86,12 +84,12 @@ type memory struct {
 	locker  lock.Locker
 	options *Options
 
-	turns *lock.Memory // of writes under one hold, which does not keep them from each other
+	mutexes *lock.Memory // between writes under the same hold, which does not exclude them
 
 	mu     sync.Mutex
 	stored map[string]Document
 	tokens map[string]tokens // by document
-	aging  []keptToken       // in the order in which they came
+	aging  []keptToken       // oldest first
 
 	watching *watching
 }
@@ -112,7 +110,7 @@ func (m *memory) get(ctx context.Context, id string) (Document, error) {
 	return doc, nil
 }
 
-// load returns a copy of a document, which is the caller's.
+// load returns a copy of a document, for the caller to own.
 func (m *memory) load(id string) (Document, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -123,21 +121,22 @@ func (m *memory) load(id string) (Document, bool) {
 
 func (m *memory) write(ctx context.Context, id string, w *write) (doc Document, err error) {
 	for wait := leaderBudget; ; wait *= 2 {
-		if doc, err = m.attempt(ctx, id, w, wait); err != errLate {
+		if doc, err = m.attempt(ctx, id, w, wait); err != errSlowDecision {
 			return doc, err
 		}
 	}
 }
 
-// attempt is a write whose document is let go if it decides for longer than wait.
+// attempt makes a write. If its decide takes longer than wait, it gives the document up and
+// returns errSlowDecision.
 func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Duration) (doc Document, err error) {
 	var letGo func()
 	key := m.options.key(id)
-	under, err := carriedBy(ctx, lock.Key{}) // only to be looked at
+	under, err := holdsIn(ctx, lock.Key{}) // of any key, to be checked
 	if err != nil {
 		return Document{}, err
 	}
-	held := lock.FromContextOf(ctx, m.locker, key) // another's keeps nobody out here
+	held := lock.FromContextOf(ctx, m.locker, key) // a hold of another Locker does not count
 	switch {
 	case held == nil:
 		if held, err = m.locker.Lock(ctx, key); err != nil {
@@ -151,37 +150,37 @@ func (m *memory) attempt(ctx context.Context, id string, w *write, wait time.Dur
 			}
 		}()
 	case held.Shared():
-		return Document{}, ErrSharedTenure
+		return Document{}, ErrSharedHold
 	default:
-		turn, err := m.turns.Lock(ctx, key)
+		mutex, err := m.mutexes.Lock(ctx, key)
 		if err != nil {
 			return Document{}, err
 		}
-		letGo = func() { turn.Unlock() }
+		letGo = func() { mutex.Unlock() }
 		defer letGo()
 	}
 	doc, found, first, err := m.open(id, w.token)
 	if !found {
 		doc = Document{ID: id, Metadata: []byte(`{}`)}
 	}
-	dr := newDraft(doc, !found, m.options)
+	wc := newWorkingCopy(doc, !found, m.options)
 	switch {
 	case err != nil:
 		return Document{}, err
 	case first != nil:
-		return dr.repeated(first.version), nil
+		return wc.repeated(first.version), nil
 	case !found && !m.options.Table.Create:
 		return Document{}, ErrNotFound
 	}
-	if err := w.apply(dr, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); w.conflict(err, dr) != nil {
-		return dr.present(), err
+	if err := w.apply(wc, wait, func() bool { return m.options.MaxBatch > 1 }, letGo); w.conflict(err, wc) != nil {
+		return wc.present(), err
 	} else if err != nil {
 		return Document{}, err
 	}
-	return m.store(dr, under, w.token)
+	return m.store(wc, under, w.token)
 }
 
-// open is load with what a token's write has made, if that was made.
+// open is load, with what the token's write has made, if it was made before.
 func (m *memory) open(id string, t *token) (doc Document, found bool, first *made, err error) {
 	doc, found = m.load(id)
 	m.mu.Lock()
@@ -190,25 +189,25 @@ func (m *memory) open(id string, t *token) (doc Document, found bool, first *mad
 	return doc, found, first, err
 }
 
-// store makes a draft the document, if its writer still has all that it holds.
-func (m *memory) store(dr *draft, under *holdings, t *token) (Document, error) {
+// store stores a working copy, if all holds of its writer are still held.
+func (m *memory) store(wc *workingCopy, under *carriedHolds, t *token) (Document, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := under.check(); err != nil {
 		return Document{}, err
 	}
-	doc := dr.document()
+	doc := wc.document()
 	switch {
-	case dr.removed:
+	case wc.removed:
 		delete(m.stored, doc.ID)
-	case dr.changes > 0:
+	case wc.changes > 0:
 		if m.options.Table.UpdatedAt != "" {
 			doc.UpdatedAt = time.Now()
 		}
 		m.stored[doc.ID] = doc
 		doc.Metadata = slices.Clone(doc.Metadata)
 	}
-	if dr.changes > 0 {
+	if wc.changes > 0 {
 		m.changed(doc.ID)
 	}
 	if t != nil {
@@ -217,20 +216,20 @@ func (m *memory) store(dr *draft, under *holdings, t *token) (Document, error) {
 	return doc, nil
 }
 
-// Watch returns the documents as they are now, and then each later state of one of them
-// that the loop can take in: see [Postgres.Watch].
+// Watch yields the current documents, one for each id, and then later states of them: see
+// [Postgres.Watch].
 func (m *Memory) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
 	return m.observeLoop(ctx, "Watch", ids, func(ctx context.Context) iter.Seq2[Document, error] {
 		return m.engine.(*memory).watching.watch(ctx, &m.documents, ids)
 	})
 }
 
-// changed has those who watch a document look at it.
+// changed makes a document due to its watchers.
 func (m *memory) changed(id string) { m.watching.changed(m.options.key(id).Int64()) }
 
 var _ source = (*memory)(nil)
 
-// look implements [source].
+// look reads all documents.
 func (m *memory) look(_ context.Context, ids []string, seen func(i int, doc Document, mark string)) error {
 	for i, id := range ids {
 		doc, _ := m.load(id)
@@ -240,5 +239,5 @@ func (m *memory) look(_ context.Context, ids []string, seen func(i int, doc Docu
 	return nil
 }
 
-// differ implements [source]: what there are no marks of is not compared.
+// differ compares nothing, as there are no marks.
 func (*memory) differ(context.Context, []string, []string, func(int)) error { return nil }

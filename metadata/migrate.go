@@ -9,21 +9,23 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Migrate runs the table's DDL ([Table.DDL]) in one transaction. It changes
-// nothing that exists already, needs no more than the right to create objects
-// in the schema, and may run in many processes at once. It blocks until ctx
-// ends.
+// Migrate creates what is missing in the database, by the table's DDL ([Table.DDL]) in one
+// transaction. It changes nothing that exists, needs no more than the right to create objects
+// in the schema, and may run in many processes at once. It blocks until ctx ends.
 //
-// Without a [Table].Schema it takes the one in which the search path finds the
-// objects, or else the first of the path, and names that in all it creates.
+// Without a [Table].Schema it uses the schema in which the search path finds the objects, or
+// else the first of the path, and names that schema in all that it creates.
 //
-// What is there already may have been made by another role that was allowed to, to
-// run in the host's name. Migrate accepts it if it belongs to the role itself, a
-// role of which it is a member, a superuser, the database's owner or [Table].Owner;
-// so must the schema, unless the host names it for a table of its own, and what is in
-// it may be its owner's. Otherwise, or where the search path finds others of the same
-// names first, Migrate makes nothing, and the error, which matches [ErrSchema], says
-// why.
+// Objects that exist may have been made by another role, so as to run code in the host's name.
+// So Migrate checks owners:
+//
+//   - An object must belong to the role itself, a role of which it is a member, a superuser,
+//     the database's owner, [Table].Owner, or the schema's owner.
+//   - The schema must belong to one of the same, unless the host names it for a table of its
+//     own.
+//
+// Otherwise, or if the search path finds others of the same names first, Migrate creates
+// nothing, and the error matches [ErrSchema] and says why.
 func (p *Postgres) Migrate(ctx context.Context) error {
 	conn, err := p.pg.db.Acquire(ctx)
 	if err != nil {
@@ -45,17 +47,16 @@ func (p *Postgres) Migrate(ctx context.Context) error {
 	return p.pg.failure(because(ctx, tx.Commit(ctx)), true)
 }
 
-// migrateKey keeps migrations apart: objects that two transactions create at once
-// are an error for one of them, IF NOT EXISTS or not. It is the database's, as the
-// objects are, and not a namespace's.
+// migrateKey is the lock that keeps two migrations from creating the same object at once, which
+// is an error for one of them even with IF NOT EXISTS. It has no namespace, as the objects are
+// the database's.
 var migrateKey = lock.Namespace("").Name("metadata", "migrate").Int64()
 
 const (
 	migrateLockSQL = `SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)`
 
-	// homeSQL asks for the schema of a table or else a function, or where they
-	// would be made. One of a session's own, with which it can hide others, counts
-	// for nothing.
+	// homeSQL returns the schema of a table or else a function, or where they would be made.
+	// Temporary tables, with which a session can hide others, do not count.
 	homeSQL = `
 SELECT coalesce(
 	(SELECT n.nspname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid {=} c.relnamespace
@@ -64,14 +65,14 @@ SELECT coalesce(
 	WHERE f.oid {=} pg_catalog.to_regprocedure($2::{text})),
 	pg_catalog.current_schema())::{text}`
 
-	// foundSQL asks whether a function, and a table if there is to be one, are
-	// where the search path finds them.
+	// foundSQL returns whether a function, and a table if there is to be one, are where the
+	// search path finds them.
 	foundSQL = `SELECT coalesce(pg_catalog.to_regprocedure($1::{text}) {=} pg_catalog.to_regprocedure($2::{text})
 	AND ($3::{text} IS NULL OR pg_catalog.to_regclass($3::{text}) {=} pg_catalog.to_regclass($4::{text})), false)`
 
-	// strangersSQL asks for what belongs to a role that is not to be trusted with
-	// it, of the schema $1 (if $5), and its objects $2 and $3, for Table.Owner $4. The
-	// owner of a schema is trusted with what is in it.
+	// strangersSQL returns what belongs to a role that is not trusted: of the schema $1 (if
+	// $5), and its objects $2 and $3. $4 is Table.Owner. The owner of a schema is trusted with
+	// what is in it.
 	strangersSQL = `
 WITH me AS (SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname {=} CURRENT_USER),
 home AS (SELECT oid, nspowner AS owner FROM pg_catalog.pg_namespace WHERE nspname {=} $1::{text}::{name}),
@@ -92,7 +93,7 @@ WHERE NOT (r.rolsuper OR r.oid {=} me.oid OR r.rolname {=} 'pg_database_owner' O
 	OR objects.inside AND r.oid {=} home.owner)`
 )
 
-// migrate does all of Migrate but for the transaction.
+// migrate is Migrate inside its transaction.
 func (p *postgres) migrate(ctx context.Context, conn pgdb.Querier) error {
 	table := p.options.Table
 	if p.defaultTable {

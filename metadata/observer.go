@@ -5,73 +5,72 @@ import (
 	"time"
 )
 
-// An Observer is told what a store does, for metrics, traces and logs: ids, but never a value
-// of a document or patch. It has the methods of one or both of [OperationObserver] and
-// [CommitObserver]. Which it has is found out once, when the store is made, and one that has
-// none is refused with [ErrInvalidOptions]. Other interfaces may be added, and fields to what
-// they are told.
+// An Observer is called for what a store does, for metrics, traces and logs. It gets ids, but
+// never a value of a document or patch. It implements [OperationObserver], [CommitObserver], or
+// both. The store finds out which when it is made, and refuses one that implements neither with
+// [ErrInvalidOptions]. Later releases may add interfaces, and fields to their structs.
 //
-//   - Each beginning is told before its end, and each end once, with the context that the
-//     beginning has returned: the one that it was given, or one derived from it, with which
-//     the store goes on. Of several observers each is given the context of the one before.
-//   - Methods are called concurrently, on the goroutine of a caller, which they delay, and
-//     where their panics go on.
-//   - What they are given is not to be changed.
+//   - Each Start is called before its End, and each End once, with the context that Start has
+//     returned: the one that Start was given, or one derived from it, with which the store goes
+//     on. Each of several observers is given the context that the one before has returned.
+//   - Methods are called concurrently, on the goroutine of a caller. They delay the caller, and
+//     their panics go on there.
+//   - Methods must not change what they are given.
 type Observer any
 
-// An OperationObserver is told of each call of an operation, on a store, its views, and in
-// a host's transaction; also of those that are refused before anything is sent.
+// An OperationObserver is called for each operation on a store, its views, and in a host's
+// transaction, also for those that are refused before anything is sent.
 type OperationObserver interface {
-	// OperationStart tells that a call has begun.
+	// OperationStart is called when an operation begins.
 	OperationStart(ctx context.Context, o OperationStart) context.Context
 
-	// OperationEnd tells that it has ended.
+	// OperationEnd is called when it has ended.
 	OperationEnd(ctx context.Context, o OperationEnd)
 }
 
-// OperationStart is what is known when an operation begins.
+// OperationStart describes an operation that begins.
 type OperationStart struct {
 	Name  string   // the method: Get, GetMany, Find, Watch, Merge, MergeMany, Update, Replace or Delete
 	Table string   // the Name of the Table
 	IDs   []string // as the caller gave them; none for Find
 }
 
-// OperationEnd says what became of it.
+// OperationEnd describes an operation that has ended.
 type OperationEnd struct {
 	OperationStart
-	Took time.Duration // of Find and Watch, as long as their loop
-	Err  error         // what the call returns, or the loop was told; see [ErrorType]
-	Errs []error       // of a MergeMany that fails: what became of each merge, in the order of IDs
+	Took time.Duration // for Find and Watch, the duration of the loop
+	Err  error         // what the call returns, or the loop was given; see [ErrorType]
+	Errs []error       // of a MergeMany that fails: the error of each merge, in the order of IDs
 
-	// Commit is the context of the commit that carried a write, as CommitStart returned
-	// it. That can be the commit of another call, which a trace can link to. It is nil
-	// without a CommitObserver, where there was no such commit, and for MergeMany, whose
-	// commits are made with its own context.
+	// Commit is the context of the commit that carried a write, as CommitStart returned it.
+	// That can be the commit of another call, which a trace can link to. It is nil without a
+	// CommitObserver, if there was no such commit, and for MergeMany, which commits with its
+	// own context.
 	Commit context.Context
 }
 
-// A CommitObserver is told of each transaction that a [Postgres] makes for writes: those
-// that share it are told by OperationEnd.Commit.
+// A CommitObserver is called for each transaction that a [Postgres] makes for writes. Which
+// operations shared it is in OperationEnd.Commit.
 type CommitObserver interface {
-	// CommitStart tells that a transaction is about to be begun, with the context of one of
-	// those whose writes it carries.
+	// CommitStart is called before a transaction begins, with the context of one of the
+	// callers whose writes it carries.
 	CommitStart(ctx context.Context, c CommitStart) context.Context
 
-	// CommitEnd tells that it has ended. It is called when those whose writes it carried
-	// have been answered, or are about to be.
+	// CommitEnd is called when it has ended, and the callers whose writes it carried have
+	// their answers, or are about to get them.
 	CommitEnd(ctx context.Context, c CommitEnd)
 }
 
-// CommitStart is what is known of a transaction before.
+// CommitStart describes a transaction that begins.
 type CommitStart struct {
 	Table string
 	IDs   []string // of the documents, mostly one; some may be left to other transactions
 }
 
-// CommitEnd says what became of it.
+// CommitEnd describes a transaction that has ended.
 type CommitEnd struct {
 	CommitStart
-	Writes int           // on which it has decided; 0 if these are to be tried again
+	Writes int           // that got their outcome from it; 0 if they are to be tried again
 	Took   time.Duration // from CommitStart to the answer
-	Err    error         // what all of them failed of, or why they are tried again; see [ErrorType]
+	Err    error         // why all of them failed, or are tried again; see [ErrorType]
 }

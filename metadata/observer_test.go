@@ -340,7 +340,7 @@ func TestErrorTypes(t *testing.T) {
 		"not_found":       {metadata.ErrNotFound},
 		"conflict":        {&metadata.VersionError{}},
 		"schema":          {metadata.ErrSchema},
-		"unsupported":     {metadata.ErrUnsupported, metadata.ErrSharedTenure, lock.ErrUnsupported},
+		"unsupported":     {metadata.ErrUnsupported, metadata.ErrSharedHold, lock.ErrUnsupported},
 		"closed":          {metadata.ErrClosed, lock.ErrClosed},
 		"lost":            {lock.ErrLost, errors.Join(context.Canceled, lock.ErrLost)},
 		"evicted":         {errors.Join(lock.ErrLost, lock.ErrEvicted)},

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// What follows is how observers are told. Where there are none, that costs a look.
+// Calls of observers. Without observers they cost one comparison.
 
-// observers are those of a store, by what they are told.
+// observers are the observers of a store, by their interfaces.
 type observers struct {
 	operation []OperationObserver
 	commit    []CommitObserver
@@ -33,11 +33,11 @@ func newObservers(all []Observer) (some observers, err error) {
 	return some, err
 }
 
-// errPanicked is what observers are told of what has ended by a panic.
+// errPanicked is the error for observers of what has ended by a panic.
 var errPanicked = errors.New("metadata: panicked")
 
-// observe has an operation known, which do carries out. There is no end where nobody
-// listens.
+// observe runs an operation, do, between the calls of its observers. end is nil if there are
+// none.
 func (d *documents) observe(ctx context.Context, name string, ids func() []string, do func(ctx context.Context, end *OperationEnd) error) error {
 	all := d.options.observers.operation
 	if all == nil {
@@ -72,7 +72,7 @@ func (d *documents) observeLoop(ctx context.Context, name string, ids []string, 
 	}
 }
 
-// An observedCommit is a commit that observers are told of; nil: they are not.
+// An observedCommit is a commit with observers. It is nil without them.
 type observedCommit struct {
 	CommitEnd
 	all   []CommitObserver
@@ -80,7 +80,8 @@ type observedCommit struct {
 	since time.Time
 }
 
-// beginCommit has the beginning of a commit known. The context is that to make it with.
+// beginCommit calls the observers for the beginning of a commit, and returns the context to
+// commit with.
 func (p *postgres) beginCommit(ctx context.Context, ids func() []string) (context.Context, *observedCommit) {
 	all := p.options.observers.commit
 	if all == nil {
@@ -95,21 +96,21 @@ func (p *postgres) beginCommit(ctx context.Context, ids func() []string) (contex
 	return ctx, c
 }
 
-// is what became of a commit, now, which end is to tell.
+// is notes the outcome of a commit, for end.
 func (c *observedCommit) is(writes int, err error) {
 	if c != nil {
 		c.Writes, c.Took, c.Err = writes, time.Since(c.since), err
 	}
 }
 
-// carried has a write know its commit.
+// carried gives a write the context of its commit.
 func (c *observedCommit) carried(w *write) {
 	if c != nil {
 		w.commit = c.ctx
 	}
 }
 
-// end has the end of a commit known.
+// end calls the observers for the end of a commit.
 func (c *observedCommit) end() {
 	if c == nil {
 		return

@@ -18,45 +18,48 @@ import (
 // DefaultTokens is a name for [Table].Tokens.
 const DefaultTokens = "lockstore_once"
 
-// MaxTokenLen is the longest token of [Postgres.Once], in bytes.
+// MaxTokenLen is the maximum length of a token of [Postgres.Once], in bytes.
 const MaxTokenLen = 255
 
-// Once is a view of the store whose writes of a document are made at most once for a
-// token, whichever process makes them, and whatever became of the others: a client that
-// does not know what became of a write repeats it with the same token until it is told.
+// Once returns a view of the store whose writes of a document are made at most once for a
+// token (idempotency key), by whichever process. A client that does not know what became of a
+// write repeats it with the same token until it gets an answer.
 //
 //	doc, err := store.Once(requestID).Merge(ctx, userID, patch)
 //
-// The first that is made leaves its token, in the same commit. A repetition changes
-// nothing: it returns the document as it is now, with [Document].Repeated, and in
-// [Document].Made the version that the first has made. Where there is no document now, as
-// it was deleted since, or the first was a Delete, it has no Metadata, and the error is
-// nil all the same. What fails leaves no token, and can be tried again.
+// The first write that is made stores its token in the same commit. A repetition changes
+// nothing. It returns the current document, with [Document].Repeated set, and the version that
+// the first write made in [Document].Made. If there is no document now, because it was deleted
+// since or the first write was a Delete, it has no Metadata, and the error is still nil. A write
+// that fails stores no token, and can be tried again.
 //
-// A token is the document's: used for another, it is another write. Used for the same with
-// another patch, document or operation, it fails with a [*TokenError], which matches
-// [ErrTokenReused]. What an Update does is not known, as decide is code: any Update with
-// the token is a repetition, whose decide may run, as Update says, but counts for nothing.
-// What [Postgres.IfVersion] and [Postgres.Privileged] ask is not compared either: a
-// repetition is told what became of the first, whatever version there is now.
+// What identifies a write:
 //
-// Tokens are in the table [Table].Tokens, without which its writes fail with
-// [ErrUnsupported], and are kept for [Options].KeepTokens at least. Those that are older
-// go a few at a time, with commits that store others. A token has 1 to [MaxTokenLen]
-// bytes of UTF-8 without NUL, or else the error matches [ErrInvalidToken]; a UUID or a
-// request's Idempotency-Key will do. What is kept of one is a digest, of it and the document.
+//   - A token belongs to one document: used for another document, it is another write.
+//   - Used for the same document with another patch, document or operation, it fails with a
+//     [*TokenError], which matches [ErrTokenReused].
+//   - Any Update with the token is a repetition, as decide cannot be compared. Its decide may
+//     run, as Update says, but has no effect.
+//   - The conditions of [Postgres.IfVersion] and [Postgres.Privileged] are not compared: a
+//     repetition returns what became of the first write, whatever version there is now.
 //
-// In a host's transaction ([Postgres.In]) a token is kept if the host commits. One that is
-// not READ COMMITTED does not see what others have made since it began, and can have a
-// repetition rejected (SQLSTATE 23505) until it is begun anew. With [Postgres.MergeMany] the
-// token is that of each patch which has none of its own.
+// Tokens are in the table [Table].Tokens; without one, writes fail with [ErrUnsupported]. They
+// are kept for at least [Options].KeepTokens. Older ones are removed a few at a time, by
+// commits that store others. A token has 1 to [MaxTokenLen] bytes of UTF-8 without NUL;
+// otherwise the error matches [ErrInvalidToken]. A UUID or a request's Idempotency-Key will do.
+// The table has only a digest of the token and the document.
+//
+// In a host's transaction ([Postgres.In]) a token is kept if the host commits. A transaction
+// that is not READ COMMITTED does not see what others have written since it began; a
+// repetition in it can be rejected (SQLSTATE 23505) until the transaction is begun again. With
+// [Postgres.MergeMany] the token applies to each patch that has none of its own.
 func (p *Postgres) Once(token string) *Postgres {
 	view := *p
 	view.token = &token
 	return &view
 }
 
-// Once is a view of the store whose writes of a document are made at most once for a
+// Once returns a view of the store whose writes of a document are made at most once for a
 // token: see [Postgres.Once].
 func (m *Memory) Once(token string) *Memory {
 	view := *m
@@ -159,14 +162,14 @@ func (k *lookup) upTo(calls []*call) error {
 var errUsed = errors.New("metadata: a token has been used meanwhile")
 
 // answer answers a call that repeats what was made, or uses its token for something else.
-func (k tokens) answer(c *call, dr *draft) bool {
+func (k tokens) answer(c *call, wc *workingCopy) bool {
 	first, err := k.find(c.token)
 	switch {
 	case err != nil:
 		c.err = err
 	case first != nil:
 		c.err = nil
-		c.repeat(first, dr)
+		c.repeat(first, wc)
 	}
 	return first != nil || err != nil
 }
@@ -191,20 +194,20 @@ func (p *postgres) used(ctx context.Context, s session, id string, calls []*call
 }
 
 // repeat has a call be answered as the repetition of a write that was made.
-func (c *call) repeat(first *made, dr *draft) {
-	c.doc, c.changes, c.first = dr.repeated(first.version), dr.changes, first.by
+func (c *call) repeat(first *made, wc *workingCopy) {
+	c.doc, c.changes, c.first = wc.repeated(first.version), wc.changes, first.by
 }
 
 // repeated is the document for a repetition of what made a version.
-func (d *draft) repeated(version int64) Document {
+func (d *workingCopy) repeated(version int64) Document {
 	doc := d.present()
 	doc.Repeated, doc.Made = true, version
 	return doc
 }
 
 // missing answers calls where there is no document, and none of them makes it.
-func (k tokens) missing(id string, calls []*call) *draft {
-	none := &draft{doc: Document{ID: id}, removed: true}
+func (k tokens) missing(id string, calls []*call) *workingCopy {
+	none := &workingCopy{doc: Document{ID: id}, removed: true}
 	for _, c := range calls {
 		if !k.answer(c, none) {
 			c.err = ErrNotFound
@@ -221,8 +224,8 @@ type kept []any
 // aging is how many old tokens go with one in 16, so that there are two for each.
 const aging = 32
 
-// keep are the tokens that calls leave with a draft; nil if there are none.
-func (p *postgres) keep(id string, dr *draft, calls []*call) kept {
+// keep are the tokens that calls leave with a working copy; nil if there are none.
+func (p *postgres) keep(id string, wc *workingCopy, calls []*call) kept {
 	calls = slices.DeleteFunc(slices.Clone(calls), func(c *call) bool { return c.token == nil || c.err != nil || c.doc.Repeated })
 	if len(calls) == 0 {
 		return nil
@@ -230,7 +233,7 @@ func (p *postgres) keep(id string, dr *draft, calls []*call) kept {
 	digests, behind, old := make([]string, len(calls)), make([]int64, len(calls)), int64(0)
 	keys := p.options.tokenKeys(id, calls)
 	for i, c := range calls {
-		digests[i], behind[i] = c.token.digest, dr.doc.Version-c.doc.Version
+		digests[i], behind[i] = c.token.digest, wc.doc.Version-c.doc.Version
 		if keys[i][0] == '0' {
 			old += aging
 		}
@@ -275,16 +278,16 @@ func (s *storing) query(id string, k kept, args ...any) query {
 	return query{s.once, s.once.args(id, slices.Concat(args, k)...)}
 }
 
-// TokenError says that a token of a document was used before, for another write, which
-// made a version of it. It matches [ErrTokenReused].
+// TokenError says that a token was used before, for another write of the same document. It
+// matches [ErrTokenReused].
 type TokenError struct {
-	Made int64 // 0 where it removed the document, or the table has no versions
+	Made int64 // the version that it made; 0 if it removed the document, or the table has no versions
 }
 
-// Error implements error.
+// Error returns the version.
 func (e *TokenError) Error() string {
 	return fmt.Sprintf("%s: for what made version %d", ErrTokenReused, e.Made)
 }
 
-// Unwrap gives [ErrTokenReused].
+// Unwrap returns [ErrTokenReused].
 func (e *TokenError) Unwrap() error { return ErrTokenReused }

@@ -5,18 +5,19 @@ import (
 	"strings"
 )
 
-// A statement that stores with tokens does so only if none of these is there ({unused}),
-// and adds them ({kept}) to what it has stored. It finds those that have been committed
-// before it began. As the document's row, or its lock where there is none, was locked
-// before, nothing of the document is committed after that; a statement that locks only by
-// itself can miss what was, and then fails of the tokens' unique index.
+// The SQL for tokens: which are used already, and which a commit leaves. A statement that
+// stores with tokens stores only if none of them is there ({unused}), and inserts them
+// ({kept}). It sees the tokens that were committed before it began. The document's row, or
+// its lock where there is no row, was locked before that, so none of the document's is
+// committed later. A statement that itself takes the lock can miss some; it then fails on the
+// tokens' unique index.
 //
-// Each token is looked for by itself, so that no plan reads the table; and how many there
-// are is said in a way that the server does not plan by, so that it need not plan each time.
+// Each token is looked up by itself, so that no plan reads the whole table. Their number is
+// hidden from the planner, so that the server need not plan each time.
 //
-// The oldest tokens go, if they are old enough: {old} of them, passing over those that
-// others are about to remove. That each is looked up once more keeps the server from
-// reading a whole table that is small when it plans, and grows.
+// A statement also deletes the oldest tokens that are old enough: up to {old}, without those
+// that other transactions are deleting. Each is looked up once more, so that the server does
+// not read a whole table that was small when it planned, and has grown.
 const (
 	unusedSQL = ` AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT {named}::{text}[])) AS n (token)
 	WHERE (SELECT true FROM {tokens} AS o WHERE o.token {=} n.token::{uuid}))`
@@ -57,7 +58,7 @@ SELECT metadata, version, updated_at FROM stored`, "{unused}",
 	" AND (SELECT true FROM {tokens} AS o WHERE o.token {=} ({named}::{text}[])[1]::{uuid}) IS NULL", 1)
 
 // newStoring makes a statement of a text with {unused} and {kept}. The arguments for tokens
-// come from a place on, and what their writes have made is a version in a source.
+// begin at place. source has the version that their writes have made.
 func newStoring(expand func(string) statement, text string, place int, source, version string) storing {
 	at := func(i int) string { return "{" + strconv.Itoa(place+i) + "}" }
 	once := strings.NewReplacer("{unused}", unusedSQL, "{kept}", keptSQL, "{aged}", agedSQL).Replace(text)

@@ -16,105 +16,105 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Options configure a [Postgres]. The zero value means the defaults; so does
-// a nil pointer.
+// Options configure a [Postgres] or a [Memory]. The zero value, and nil, mean the defaults. A
+// negative number is refused with [ErrInvalidOptions].
 type Options struct {
-	// Table is where the documents are. The zero Table is the default table,
-	// which [Postgres.Migrate] creates.
+	// Table says where the documents are. The zero Table is the default table, which
+	// [Postgres.Migrate] creates.
 	Table Table
 
-	// Namespace keeps the lock keys of several applications apart.
+	// Namespace separates the lock keys of several applications.
 	Namespace lock.Namespace
 
-	// Backoff says how often a writer looks whether the document's lock, or its
-	// row, is free again. Each writer has it from its own call on. nil:
-	// [backoff.Default]. Where it gives up, the writer fails with [lock.ErrBusy].
+	// Backoff says how often a writer tries whether the document's lock, or its row, is free
+	// again. It starts with each writer's own call. When it gives up, the writer fails with
+	// [lock.ErrBusy]. nil: [backoff.Default].
 	Backoff backoff.Policy
 
-	// DescribeBusy is asked who holds a document's lock when a write fails as it
-	// is busy, for up to a second, and the answer is in the [lock.BusyError]:
-	// the method Status of a [lock.Postgres], say. nil: nobody is asked.
+	// DescribeBusy returns who holds a document's lock. It is called when a write fails
+	// because the lock is busy, and has up to a second; the answer is in the
+	// [lock.BusyError]. The method Status of a [lock.Postgres] is one. nil: not called.
 	DescribeBusy func(context.Context, lock.Key) (lock.Status, error)
 
-	// Timeout bounds each statement of a write once it has been sent: a
-	// caller whose context ends meanwhile still learns the outcome, at most so
-	// much later. Half of it bounds the time between two statements of a
-	// transaction, and so what decides in an Update: a process that is stopped
-	// or cut off keeps a document no longer. It also bounds how long a statement
-	// waits in the server for a row that others have locked; a write whose context
-	// lives then asks again, as Backoff says. 0: 10 s.
+	// Timeout limits each statement of a write once it has been sent: a caller whose context
+	// ends meanwhile still gets the outcome, at most that much later.
+	//
+	// Half of it limits the time between two statements of a transaction, and so the decide
+	// of an Update: a process that is stopped or cut off keeps a document no longer.
+	//
+	// It also limits how long a statement waits in the server for a row that others have
+	// locked. A write whose context has not ended then tries again, as Backoff says.
+	//
+	// 0: 10 s.
 	Timeout time.Duration
 
-	// MaxPatchBytes and MaxDepth bound patches and documents to store. As
-	// PostgreSQL prints them (with spaces, and exponents expanded) they may have
-	// twice as many bytes. 0: 1 MiB and 64 levels.
+	// MaxPatchBytes and MaxDepth limit patches, and documents to store. As PostgreSQL prints
+	// them (with spaces, and exponents expanded) they may have twice as many bytes. 0: 1 MiB
+	// and 64 levels.
 	MaxPatchBytes int
 	MaxDepth      int
 
-	// MaxDocumentBytes bounds documents, as PostgreSQL prints them, which is
-	// the length of [Document].Metadata. A write that would make one larger than
-	// that, and larger than it was, is refused with a [*DocumentSizeError].
-	// 0: 16 MiB.
+	// MaxDocumentBytes limits documents as PostgreSQL prints them, which is the length of
+	// [Document].Metadata. A write that would make a document larger than that, and larger
+	// than it was, is refused with a [*DocumentSizeError]. 0: 16 MiB.
 	MaxDocumentBytes int
 
-	// MaxWaitingBytes bounds the patches, as PostgreSQL prints them, that wait in
-	// this store for one document, while another's commit is under way. A write
-	// that comes to a longer queue fails with [lock.ErrBusy] at once; one that
-	// comes to none waits whatever its size. 0: 64 MiB.
+	// MaxWaitingBytes limits the patches, as PostgreSQL prints them, that wait in this store
+	// for one document while another commit is under way. A write that would exceed it fails
+	// with [lock.ErrBusy] at once. If no other waits, a write of any size may. 0: 64 MiB.
 	MaxWaitingBytes int
 
-	// MaxBatch and MaxBatchBytes bound how many writes share a commit, and how
-	// large the answers to them are together, before the others have to wait for
-	// the next one. (Of different documents never more than 64 share one; there
-	// it is the patches that MaxBatchBytes bounds.) A table whose constraints or
-	// triggers must see each patch by itself needs a MaxBatch of 1, as does an Update
-	// whose decide must not run again.
-	// 0: 1024 and 8 MiB.
+	// MaxBatch and MaxBatchBytes limit how many writes share a commit, and how large their
+	// answers are together; the other writes wait for the next commit. (At most 64 writes of
+	// different documents share one; there MaxBatchBytes limits the patches.) A table whose
+	// constraints or triggers must see each patch by itself needs a MaxBatch of 1, and so does
+	// an Update whose decide must not run again. 0: 1024 and 8 MiB.
 	MaxBatch      int
 	MaxBatchBytes int
 
 	// Protect names top-level keys that only [Postgres.Privileged] may change.
 	Protect []string
 
-	// MergeInGo keeps the store from using the merge function in the database,
-	// for hosts that may not create one: a merge then takes two round trips
-	// and not one.
+	// MergeInGo makes the store do without the merge function in the database, for hosts that
+	// may not create one. A merge then takes two round trips instead of one.
 	MergeInGo bool
 
-	// Principal says for whom a write or a Get is made, as far as the database treats
-	// callers differently: a tenant or a user, say. Only writes for the same principal
-	// share a commit or a connection, and only Gets for the same a statement. It is
-	// asked once for each, at its beginning, on its caller's goroutine, and
-	// concurrently. nil: all callers are the same,
-	// unless the pool has a PrepareConn or BeforeAcquire; then nothing is shared. See
-	// Security in the package documentation. A [Memory] does not ask.
+	// Principal returns for whom a write or a Get is made, as far as the database treats
+	// callers differently: a tenant or a user, for example. Only writes for the same principal
+	// share a commit or a connection, and only Gets for the same principal share a statement.
+	// It is called once for each, at its beginning, on its caller's goroutine, and
+	// concurrently. nil: all callers are the same, unless the pool has a PrepareConn or
+	// BeforeAcquire; then nothing is shared. See Security in the package documentation. A
+	// [Memory] does not call it.
 	Principal func(context.Context) string
 
-	// WatchInterval is how often the documents that are watched are compared with what
-	// their watchers know, to find what nobody has hinted at: see [Postgres.Watch]. A
-	// comparison of many documents that takes the server longer than a hundredth of that is
-	// made less often, up to ten times. A [Memory] compares nothing. 0: 1 s.
+	// WatchInterval is how often watched documents are compared with what their watchers know,
+	// to find changes without a hint: see [Postgres.Watch]. If a comparison of many documents
+	// takes the server longer than a hundredth of that, it is made less often, down to a tenth
+	// as often. A [Memory] compares nothing. 0: 1 s.
 	WatchInterval time.Duration
 
-	// Connect opens the connection for hints, which tell watchers in other processes of
-	// changes: see [Postgres.Watch]. It must lead to the same server and database,
-	// and past a pooler in transaction mode. [lock.ConnectTo] is one for a URL. nil: it is
-	// opened as those of the pool are, outside of it, which takes pgx's connections.
+	// Connect opens the connection for hints, which carry changes to watchers in other
+	// processes: see [Postgres.Watch]. It must lead to the same server and database, and past
+	// a pooler in transaction mode. [lock.ConnectTo] returns one for a URL. nil: the
+	// connection is opened like those of the pool, but outside of it; that takes a pool of
+	// pgx's connections.
 	Connect func(context.Context) (*pgx.Conn, error)
 
-	// NoHints keeps the store from hinting at what it writes and from hearing the hints of
-	// others, and so from having a connection for that: changes are found by comparison.
+	// NoHints keeps the store from sending and receiving hints, and so from having a
+	// connection for them. Comparisons then find the changes.
 	NoHints bool
 
-	// KeepTokens is for how long the tokens of [Postgres.Once] are kept, at least. The
-	// same for all stores of a Table.Tokens: each removes what is older than its own. 0: 7 days.
+	// KeepTokens is how long the tokens of [Postgres.Once] are kept, at least. It should be
+	// the same for all stores with the same Table.Tokens, as each removes tokens that are
+	// older than its own KeepTokens. 0: 7 days.
 	KeepTokens time.Duration
 
-	// Observers are told of operations and commits. nil: nobody is.
+	// Observers are called for operations and commits, for metrics and traces.
 	Observers []Observer
 
-	// Logger is told what an operator should look into: unknown outcomes, and
-	// transactions that could not be rolled back. nil: silence.
+	// Logger receives what an operator should look into: unknown outcomes, transactions that
+	// could not be rolled back, and what keeps a Watch waiting. nil: no logs.
 	Logger *slog.Logger
 
 	keyParts  []string // of Table

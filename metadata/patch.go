@@ -7,26 +7,26 @@ import (
 	"example.com/lockstore/metadata/internal/jsonb"
 )
 
-// A patch is a merge patch that has been read. All that has to be found out about it
-// is, when it is made: it may be another caller who commits it, and whom it must
-// neither stop nor keep for longer than the merge itself takes.
+// A patch is a merge patch that was checked. All that is to be known of it is found out when
+// it is made: another caller may commit it, and must be neither stopped nor kept for longer
+// than the merge itself takes.
 type patch struct {
 	text json.RawMessage // as jsonb prints it
 	jsonb.Measure
-	room int64 // how large a document may be that surely stays within MaxDocumentBytes
-	dear bool  // to be merged by itself, and in Go
+	room   int64 // a document no larger than this surely stays within MaxDocumentBytes
+	costly bool  // it is merged in Go, with no others in a statement
 }
 
-// What a patch may be that the merge function in the database merges, perhaps together
-// with others, who wait for it: it takes a step for each object and null, reads a
-// document once more for each level of objects, and is slower with many bytes.
+// Limits of a patch that the merge function in the database merges, perhaps with others, which
+// wait for it. The function takes a step for each object and null, reads the document once
+// more for each level of objects, and is slower with many bytes.
 const (
 	cheapBytes  = 64 << 10
 	cheapSteps  = 64
 	cheapLevels = 4
 )
 
-// parsePatch reads a patch of one who may apply it.
+// parsePatch checks a patch, also whether its caller may apply it.
 func (d *documents) parsePatch(text json.RawMessage) (*patch, error) {
 	printed, measured, err := d.options.parseObject(text)
 	if err != nil {
@@ -38,16 +38,16 @@ func (d *documents) parsePatch(text json.RawMessage) (*patch, error) {
 		}
 	}
 	room := int64(d.options.MaxDocumentBytes) - int64(len(printed))
-	dear := len(printed) > cheapBytes || measured.Steps > cheapSteps || measured.Levels > cheapLevels || room < 0
-	return &patch{printed, measured, room, dear}, nil
+	costly := len(printed) > cheapBytes || measured.Steps > cheapSteps || measured.Levels > cheapLevels || room < 0
+	return &patch{printed, measured, room, costly}, nil
 }
 
-// maxDigits is how many digits a number may print for its exponent, or of zeros at its
-// ends, which take no bytes in the database: a document must not print very much more
-// than it takes.
+// maxDigits is how many digits a number may print because of its exponent, or as zeros at its
+// ends. They take no bytes in the database, and a document must not print very much more than
+// it takes there.
 const maxDigits = 1024
 
-// parse reads what a caller wants to be stored, or to be looked for.
+// parse checks what a caller wants to store or to look for.
 func (o *Options) parse(text json.RawMessage) (json.RawMessage, jsonb.Measure, error) {
 	if len(text) > o.MaxPatchBytes {
 		return nil, jsonb.Measure{}, (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d bytes", o.MaxPatchBytes)}).of(ErrTooLarge)
@@ -59,7 +59,7 @@ func (o *Options) parse(text json.RawMessage) (json.RawMessage, jsonb.Measure, e
 	return printed, measured, nil
 }
 
-// parseObject reads a patch, or a document.
+// parseObject checks a patch or a document.
 func (o *Options) parseObject(text json.RawMessage) (json.RawMessage, jsonb.Measure, error) {
 	printed, measured, err := o.parse(text)
 	if err == nil && printed[0] != '{' {

@@ -15,16 +15,16 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// DB is a host's connection pool: pgx's, or database/sql's (sqlx's), opened with any driver
-// that speaks to PostgreSQL. The package's documentation says what differs.
+// DB is a host's connection pool, of pgx or of database/sql (sqlx) with any driver for
+// PostgreSQL. See Drivers in the package documentation for what differs.
 type DB interface {
 	*pgxpool.Pool | *sql.DB | *sqlx.DB
 }
 
 // Postgres is a [MetadataStore] in a table of a PostgreSQL database.
 //
-// Its methods are safe for concurrent use. Views of it, such as that of
-// [Postgres.Privileged], are cheap and share everything with it.
+// Its methods are safe for concurrent use. Its views, such as that of [Postgres.Privileged],
+// are cheap and share everything with it.
 type Postgres struct {
 	documents
 	pg *postgres
@@ -32,9 +32,9 @@ type Postgres struct {
 
 var _ MetadataStore = (*Postgres)(nil)
 
-// NewPostgres makes a store on a host's pool. It asks the server nothing: what is
-// missing there is told by the first operation ([ErrSchema]). The error
-// matches [ErrInvalidOptions].
+// NewPostgres returns a store on a host's pool. nil options mean the defaults. It sends
+// nothing to the server: what is missing there is reported by the first operation
+// ([ErrSchema]). The error matches [ErrInvalidOptions].
 func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 	opened, err := pgdb.Open(db)
 	if err != nil {
@@ -42,7 +42,7 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 	}
 	p, err := newPostgres(pgdb.UTF8(opened), opts)
 	if err == nil {
-		p.pg.queue.waits.db = p.pg.db
+		p.pg.queues.waits.db = p.pg.db
 	}
 	if err == nil && !p.options.NoHints {
 		connect := p.options.Connect
@@ -50,7 +50,7 @@ func NewPostgres[P DB](db P, opts *Options) (*Postgres, error) {
 			connect = pgdb.Connector(db)
 		}
 		p.pg.hints = newHints(p.pg, connect)
-		p.pg.watching.attended = p.pg.hints.attended
+		p.pg.watching.setWatched = p.pg.hints.setWatched
 	}
 	return p, err
 }
@@ -62,38 +62,41 @@ func newPostgres(db pgdb.DB, opts *Options) (*Postgres, error) {
 	}
 	pg := &postgres{db: db, options: &o, sql: newStatements(&o), counts: new(counts)}
 	pg.defaultTable = opts == nil || opts.Table.Name == ""
-	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
+	pg.queues.byKey, pg.queues.connQueues = map[queueKey]*waitQueue{}, map[string]*connQueue{}
 	pg.reads.of, pg.reads.most = map[readKey]*busyReads{}, mostReads
 	pg.fits.Store(pg.defaultTable)
-	pg.queue.closing = make(chan struct{})
-	pg.reads.closing = pg.queue.closing
-	pg.watching = newWatching(&tables{postgres: pg}, &o, pg.queue.closing, pg.audience)
+	pg.queues.closing = make(chan struct{})
+	pg.reads.closing = pg.queues.closing
+	pg.watching = newWatching(&tables{postgres: pg}, &o, pg.queues.closing, pg.audience)
 	return &Postgres{documents{engine: pg, options: &o, counts: pg.counts}, pg}, nil
 }
 
-// Privileged is a view of the store that may change protected keys.
+// Privileged returns a view of the store that may change the keys of [Options].Protect.
 func (p *Postgres) Privileged() *Postgres {
 	view := *p
 	view.privileged = true
 	return &view
 }
 
-// IfVersion is a view of the store whose writes fail with [ErrConflict],
-// changing nothing, unless the document is of this version when they come to
-// it. Version 0 is that of a document about to be created. With the conflict they return
-// the document as it is, to decide on anew, without Metadata where there is none. Of a
-// document that many write, it can be as the process itself has left it up to 10 ms before.
+// IfVersion returns a view of the store whose writes fail with [ErrConflict], and change
+// nothing, unless the document has this version when they get to it (compare-and-swap).
+// Version 0 is that of a document about to be created. The error is a [*VersionError]. Without a
+// [Table].Version, writes fail with [ErrUnsupported].
+//
+// With the error, writes return the document as it is, to decide on again; it has no Metadata
+// if there is no document. If many write it, this can be the state in which the process
+// itself has left it up to 10 ms before.
 func (p *Postgres) IfVersion(version int64) *Postgres {
 	view := *p
 	view.version = &version
 	return &view
 }
 
-// Close refuses what comes after it with [ErrClosed], ends the waiting of
-// those who wait for a document's lock, and returns when no statement of a
-// write is on its way. It leaves the pool open. Closing again does nothing.
+// Close closes the store: later calls fail with [ErrClosed], and so do calls that wait for a
+// document's lock. It blocks until no statement of a write is on its way. It leaves the pool
+// open. Closing again does nothing.
 func (p *Postgres) Close() {
-	p.pg.queue.close()
+	p.pg.queues.close()
 	p.pg.hints.close()
 }
 
@@ -102,7 +105,7 @@ type postgres struct {
 	db      pgdb.DB
 	options *Options
 	sql     statements
-	queue   queue
+	queues  queues
 	reads   reads
 	counts  *counts
 
@@ -110,7 +113,7 @@ type postgres struct {
 	hints    *hints // nil: there are none
 
 	defaultTable bool        // which Migrate creates
-	fits         atomic.Bool // the table, as is known for good
+	fits         atomic.Bool // the table was found fit
 }
 
 // statements are the SQL of one table.
@@ -118,13 +121,13 @@ type statements struct {
 	get, getMany             reading
 	merge, saveOn            storing
 	used                     statement // tokens
-	mergeOnce                statement // merge.once, but that no old tokens go
+	mergeOnce                statement // merge.once, without removing old tokens
 	mergeHere                statement // in the host's transaction
 	find, findAll            pages     // findAll finds rows without a document, too
 	mergeMany, mergeManyFree statement // of small documents
-	mergeFree, mergeLate     statement
+	mergeFree, mergeBusy     statement
 	createMany               statement
-	taking, under, underAll  gates
+	taking, under, underAll  preconditionSQL
 	watch                    []watchStatements
 }
 
@@ -146,14 +149,14 @@ func newStatements(o *Options) statements {
 		mergeHere: expand(strings.ReplaceAll(lone(mergeHereSQL), "{patience}", o.patience(4))),
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch", "p.flat", "p.sets", "p.room")),
 
-		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),
-		mergeFree:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", ""), mostOfFew, "metadata", "patch", "flat", "", "room")),
-		mergeLate:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{late}", lateSQL), mostOfFew, "metadata", "patch", "flat", "", "room")),
+		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{busy}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),
+		mergeFree:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{busy}", ""), mostOfFew, "metadata", "patch", "flat", "", "room")),
+		mergeBusy:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{busy}", busySQL), mostOfFew, "metadata", "patch", "flat", "", "room")),
 
 		createMany: expand(createManySQL),
-		taking:     newGates(expand, tryLockSQL, "true", 0),
-		under:      newGates(expand, tryLockSQL, stillHeldSQL, 4),
-		underAll:   newGates(expand, tryLockUnderSQL, allHeldSQL, 1),
+		taking:     newPreconditionSQL(expand, tryLockSQL, "true", 0),
+		under:      newPreconditionSQL(expand, tryLockSQL, stillHeldSQL, 4),
+		underAll:   newPreconditionSQL(expand, tryLockUnderSQL, allHeldSQL, 1),
 		saveOn:     newStoring(expand, saveOnSQL, 6, "stored", "stored.version"),
 		used:       expand(usedSQL),
 
@@ -165,7 +168,7 @@ const getSQL = `SELECT {key}, {row} FROM {table} AS t WHERE {match}`
 
 func (p *postgres) get(ctx context.Context, id string) (Document, error) {
 	read := func() (Document, error) {
-		if p.queue.isClosed() { // meanwhile
+		if p.queues.isClosed() { // since the call began
 			return Document{}, ErrClosed
 		}
 		return p.getFrom(ctx, p.db, id)
@@ -182,12 +185,12 @@ func (p *postgres) get(ctx context.Context, id string) (Document, error) {
 	return p.reads.get(ctx, key, read)
 }
 
-// getFrom is get where q leads.
+// getFrom is get on q.
 func (p *postgres) getFrom(ctx context.Context, q pgdb.Querier, id string) (doc Document, err error) {
 	if err := p.fit(ctx, q); err != nil {
 		return Document{}, err
 	}
-	under, err := proofOf(ctx, func(k lock.Key) bool { return p.options.key(id).Int64() == k.Int64() })
+	under, err := serverHoldsOf(ctx, func(k lock.Key) bool { return p.options.key(id).Int64() == k.Int64() })
 	if err != nil {
 		return Document{}, err
 	}
@@ -210,8 +213,8 @@ func (p *postgres) read(ctx context.Context, q pgdb.Querier, s statement, args [
 	return doc, err
 }
 
-// failure says in this package's terms what an error of the database means.
-// sent says that the statement could have committed.
+// failure turns an error of the database into one of this package. sent says that the statement
+// may have committed.
 func (p *postgres) failure(err error, sent bool) error {
 	switch code, class := pgdb.Code(err), pgdb.Class(err); {
 	case err == nil:
@@ -244,8 +247,7 @@ func (p *postgres) failure(err error, sent bool) error {
 	return fmt.Errorf("metadata: %w", err)
 }
 
-// isSystem reports whether errors of a class are about the server's state, not
-// about the data.
+// isSystem reports whether errors of a class are about the server's state, not the data.
 func isSystem(class string) bool {
 	switch class {
 	case "08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "XX":
@@ -254,7 +256,7 @@ func isSystem(class string) bool {
 	return false
 }
 
-// isOurs reports whether an error has been through failure already.
+// isOurs reports whether failure has already turned err into one of this package.
 func isOurs(err error) bool {
 	for _, ours := range []error{errTaken, ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, ErrUnavailable, ErrWrongServer, lock.ErrBusy, lock.ErrLost} {
 		if errors.Is(err, ours) {

@@ -13,113 +13,125 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A queue lets the writes of one document share commits. Of those who want to
-// write it, one has the turn. He takes along, in order, those who came while
-// the turn was another's, commits for all of them, answers them, and gives the
-// turn to the first of those who have come meanwhile. So the busier a document
-// is, the more writes a commit serves, while a lone write goes through at
-// once. There is no goroutine but the callers', and nothing is kept of a
-// document that nobody writes, but of the last one: see recent.
+// Group commit: queues decide which writes of a document share a commit, and which of their
+// callers leads it. This file knows neither SQL nor JSON, and has no goroutine: callers do all
+// the work.
 //
-//	waiting  --turn----> leading  --settled--> done, with all that it decided on
-//	         --taken---> taken    --settled--> done
-//	                              --put back-> waiting again, or gone if its ctx
-//	                                           has ended or the store was closed
-//	         --ctx ends, policy gives up> gone
-//	leading  --ctx ends, policy gives up, panic> gone
+// Each document that is being written has a wait queue. The first call in it leads:
 //
-// A call that has been taken waits for its outcome whatever its context says,
-// since it may be in the document already.
+//  1. join appends a call to the queue. The first call of a new queue leads at once.
+//  2. takeBatch decides which calls share the leader's commit. They are the batch: the leader and
+//     the calls behind it, its followers, up to MaxBatch and MaxBatchBytes, up to the first
+//     that does not share with the leader (see shares), and up to the first that decides (see
+//     decide.go).
+//  3. settle answers the calls that the commit has decided on, and puts the others back. In a
+//     chain (see chain.go), launch and conclude do.
+//  4. handOff passes the lead on: promote makes the first call lead, if isDue says that it is
+//     time.
 //
-// Nobody's context, patience, rights or connection bounds anybody else's. A leader
-// commits on a connection that was acquired with its own context, and takes along only
-// those who have the same rights; no caller's deadline or cancellation ends a statement.
-// Those behind a leader that gets no connection go on without it: see split.
+// So a lone write is committed at once, and the busier a document is, the more writes a commit
+// serves. Nothing is kept of a document that nobody writes, except of the last one: see
+// recent.
 //
-// The rule that keeps this true: what has been decided on leaves the line in one
-// critical section, and that comes as soon as the outcome is known, before anything
-// foreign runs again: the host's pool gets its connection back, the turn is given on
-// (with the connection there for the next; in a chain, as soon as a commit was sent), and the host's observer and logger are
-// told, after that. Whatever foreign code does then, a panic included, it finds
-// nothing half done.
-type queue struct {
-	mu        seam.Mutex
-	lines     map[lineKey]*line
-	closed    bool
-	closing   chan struct{}
-	sent      sync.WaitGroup       // turns with something on its way to the server
-	boardings map[string]*boarding // by principal; there is one while there is a captain
-	pace      pace                 // of chains
-	recent    recent
-	waits     waits
+//	waiting  --first------> leading  --settled--> done, with its batch
+//	         --taken------> taken    --settled--> done
+//	                                 --put back-> waiting; gone, if its context has ended
+//	                                              or the store is closed
+//	         --context ends, policy gives up> gone
+//	leading  --context ends, policy gives up, panic> gone
+//
+// A call that was taken waits for its outcome whatever its context says, since its write may
+// be in the document already.
+//
+// No caller's context, patience, rights or connection limits another caller. A leader acquires
+// its connection with its own context. Its followers have the same rights. No caller's
+// deadline or cancellation ends a statement. Where a leader gets no connection, the calls
+// behind it go on without it: see split.
+//
+// One rule keeps this true. Calls that were decided on leave the queue in one critical section,
+// as soon as the outcome is known and before foreign code runs. Only after that does the
+// host's pool get its connection back. Then the next call is made the leader, so that the
+// connection is there for it; in a chain, that happens as soon as a commit was sent. The
+// host's observer and logger are called last. Whatever foreign code does, even if it panics,
+// it finds nothing half done.
+type queues struct {
+	mu         seam.Mutex
+	byKey      map[queueKey]*waitQueue
+	closed     bool
+	closing    chan struct{}
+	sent       sync.WaitGroup        // commits and statements that may be on their way to the server
+	connQueues map[string]*connQueue // by principal, while one leads it
+	pace       pace                  // of chains
+	recent     recent
+	waits      waits
 }
 
-// lineKey tells apart writes under different holds, as they are made on different terms,
-// and those of others wait for the end of the document's.
-type lineKey struct {
+// A queueKey is a document and the holds under which it is written. Writes under other holds
+// are made on other terms: those without the document's hold wait until it ends.
+type queueKey struct {
 	id    string
-	under string // holdings.identity
+	under string // carriedHolds.identity
 }
 
-// A line is those who want to write one document.
-type line struct {
-	key   lineKey
+// A waitQueue is the calls of one document that wait or lead.
+type waitQueue struct {
+	key   queueKey
 	lock  lock.Key
-	calls []*call // if one leads, it is the first; the first so many are taken
-	size  int     // of calls together
-	led   bool    // else the turn is about to be given to the first
-	apart bool    // its document has another line: see split
+	calls []*call // if led, the first leads; the first taken are its batch
+	size  int     // of all calls
+	led   bool    // else the first is about to lead
+	apart bool    // the document has another queue: see split
 	taken int
-	bytes int  // of those together
+	bytes int  // of the batch
 	busy  bool // the lock was found taken when it was last tried
 
-	base   *base  // what the last commit has left, or will leave, if that is known
-	misses int    // commits to come that leave none
-	chain  *chain // commits under way, of which the calls are not in line; nil: none
+	base   *base  // the document after the last commit, or as a sent one will leave it; nil: unknown
+	misses int    // so many more commits leave no base
+	chain  *chain // commits under way, whose calls are not in the queue; nil: none
 
-	rowFirst bool // somebody else writes the document, too: no lone statements (the leader's to use)
+	rowFirst bool // others write the document, too: no single statements (the leader's to use)
 }
 
 // A call is one caller's write.
 type call struct {
 	*write
 	since     time.Time
-	polls     backoff.Sequence // its caller's patience, from its call on
+	polls     backoff.Sequence // the caller's backoff policy, from its call on
 	principal string           // see Options
-	under     *holdings        // the same holds for all in a line
-	line      *line            // that of a leader stays the same
-	signal    chan struct{}    // that the call leads, or is done
-	found     chan struct{}    // that another look found the lock taken
-	asked     chan Document    // to decide on
+	under     *carriedHolds    // the same for all calls of a queue
+	queue     *waitQueue       // a leader's stays the same
+	signal    chan struct{}    // the call leads, or is done
+	found     chan struct{}    // an attempt found the lock taken
+	asked     chan Document    // to decide on, from the leader
 	decisions chan *decision
 	leads     bool
-	flight    *flight       // its last, if it leads
-	flown     bool          // that has been launched
-	gone      bool          // it leads no more
-	attempts  int           // that found the lock taken, by whoever led
-	due       time.Time     // when its policy has it look again
-	leaving   error         // what to tell it if it is put back, as it waits no longer
-	wait      time.Duration // how long it may decide while it leads and others wait
+	pipelined *pipelinedCommit // its last commit in a chain, if it leads
+	launched  bool             // pipelined was launched
+	gone      bool             // it no longer leads
+	attempts  int              // that found the lock taken, whichever call led
+	due       time.Time        // its policy allows no attempt before
+	leaving   error            // its error if it is put back, as it no longer waits
+	wait      time.Duration    // how long it may decide as the leader while others wait
 
-	begun   bool // its change has run
+	begun   bool // its change was run
 	fate    fate
 	doc     Document
-	changes int64 // of the draft that doc was taken from
-	first   *call // of the same commit, that it repeats
+	changes int64 // of the working copy, when doc was taken from it
+	first   *call // the call of the same commit that it repeats
 	lost    *VersionError
 	err     error
 
-	reports []report        // of what it has committed, for the host, once all are answered
-	told    *observedCommit // its commit under way, that has no report yet
+	reports []report        // of its commits, for the host, after all calls are answered
+	told    *observedCommit // its commit under way, which has no report yet
 }
 
-// fate is what has become of a call that was taken.
+// A fate is how far the write of a taken call has come.
 type fate uint8
 
 const (
-	undecided fate = iota // nothing of it can have been committed
-	sent                  // it may have been: what could commit it has been sent
-	decided               // its document or error is there
+	undecided fate = iota // it cannot have been committed
+	sent                  // it may have been committed: the statement that commits it was sent
+	decided               // its document or error is set
 )
 
 func became(calls []*call, f fate) {
@@ -135,19 +147,14 @@ func newCall(w *write, p backoff.Policy) *call {
 	return &call{write: w, since: time.Now(), polls: backoff.Start(p)}
 }
 
-// shares reports whether a call may be made together with another.
-func (c *call) shares(other *call) bool {
-	return !c.alone && !other.alone && c.principal == other.principal
-}
-
-// tell ends a call that waits.
+// tell ends a waiting call with an error.
 func (c *call) tell(err error) {
 	c.err = err
 	c.signal <- struct{}{}
 }
 
-// result is what the caller of a write is told, with the error that it ended with: also
-// where that is a conflict, the document.
+// result is what the caller gets with err: the document if there is no error, or if that is
+// the call's own conflict.
 func (c *call) result(err error) (Document, error) {
 	if conflict, ok := err.(*VersionError); err == nil || ok && conflict == c.lost {
 		return c.doc, err
@@ -155,7 +162,7 @@ func (c *call) result(err error) (Document, error) {
 	return Document{}, err
 }
 
-// decide is the outcome of calls that share one: err, or what each of them has.
+// decide marks calls as decided: with err, or, if that is nil, with what each of them has.
 func decide(calls []*call, err error) {
 	became(calls, decided)
 	if err != nil {
@@ -165,48 +172,48 @@ func decide(calls []*call, err error) {
 	}
 }
 
-// busyError is the error of a call that waited in vain: for the lock, if that was
-// found taken, and else for the others' writes or a connection. Its caller leads,
-// or has queue.mu.
-func (l *line) busyError(c *call, cause error) error {
-	if !l.busy && c.attempts == 0 {
-		return fmt.Errorf("metadata: not its turn after %v: %w", time.Since(c.since).Round(time.Microsecond), cause)
+// busyError is the error of a call that waited in vain: a [lock.BusyError] if the document's
+// lock was found taken, else an error that says that it waited for other writes or for a
+// connection. Its caller leads, or has queues.mu.
+func (wq *waitQueue) busyError(c *call, cause error) error {
+	if !wq.busy && c.attempts == 0 {
+		return fmt.Errorf("metadata: waited %v for other writes or a connection: %w", time.Since(c.since).Round(time.Microsecond), cause)
 	}
-	return &lock.BusyError{Key: l.lock, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
+	return &lock.BusyError{Key: wq.lock, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
 }
 
-// errQueueFull says why a call does not wait, though others do.
+// errQueueFull is why a call is refused at once while others wait.
 var errQueueFull = errors.New("metadata: MaxWaitingBytes wait for the document already")
 
-// join lines up for the turn, and reports whether it is c's at once. There are no more
-// than maxBytes in the line then, or it is c alone.
-func (q *queue) join(key lineKey, k lock.Key, c *call, maxBytes int) (leads bool, err error) {
+// join appends c to the queue of its document, and reports whether it leads at once. A queue has
+// no more than maxBytes, except for a call alone.
+func (q *queues) join(key queueKey, k lock.Key, c *call, maxBytes int) (leads bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
 		return false, ErrClosed
 	}
-	l := q.lines[key]
-	if l == nil {
-		c.line = &line{key: key, lock: k, calls: []*call{c}, size: c.size, led: true}
-		q.recall(c.line)
-		q.lines[key] = c.line
+	wq := q.byKey[key]
+	if wq == nil {
+		c.queue = &waitQueue{key: key, lock: k, calls: []*call{c}, size: c.size, led: true}
+		q.recall(c.queue)
+		q.byKey[key] = c.queue
 		return true, nil
 	}
-	if c.size > maxBytes-l.size {
+	if c.size > maxBytes-wq.size {
 		return false, &lock.BusyError{Key: k, Waited: time.Since(c.since), Cause: errQueueFull}
 	}
 	c.waits()
-	c.line = l
-	l.calls = append(l.calls, c)
-	l.size += c.size
-	if l.chain != nil { // else somebody is about to pass
-		q.offer(l)
+	c.queue = wq
+	wq.calls = append(wq.calls, c)
+	wq.size += c.size
+	if wq.chain != nil { // else a leader is there, and hands off when it ends
+		q.promote(wq)
 	}
 	return false, nil
 }
 
-// waits makes a call fit to wait.
+// waits prepares a call for waiting.
 func (c *call) waits() {
 	if c.signal != nil {
 		return
@@ -217,15 +224,16 @@ func (c *call) waits() {
 	}
 }
 
-// wait returns when c leads or is done. Its policy is asked at each look by whoever
-// leads that finds the lock taken, as it is while c leads; should it panic, c leaves.
-func (q *queue) wait(ctx context.Context, c *call) (leads bool) {
+// wait returns when c leads, or is done. Each attempt that finds the lock taken, by whichever
+// leader, costs c's own policy one wait, as attempts of c itself do. If the policy panics, c
+// leaves.
+func (q *queues) wait(ctx context.Context, c *call) (leads bool) {
 	whole := false
-	c.flown, c.gone = false, false
+	c.launched, c.gone = false, false
 	defer func() {
 		if !whole && !q.withdraw(c, backoff.ErrExhausted) {
 			if <-c.signal; c.leads {
-				q.pass(c.line, c)
+				q.handOff(c.queue, c)
 			}
 		}
 	}()
@@ -257,90 +265,96 @@ func (q *queue) wait(ctx context.Context, c *call) (leads bool) {
 	}
 }
 
-// postpone has c not look again before wait has passed.
-func (q *queue) postpone(c *call, wait time.Duration) {
+// postpone notes that c's policy allows its next attempt after wait.
+func (q *queues) postpone(c *call, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c.due = time.Now().Add(wait)
 }
 
-// withdraw takes a call out of its line. One that leads stays, and one that has
-// been taken does until it is put back.
-func (q *queue) withdraw(c *call, cause error) bool {
+// withdraw removes a waiting call from its queue, and reports whether it did. A leader stays. A
+// call that was taken, or is under way in a chain, leaves when it is put back.
+func (q *queues) withdraw(c *call, cause error) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := c.line
-	i := slices.Index(l.calls, c)
+	wq := c.queue
+	i := slices.Index(wq.calls, c)
 	switch {
-	case l.led && i == 0:
+	case wq.led && i == 0:
 		return false
-	case i < l.taken: // or under way, in a chain
+	case i < wq.taken: // or under way, in a chain
 		c.leaving = cause
 		return false
 	}
-	l.calls = slices.Delete(l.calls, i, i+1)
-	l.size -= c.size
-	c.err = l.busyError(c, cause)
+	wq.calls = slices.Delete(wq.calls, i, i+1)
+	wq.size -= c.size
+	c.err = wq.busyError(c, cause)
 	return true
 }
 
-// take gathers the calls that the leader's commit is to serve: as many as are
-// allowed, up to the next that does not share it, and no further than one that
-// decides. When that has, take goes on with those behind.
-func (q *queue) take(l *line, o *Options) ([]*call, error) {
+// takeBatch decides which calls share the leader's commit, and returns them, the leader first.
+// The batch ends before the next call would exceed MaxBatch or MaxBatchBytes, or does not
+// share with the leader, and after a call that decides. Once that has decided, takeBatch is
+// called again and goes on behind it. In a chain the batch also ends before a call that
+// decides.
+func (q *queues) takeBatch(wq *waitQueue, o *Options) ([]*call, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	decides := false
-	if l.taken == 0 {
+	if wq.taken == 0 {
 		if q.closed {
 			return nil, ErrClosed
 		}
 		q.sent.Add(1)
-		c := l.calls[0]
-		l.taken, l.bytes, decides, c.fate = 1, c.size, c.decide != nil, undecided
+		c := wq.calls[0]
+		wq.taken, wq.bytes, decides, c.fate = 1, c.size, c.decide != nil, undecided
 	}
-	n := l.taken
-	for ; !decides && n < min(len(l.calls), o.MaxBatch) && l.calls[0].shares(l.calls[n]); n++ {
-		c := l.calls[n]
-		if l.bytes+c.size > o.MaxBatchBytes || l.chain != nil && c.decide != nil {
+	n := wq.taken
+	for ; !decides && n < min(len(wq.calls), o.MaxBatch) && wq.calls[0].shares(wq.calls[n]); n++ {
+		c := wq.calls[n]
+		if wq.bytes+c.size > o.MaxBatchBytes || wq.chain != nil && c.decide != nil {
 			break
 		}
-		l.bytes += c.size
+		wq.bytes += c.size
 		decides = c.decide != nil
 		c.fate = undecided
 	}
-	l.taken = n
-	return l.calls[:n:n], nil
+	wq.taken = n
+	return wq.calls[:n:n], nil
 }
 
-// drop has a commit go on without a call that it was to serve.
-func (q *queue) drop(l *line, c *call) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	i := slices.Index(l.calls, c)
-	l.calls = slices.Concat(l.calls[:i], l.calls[i+1:]) // not in the place that the leader looks at
-	l.size -= c.size
-	l.taken--
-	c.tell(errLate)
+// shares reports whether two calls may be in one commit.
+func (c *call) shares(other *call) bool {
+	return !c.alone && !other.alone && c.principal == other.principal
 }
 
-// abandon decides on the calls of a leader that was stopped by a panic of foreign code:
-// what had been decided stays so, and of what may have been committed the outcome is
-// unknown. It returns how many these are, from the first on; the rest can be tried
-// again.
-func (q *queue) abandon(l *line) (n int) {
+// drop removes a call from the batch, whose commit goes on without it.
+func (q *queues) drop(wq *waitQueue, c *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for ; n < l.taken && l.calls[n].fate != undecided; n++ {
-		if l.calls[n].fate == sent {
-			decide(l.calls[n:n+1], ErrUnknownOutcome)
+	i := slices.Index(wq.calls, c)
+	wq.calls = slices.Concat(wq.calls[:i], wq.calls[i+1:]) // in another array: the leader still reads the old one
+	wq.size -= c.size
+	wq.taken--
+	c.tell(errSlowDecision)
+}
+
+// abandon decides on the batch of a leader that a panic of foreign code has stopped. Calls
+// that were decided on stay so. For calls that may have been committed the outcome is unknown.
+// It returns how many these are, from the first on; the others can be tried again.
+func (q *queues) abandon(wq *waitQueue) (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for ; n < wq.taken && wq.calls[n].fate != undecided; n++ {
+		if wq.calls[n].fate == sent {
+			decide(wq.calls[n:n+1], ErrUnknownOutcome)
 		}
 	}
 	return n
 }
 
-// begin is take for a statement that nobody lines up for: sent.Done ends it.
-func (q *queue) begin() error {
+// begin counts a statement that needs no queue, as takeBatch does for a batch: sent.Done ends it.
+func (q *queues) begin() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -350,22 +364,22 @@ func (q *queue) begin() error {
 	return nil
 }
 
-// settle ends what take began. The first done calls, of which the first is the
-// leader, have been decided on and are answered; the others are put back. If none has
-// been, the leader leads on. Found says whether the lock was found taken.
-func (q *queue) settle(l *line, done int, found bool) {
+// settle ends a batch that takeBatch began. The first done calls, the leader among them, were
+// decided on and are answered; the others are put back. If done is 0, the leader leads on.
+// found says whether the lock was found taken.
+func (q *queues) settle(wq *waitQueue, done int, found bool) {
 	q.mu.Lock()
-	answered := l.calls[:done]
-	q.foundTaken(l, found)
-	l.calls[0].gone = done > 0
+	answered := wq.calls[:done]
+	q.foundTaken(wq, found)
+	wq.calls[0].gone = done > 0
 	for _, c := range answered {
-		l.size -= c.size
+		wq.size -= c.size
 	}
 	if found {
-		l.note(done)
+		wq.note(done)
 	}
-	q.putBack(l, done, found)
-	l.calls, l.taken, l.led = l.calls[done:], 0, done == 0
+	q.putBack(wq, done, found)
+	wq.calls, wq.taken, wq.led = wq.calls[done:], 0, done == 0
 	q.sent.Done()
 	q.mu.Unlock()
 	for i, c := range answered {
@@ -375,41 +389,41 @@ func (q *queue) settle(l *line, done int, found bool) {
 	}
 }
 
-// putBack has those that were taken, from the first on, wait again, but for those that
-// wait no longer. Its caller has queue.mu.
-func (q *queue) putBack(l *line, first int, found bool) {
-	rest, behind := l.calls[:first], l.calls[l.taken:]
-	for i, c := range l.calls[first:l.taken] {
-		if leads := first+i == 0; leads || q.stays(l, c, found) {
-			rest = append(rest, c) // in the same place
+// putBack has the calls of the batch from first on wait again, at the same places; stays
+// decides which of them leave instead. A leader stays. Its caller has queues.mu.
+func (q *queues) putBack(wq *waitQueue, first int, found bool) {
+	rest, behind := wq.calls[:first], wq.calls[wq.taken:]
+	for i, c := range wq.calls[first:wq.taken] {
+		if leads := first+i == 0; leads || q.stays(wq, c, found) {
+			rest = append(rest, c) // keeps the order
 		}
 	}
-	l.calls, l.taken = append(rest, behind...), first
+	wq.calls, wq.taken = append(rest, behind...), first
 }
 
-// stays reports whether one that was taken waits again; else it is told why not.
-func (q *queue) stays(l *line, c *call, found bool) bool {
+// stays reports whether a call that is put back waits again. If not, it ends with an error.
+func (q *queues) stays(wq *waitQueue, c *call, found bool) bool {
 	var why error
 	switch {
 	case c.leaving != nil:
-		why = l.busyError(c, c.leaving)
+		why = wq.busyError(c, c.leaving)
 	case found && c.try:
-		why = l.busyError(c, backoff.ErrExhausted)
+		why = wq.busyError(c, backoff.ErrExhausted)
 	case q.closed:
 		why = ErrClosed
 	default:
 		return true
 	}
-	l.size -= c.size
+	wq.size -= c.size
 	c.tell(why)
 	return false
 }
 
-// note has those from the first on know that the lock was found taken, whose time it
-// was to look. The leader knows it.
-func (l *line) note(first int) {
+// note tells the calls from first on that the lock was found taken, if their policy allows
+// another attempt by now. The leader knows already.
+func (wq *waitQueue) note(first int) {
 	now := time.Now()
-	for i, c := range l.calls[first:] {
+	for i, c := range wq.calls[first:] {
 		switch leads := first+i == 0; {
 		case leads:
 			c.attempts++
@@ -417,99 +431,124 @@ func (l *line) note(first int) {
 			select {
 			case c.found <- struct{}{}:
 				c.attempts++
-			default: // it has not asked its policy since the last one
+			default: // it has not asked its policy since the last attempt
 			}
 		}
 	}
 }
 
-// pass gives the turn to the next. A leader, c, that still has it leaves. A line without
-// anybody is forgotten.
-func (q *queue) pass(l *line, c *call) {
+// handOff is the hand-off: it has the first call lead, if it is due. If c still leads, it leaves.
+// A queue without calls is removed.
+func (q *queues) handOff(wq *waitQueue, c *call) {
 	q.mu.Lock()
-	if l.led && !c.gone {
-		l.size -= c.size
-		l.calls, l.led = l.calls[1:], false
+	if wq.led && !c.gone {
+		wq.size -= c.size
+		wq.calls, wq.led = wq.calls[1:], false
 	}
-	ends, whole := l.ends(), false
+	ends, whole := wq.ends(), false
 	q.mu.Unlock()
 	defer func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if ends {
-			l.chain = nil
+			wq.chain = nil
 		}
-		if i := slices.Index(l.calls, c); !whole && i >= 0 { // it was put back, and panics
-			l.calls = slices.Delete(l.calls, i, i+1)
-			l.size -= c.size
+		if i := slices.Index(wq.calls, c); !whole && i >= 0 { // it was put back, and Release panics
+			wq.calls = slices.Delete(wq.calls, i, i+1)
+			wq.size -= c.size
 		}
-		q.offer(l)
-		if len(l.calls) == 0 {
-			q.foundTaken(l, false)
+		q.promote(wq)
+		if len(wq.calls) == 0 {
+			q.foundTaken(wq, false)
 		}
-		if len(l.calls) == 0 && l.chain == nil && q.lines[l.key] == l {
-			delete(q.lines, l.key)
-			q.recent = recent{l, time.Now()}
+		if len(wq.calls) == 0 && wq.chain == nil && q.byKey[wq.key] == wq {
+			delete(q.byKey, wq.key)
+			q.recent = recent{wq, time.Now()}
 		}
 	}()
 	if ends {
-		l.chain.conn.Release()
+		wq.chain.conn.Release()
 	}
 	whole = true
 }
 
-// appoint has the first lead.
-func (l *line) appoint() {
-	l.calls[0].leads = true
-	l.calls[0].signal <- struct{}{}
-}
-
-// split has those behind a leader that waits for its connection go on without it.
-func (q *queue) split(l *line, leader *call) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if l.led && l.calls[0] == leader && l.taken == 0 {
-		q.divide(l)
+// promote makes the first call lead, if it is due. Its caller has queues.mu.
+func (q *queues) promote(wq *waitQueue) {
+	if q.isDue(wq) {
+		wq.led = true
+		wq.makeLeader()
 	}
 }
 
-// letGo has all others go on without a leader that decides.
-func (q *queue) letGo(l *line) {
+// isDue decides whether the first call of a queue is to lead. Without a chain it is, if no call
+// leads. In a chain it is once enough calls wait, in proportion to those under way, so that
+// calls that come one by one make few commits. Its caller has queues.mu.
+func (q *queues) isDue(wq *waitQueue) bool {
+	ch, depth := wq.chain, q.pace.depth()
+	switch {
+	case wq.led, len(wq.calls) == 0:
+		return false
+	case ch == nil:
+		return true
+	case ch.over, ch.broken, ch.full, len(ch.commits) == 0, len(ch.commits) > depth, depth*len(wq.calls) < ch.callsUnderWay:
+		return false
+	}
+	c := wq.calls[0]
+	return c.decide == nil && !c.alone && c.principal == ch.principal && time.Since(ch.since) < chainLife
+}
+
+// makeLeader makes the first call the leader.
+func (wq *waitQueue) makeLeader() {
+	wq.calls[0].leads = true
+	wq.calls[0].signal <- struct{}{}
+}
+
+// split has the calls behind leader go on without it, as it still waits for a connection.
+func (q *queues) split(wq *waitQueue, leader *call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l.taken > 1 {
-		q.putBack(l, 1, false)
-	}
-	if l.taken > 0 {
-		q.divide(l)
+	if wq.led && wq.calls[0] == leader && wq.taken == 0 {
+		q.divide(wq)
 	}
 }
 
-// isAwaited reports whether others wait for a leader that decides.
-func (q *queue) isAwaited(l *line) bool {
+// letGo has all other calls go on without the leader, which takes long to decide.
+func (q *queues) letGo(wq *waitQueue) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(l.calls) > 1 || l.apart && q.lines[l.key] != nil
+	if wq.taken > 1 {
+		q.putBack(wq, 1, false)
+	}
+	if wq.taken > 0 {
+		q.divide(wq)
+	}
 }
 
-// divide has those behind a leader go on. That one keeps its line, in which it is alone,
-// as if it were in another process. Its caller has queue.mu.
-func (q *queue) divide(l *line) {
-	if len(l.calls) == 1 {
+// isAwaited reports whether other calls wait for a leader that decides.
+func (q *queues) isAwaited(wq *waitQueue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(wq.calls) > 1 || wq.apart && q.byKey[wq.key] != nil
+}
+
+// divide moves the calls behind the leader to a new queue, with a leader of its own. The old
+// leader keeps its queue, alone, as if it were in another process. Its caller has queues.mu.
+func (q *queues) divide(wq *waitQueue) {
+	if len(wq.calls) == 1 {
 		return
 	}
-	rest := &line{key: l.key, lock: l.lock, calls: l.calls[1:], size: l.size - l.calls[0].size, led: true}
+	rest := &waitQueue{key: wq.key, lock: wq.lock, calls: wq.calls[1:], size: wq.size - wq.calls[0].size, led: true}
 	for _, c := range rest.calls {
-		c.line = rest
+		c.queue = rest
 	}
-	l.calls, l.size, l.apart = l.calls[:1:1], l.calls[0].size, true
-	q.lines[l.key] = rest
-	rest.appoint()
+	wq.calls, wq.size, wq.apart = wq.calls[:1:1], wq.calls[0].size, true
+	q.byKey[wq.key] = rest
+	rest.makeLeader()
 }
 
-// sleep returns when wait has passed, or why it has ended before: ctx has, or the store
-// was closed.
-func (q *queue) sleep(ctx context.Context, wait time.Duration) error {
+// sleep waits for so long. It returns early, with the cause, if ctx ends or the store is
+// closed.
+func (q *queues) sleep(ctx context.Context, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -522,26 +561,26 @@ func (q *queue) sleep(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-func (q *queue) isClosed() bool {
+func (q *queues) isClosed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.closed
 }
 
-func (q *queue) close() {
+func (q *queues) close() {
 	q.mu.Lock()
 	if !q.closed {
 		q.closed = true
 		close(q.closing)
-		for _, l := range q.lines {
-			from := l.taken
-			if l.led {
+		for _, wq := range q.byKey {
+			from := wq.taken
+			if wq.led {
 				from = max(from, 1)
 			}
-			for _, c := range l.calls[from:] {
+			for _, c := range wq.calls[from:] {
 				c.tell(ErrClosed)
 			}
-			l.calls = l.calls[:from]
+			wq.calls = wq.calls[:from]
 		}
 	}
 	q.mu.Unlock()

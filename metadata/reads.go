@@ -8,56 +8,56 @@ import (
 	"example.com/lockstore/internal/seam"
 )
 
-// Reads of one document that come while several are under way share the next one: as soon
-// as one of these ends, whoever has waited longest reads for all that wait. So a document
-// that many ask for at once costs a few statements at a time, while a read that few others
-// accompany goes through at once.
+// Shared reads: of the calls that read one document while mostReads others read it already,
+// all that wait share the next statement. As soon as a read ends, the one that has waited
+// longest leads, and reads for all that wait. So a document that many ask for at once costs a
+// few statements at a time, and a read that few others accompany is sent at once.
 //
-//	waiting --one ends--------> leads, and takes along all that wait
-//	        --taken-----------> served, or apart where the leader got no document
-//	        --ctx or the store ends, late--> apart
+//	waiting --a read ends-----> leads, for all that wait
+//	        --taken along-----> served; alone, if the leader got no document
+//	        --context or store ends, too late--> alone
 //
-// A read serves only those that came before it was sent, and have the same rights. Nobody's
-// context, connection or error is anybody else's.
+// A read serves only calls that came before it was sent, and have the same rights. No caller's
+// context, connection or error reaches another caller.
 type reads struct {
 	mu   seam.Mutex
 	of   map[readKey]*busyReads
 	most int // mostReads
 
-	closing <-chan struct{} // ends all waiting
+	closing <-chan struct{} // the store is closed
 }
 
-// readKey tells apart those who may see other things.
+// A readKey is a document, and who may see it.
 type readKey struct{ id, principal string }
 
-// mostReads is how many lead at a time before others wait.
+// mostReads is how many calls read a document, each with its followers, before others wait.
 const mostReads = 4
 
-// busyReads are those of one document.
+// busyReads are the reads of one document.
 type busyReads struct {
-	leaders int // that read, each for itself and those it has taken along
+	leaders int // that read now, each for itself and its followers
 	waiting []*reader
-	late    bool // nobody waits, as what is under way takes long
+	late    bool // the reads under way take long, so new ones do not wait
 }
 
-// A reader is one of them.
+// A reader is one call that reads.
 type reader struct {
 	fate   readFate
-	doc    Document      // what its leader has read, and others have, too
-	signal chan struct{} // that it waits no longer; nil: it never did
+	doc    Document      // what its leader has read, shared with others
+	signal chan struct{} // it no longer waits; nil: it never did
 }
 
 type readFate uint8
 
 const (
 	readWaits readFate = iota
-	readTaken          // along by a leader
+	readTaken          // along by a leader, as its follower
 	readLeads
 	readServed
-	readApart // by itself
+	readApart // with a statement of its own
 )
 
-// get reads a document, or has it read along with others.
+// get reads a document, by itself or along with others.
 func (q *reads) get(ctx context.Context, key readKey, read func() (Document, error)) (Document, error) {
 	r := q.enter(key)
 	if r.signal != nil {
@@ -83,7 +83,7 @@ func (q *reads) get(ctx context.Context, key readKey, read func() (Document, err
 	return read()
 }
 
-// enter returns a new reader, which leads where few others read.
+// enter returns a new reader. It leads if few others read.
 func (q *reads) enter(key readKey) *reader {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,7 +104,7 @@ func (q *reads) enter(key readKey) *reader {
 	return r
 }
 
-// leave ends a reader's waiting, unless that has just ended.
+// leave ends a reader's waiting, unless that has ended already.
 func (q *reads) leave(key readKey, r *reader, late bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -112,47 +112,46 @@ func (q *reads) leave(key readKey, r *reader, late bool) {
 		return
 	}
 	r.fate = readApart
-	b := q.of[key] // as one leads
+	b := q.of[key] // there is one, as a reader leads
 	b.waiting = slices.DeleteFunc(b.waiting, func(other *reader) bool { return other == r })
 	b.late = b.late || late
 }
 
-// lead reads for all that wait.
+// lead reads for a leader and its followers.
 func (q *reads) lead(key readKey, read func() (Document, error)) (doc Document, err error) {
-	company := q.depart(key)
+	followers := q.takeWaiting(key)
 	var shared *Document
-	defer func() { q.land(key, company, shared) }()
+	defer func() { q.endRead(key, followers, shared) }()
 	doc, err = read()
-	if err == nil && len(company) > 0 {
+	if err == nil && len(followers) > 0 {
 		shared = &Document{ID: doc.ID, Metadata: slices.Clone(doc.Metadata), Version: doc.Version, UpdatedAt: doc.UpdatedAt}
 	}
 	return doc, err
 }
 
-// depart takes along those that wait.
-func (q *reads) depart(key readKey) (company []*reader) {
+// takeWaiting takes along all that wait.
+func (q *reads) takeWaiting(key readKey) (followers []*reader) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	b := q.of[key]
-	company, b.waiting = b.waiting, nil
-	for _, r := range company {
+	followers, b.waiting = b.waiting, nil
+	for _, r := range followers {
 		r.fate = readTaken
 	}
-	return company
+	return followers
 }
 
-// land gives those that were taken along their document, if there is one, and has the
-// next one lead.
-func (q *reads) land(key readKey, company []*reader, doc *Document) {
+// endRead gives the followers their document, if there is one, and has the next waiter lead.
+func (q *reads) endRead(key readKey, followers []*reader, doc *Document) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end := func(r *reader, fate readFate) {
 		r.fate = fate
 		r.signal <- struct{}{}
 	}
-	for _, r := range company {
+	for _, r := range followers {
 		switch {
-		case r.fate != readTaken: // any more
+		case r.fate != readTaken: // it has left
 		case doc == nil:
 			end(r, readApart)
 		default:

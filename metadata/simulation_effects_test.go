@@ -90,7 +90,7 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys, roo
 		for ; i < min(len(q.ids), q.locks); i++ {
 			var m *image
 			var err error
-			id, late := q.ids[i], q.what == "merge late"
+			id, busy := q.ids[i], q.what == "merge busy"
 			if q.what == "create many" {
 				m, err = s.createOne(q, id, patches[i], keys[i])
 			} else if room[i] >= 0 {
@@ -102,9 +102,9 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys, roo
 			if m != nil {
 				out = append(out, rowOf(id, m))
 			}
-			if late && s.isFree(id, keys[i]) {
+			if busy && s.isFree(id, keys[i]) {
 				out = append(out, rowOf(id, nil))
-			} else if late {
+			} else if busy {
 				q.lost()
 			}
 		}
@@ -216,7 +216,7 @@ func (s *backend) open(q *request, idle any, lock int64, asked bool, dest []any)
 }
 
 // mergeHere is mergeHereSQL, to which the row is as it was when it began, too.
-func mergeHere(q *request, patch string, lock, turn int64, asked, skips bool, dest []any) func(*backend) error {
+func mergeHere(q *request, patch string, lock, rowOrder int64, asked, skips bool, dest []any) func(*backend) error {
 	var began time.Time
 	var before *image
 	return func(s *backend) error {
@@ -230,7 +230,7 @@ func mergeHere(q *request, patch string, lock, turn int64, asked, skips bool, de
 			return nil
 		}
 		if r.holder != nil && r.holder != s || !skips {
-			if err := s.lockRow(s.server.turn(turn, id)); err != nil {
+			if err := s.lockRow(s.server.rowOrder(rowOrder, id)); err != nil {
 				return err
 			}
 		}
@@ -279,7 +279,7 @@ func parseHolds(text string) (holds []heldRow) {
 	return holds
 }
 
-// holds is provenSQL's part of that, for what [proof.text] says.
+// holds is heldReadSQL's part of that, for what [serverHolds.text] says.
 func (s *backend) holds(text string) bool {
 	for _, h := range parseHolds(text) {
 		if !s.held([]any{h.High, h.Low, h.PID}) {
@@ -289,7 +289,7 @@ func (s *backend) holds(text string) bool {
 	return true
 }
 
-// share takes the second guards of what [proof.text] says, to the end of the transaction.
+// share takes the second guards of what [serverHolds.text] says, to the end of the transaction.
 func (s *backend) share(text string) {
 	for _, h := range parseHolds(text) {
 		if h.Guard != 0 {

@@ -5,14 +5,14 @@ import "errors"
 // judgeEnd judges what is left of a process when nobody wants anything any more,
 // and what it says that it has done.
 func (p *process) judgeEnd() {
-	w, q, stats := p.world, &p.store.pg.queue, p.store.Stats()
+	w, q, stats := p.world, &p.store.pg.queues, p.store.Stats()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !p.closed {
 		w.Problem("CLOSE", "process %d: does not return", p.n)
 	}
-	if len(q.lines) != 0 || len(q.boardings) != 0 {
-		w.Problem("LEAK", "process %d: %d lines, %d boardings", p.n, len(q.lines), len(q.boardings))
+	if len(q.byKey) != 0 || len(q.connQueues) != 0 {
+		w.Problem("LEAK", "process %d: %d wait queues, %d connection queues", p.n, len(q.byKey), len(q.connQueues))
 	}
 	if len(p.pool.used) != 0 {
 		w.Problem("LEAK", "process %d: %d connections", p.n, len(p.pool.used))
@@ -27,9 +27,9 @@ func (p *process) judgeEnd() {
 			w.Problem("DENIED THOUGH MADE", "process %d: %d removals of %s", p.n, left, by.id)
 		}
 	}
-	for _, t := range w.tenures {
+	for _, t := range w.holds {
 		if t.writing < 0 || t.writing > 0 && !w.strange.Load() && len(w.hosts) == 0 { // writes of a host end with its transaction
-			w.Problem("LEAK", "tenure %d of %s: %d writing", t.turn, t.id, t.writing)
+			w.Problem("LEAK", "hold %d of %s: %d writing", t.number, t.id, t.writing)
 		}
 	}
 	p.judgeStats(&stats)

@@ -22,14 +22,14 @@ func (w *world) stored(s *backend, c *change) {
 		return
 	}
 	key := w.key(c.id).Int64()
-	if c.tenure() != nil {
+	if c.ownHold() != nil {
 		key = w.key(c.id).Guard()
 	}
 	if w.server.locks[key] != s {
 		w.Problem("UNLOCKED", "session %d stores %s without the lock", s.pid, c.id)
 	}
 	if t := c.leads(); t != nil && w.server.locks[t.key.Int64()] != t.session {
-		w.Problem("LATE WRITE", "session %d stores %s under tenure %d of %s, which is over", s.pid, c.id, t.turn, t.id)
+		w.Problem("LATE WRITE", "session %d stores %s under hold %d of %s, which is over", s.pid, c.id, t.number, t.id)
 	}
 	if c.after == nil {
 		return
@@ -70,11 +70,11 @@ func (w *world) made(r *row, c *change) {
 		return
 	}
 	w.Tell("committed: %s of %s: versions %d to %d: %s", c.what, c.id, c.from, c.to, r.current.print())
-	if t := c.tenure(); t != nil && t.turn < w.turns[c.id] {
-		w.Problem("LATE WRITE", "tenure %d of %s writes when %d has begun", t.turn, c.id, w.turns[c.id])
+	if t := c.ownHold(); t != nil && t.number < w.holdsBegun[c.id] {
+		w.Problem("LATE WRITE", "hold %d of %s writes when %d has begun", t.number, c.id, w.holdsBegun[c.id])
 	}
-	if t := c.leads(); t != nil && t.turn < w.turns[t.id] {
-		w.Problem("LATE WRITE", "tenure %d of %s has %s written when %d has begun", t.turn, t.id, c.id, w.turns[t.id])
+	if t := c.leads(); t != nil && t.number < w.holdsBegun[t.id] {
+		w.Problem("LATE WRITE", "hold %d of %s has %s written when %d has begun", t.number, t.id, c.id, w.holdsBegun[t.id])
 	}
 	switch {
 	case c.after == nil && c.op != nil && c.op.host == nil: // of whoever comes to know of it
@@ -95,8 +95,8 @@ func (m *image) print() []byte {
 	return m.text
 }
 
-// tenure is that of the document under which the change is made.
-func (c *change) tenure() *tenure {
+// hold is that of the document under which the change is made.
+func (c *change) ownHold() *hold {
 	if t := c.hold(); t != nil && t.id == c.id {
 		return t
 	}
@@ -104,14 +104,14 @@ func (c *change) tenure() *tenure {
 }
 
 // leads is that of another document.
-func (c *change) leads() *tenure {
+func (c *change) leads() *hold {
 	if t := c.hold(); t != nil && t.id != c.id {
 		return t
 	}
 	return nil
 }
 
-func (c *change) hold() *tenure {
+func (c *change) hold() *hold {
 	if c.op == nil || !strings.HasSuffix(c.what, "under") {
 		return nil
 	}

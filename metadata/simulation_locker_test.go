@@ -7,21 +7,21 @@ import (
 )
 
 // A locker is a process's lock.Locker, as far as the store can tell: one session
-// that holds keys, and tenures of them that begin and end when the player says
+// that holds keys, and holds of them that begin and end when the player says
 // so. It never grants a key while somebody has its guard, but hands it on to the
-// next tenure of its own at once, unless somebody is writing.
+// next hold of its own at once, unless somebody is writing.
 type locker struct {
 	at      *process
 	session *backend
 }
 
-// A tenure is one hold of one document's key.
-type tenure struct {
+// A hold is one of one document's key.
+type hold struct {
 	locker  *locker
 	session *backend
 	id      string
 	key     lock.Key
-	turn    int // of the key, in the order of tenures
+	number  int // of the key, in the order of holds
 	ended   bool
 	misled  bool // a connection for a write under it, which others share, led to another server
 	writing int  // and what is written may be under way still
@@ -29,16 +29,16 @@ type tenure struct {
 	cancel  context.CancelCauseFunc
 }
 
-var _ lock.Tenure = (*tenure)(nil)
+var _ lock.Hold = (*hold)(nil)
 
-func (t *tenure) Unlock() error                        { return nil }
-func (t *tenure) Fence(context.Context) (int64, error) { return 0, nil }
-func (t *tenure) Backend(lock.Key) (b lock.Backend, ok bool) {
+func (t *hold) Unlock() error                        { return nil }
+func (t *hold) Fence(context.Context) (int64, error) { return 0, nil }
+func (t *hold) Backend(lock.Key) (b lock.Backend, ok bool) {
 	return lock.Backend{PID: t.session.pid}, true
 }
 
 // Writing keeps the key from being handed on, until it is done.
-func (t *tenure) Writing() (done func(), err error) {
+func (t *hold) Writing() (done func(), err error) {
 	w := t.locker.at.world
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,8 +57,8 @@ func (t *tenure) Writing() (done func(), err error) {
 	}, nil
 }
 
-// grant begins a tenure, if the server allows it.
-func (l *locker) grant(id string) *tenure {
+// grant begins a hold, if the server allows it.
+func (l *locker) grant(id string) *hold {
 	w := l.at.world
 	v := w.server
 	w.mu.Lock()
@@ -75,23 +75,23 @@ func (l *locker) grant(id string) *tenure {
 }
 
 // begin is for who has the world's mutex.
-func (l *locker) begin(id string) *tenure {
+func (l *locker) begin(id string) *hold {
 	w := l.at.world
-	w.turns[id]++
-	t := &tenure{locker: l, session: l.session, id: id, key: w.key(id), turn: w.turns[id]}
+	w.holdsBegun[id]++
+	t := &hold{locker: l, session: l.session, id: id, key: w.key(id), number: w.holdsBegun[id]}
 	t.held, t.cancel = lock.NewHeld(context.Background(), t, false, t.key)
-	w.tenures = append(w.tenures, t)
-	w.Tell("process %d holds %s: tenure %d, by session %d", l.at.n, id, t.turn, l.session.pid)
+	w.holds = append(w.holds, t)
+	w.Tell("process %d holds %s: hold %d, by session %d", l.at.n, id, t.number, l.session.pid)
 	return t
 }
 
-// end is the end of a tenure: of its own accord, by eviction, or since its
+// end is the end of a hold: of its own accord, by eviction, or since its
 // session is lost, which nobody may notice for a while. It is for who has the
 // world's mutex.
-func (t *tenure) end(how string) {
+func (t *hold) end(how string) {
 	w := t.locker.at.world
 	v := w.server
-	w.Tell("tenure %d of %s: %s, %d writing", t.turn, t.id, how, t.writing)
+	w.Tell("hold %d of %s: %s, %d writing", t.number, t.id, how, t.writing)
 	switch how {
 	case "lost":
 		t.session.end(nil)

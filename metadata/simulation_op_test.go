@@ -22,8 +22,8 @@ type op struct {
 	since  time.Time
 
 	view    int64 // IfVersion, or -1
-	tenure  *tenure
-	leads   *tenure // of another document's key, instead
+	ownHold *hold
+	leads   *hold // of another document's key, instead
 	host    *host
 	many    int          // with so many others, that come next
 	group   *op          // that makes it
@@ -56,12 +56,12 @@ type op struct {
 	change  *change
 }
 
-// hold is the tenure that its context carries.
-func (o *op) hold() *tenure {
+// hold is the hold that its context carries.
+func (o *op) hold() *hold {
 	if o.group != nil {
 		o = o.group // whose context it has
 	}
-	return cmp.Or(o.tenure, o.leads)
+	return cmp.Or(o.ownHold, o.leads)
 }
 
 // opKey is the context key of an op.

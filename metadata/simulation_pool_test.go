@@ -85,7 +85,7 @@ func (p *pool) Acquire(ctx context.Context) (pgdb.Conn, error) {
 func (w *world) serverFor(o *op) *server {
 	t := o.hold()
 	reads := strings.HasPrefix(o.kind, "get") // which prove no hold of another document
-	if t == nil || reads && t != o.tenure || o.kind == "many" || !w.Chance(w.faults) {
+	if t == nil || reads && t != o.ownHold || o.kind == "many" || !w.Chance(w.faults) {
 		return w.server
 	}
 	t.misled = true

@@ -12,14 +12,14 @@ import (
 type server struct {
 	w *world
 
-	rows     map[string]*row
-	locks    map[int64]*backend
-	turns    map[int64]*row // that a session waits for and has as it does a row
-	shares   map[int64]int  // of second guards
-	tokens   map[string]*keptRow
-	history  map[string][]*image // all that was ever committed
-	sessions []*backend          // with something to lose
-	pids     uint32
+	rows      map[string]*row
+	locks     map[int64]*backend
+	rowOrders map[int64]*row // that a session waits for and has as it does a row
+	shares    map[int64]int  // of second guards
+	tokens    map[string]*keptRow
+	history   map[string][]*image // all that was ever committed
+	sessions  []*backend          // with something to lose
+	pids      uint32
 }
 
 // A row has two images where a transaction has changed it: others see the
@@ -70,7 +70,7 @@ type undo struct {
 }
 
 func newServer(w *world) *server {
-	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, turns: map[int64]*row{}, shares: map[int64]int{}, tokens: map[string]*keptRow{}, history: map[string][]*image{}}
+	return &server{w: w, rows: map[string]*row{}, locks: map[int64]*backend{}, rowOrders: map[int64]*row{}, shares: map[int64]int{}, tokens: map[string]*keptRow{}, history: map[string][]*image{}}
 }
 
 // put is the state of a document before anything happens.
@@ -100,15 +100,15 @@ func (s *backend) visible(id string) *image {
 	return r.committed
 }
 
-// turn is the lock of a number by which sessions take turns at a document.
-func (v *server) turn(number int64, id string) *row {
-	if v.turns[number] == nil {
-		v.turns[number] = &row{id: turnOfRow + id}
+// rowOrder is the lock of a number that orders the sessions that wait for a row.
+func (v *server) rowOrder(number int64, id string) *row {
+	if v.rowOrders[number] == nil {
+		v.rowOrders[number] = &row{id: rowOrderOf + id}
 	}
-	return v.turns[number]
+	return v.rowOrders[number]
 }
 
-const turnOfRow = "turn of "
+const rowOrderOf = "turn of "
 
 // committed is what everybody sees of a row.
 func (v *server) committed(id string) *image {
@@ -192,7 +192,7 @@ func (s *backend) ring() (documents []string) {
 		if at.waits == nil || at.waits.holder == nil {
 			return nil
 		}
-		documents = append(documents, strings.TrimPrefix(at.waits.id, turnOfRow))
+		documents = append(documents, strings.TrimPrefix(at.waits.id, rowOrderOf))
 		if at = at.waits.holder; at == s {
 			return documents
 		}

@@ -69,7 +69,7 @@ func newDialect(sql statements) *dialect {
 		d.keeps[s.once.text] = keepingOf(s.once)
 	}
 	maps.Copy(all, map[string]statement{
-		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.proven, "get many under": sql.getMany.proven, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge late": sql.mergeLate, "merge here": sql.mergeHere,
+		"get": sql.get.plain, "get many": sql.getMany.plain, "get under": sql.get.held, "get many under": sql.getMany.held, "merge many": sql.mergeMany, "merge free": sql.mergeFree, "merge busy": sql.mergeBusy, "merge here": sql.mergeHere,
 		"create many": sql.createMany,
 		"open":        sql.taking.open, "open under": sql.under.open, "open under all": sql.underAll.open,
 	})
@@ -107,7 +107,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 	}
 	checked := strings.Contains(text, "pg_locks")
 	switch q.what {
-	case "get many", "get many under", "merge many", "merge free", "merge late", "create many":
+	case "get many", "get many under", "merge many", "merge free", "merge busy", "create many":
 		q.ids = args[0].([]string)
 		if strings.HasPrefix(q.what, "get many") {
 			slices.Sort(q.ids) // which come out of a map
@@ -130,10 +130,10 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 					rows = append(rows, rowOf(id, m))
 				}
 			}
-			proven := strings.HasSuffix(q.what, "under")
+			held := strings.HasSuffix(q.what, "under")
 			for _, row := range rows {
-				if proven {
-					row = provenRow{row, s.holds(args[1].(string))}
+				if held {
+					row = heldReadRow{row, s.holds(args[1].(string))}
 				}
 				if err := each(row); err != nil {
 					return err
@@ -152,7 +152,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 		}
 	case "merge here":
 		q.run = mergeHere(q, args[1].(string), args[2].(int64), args[6].(int64), strings.Contains(text, "pg_try_advisory_xact_lock("), strings.Contains(text, "NOT EXISTS (SELECT FROM ours)"), dest)
-	case "merge many", "merge free", "merge late", "create many":
+	case "merge many", "merge free", "merge busy", "create many":
 		q.commits = true
 		q.run = mergeAll(q, each, args[1].([]string), args[2].([]int64), args[5].([]int64))
 	case "insert":
@@ -237,13 +237,13 @@ func (r idRow) Scan(dest ...any) error {
 	return answer(dest[1:], r.m)
 }
 
-// A provenRow says before its row whether that is where the holds are held.
-type provenRow struct {
+// A heldReadRow says before its row whether that is where the holds are held.
+type heldReadRow struct {
 	pgdb.Row
 	here bool
 }
 
-func (r provenRow) Scan(dest ...any) error {
+func (r heldReadRow) Scan(dest ...any) error {
 	if err := dest[0].(pgdb.Here).Scan(r.here); err != nil {
 		return err
 	}

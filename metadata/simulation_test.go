@@ -28,7 +28,7 @@ func (w *world) actions() []simulate.Action {
 	can := func(weight int, do func()) { some = append(some, simulate.Action{Weight: weight, Do: do}) }
 	can(15, w.newOp)
 	can(5, func() { w.Sleep(time.Duration(simulate.One(w.Schedule, 1, 5, 30, 200)) * time.Millisecond) })
-	can(2, w.newTenure)
+	can(2, w.newHold)
 	can(1, w.newHost)
 	can(1, w.outsider)
 	if live := w.live(); len(live) > 0 {
@@ -38,8 +38,8 @@ func (w *world) actions() []simulate.Action {
 			o.cancel()
 		})
 	}
-	if len(w.tenures) > 0 {
-		can(3, w.endTenure)
+	if len(w.holds) > 0 {
+		can(3, w.endHold)
 	}
 	if w.N(60) == 0 {
 		can(10, func() { w.close(simulate.One(w.Schedule, w.processes...)) })
@@ -51,15 +51,15 @@ func (w *world) actions() []simulate.Action {
 	return some
 }
 
-func (w *world) newTenure() {
+func (w *world) newHold() {
 	simulate.One(w.Schedule, w.processes...).locker.grant(w.doc())
 }
 
-// endTenure has a tenure end, in one way or another, or a loss be noticed.
-func (w *world) endTenure() {
+// endHold has a hold end, in one way or another, or a loss be noticed.
+func (w *world) endHold() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	t := w.tenures[w.N(len(w.tenures))]
+	t := w.holds[w.N(len(w.holds))]
 	switch {
 	case t.ended:
 	case t.session.ended:
@@ -142,7 +142,7 @@ func (w *world) finish() {
 	for range 400 {
 		unanswered := 0
 		w.model(func() {
-			for _, t := range w.tenures {
+			for _, t := range w.holds {
 				if !t.ended {
 					t.end("unlocked")
 				}

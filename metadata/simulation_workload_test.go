@@ -63,11 +63,11 @@ func (w *world) draw(p *process, h *host) *op {
 		repeats = w.drawToken(o)
 	}
 	parent := context.Background()
-	if held := w.tenuresOf(p, o.doc); h != nil && w.hostsMeet {
+	if held := w.holdsOf(p, o.doc); h != nil && w.hostsMeet {
 	} else if len(held) > 0 && w.N(2) == 0 {
-		o.tenure = held[w.N(len(held))]
-		parent = o.tenure.held.Context()
-	} else if held := w.tenuresOf(p, w.doc()); len(held) > 0 && o.kind != "many" && w.N(2) == 0 && held[0].id != o.doc {
+		o.ownHold = held[w.N(len(held))]
+		parent = o.ownHold.held.Context()
+	} else if held := w.holdsOf(p, w.doc()); len(held) > 0 && o.kind != "many" && w.N(2) == 0 && held[0].id != o.doc {
 		o.leads = held[w.N(len(held))]
 		parent = o.leads.held.Context()
 	}
@@ -91,7 +91,7 @@ func (w *world) draw(p *process, h *host) *op {
 	if h != nil && (o.kind == "many" || o.kind == "get many") {
 		o.kind = "merge"
 	}
-	w.Tell("%s, rights %s, tenure %v, leads %v, view %d, token %q: %s", o, o.rights, o.tenure != nil, o.leads != nil, o.view, o.token, o.patch)
+	w.Tell("%s, rights %s, hold %v, leads %v, view %d, token %q: %s", o, o.rights, o.ownHold != nil, o.leads != nil, o.view, o.token, o.patch)
 	return o
 }
 
@@ -116,7 +116,7 @@ func (w *world) patch(o *op) json.RawMessage {
 	case 6:
 		more = `,"alter":1`
 	case 9:
-		more = dearMembers
+		more = costlyMembers
 	}
 	return json.RawMessage(fmt.Sprintf(`{"w%d":1%s}`, o.n, more))
 }
@@ -225,9 +225,9 @@ func (w *world) live() []*op {
 	return some
 }
 
-func (w *world) tenuresOf(p *process, id string) (some []*tenure) {
-	for _, t := range w.tenures {
-		if t.id == id && t.locker == p.locker && t.turn+1 >= w.turns[id] {
+func (w *world) holdsOf(p *process, id string) (some []*hold) {
+	for _, t := range w.holds {
+		if t.id == id && t.locker == p.locker && t.number+1 >= w.holdsBegun[id] {
 			some = append(some, t)
 		}
 	}

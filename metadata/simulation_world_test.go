@@ -24,10 +24,10 @@ type world struct {
 
 	faults, panics int // per mille
 
-	mu      sync.Mutex // of all that the model knows; nobody keeps it while it waits
-	ops     []*op      // by their mark
-	tenures []*tenure
-	turns   map[string]int // of keys
+	mu         sync.Mutex // of all that the model knows; nobody keeps it while it waits
+	ops        []*op      // by their mark
+	holds      []*hold
+	holdsBegun map[string]int // of keys
 
 	removals map[removal]int // that nobody was told of yet
 	hosts    []*host
@@ -55,8 +55,8 @@ type process struct {
 
 	pipelines bool // its connections can
 
-	captains map[*passage]watched
-	judged   time.Time
+	connLeaders map[*connWaiter]watched
+	judged      time.Time
 
 	limit  int           // of attempts, by the policy; 0: none
 	within time.Duration // of all attempts; 0: for ever
@@ -83,16 +83,16 @@ func (p *process) open(o *Options) {
 		panic(err)
 	}
 	pg := &postgres{db: p.pool, options: &full, sql: d.sql, counts: new(counts)}
-	pg.queue.lines, pg.queue.boardings = map[lineKey]*line{}, map[string]*boarding{}
-	pg.queue.closing = make(chan struct{})
-	pg.reads.closing = pg.queue.closing
+	pg.queues.byKey, pg.queues.connQueues = map[queueKey]*waitQueue{}, map[string]*connQueue{}
+	pg.queues.closing = make(chan struct{})
+	pg.reads.closing = pg.queues.closing
 	if p.N(2) == 0 {
-		pg.queue.pace.trip = time.Millisecond
+		pg.queues.pace.trip = time.Millisecond
 	}
 	pg.fits.Store(true)
 	p.store, p.dialect = &Postgres{documents{engine: pg, options: &full, counts: pg.counts}, pg}, d
 	pg.reads.of, pg.reads.most = map[readKey]*busyReads{}, simulate.One(p.Schedule, 1, 1, mostReads)
-	for at, mu := range map[string]*seam.Mutex{"queue": &pg.queue.mu, "reads": &pg.reads.mu} {
+	for at, mu := range map[string]*seam.Mutex{"queue": &pg.queues.mu, "reads": &pg.reads.mu} {
 		mu.Simulate(func() {
 			p.yielding.Add(1)
 			defer p.yielding.Add(-1)
@@ -110,7 +110,7 @@ type dialectOf struct {
 }
 
 func newWorld(s *simulate.Schedule) *world {
-	w := &world{Schedule: s, docs: []string{"d0", "d1", "d2"}, keys: map[string]lock.Key{}, turns: map[string]int{}, removals: map[removal]int{}}
+	w := &world{Schedule: s, docs: []string{"d0", "d1", "d2"}, keys: map[string]lock.Key{}, holdsBegun: map[string]int{}, removals: map[removal]int{}}
 	w.server = newServer(w)
 	w.faults = simulate.One(s, 0, 0, 10, 60)
 	w.panics = simulate.One(s, 0, 0, 8, 25)

@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// A statement is a SQL text for one [Table], with its arguments' places:
+// A statement is a SQL text for one [Table], with places for its arguments:
 //
 //	$1       the id or ids
 //	$2 …     the values of the table's scopes
-//	{1} …    what the statement takes besides
+//	{1} …    the statement's other arguments
 //
-// In the texts, {table}, {id}, {column} and so on stand for the quoted names; {=} and
-// other operators, {text} and other types, for PostgreSQL's own, whatever others have
-// put into the schemas of the search path (PostgreSQL documentation, section 5.9.6).
-// Functions are qualified as they stand. Nothing in a statement asks for an operator
-// without a name: no IN, IS DISTINCT FROM, BETWEEN, NULLIF, nor CASE with an operand.
+// In the texts, {table}, {id}, {column} and so on stand for quoted names. {=} and other
+// operators, and {text} and other types, stand for PostgreSQL's own, whatever others have put
+// into the schemas of the search path (PostgreSQL documentation, section 5.9.6). Functions are
+// written qualified. No statement uses an operator without naming it: no IN, IS DISTINCT FROM,
+// BETWEEN, NULLIF, nor CASE with an operand.
 type statement struct {
 	text   string
 	scopes []any
-	keeps  bool // tokens
+	keeps  bool // it keeps tokens
 }
 
 // args are the arguments in the order of their places.
@@ -31,16 +31,16 @@ func (s *statement) args(id any, rest ...any) []any {
 	return append(args, rest...)
 }
 
-// micros is a time as a number, which says the same under every DateStyle and
-// TimeZone: in microseconds since 2000, as the server keeps it, so that each time that it
-// can keep fits a bigint. It is NULL for infinity.
+// micros is a time as a number, which is the same under every DateStyle and TimeZone: in
+// microseconds since 2000, as the server stores it, so that every time that it can store fits
+// a bigint. It is NULL for infinity.
 func micros(at string) string {
 	return strings.ReplaceAll(`CASE WHEN pg_catalog.isfinite({at}) THEN ((extract(epoch FROM {at}) {-} 946684800::numeric) {*} 1000000::numeric)::bigint END`, "{at}", at)
 }
 
 const secondsBefore2000 = 946684800 // since 1970
 
-// catalog writes out what a text says of PostgreSQL's own operators and types.
+// catalog replaces what stands for PostgreSQL's own operators and types.
 var catalog = strings.NewReplacer(
 	"{=}", "OPERATOR(pg_catalog.=)", "{<>}", "OPERATOR(pg_catalog.<>)",
 	"{<=}", "OPERATOR(pg_catalog.<=)", "{>=}", "OPERATOR(pg_catalog.>=)", "{>}", "OPERATOR(pg_catalog.>)",
@@ -49,8 +49,8 @@ var catalog = strings.NewReplacer(
 	"{text}", "pg_catalog.text", "{jsonb}", "pg_catalog.jsonb", "{timestamptz}", "pg_catalog.timestamptz", "{oid}", "pg_catalog.oid", "{uuid}", "pg_catalog.uuid", "{name}", "pg_catalog.name",
 )
 
-// expand makes the statements of a table. It is the only place in which SQL is
-// put together, and it takes names through quoteName only.
+// expand makes a table's statements. It is the only place where SQL is put together, and all
+// names pass through quoteName.
 func (t *Table) expand(text string) statement {
 	equals, plus := catalog.Replace("{=}"), catalog.Replace("{+}")
 	match := "t." + quoteName(t.ID) + " " + equals + " " + catalog.Replace("$1::{text}::") + t.IDType.sql()
@@ -108,11 +108,11 @@ func (t *Table) expand(text string) statement {
 		"{creates}", strconv.FormatBool(t.Create),
 		"{version}", version,
 		"{updated}", updated,
-		"{at}", at, // the same as the server has it
+		"{at}", at, // as the server's own type
 	}
 	for i := 1; i <= 10; i++ {
 		pairs = append(pairs, fmt.Sprintf("{%d}", i), fmt.Sprintf("$%d", 1+len(t.Scope)+i))
 	}
-	// In one pass, lest a name that looks like a place is taken for one.
+	// In one pass, so that a name that looks like a place is not replaced.
 	return statement{text: strings.NewReplacer(pairs...).Replace(catalog.Replace(text)), scopes: scopes}
 }

@@ -33,10 +33,10 @@ func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
 	return &o, []namedStatement{
 		{"Get", sql.get.plain}, {"GetMany", sql.getMany.plain},
 		{"Find, first page", sql.find.first.plain}, {"Find, next page", sql.find.next.plain}, {"Find, all of them", sql.findAll.first.plain},
-		{"Get under a hold", sql.get.proven}, {"GetMany under holds", sql.getMany.proven}, {"Find under holds, next page", sql.find.next.proven},
+		{"Get under a hold", sql.get.held}, {"GetMany under holds", sql.getMany.held}, {"Find under holds, next page", sql.find.next.held},
 		{"Merge, alone", sql.merge.plain}, {"Merge in a transaction of the host's", sql.mergeHere}, {"MergeMany", sql.mergeMany}, {"MergeMany, what is free", sql.mergeManyFree},
 		{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
-		{"MergeMany, what is free or late", sql.mergeLate},
+		{"MergeMany, what is free or late", sql.mergeBusy},
 		{"MergeMany, what is missing", sql.createMany},
 		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert.plain}, {"write: store", sql.taking.save.plain}, {"write: store if it is the same still", sql.saveOn.plain}, {"Delete", sql.taking.remove.plain},
 		{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert.plain},
@@ -182,9 +182,9 @@ func TestStatementsUseTheIndex(t *testing.T) {
 			query
 		}{
 			{"get", query{sql.get.plain, sql.get.plain.args(c.id)}},
-			{"get under", query{sql.get.proven, sql.get.proven.args(c.id, "[]")}},
+			{"get under", query{sql.get.held, sql.get.held.args(c.id, "[]")}},
 			{"get many", query{sql.getMany.plain, sql.getMany.plain.args([]string{c.id})}},
-			{"get many under", query{sql.getMany.proven, sql.getMany.proven.args([]string{c.id}, "[]")}},
+			{"get many under", query{sql.getMany.held, sql.getMany.held.args([]string{c.id}, "[]")}},
 			{"look", query{sql.watch[0].look, sql.watch[0].look.args([]string{c.id}, int64(1))}},
 			{"differ", query{sql.watch[0].differ, sql.watch[0].differ.args([]string{c.id}, []string{"1"})}},
 			{"merge", query{sql.merge.plain, sql.merge.plain.args(c.id, "{}", int64(1), true, true, int64(1))}},

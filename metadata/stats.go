@@ -8,24 +8,24 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Stats counts what a store, with all its views, has done since it was made.
-// Compare two to see what happened between.
+// Stats counts what a store, with all its views, has done since it was made. Subtract two to
+// see what happened in between.
 type Stats struct {
 	Writes    int64         // writes by Merge, MergeMany, Update, Replace, Delete that succeeded
 	Bytes     int64         // of their patches and documents, as PostgreSQL prints them
-	WriteTime time.Duration // that they took, in sum
-	Failures  int64         // writes that did not, also those refused before anything was sent
-	Busy      int64         // of them, those that found the document's lock taken to the end
-	Conflicts int64         // of them, those for another version
-	Rejected  int64         // of them, those that the database refused
-	Unknown   int64         // of them, those with an unknown outcome
+	WriteTime time.Duration // the sum of the time that they took
+	Failures  int64         // writes that failed, also those refused before anything was sent
+	Busy      int64         // failures: the document's lock was taken to the end
+	Conflicts int64         // failures: the document had another version
+	Rejected  int64         // failures: the database refused the data
+	Unknown   int64         // failures with an unknown outcome
 
-	Commits int64 // transactions that decided on writes; Writes ÷ Commits is what sharing gains
+	Commits int64 // transactions that gave writes their outcome; Writes ÷ Commits is the mean batch
 	Largest int64 // the most writes that shared one
 	Waits   int64 // attempts that found the lock taken, and were made again
 }
 
-// counts are Stats while they grow.
+// counts are the counters of Stats.
 type counts struct {
 	writes, bytes, nanos, failures, busy, conflicts, rejected, unknown atomic.Int64
 	commits, largest, waits                                            atomic.Int64

@@ -8,51 +8,53 @@ import (
 	"unicode/utf8"
 )
 
-// Table says where in the database the documents are. The zero value is the
-// default table lockstore_metadata, found by the search path, with versions
-// and times, in which writes create the documents they miss. A Table with
-// nothing but a Schema, an Owner or Tokens is the default table in that schema.
+// Table says where in the database the documents are. The zero value is the default table
+// lockstore_metadata, found by the search path, with versions and times, in which writes
+// create missing documents. A Table with only a Schema, an Owner or Tokens is the default
+// table in that schema.
 //
-// A host's own table needs a unique id and a jsonb column; NULL in it counts
-// as an empty document. Triggers, constraints, row-level security and
-// partitions work as for any other INSERT or UPDATE, and so do views that the server
-// updates by itself. A trigger must not change the id; the version that it gives a row
-// is the one returned.
+// A host's own table needs a unique id and a jsonb column; NULL in it counts as an empty
+// document. Triggers, constraints, row-level security and partitions work as for any other
+// INSERT or UPDATE, and so do views that the server updates by itself. A trigger must not
+// change the id; the version that it gives a row is the one returned.
 //
-// Two ids are the same only if their bytes are. The first operation asks the server
-// about the table, and every operation fails with a [*TableError] where the column of
-// the id, or of a Scope, takes for equal what is written otherwise (citext, char(n), a
-// collation that is not deterministic), or where INSTEAD OF triggers or rules would
-// lose merges.
+// Two ids are the same only if their bytes are. The first operation asks the server about the
+// table, and every operation fails with a [*TableError] if
+//
+//   - the column of the id, or of a Scope, treats values as equal that are written differently
+//     (citext, char(n), a collation that is not deterministic);
+//   - INSTEAD OF triggers or rules would lose merges.
 type Table struct {
-	// Schema is where the table is. Empty: where the search path finds it. It is part of
-	// the lock's key: all stores of a table must name it, or none.
+	// Schema is the table's schema. Empty: the one in which the search path finds it. It is
+	// part of the lock's key: all stores of a table must name it, or none.
 	Schema string
-	Name   string
 
-	// Owner is a role whose objects [Postgres.Migrate] trusts besides those that it
-	// trusts anyway: one that migrates for others, say. Empty: there is none.
+	// Name is the table's name. Empty: the default table.
+	Name string
+
+	// Owner is a role whose objects [Postgres.Migrate] trusts, besides those that it trusts
+	// anyway: a role that migrates for others, for example. Empty: none.
 	Owner string
 
-	ID     string // the id's column; empty: "id"
-	IDType Type   // the id column's type; Text if it is not one of the others
+	ID     string // the column of the id; empty: "id"
+	IDType Type   // the type of that column; Text if it is not one of the others
 
 	Column    string // the jsonb column; empty: "metadata"
 	Version   string // a bigint column that counts changes; empty: there is none
 	UpdatedAt string // a timestamptz column; empty: there is none
 
-	// Create makes writes insert the rows they miss, each once and as what the document
-	// is, and allows Delete, which removes rows. Without it the rows are the host's: writes of a missing
-	// one fail with [ErrNotFound].
+	// Create makes writes insert missing rows (upsert), each by one INSERT of the final
+	// document, and allows Delete, which removes rows. Without it the rows are the host's:
+	// writes of a missing one fail with [ErrNotFound].
 	Create bool
 
-	// Tokens is the table of the tokens of [Postgres.Once], in the same Schema, which
-	// [Postgres.Migrate] creates: [DefaultTokens], say. Tables and scopes can share one.
-	// Empty: there is none, and no Once.
+	// Tokens is the table of the tokens of [Postgres.Once], in the same Schema. It can be
+	// [DefaultTokens]. [Postgres.Migrate] creates it. Tables and scopes can share one. Empty:
+	// there is none, and no Once.
 	Tokens string
 
-	// Scope restricts the store to the rows in which these columns have these
-	// values, such as those of one tenant. It is part of the lock's key.
+	// Scope restricts the store to the rows in which these columns have these values, such as
+	// the rows of one tenant. It is part of the lock's key.
 	Scope []Scope
 }
 
@@ -66,16 +68,17 @@ type Scope struct {
 // Type is the type of a column that identifies rows.
 type Type string
 
+// Types of columns that identify rows.
 const (
 	Text   Type = "" // text, varchar and domains over them
 	UUID   Type = "uuid"
 	BigInt Type = "bigint" // and the smaller integers
 )
 
-// DefaultTable is the name of the table that [Postgres.Migrate] creates.
+// DefaultTable is the name of the default table, which [Postgres.Migrate] creates.
 const DefaultTable = "lockstore_metadata"
 
-// MaxIDLen is the longest id, in bytes.
+// MaxIDLen is the maximum length of an id, in bytes.
 const MaxIDLen = 512
 
 // maxScopeLen bounds the values of all scopes, so that a lock's key has room
@@ -134,8 +137,8 @@ func (t Table) withDefaults() (Table, error) {
 	return t, nil
 }
 
-// checkName says what keeps a name from being an identifier
-// (PostgreSQL documentation, section 4.1.1), or nothing.
+// checkName returns what keeps a name from being an identifier (PostgreSQL documentation,
+// section 4.1.1), or "".
 func checkName(name string) string {
 	switch {
 	case name == "":
@@ -150,7 +153,7 @@ func checkName(name string) string {
 	return ""
 }
 
-// quoteName is the only way of a name into SQL.
+// quoteName quotes an identifier. Names get into SQL in no other way.
 func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // qualify quotes the name of something in the table's schema.
@@ -161,14 +164,14 @@ func (t *Table) qualify(name string) string {
 	return quoteName(t.Schema) + "." + quoteName(name)
 }
 
-// keyParts are what a document's lock is named after, but for the document's id.
-// Processes with the same [Table] agree on them.
+// keyParts are the name of a document's lock without the document's id. Processes with the
+// same [Table] agree on them.
 func (t *Table) keyParts() []string {
 	parts := []string{"metadata", t.qualify(t.Name) + "." + quoteName(t.Column)}
 	for _, s := range t.Scope {
 		parts = append(parts, quoteName(s.Column)+"="+s.Value)
 	}
-	return slices.Clip(parts) // so that who appends to them has a copy
+	return slices.Clip(parts) // so that append copies them
 }
 
 // sql is the name of the type in a cast.
@@ -184,7 +187,7 @@ func (t Type) sql() string {
 	return ""
 }
 
-// maxLen is how long a canonical value can be, in bytes.
+// maxLen is the maximum length of a canonical value, in bytes.
 func (t Type) maxLen() int {
 	switch t {
 	case UUID:
@@ -195,8 +198,8 @@ func (t Type) maxLen() int {
 	return MaxIDLen
 }
 
-// canonical returns the one way in which a value of this type is written, or
-// else what is wrong with it: two ways to write an id would be two lock keys.
+// canonical returns the canonical form of a value of this type, or else what is wrong with it.
+// Two ways to write an id would be two lock keys.
 func (t Type) canonical(s string) (value, problem string) {
 	switch {
 	case s == "":
@@ -241,7 +244,7 @@ func isUUID(s string) bool {
 	return true
 }
 
-// identify are the columns that tell documents apart.
+// identify returns the columns that distinguish documents.
 func (t *Table) identify() []string {
 	columns := []string{t.ID}
 	for _, s := range t.Scope {

@@ -65,7 +65,7 @@ func TestTimeoutsOfTheHostsTransactionStay(t *testing.T) {
 			"written otherwise":   {"a", `{"n":1.0}`, nil},
 			"new":                 {"new", `{"n":1}`, nil},
 			"of a large document": {"b", `{"n":{"m":1}}`, nil},
-			"dear":                {"a", string(dearPatch(1)), nil},
+			"costly":              {"a", string(costlyPatch(1)), nil},
 			"refused":             {"refused", `{"n":2}`, metadata.ErrRejected},
 			"suppressed":          {"suppressed", `{"n":2}`, metadata.ErrRejected},
 			"taken":               {"taken", `{"n":2}`, lock.ErrBusy},
@@ -148,7 +148,7 @@ func TestTransactionsOfOneDocumentLoseNothing(t *testing.T) {
 
 // A transaction that has the row already, by whatever it has done before, merges into it
 // though others have come who wait for the row.
-func TestTransactionThatHasTheRowWaitsForNoTurn(t *testing.T) {
+func TestTransactionThatHasTheRowDoesNotQueueForIt(t *testing.T) {
 	t.Parallel() // it mostly waits
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx, store := t.Context(), d.migrated(t, nil)
@@ -225,7 +225,7 @@ func TestWaitsOfAMergeLeaveTheHostsTransaction(t *testing.T) {
 			return has
 		}
 		const byHand = `UPDATE lockstore_metadata SET updated_at = now() WHERE id = 'a'`
-		<-holds(`WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($1)) UPDATE lockstore_metadata SET updated_at = now() FROM turn WHERE id = 'a'`, metadata.TurnOf(store.Key("a")))
+		<-holds(`WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($1)) UPDATE lockstore_metadata SET updated_at = now() FROM turn WHERE id = 'a'`, metadata.RowOrderLock(store.Key("a")))
 		for n := range 2 {
 			holds(byHand)
 			waitFor(t, d, `SELECT count(*) > $1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, n)

@@ -10,26 +10,31 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Tx is a [MetadataStore] in the host's own transaction: what it writes
-// becomes true, and visible to others, when the host commits. It is for the
-// goroutine that has the transaction.
+// Tx is a [MetadataStore] in the host's own transaction: what it writes becomes permanent, and
+// visible to others, when the host commits. It is for the goroutine that uses the transaction,
+// and not safe for concurrent use.
 //
-// The first write of a document takes its lock, which is released with the
-// transaction; until then other writers of the document wait. (A Merge that finds its row
-// in others' hands takes a second one, to wait for them in turn.) A write that
-// fails leaves the transaction as it was before (it is done behind a
-// savepoint), so that the host can go on; only a lost connection does not. What
-// Update's decide writes in the same transaction is undone with the Update.
+// The first write of a document takes its lock, which is released with the transaction. Until
+// then other writers of the document wait. (A Merge that finds its row locked takes a second
+// lock, which orders those that wait for the row.)
+//
+// Each write has a savepoint: after a failed write the transaction is as it was before, and the
+// host can go on, unless the connection was lost. What decide of an Update writes in the same
+// transaction is undone if the Update fails.
 type Tx struct{ documents }
 
 var _ MetadataStore = (*Tx)(nil)
 
-// In is the store in a host's transaction: a pgx.Tx, a *sql.Tx of any driver, or one of a
-// library on top of these, such as a *sqlx.Tx, a bun.Tx, an *ent.Tx that has ExecContext,
-// or gorm's tx.Statement.ConnPool: what embeds a *sql.Tx, or has its methods ExecContext,
-// QueryContext, Commit and Rollback and sends what they are given.
-// Operations on anything else fail with [ErrInvalidOptions]. Where the store
-// is a view, so is the Tx.
+// In returns the store in a host's transaction, which the host commits or rolls back. A view of
+// the store gives a view. tx is one of
+//
+//   - a pgx.Tx;
+//   - a *sql.Tx of any driver;
+//   - a transaction of a library on top of these, such as a *sqlx.Tx, a bun.Tx, an *ent.Tx that
+//     has ExecContext, or gorm's tx.Statement.ConnPool: it embeds a *sql.Tx, or has its methods
+//     ExecContext, QueryContext, Commit and Rollback and sends what they are given.
+//
+// With anything else, operations fail with [ErrInvalidOptions].
 func (p *Postgres) In(tx any) *Tx {
 	q, err := pgdb.TxOf(p.pg.db, tx)
 	if errors.Is(err, pgdb.ErrUnsupported) {
@@ -40,7 +45,7 @@ func (p *Postgres) In(tx any) *Tx {
 	return &Tx{d}
 }
 
-// hosted is the engine behind a [Tx].
+// A hosted is the engine behind a [Tx].
 type hosted struct {
 	*postgres
 	q   pgdb.Querier
@@ -50,7 +55,7 @@ type hosted struct {
 var _ engine = (*hosted)(nil)
 
 func (h *hosted) usable() error {
-	if h.err == nil && h.queue.isClosed() {
+	if h.err == nil && h.queues.isClosed() {
 		return ErrClosed
 	}
 	return h.failure(h.err, false)
@@ -63,12 +68,13 @@ func (h *hosted) get(ctx context.Context, id string) (Document, error) {
 	return h.getFrom(ctx, h.q, id)
 }
 
+// write implements [engine]: write.go without a queue and without a commit of its own.
 func (h *hosted) write(ctx context.Context, id string, w *write) (Document, error) {
 	if err := h.usable(); err != nil {
 		return Document{}, err
 	}
 	key := h.options.key(id)
-	under, err := carriedBy(ctx, key)
+	under, err := holdsIn(ctx, key)
 	if err != nil {
 		return Document{}, err
 	}
@@ -76,37 +82,37 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 	if err != nil {
 		return Document{}, err
 	}
-	l := &line{key: lineKey{id, under.identity()}, lock: key}
+	wq := &waitQueue{key: queueKey{id, under.identity()}, lock: key}
 	c := newCall(w, h.options.Backoff)
 	c.under = under
 	for {
-		err := h.attempt(ctx, l, c)
+		err := h.attempt(ctx, wq, c)
 		if err == nil {
 			return c.doc, nil // the write ends with the host's transaction
 		}
-		if err == errUsed { // or the hold is lost, as the next look tells
+		if err == errUsed { // or the hold was lost: the next attempt finds out
 			continue
 		}
 		var last *unsettled
 		if err = h.failure(err, false); !errors.Is(err, errTaken) || w.decide != nil && errors.As(err, &last) {
 			ended()
-			return c.result(l.final(c, err))
+			return c.result(wq.final(c, err))
 		}
 		if c.attempts++; c.attempts == 1 {
-			h.queue.waits.begin(c, one(key, c.since))
-			defer h.queue.waits.end(c)
+			h.queues.waits.begin(c, one(key, c.since))
+			defer h.queues.waits.end(c)
 		}
 		h.counts.waits.Add(1)
-		if err := l.pause(ctx, c, err, &h.queue); err != nil {
+		if err := wq.pause(ctx, c, err, &h.queues); err != nil {
 			ended()
 			return Document{}, err
 		}
 	}
 }
 
-// attempt is a write behind a savepoint. It gives up the row with it when the
-// lock is taken: whoever holds that may be about to write the row.
-func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
+// attempt writes behind a savepoint. If the lock is taken, it rolls back to the savepoint and
+// so releases the row: the lock's holder may be about to write the row.
+func (h *hosted) attempt(ctx context.Context, wq *waitQueue, c *call) (err error) {
 	if err := h.exec(ctx, "SAVEPOINT lockstore"); err != nil {
 		return err
 	}
@@ -130,37 +136,37 @@ func (h *hosted) attempt(ctx context.Context, l *line, c *call) (err error) {
 	if err := h.fit(ctx, h.q); err != nil {
 		return err
 	}
-	if h.isOneStatement(l, c) && c.token == nil {
-		if done, err = h.mergeHere(ctx, l, c); done || err != nil {
+	if h.isOneStatement(wq, c) && c.token == nil {
+		if done, err = h.mergeHere(ctx, wq, c); done || err != nil {
 			return err
 		}
 	}
-	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, l, h.gateOf(l, c), []*call{c}); err != nil {
+	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, wq, h.preconditionOf(wq, c), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil
 	return c.err
 }
 
-// turnOf is the number of a lock by which hosts' transactions take turns at a row. It is
-// told from keys and guards by bits that are as good as drawn (the first of the SHA-256 of
-// "lockstore turn").
-func turnOf(key lock.Key) int64 { return key.Guard() ^ 0x5aa1813cc5eb8a7f }
+// rowOrderLock is the number of the advisory lock that orders the waiters for a row, of hosts'
+// transactions. It differs from keys and guards by bits that are as good as random (the first
+// of the SHA-256 of "lockstore turn").
+func rowOrderLock(key lock.Key) int64 { return key.Guard() ^ 0x5aa1813cc5eb8a7f }
 
-// mergeHere is a merge in one statement. What it has not done, and has not failed of, is
-// for carryOut.
+// mergeHere is a merge in one statement. If it neither merges nor fails, carryOut does the
+// merge.
 //
-// Who has waited for the row asks for the lock a few times: a server that ends a
-// transaction gives up its rows, and wakes who waits for them, before its advisory locks.
-func (h *hosted) mergeHere(ctx context.Context, l *line, c *call) (done bool, err error) {
+// A transaction that has waited for the row asks for the lock a few times: a server that ends
+// a transaction releases its rows, and wakes their waiters, before its advisory locks.
+func (h *hosted) mergeHere(ctx context.Context, wq *waitQueue, c *call) (done bool, err error) {
 	s := h.sql.mergeHere
-	args := s.args(l.key.id, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, turnOf(l.lock))
+	args := s.args(wq.key.id, string(c.patch.text), wq.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, rowOrderLock(wq.lock))
 	ask := func() (free bool, waited time.Duration, err error) {
 		ctx, cancel := h.bounded(ctx)
 		defer cancel()
 		var micros int64
 		var set bool
-		c.doc, err = h.read(ctx, h.q, s, args, l.key.id, &free, &micros, &set)
+		c.doc, err = h.read(ctx, h.q, s, args, wq.key.id, &free, &micros, &set)
 		return free, time.Duration(micros) * time.Microsecond, err
 	}
 	free, err := insist(ask)
@@ -170,10 +176,10 @@ func (h *hosted) mergeHere(ctx context.Context, l *line, c *call) (done bool, er
 	return err == nil && c.doc.Metadata != nil, err
 }
 
-// insist asks for a lock, and again in a quarter of the time that the first answer has waited.
+// insist asks for a lock, and again for a quarter of the time that the first answer has taken.
 func insist(ask func() (free bool, waited time.Duration, err error)) (free bool, err error) {
 	free, waited, err := ask()
-	if waited < time.Millisecond { // for nobody
+	if waited < time.Millisecond { // it waited for no transaction
 		return free, err
 	}
 	end := time.Now().Add(waited / 4)

@@ -7,9 +7,10 @@ import (
 	"fmt"
 )
 
-// MergeValue merges v, as encoding/json encodes it, into a document: a struct
-// or map of what is to be set. Nil pointers and nil interfaces become null,
-// which removes their keys; omitempty and omitzero leave keys alone.
+// MergeValue merges v, a struct or map, into a document, as encoding/json encodes it. Nil
+// pointers and nil interfaces become null, which removes their keys; omitempty and omitzero
+// leave keys unchanged. If v cannot be encoded, the error matches [ErrInvalidPatch]; the others
+// are those of [MetadataStore].Merge.
 func MergeValue(ctx context.Context, s MetadataStore, id string, v any) (Document, error) {
 	patch, err := json.Marshal(v)
 	if err != nil {
@@ -18,7 +19,7 @@ func MergeValue(ctx context.Context, s MetadataStore, id string, v any) (Documen
 	return s.Merge(ctx, id, patch)
 }
 
-// Decode reads a document into a T as encoding/json does. The error matches
+// Decode decodes a document into a T, as encoding/json does. The error matches
 // [ErrInvalidDocument] and names the field that does not fit, not its value.
 func Decode[T any](doc Document) (T, error) {
 	var v T

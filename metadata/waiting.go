@@ -10,18 +10,18 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// waits are the calls that have found the lock of their document taken, or its row. The
-// Lockers of this process tell of them where somebody asks.
+// waits are the calls that have found their document's lock or row taken. The Lockers of this
+// process report them as waiters when asked.
 type waits struct {
-	db     pgdb.DB // nil: nobody tells of them
+	db     pgdb.DB // nil: they are not reported
 	source waiting.Source
 
 	mu sync.Mutex
-	of map[any]func() []waiting.Call // by the line or the call
-	at waiting.Database              // once it is known
+	of map[any]func() []waiting.Call // by queue or call
+	at waiting.Database              // zero: unknown
 }
 
-// begin has calls told of, as they are when somebody asks, until end.
+// begin has calls reported, as they are when asked, until end.
 func (w *waits) begin(by any, calls func() []waiting.Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -61,7 +61,7 @@ func (w *waits) calls() (all []waiting.Call) {
 	return all
 }
 
-// whereSQL is the database, as package lock knows that of its sessions.
+// whereSQL identifies the database as package lock does for its sessions.
 const whereSQL = `SELECT a.datid::bigint, (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint
 FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a`
 
@@ -83,21 +83,21 @@ func one(key lock.Key, since time.Time) func() []waiting.Call {
 	return func() []waiting.Call { return []waiting.Call{{Key: key, Since: since}} }
 }
 
-// foundTaken notes whether the lock of a line's document was found taken. Its caller has
-// queue.mu.
-func (q *queue) foundTaken(l *line, taken bool) {
+// foundTaken notes whether the lock of a queue's document was found taken. Its caller has
+// queues.mu.
+func (q *queues) foundTaken(wq *waitQueue, taken bool) {
 	switch {
-	case taken && !l.busy:
-		q.waits.begin(l, func() (all []waiting.Call) {
+	case taken && !wq.busy:
+		q.waits.begin(wq, func() (all []waiting.Call) {
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			for _, c := range l.calls {
-				all = append(all, waiting.Call{Key: l.lock, Since: c.since})
+			for _, c := range wq.calls {
+				all = append(all, waiting.Call{Key: wq.lock, Since: c.since})
 			}
 			return all
 		})
-	case l.busy && !taken:
-		q.waits.end(l)
+	case wq.busy && !taken:
+		q.waits.end(wq)
 	}
-	l.busy = taken
+	wq.busy = taken
 }

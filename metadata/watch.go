@@ -28,11 +28,11 @@ import (
 // Reads of a group come one after the other, each from a primary, so that none sees less
 // than the one before.
 type watching struct {
-	source   source
-	options  *Options
-	closing  <-chan struct{}                      // nil: there is no Close
-	audience func(context.Context) (string, bool) // the principal, and whether it shares with its like
-	attended func(some bool)                      // is told that the first watcher has come, or that the last has left
+	source     source
+	options    *Options
+	closing    <-chan struct{}                      // nil: there is no Close
+	audience   func(context.Context) (string, bool) // the principal, and whether it shares with its like
+	setWatched func(some bool)                      // is told that the first watcher has come, or that the last has left
 
 	count atomic.Int64 // watchers
 
@@ -52,13 +52,13 @@ type source interface {
 }
 
 func newWatching(from source, o *Options, closing <-chan struct{}, audience func(context.Context) (string, bool)) *watching {
-	return &watching{source: from, options: o, closing: closing, audience: audience, attended: func(bool) {}, groups: map[string]*group{}, byKey: map[int64][]*subject{}}
+	return &watching{source: from, options: o, closing: closing, audience: audience, setWatched: func(bool) {}, groups: map[string]*group{}, byKey: map[int64][]*subject{}}
 }
 
-// Watch returns the documents as they are now, one for each id, and then each later state
-// of one of them that the loop can take in: whatever made it, in the order in which the
-// documents went through them. A document that is missing, as it is yet to be created or
-// has been deleted, is one without Metadata.
+// Watch yields the current documents, one for each id, and then later states of them (subscribe,
+// change feed): each state that the loop is ready for, whatever made it, in the order in which
+// the document went through them. A document that is missing, because it is yet to be created
+// or has been deleted, has no Metadata.
 //
 //	for doc, err := range store.Watch(ctx, userID) {
 //		if err != nil {
@@ -67,29 +67,32 @@ func newWatching(from source, o *Options, closing <-chan struct{}, audience func
 //		...
 //	}
 //
-// States that come while the loop is busy, or fast one upon the other, are passed over,
-// but the last one never is: Version shows it. A lower Version than before means that the
-// document was deleted and created anew, or that a failover has lost commits. A loop that is
-// busy holds up nobody, and nothing is kept for it.
+// States that come while the loop is busy, or in quick succession, are skipped, but the last
+// state never is; gaps in Version show what was skipped. A lower Version than before means that
+// the document was deleted and created again, or that a failover has lost commits. A busy loop
+// delays no writer and no other watcher, and nothing is buffered for it.
 //
-// The loop ends by break, or with an error: that of ctx when that has ended, [ErrClosed],
-// [ErrInvalidID], [ErrSchema] or what else does not pass by itself. While the database cannot
-// be reached, or has no primary, it waits, and then goes on without a gap; so it does after
-// errors of a driver or a hook that nothing is known of, if it could read before.
-// [Options].Logger is told why it waits.
+// The loop ends by break, or with an error: that of ctx when ctx has ended, [ErrClosed],
+// [ErrInvalidID], [ErrSchema] or another that is permanent. While the database cannot be
+// reached, or has no primary, the loop waits, and then goes on without a gap. It does the same
+// after unknown errors of a driver or a hook, if it could read before. [Options].Logger gets
+// the reason.
 //
-// Writes by a store are told at once: to watchers in other processes by hints, for which a
-// process that watches has one connection of its own (see [Options].Connect), and so has
-// one that writes while others watch. What there are no hints of is found by a
-// comparison, once per [Options].WatchInterval: an UPDATE by hand (which changes the row, whatever
-// its columns), a write in the host's own transaction ([Postgres.In]) or by a process
-// that has not noticed yet that somebody watches, which takes it a second.
+// Changes arrive in one of two ways:
 //
-// Documents are read for whoever is the same to [Options].Principal together, with the
-// context, and so the rights, of one of them, and for each caller apart where the pool
-// prepares its connections for each: see Security in the package documentation. What the
-// caller may not see is missing. They are read on connections of the pool that lead to a
-// primary, and not to one that was, before a failover that the store has seen. Locks that ctx carries, and [AtLeast], mean nothing here.
+//   - Writes by a store arrive at once, in other processes by hints. For them a process that
+//     watches has one connection of its own (see [Options].Connect), and so has a process that
+//     writes while others watch.
+//   - Changes without a hint are found by a comparison, once per [Options].WatchInterval: an
+//     UPDATE by hand of any column, a write in the host's own transaction ([Postgres.In]), or
+//     one by a process that has not noticed yet that others watch, which takes a second.
+//
+// Documents are read together for all callers that are the same to [Options].Principal, with
+// the context, and so the rights, of one of them, and for each caller separately if the pool
+// prepares its connections for each: see Security in the package documentation. A document
+// that the caller may not see is missing. The reads use connections of the pool that lead to a
+// primary, and never to one that was replaced in a failover that the store has seen. Holds that
+// ctx carries, and [AtLeast], have no effect.
 func (p *Postgres) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
 	return p.observeLoop(ctx, "Watch", ids, func(ctx context.Context) iter.Seq2[Document, error] {
 		return p.pg.watching.watch(ctx, &p.documents, ids)
@@ -158,7 +161,7 @@ func (ws *watching) join(ctx context.Context, d *documents, ids []string) (*watc
 		v.isDue()
 	}
 	if ws.count.Add(1) == 1 {
-		ws.attended(true)
+		ws.setWatched(true)
 	}
 	return w, nil
 }
@@ -183,7 +186,7 @@ func (ws *watching) leave(w *watcher) {
 		delete(ws.groups, g.principal)
 	}
 	if ws.count.Add(-1) == 0 {
-		ws.attended(false)
+		ws.setWatched(false)
 	}
 }
 
@@ -213,7 +216,7 @@ func (ws *watching) resume(anew bool) {
 			}
 			g := s.views[0].watcher.group
 			g.compares = time.Time{}
-			g.rouse()
+			g.notify()
 		}
 	}
 }

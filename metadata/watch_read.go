@@ -13,22 +13,23 @@ import (
 )
 
 const (
-	// A document under fire is read no more often than each readPace, and tellPace more for
-	// each who watches it, which costs its writers little. All reads together take half of the time at most. Comparisons, but for the way
-	// to the server, take a hundredth, unless they would be too rare then.
+	// A document that changes all the time is read once in readPace, and tellPace more for each
+	// of its watchers, which costs its writers little. All reads together take half of the time
+	// at most. Comparisons, without the round trip, take a hundredth, unless they would be too
+	// rare then.
 	readPace     = 10 * time.Millisecond
 	tellPace     = 100 * time.Microsecond
 	compareShare = 100
-	compareCost  = 100 * time.Microsecond // of a document, at most; what takes longer is how busy the server is otherwise
+	compareCost  = 100 * time.Microsecond // of a document, at most; the rest of a longer time is the server's other load
 	longest      = 10                     // times the interval
 
 	mostLooked = 256 // documents of one read
 
-	firstRetry = 20 * time.Millisecond // after a failure that may pass by itself; then twice as long each time
+	firstRetry = 20 * time.Millisecond // after a failure that may be temporary; then twice as long each time
 )
 
-// lead reads what is due to those that wait, or compares, when it is time. The error is
-// why the leader is to wait no longer.
+// lead reads what is due to the watchers that wait, or compares, when it is time for either.
+// The error is why the leader no longer waits.
 func (g *group) lead(ctx context.Context) error {
 	g.mu.Lock()
 	at := g.compares
@@ -76,7 +77,7 @@ func (g *group) take() (subjects []*subject) {
 	return subjects
 }
 
-// read reads documents for those to whom they are due. What it does not see stays due.
+// read reads documents for the watchers to whom they are due. What is not seen stays due.
 func (g *group) read(ctx context.Context, subjects []*subject) error {
 	defer func() {
 		g.mu.Lock()
@@ -104,8 +105,8 @@ func (g *group) read(ctx context.Context, subjects []*subject) error {
 	})
 }
 
-// saw has a document, as it was read, told to those for whom it was. If it is a state
-// that the group has not seen, it is due to the others.
+// saw gives a document, as it was read, to the watchers for whom it was read. If the group has
+// not seen this state before, it is due to the others.
 func (g *group) saw(s *subject, doc Document, mark string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -126,7 +127,7 @@ func (g *group) saw(s *subject, doc Document, mark string) {
 	}
 }
 
-// compare has those documents read that are not as they were when they were read last.
+// compare has those documents read that have changed since they were read last.
 func (g *group) compare(ctx context.Context) error {
 	next := time.Now().Add(g.options.WatchInterval)
 	var subjects []*subject
@@ -158,9 +159,9 @@ func (g *group) compare(ctx context.Context) error {
 	return err
 }
 
-// ask has the source asked. What it fails of ends those that wait, unless it may pass by
-// itself; then nothing that was known of the documents is relied on. The error is why the
-// leader is to wait no longer.
+// ask runs question, which asks the source, with a time limit. An error ends all that wait.
+// One that may be temporary does not: it is tried again, and then nothing that was known of
+// the documents is relied on. The error is why the leader no longer waits.
 func (g *group) ask(ctx context.Context, question func(context.Context) error) error {
 	began := time.Now()
 	brief, cancel := context.WithTimeout(ctx, g.options.Timeout)
@@ -198,8 +199,8 @@ func (g *group) ask(ctx context.Context, question func(context.Context) error) e
 	return nil
 }
 
-// passes reports whether an error may pass by itself. What nothing is known of may, if there
-// have been answers before.
+// passes reports whether an error may be temporary. One of an unknown kind may if there were
+// answers before.
 func passes(err error, answered bool) bool {
 	switch pgdb.Class(err) {
 	case "25", "40", "53", "55", "57", "58":
@@ -211,7 +212,7 @@ func passes(err error, answered bool) bool {
 		errors.Is(err, pgdb.ErrDriver) && answered
 }
 
-// stateOf is a hash of what a document is.
+// stateOf is a hash of a document's state.
 func stateOf(doc Document) uint64 {
 	var h maphash.Hash
 	h.SetSeed(stateSeed)

@@ -11,27 +11,27 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// A document's mark tells a state of it from others without reading what it says: each
-// UPDATE of a row makes a version of it with another xmin, in another place, whoever sends
-// it (PostgreSQL documentation, section 5.6 System Columns). Two servers can give the same to
-// different states, so the mark has the server, too. What an UPDATE leaves as it was
-// is found to be so when it is read.
+// A document's mark identifies its state without reading its text. Each UPDATE of a row makes
+// a row version with another xmin, in another place, whoever sends it (PostgreSQL
+// documentation, section 5.6 System Columns). Two servers can have the same for different
+// states, so the server is in the mark, too. An UPDATE that changes nothing is detected when
+// the document is read.
 //
-// A view has no system columns, and a role may have no right to them. There a mark is a
-// hash of what the document says, which takes the server longer.
+// A view has no system columns, and a role may have no right to them. There the mark is a hash
+// of the text, which takes the server longer.
 const (
 	rowMarkSQL  = `server.since {||} ' ' {||} t.xmin::{text} {||} ' ' {||} t.ctid::{text} {||} ' ' {||} {version}::{text}`
 	textMarkSQL = `CASE WHEN t.{id} IS NOT NULL THEN pg_catalog.hashtextextended(coalesce(t.{column}, '{}')::{text} COLLATE pg_catalog."C", 0::bigint)::{text}
 		{||} ' ' {||} {version}::{text} {||} ' ' {||} coalesce(({updated})::{text}, '') END`
 
-	// noMark is that of a document that is missing.
+	// noMark is the mark of a missing document.
 	noMark = "-"
 )
 
-// watchedOnSQL says since when the server runs, and on which timeline, if it is a primary.
-// Each promotion of a standby begins another one, of a greater number, so that a new primary
-// is told from the one before, which may live on (PostgreSQL documentation, section 26.3.6
-// Timelines). Some servers do not tell it.
+// watchedOnSQL returns since when the server runs, and on which timeline if it is a primary.
+// Each promotion of a standby begins a timeline with a greater number. It distinguishes a new
+// primary from the one before, which may still run (PostgreSQL documentation, section 26.3.6
+// Timelines). Some servers do not tell their timeline.
 const (
 	watchedOnSQL = `server AS MATERIALIZED (
 	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN {timeline} END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::{text} AS since
@@ -40,8 +40,8 @@ const (
 	noTimelineSQL = `''`
 )
 
-// lookSQL reads documents, the first of them and those behind it that have {1} bytes
-// together, as they are stored.
+// lookSQL reads documents as they are stored: the first, and those after it until they have
+// {1} bytes together.
 const lookSQL = `
 WITH ` + watchedOnSQL + `, found AS (
 	SELECT k.place, t.{id} IS NOT NULL AS here, coalesce({mark}, '` + noMark + `') AS mark, {row},
@@ -51,7 +51,7 @@ WITH ` + watchedOnSQL + `, found AS (
 SELECT server.timeline, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
 FROM server LEFT JOIN found ON found.place {=} 1::bigint OR found.size {<=} {1}::bigint`
 
-// differSQL finds documents whose mark is not the one that is known.
+// differSQL finds documents whose mark is not the known one.
 const differSQL = `
 WITH ` + watchedOnSQL + `, other AS (
 	SELECT k.place
@@ -60,7 +60,7 @@ WITH ` + watchedOnSQL + `, other AS (
 )
 SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true`
 
-// watchStatements are those for one kind of marks, and with or without timelines.
+// watchStatements are the statements for one kind of marks, with or without timelines.
 type watchStatements struct{ look, differ statement }
 
 // newWatchStatements returns them in the order in which they are tried.
@@ -76,15 +76,16 @@ func newWatchStatements(expand func(string) statement) (s []watchStatements) {
 	return s
 }
 
-// tables are the [source] of a [Postgres].
+// tables is the [source] of a [Postgres].
 type tables struct {
 	*postgres
-	kind   atomic.Int32 // of statements, which the server takes
+	kind   atomic.Int32 // of statements that the server accepts
 	newest timeline
 }
 
-// A timeline is the newest that was seen. It is where the column goes that says which one an
-// answer is of; Scan fails with [pgdb.ErrElsewhere] where that is none, or an older one.
+// A timeline is the newest timeline that was seen. It scans the column that says which one an
+// answer is of. Scan fails with [pgdb.ErrElsewhere] if the server is no primary, or is on an
+// older timeline.
 type timeline struct {
 	mu     sync.Mutex
 	newest string // its cluster, and its number in hexadecimal
@@ -114,10 +115,11 @@ func (t *timeline) Scan(value any) error {
 
 var _ source = (*tables)(nil)
 
-// mostWatched bounds what one look reads, in bytes as they are stored.
+// mostWatched is how many bytes, as they are stored, one read of documents may have.
 const mostWatched = 4 << 20
 
-// audience is for whom documents are read that ctx's caller watches.
+// audience says which watchers share reads with those of ctx's caller: those of the same
+// principal, if shared.
 func (p *postgres) audience(ctx context.Context) (principal string, shared bool) {
 	if p.options.Principal != nil {
 		return p.options.Principal(ctx), true
@@ -125,7 +127,7 @@ func (p *postgres) audience(ctx context.Context) (principal string, shared bool)
 	return "", !p.db.PreparesForCaller()
 }
 
-// hint has a commit that has ended so known to who watches the document.
+// hint tells watchers about a commit of the document that has ended with err.
 func (p *postgres) hint(id string, err error) {
 	if p.hints != nil && (err == nil || errors.Is(err, ErrUnknownOutcome)) {
 		p.hints.committed(func() int64 { return p.options.key(id).Int64() })
@@ -169,7 +171,7 @@ func (t *tables) differ(ctx context.Context, ids, marks []string, seen func(i in
 	})
 }
 
-// ask sends a statement, of the first kind that is to be had.
+// ask sends a statement of the first kind that the server accepts.
 func (t *tables) ask(ctx context.Context, send func(watchStatements) error) error {
 	for kind := t.kind.Load(); ; kind++ {
 		err := send(t.sql.watch[kind])

@@ -5,30 +5,31 @@ import (
 	"time"
 )
 
-// A group is watchers that share what they read.
+// A group is the watchers that share what they read: what is due to each of them, and who
+// reads it for all. Those that wait have a leader, the first; watch_read.go is what it does.
 type group struct {
 	*watching
 	principal string
-	shared    bool // and is in groups
+	shared    bool // with other callers; else it has one watcher
 
 	subjects map[string]*subject
 	watchers int
-	waiting  []*watcher // in the order in which they came; one of them leads, if there are any
+	waiting  []*watcher // in order of arrival; one of them leads, if there are any
 	leader   *watcher
-	wake     chan struct{} // for the leader to look at what is due
-	resting  time.Time     // nothing is read before
-	compares time.Time     // when the documents are compared next
+	wake     chan struct{} // something is due
+	resting  time.Time     // nothing is read earlier
+	compares time.Time     // the next comparison
 	retry    time.Duration // after the last failure
-	took     time.Duration // by the last answer
-	trip     time.Duration // by the fastest one
+	took     time.Duration // the last answer's time
+	trip     time.Duration // the fastest answer's time
 }
 
 // A subject is a document that is watched.
 type subject struct {
 	id    string
 	key   int64
-	mark  string    // what tells its state from others, as it was last read; empty: it was not
-	rests time.Time // it is not read before
+	mark  string    // of its state when it was last read; empty: not yet
+	rests time.Time // it is not read earlier
 	views []*view
 }
 
@@ -36,8 +37,8 @@ type subject struct {
 type view struct {
 	*subject
 	watcher *watcher
-	told    uint64 // a hash of what it was told; 0: it was told nothing
-	due     bool   // is among those that are due to the watcher
+	told    uint64 // a hash of the state that it was told; 0: none yet
+	due     bool   // is in watcher.due
 	looking bool   // is being read
 }
 
@@ -46,18 +47,18 @@ type watcher struct {
 	group  *group
 	views  []*view
 	due    []*view
-	ready  []Document // to be told
-	err    error      // that ends it
+	ready  []Document // to be returned
+	err    error      // ends it
 	signal chan struct{}
 }
 
-// forget has a document read whatever it is.
+// forget has a document read, whether it has changed or not.
 func (s *subject) forget() {
 	s.mark = ""
 	s.isDue()
 }
 
-// isDue has a document told to all who watch it, if it is not what they were told.
+// isDue has a document read for all its watchers. Those who were told another state are told.
 func (s *subject) isDue() {
 	for _, v := range s.views {
 		v.isDue()
@@ -68,26 +69,27 @@ func (v *view) isDue() {
 	if !v.due {
 		v.due = true
 		v.watcher.due = append(v.watcher.due, v)
-		v.watcher.group.rouse()
+		v.watcher.group.notify()
 	}
 }
 
-// rouse has the leader, if there is one, look at what there is to do.
-func (g *group) rouse() {
+// notify has the leader, if there is one, look at what is due.
+func (g *group) notify() {
 	select {
 	case g.wake <- struct{}{}:
 	default:
 	}
 }
 
-// next returns what the watcher is to be told next, or why there will be nothing more.
+// next returns what the watcher is told next, or why it ends. While it waits it may become the
+// leader and read for all.
 func (w *watcher) next(ctx context.Context) (docs []Document, err error) {
 	g := w.group
 	g.mu.Lock()
 	g.waiting = append(g.waiting, w)
-	g.appoint()
+	g.makeLeader()
 	if len(w.due) > 0 {
-		g.rouse()
+		g.notify()
 	}
 	g.mu.Unlock()
 	defer func() {
@@ -96,7 +98,7 @@ func (w *watcher) next(ctx context.Context) (docs []Document, err error) {
 		g.waiting = without(g.waiting, w)
 		if g.leader == w {
 			g.leader = nil
-			g.appoint()
+			g.makeLeader()
 		}
 		docs, w.ready = w.ready, nil
 	}()
@@ -118,7 +120,7 @@ func (w *watcher) next(ctx context.Context) (docs []Document, err error) {
 	}
 }
 
-// pause returns when one of two things happens, or why the watcher is to wait no longer.
+// pause waits for signal or timer. The error is why the watcher no longer waits.
 func (w *watcher) pause(ctx context.Context, signal <-chan struct{}, timer <-chan time.Time) error {
 	select {
 	case <-signal:
@@ -139,8 +141,8 @@ func (w *watcher) tell() {
 	}
 }
 
-// appoint has the first of those that wait lead, if nobody does.
-func (g *group) appoint() {
+// makeLeader makes the first waiter the leader, if there is none.
+func (g *group) makeLeader() {
 	if g.leader == nil && len(g.waiting) > 0 {
 		g.leader = g.waiting[0]
 		g.leader.tell()

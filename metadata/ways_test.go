@@ -188,8 +188,8 @@ func (w *ways) draw(r *rand.Rand) (together, apart []way) {
 	apart = []way{
 		{"lone", w.each(4, merges(lone.Merge))},
 		{"in Go", w.each(4, merges(inGo.Merge))},
-		{"dear", w.each(4, merges(func(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
-			return lone.Merge(ctx, id, madeDear(patch))
+		{"costly", w.each(4, merges(func(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
+			return lone.Merge(ctx, id, madeCostly(patch))
 		}))},
 		{"Update", w.each(4, merges(func(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
 			return lone.Update(ctx, id, func(metadata.Document) (json.RawMessage, error) { return patch, nil })
@@ -284,14 +284,14 @@ func inOneCommit(ctx context.Context, s *metadata.Postgres, l line) []metadata.R
 	return answers
 }
 
-// mergeMany has all patches of all lines in one call, some of them dear.
+// mergeMany has all patches of all lines in one call, some of them costly.
 func mergeMany(ctx context.Context, s *metadata.Postgres, lines []line) [][]metadata.Result {
 	var patches []metadata.Patch
 	for i := range storySteps {
 		for n, l := range lines {
 			patch := l.raw(i)
 			if (n+i)%50 == 0 {
-				patch = madeDear(patch)
+				patch = madeCostly(patch)
 			}
 			patches = append(patches, metadata.Patch{ID: l.id, Patch: patch})
 		}
@@ -304,8 +304,8 @@ func mergeMany(ctx context.Context, s *metadata.Postgres, lines []line) [][]meta
 	return answers
 }
 
-// madeDear is the same patch with nulls that remove nothing.
-func madeDear(patch json.RawMessage) json.RawMessage {
+// madeCostly is the same patch with nulls that remove nothing.
+func madeCostly(patch json.RawMessage) json.RawMessage {
 	nulls := strings.TrimPrefix(many(65, "null"), "{")
 	if inner := strings.TrimPrefix(string(patch), "{"); inner != "}" {
 		return raw("{%s,%s", strings.TrimSuffix(inner, "}"), nulls)

@@ -14,40 +14,39 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// mergeSQL is a lone merge in one round trip: it takes the document's lock for
-// its own, implicit transaction, merges, and commits. No row means that the
-// lock is taken, that the document is missing, or that the patch changes
-// nothing; openSQL finds out which.
+// A commit of its own: this file locks a document and reads it, makes the changes of a batch,
+// and stores the result. It has the SQL for that, and for the merge in one statement.
+
+// mergeSQL is a lone merge in one round trip. It takes the document's lock for its own,
+// implicit transaction, merges, and commits. No row means that the lock is taken, that the
+// document is missing, or that the patch changes nothing; openSQL finds out which.
 //
-// A concurrent UPDATE of the row makes this one wait and then evaluate all of
-// it again with the row as it is then (PostgreSQL documentation, section
-// 13.2.1). The row must not come from a subquery, which would not be evaluated
-// again: that is how updates are lost. It waits for no longer than {patience} each
-// time, so that a row in somebody's hands costs neither the connection nor the
-// knowledge of what became of the merge; then its caller, if it still waits, sends it
-// again.
+// A concurrent UPDATE of the row makes this one wait, and then evaluate all of it again with
+// the row as it is then (PostgreSQL documentation, section 13.2.1). The row must not come from
+// a subquery, which is not evaluated again: updates would be lost. Each wait takes {patience}
+// at most, so that a row that another transaction keeps costs neither the connection nor the
+// outcome; the caller, if it still waits, sends the statement again.
 var mergeSQL = `
 UPDATE {table} AS t SET {column} = {merged}{bump}
 WHERE {match} AND (SELECT ` + atMost("lock_timeout", "'{patience}'") + `)
 	AND pg_catalog.pg_try_advisory_xact_lock({2}::bigint) AND {fits} AND {changes}{unused}
 RETURNING {row}`
 
-// What a patch makes of a target, whether that is something else, and whether it
-// is surely no larger than a document may be. All of it takes time in proportion
-// to the target and the patch.
+// The result of a patch on a target, whether it differs from the target, and whether it is
+// surely no larger than a document may be. All of it takes time in proportion to the target
+// and the patch.
 //
-//   - A flat patch an object takes at once.
-//   - A target that does not contain what a patch sets is changed by it, if it
-//     removes nothing; that is cheaper to find than what it becomes. A patch with
-//     an array is not asked so: for arrays, containment takes the product of their
-//     lengths, in which PostgreSQL cannot be interrupted.
-//   - The merge function makes each object that it goes into anew, with all that is
-//     in it. A large document is left to openSQL, if it needs the function.
-//   - A document prints to no more than 90 times what it takes as a jsonb, as a
-//     number prints to 1024 digits at most; only if that could be too much is it
-//     printed. Mostly one look at its size tells all of this.
-//   - Documents that share a statement are of up to {most} bytes, so that a thousand,
-//     or 64, have some MB together. Larger ones share it with fewer, or go alone.
+//   - A flat patch of an object needs no merge function.
+//   - A patch that removes nothing changes a target that does not contain it. This is cheaper
+//     to find out than the result. It is not done for a patch with an array: containment of
+//     arrays takes the product of their lengths, and PostgreSQL cannot be interrupted in it.
+//   - The merge function copies each object that it goes into, with all that is in it. A large
+//     document that needs the function is left to openSQL.
+//   - A document prints to at most 90 times its size as a jsonb, as a number prints to at most
+//     1024 digits. It is printed only if that could be too much. Mostly its size alone answers
+//     all of this.
+//   - Documents that share a statement have up to {most} bytes each, so that a thousand, or 64,
+//     have some MB together. Larger ones share it with fewer, or go alone.
 const (
 	mergedSQL  = `CASE WHEN {flat} AND pg_catalog.jsonb_typeof({target}) {=} 'object' THEN {target} {||} {patch} ELSE {merge}({target}::{jsonb}, {patch}) END`
 	changesSQL = `({sets} AND NOT {target} {@>} {patch} OR NOT ` + mergedSQL + ` {=} coalesce({target}, '{}'))`
@@ -56,7 +55,7 @@ const (
 	sizeSQL = `coalesce(pg_catalog.pg_column_size({target} {||} '{}')::bigint, 0)` // uncompressed
 )
 
-// How large a document may be that shares a statement with a thousand, with a few, or
+// How large a document may be that shares a statement with a thousand others, with a few, or
 // with none.
 const (
 	mostOfMany = "16384"
@@ -71,42 +70,41 @@ func merging(text, most, target, patch, flat, sets, room string) string {
 	return strings.NewReplacer("{target}", target, "{patch}", patch, "{flat}", flat, "{sets}", sets, "{room}", room).Replace(text)
 }
 
-// openSQL locks the row first and then tries the document's lock. Writers of
-// one document thereby queue for its row, in the server and for as long as a
-// commit takes; that the lock is taken nevertheless means that somebody holds
-// it on purpose, perhaps for long, and is not waited for in the server, or that the
-// transaction that had the row is just about to give up the lock. The lock
-// of a missing document is taken, too, where writes create.
+// openSQL locks the row first and then tries the document's lock. So writers of one document
+// queue for its row in the server, for as long as a commit takes. If the lock is taken
+// nevertheless, another session holds it on purpose, perhaps for long, and the server is not
+// to wait for that; or the transaction that had the row is about to release the lock. Where
+// writes create documents, the lock of a missing document is taken, too.
 //
-// The lock is tried outside the subquery because a select list is evaluated
-// before FOR UPDATE has locked the row.
+// The lock is tried outside the subquery, because a select list is evaluated before FOR UPDATE
+// has locked the row.
 //
-// A transaction of our own is ended by the server if the next statement does
-// not come within {1} (or within what the host allows, if that is less): a
-// process that is stopped or cut off must not keep the document for good. Its
-// statements do not wait for a row or a lock for longer than {patience}. In the
-// host's own transaction {1} is NULL, and the limit is this statement's: then
+// The server ends a transaction of our own if its next statement does not come within {1}, or
+// within the host's limit if that is less: a process that is stopped or cut off must not keep
+// the document for good. Its statements wait for a row or a lock for {patience} at most. In
+// the host's own transaction {1} is NULL, and the limit is for this statement alone: after it,
 // lock_timeout is what it was (PostgreSQL documentation, 20.11.1 Statement Behavior).
 var openSQL = `
 WITH ` + waitSQL + `, doc AS MATERIALIZED (
 	SELECT {row} FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
 )
 SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	{held}, doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {gate} ELSE false END,
+	{held}, doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {lock} ELSE false END,
 	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
 FROM wait LEFT JOIN doc ON true`
 
-// mergeHereSQL is openSQL and saveSQL in one, for a merge in the host's own transaction,
-// which holds up other writers of the document from here on. Those that find the row in
-// somebody's hands wait for it in turn, as of who waits in the server for a lock one wakes
-// up, once it is theirs; of those who wait for a row all do, with each savepoint that is
-// released, too. Who has the row already waits for nobody. No document means that the patch
-// changes nothing, or that only openSQL can tell what is the matter.
+// mergeHereSQL is openSQL and saveSQL in one, for a merge in the host's own transaction, which
+// makes other writers of the document wait from here on. A transaction that finds the row
+// locked waits for an advisory lock first, {6}, which orders the row's waiters: of the waiters
+// for an advisory lock the server wakes one, once the lock is its own; of those for a row it
+// wakes all, also at each savepoint that is released. A transaction that has locked the row
+// already waits for nothing. No document means that the patch changes nothing, or that only
+// openSQL can tell what is wrong.
 //
-// The UPDATE looks for the row as it was when the statement began, and is evaluated again
-// with the row as it is (PostgreSQL documentation, section 13.2.1). It can wait for the
-// turn, behind others for the row, and for the row, and for each of these in vain for
-// {patience}; triggers that run before it have that limit, too.
+// The UPDATE looks for the row as it was when the statement began, and is evaluated again with
+// the row as it is (PostgreSQL documentation, section 13.2.1). It can wait for the advisory
+// lock, for the row behind other waiters, and for the row itself, for {patience} each, in
+// vain; triggers that run before it have that limit, too.
 var mergeHereSQL = `
 WITH ` + waitSQL + `, ours AS MATERIALIZED (
 	SELECT FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE SKIP LOCKED
@@ -124,16 +122,16 @@ SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce
 	(extract(epoch FROM pg_catalog.clock_timestamp() {-} pg_catalog.statement_timestamp()) {*} 1000000::numeric)::bigint, {restored}
 FROM wait LEFT JOIN gate ON true LEFT JOIN stored ON true`
 
-// waitSQL limits how long a statement waits for others. What it was before,
-// {restored} makes it again, in the select list of the same statement.
+// waitSQL limits how long a statement waits for others. {restored}, in the select list of the
+// same statement, sets the limit back.
 var waitSQL = `wait AS MATERIALIZED (
 	SELECT old AS host, ` + atMost("lock_timeout", "'{patience}'") + ` AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 )`
 
-// atMost is SQL that lowers one of the server's timeouts to value until the
-// transaction ends, unless it is lower. 0 is none. lock_timeout is also lowered to a
-// quarter of what a statement, or from PostgreSQL 17 on a transaction, may take: so that
-// a few waits, one after the other, end before the host's patience with all of it does.
+// atMost is SQL that lowers one of the server's timeouts to value until the transaction ends,
+// unless it is lower; 0 is no timeout. lock_timeout is also lowered to a quarter of what a
+// statement or, from PostgreSQL 17 on, a transaction may take, so that a few waits, one after
+// the other, end before the host's limit for all of it.
 func atMost(timeout, value string) string {
 	limits := value + "::interval" + mostSQL(timeout, "")
 	if timeout == "lock_timeout" {
@@ -142,15 +140,15 @@ func atMost(timeout, value string) string {
 	return "pg_catalog.set_config('" + timeout + "', (extract(epoch FROM GREATEST(LEAST(" + limits + "), interval '1ms')) {*} 1000::numeric)::int::{text}, true) IS NOT NULL"
 }
 
-// mostSQL is part of one of the server's timeouts, or NULL where it is none.
+// mostSQL is a part of one of the server's timeouts, or NULL where that is none.
 func mostSQL(timeout, part string) string {
 	setting := "pg_catalog.current_setting('" + timeout + "', true)"
 	return ",\n\tCASE WHEN " + setting + " {<>} '0' THEN " + setting + "::interval" + part + " END"
 }
 
-// insertSQL stores a document that openSQL, having its lock, has not found. It
-// returns what saveSQL does; nothing is stored where another row is in the way, whose
-// transaction it waits for no longer than openSQL does.
+// insertSQL stores a document that openSQL, having its lock, has not found. It returns what
+// saveSQL does. Nothing is stored where another row is in the way; it waits for that row's
+// transaction no longer than openSQL does.
 var insertSQL = `
 WITH ` + waitSQL + `, gate AS MATERIALIZED (SELECT {held}{unused} AS open, {1}::bigint AS changes FROM wait WHERE limited),
 new AS MATERIALIZED (SELECT {2}::{text}::{jsonb} AS doc),
@@ -164,8 +162,8 @@ stored AS (
 SELECT gate.open AND {restored}, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
 FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
 
-// saveSQL stores a document whose row openSQL has locked. It returns the
-// document only if a trigger has made it another.
+// saveSQL stores a document whose row openSQL has locked. It returns the document only if a
+// trigger has changed it.
 var saveSQL = strings.Replace(storeSQL, "{still}", "", 1)
 
 const storeSQL = `
@@ -186,7 +184,7 @@ removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETU
 SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::{jsonb}
 FROM gate`
 
-// errTaken says that somebody else holds the document's lock.
+// errTaken says that another session holds the document's lock.
 var errTaken = errors.New("lock is taken")
 
 // Why a write is not stored though the server has reported no error.
@@ -195,37 +193,37 @@ var (
 	errNotInserted = errors.New("a trigger suppressed the new row or changed its id, or a row that is not this document is in its way")
 )
 
-// A session is where the statements of one transaction go.
+// A session sends the statements of one transaction.
 type session struct {
 	q     pgdb.Querier
 	last  func(ctx context.Context, dest []any, sql string, args ...any) error // the statement to commit with
-	bound func(context.Context) (context.Context, context.CancelFunc)          // the time of one statement
-	idle  any                                                                  // the time between two, as text; nil: as the host has it
+	bound func(context.Context) (context.Context, context.CancelFunc)          // limits the time of one statement
+	idle  any                                                                  // the most time between two, as text; nil: as the host has it
 
-	commit func(context.Context) error // for a new row, which is looked at before; nil: the host does
+	commit func(context.Context) error // for a new row, once that was checked; nil: the host commits
 	undo   func()                      // ends the transaction before its time
 }
 
-// mergeOne sends a merge as one statement, and reports ErrNotFound where only
-// carryOut can tell what is the matter.
-func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, l *line, c *call) (Document, error) {
+// mergeOne sends a merge as one statement. ErrNotFound means that carryOut is to find out what
+// is wrong.
+func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, wq *waitQueue, c *call) (Document, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	k := p.keep(l.key.id, &draft{}, []*call{{write: c.write}})
-	q := p.sql.merge.query(l.key.id, k, string(c.patch.text), l.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room)
+	k := p.keep(wq.key.id, &workingCopy{}, []*call{{write: c.write}})
+	q := p.sql.merge.query(wq.key.id, k, string(c.patch.text), wq.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room)
 	if last := len(q.args) - 1; k != nil && q.args[last] == int64(0) { // no old tokens go
 		q = query{p.sql.mergeOnce, q.args[:last]}
 	}
-	doc, err := p.read(ctx, conn, q.statement, q.args, l.key.id)
-	if err == nil && p.counts.largest.Load() > 1 { // others are likely to build on it
-		l.left(c, doc)
+	doc, err := p.read(ctx, conn, q.statement, q.args, wq.key.id)
+	if err == nil && p.counts.largest.Load() > 1 { // another write is likely to build on it
+		wq.setBase(c, doc)
 	}
 	return doc, err
 }
 
-// transact carries calls out in a transaction of their own, and has the line know what
-// that has left. It also returns why it could not be rolled back, if it had to be.
-func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls []*call) (made []*call, stuck, err error) {
+// transact carries calls out in a transaction of their own, and keeps what that has left as
+// the queue's base. stuck is why the rollback failed, if there was one.
+func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, wq *waitQueue, calls []*call) (made []*call, stuck, err error) {
 	begin, cancel := p.bounded(ctx)
 	defer cancel()
 	tx, err := conn.Begin(begin)
@@ -238,67 +236,65 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, l *line, calls 
 		stuck = tx.Rollback(ctx)
 	}
 	defer undo()
-	made, dr, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, l, p.gateOf(l, calls[0]), calls)
-	if err == nil && !dr.removed && !dr.fresh {
-		l.left(calls[0], dr.doc)
+	made, wc, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, wq, p.preconditionOf(wq, calls[0]), calls)
+	if err == nil && !wc.removed && !wc.fresh {
+		wq.setBase(calls[0], wc.doc)
 	}
 	return made, stuck, err
 }
 
-// bounded is the context of one statement, which nobody's cancellation ends.
+// bounded is the context of one statement: no caller's cancellation ends it.
 func (p *postgres) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), p.options.Timeout)
 }
 
-// idle is how long a transaction may wait for its next statement. It is less
-// than a statement may take, so that who waits for that transaction in the
-// server outlasts it.
+// idle is how long a transaction may wait for its next statement. It is less than a statement
+// may take, so that a statement in the server that waits for that transaction outlasts it.
 func (p *postgres) idle() string { return p.options.patience(2) }
 
-// patience is how long a statement may wait for each of so many things, one after the
-// other, as the server reads it: less than a statement may take in all, so that the server
+// patience is how long a statement may wait for each of so many things, one after the other,
+// as text for the server. Together they are less than a statement may take, so that the server
 // gives up first, and says so.
 func (o *Options) patience(waits int) string {
 	return milliseconds(min(max(o.Timeout/time.Duration(waits), time.Millisecond), math.MaxInt32*time.Millisecond))
 }
 
-// milliseconds is a time as the server reads it.
+// milliseconds is a duration as text for the server.
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
 
-// carryOut makes the changes of calls on the document as it is, and stores what becomes of
-// it, which it returns. When the error is nil, each of those that were made has its own
-// document or error.
-func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, calls []*call) (made []*call, dr *draft, err error) {
-	row, err := p.open(ctx, s, l.key.id, g)
+// carryOut locks and reads the document, makes the changes of calls, stores the result, and
+// returns it. If the error is nil, each call that was made has its own document or error.
+func (p *postgres) carryOut(ctx context.Context, s session, wq *waitQueue, g precondition, calls []*call) (made []*call, wc *workingCopy, err error) {
+	row, err := p.open(ctx, s, wq.key.id, g)
 	if err != nil && err != ErrNotFound {
 		return calls, nil, err
 	}
-	used := lookup{tokens{}, 0, func(t tokens, calls []*call) error { return p.used(ctx, s, l.key.id, calls, t) }}
+	used := lookup{tokens{}, 0, func(t tokens, calls []*call) error { return p.used(ctx, s, wq.key.id, calls, t) }}
 	failed := used.upTo(calls)
 	switch {
 	case failed != nil:
 		return calls, nil, failed
 	case err == ErrNotFound && len(used.tokens) > 0:
-		return calls, used.missing(l.key.id, calls), nil
+		return calls, used.missing(wq.key.id, calls), nil
 	case err != nil:
 		return calls, nil, err
 	}
-	store := func(s session, dr *draft, calls, all []*call) error {
-		k := p.keep(l.key.id, dr, calls)
+	store := func(s session, wc *workingCopy, calls, all []*call) error {
+		k := p.keep(wq.key.id, wc, calls)
 		switch {
-		case dr.removed:
-			return p.finish(ctx, s, g.remove(k), dr, calls, all)
-		case dr.changes == 0 && k == nil:
+		case wc.removed:
+			return p.finish(ctx, s, g.remove(k), wc, calls, all)
+		case wc.changes == 0 && k == nil:
 			return nil
-		case dr.changes == 0:
-			return p.finish(ctx, s, g.note(k), dr, calls, all)
-		case dr.made:
-			return p.create(ctx, s, l.key.id, g, dr, k, calls, all)
+		case wc.changes == 0:
+			return p.finish(ctx, s, g.note(k), wc, calls, all)
+		case wc.made:
+			return p.create(ctx, s, wq.key.id, g, wc, k, calls, all)
 		}
-		return p.finish(ctx, s, g.save(dr, k), dr, calls, all)
+		return p.finish(ctx, s, g.save(wc, k), wc, calls, all)
 	}
-	made, last, dr, err := p.changeAll(s, l, calls, newDraft(row.doc, !row.found, p.options), &used, func(dr *draft, calls []*call) error {
-		return store(s.within(), dr, calls, nil)
+	made, last, wc, err := p.changeAll(s, wq, calls, newWorkingCopy(row.doc, !row.found, p.options), &used, func(wc *workingCopy, calls []*call) error {
+		return store(s.within(), wc, calls, nil)
 	})
 	if err == nil {
 		err = g.check()
@@ -309,33 +305,34 @@ func (p *postgres) carryOut(ctx context.Context, s session, l *line, g gate, cal
 	if len(last) < len(made) { // which are stored already
 		s.last = s.checked
 	}
-	return made, dr, store(s, dr, last, made)
+	return made, wc, store(s, wc, last, made)
 }
 
-// changeAll makes the changes of calls on a draft, in order, and of those that have come
-// behind the last of the line's meanwhile. It makes as many of them as fit into one
-// answer, the last of them on the draft that it returns: what a write covers, stage stores
-// before. One whose token is among the used is a repetition, which is looked up before one
-// is told that it has failed: of one that has not, the statement that stores it tells.
-// The error is errLate, or that of looking up or of stage, of all that were taken.
-func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used *lookup, stage func(*draft, []*call) error) (made, last []*call, _ *draft, err error) {
+// changeAll makes the changes of calls on a working copy, in order, and then those of calls
+// that have joined the queue behind the last of the batch meanwhile. It makes as many as fit
+// into one answer. The last of them are made on the working copy that it returns; what a write
+// covers, stage stores before. A call whose token is among the used is a repetition. Tokens
+// are looked up before a call is told that it has failed; if it has not, the statement that
+// stores it tells. The error is errSlowDecision, or, of all calls, that of looking up or of
+// stage.
+func (p *postgres) changeAll(s session, wq *waitQueue, calls []*call, wc *workingCopy, used *lookup, stage func(*workingCopy, []*call) error) (made, last []*call, _ *workingCopy, err error) {
 	n, from, until := 0, 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
-		if n == len(calls) && n == l.taken {
-			calls, _ = p.queue.take(l, p.options)
+		if n == len(calls) && n == wq.taken {
+			calls, _ = p.queues.takeBatch(wq, p.options)
 		}
 		if n == len(calls) {
 			break
 		}
 		c := calls[n]
 		c.begun, c.first, c.lost = true, nil, nil
-		if used.answer(c, dr) {
-			size += len(dr.doc.Metadata)
+		if used.answer(c, wc) {
+			size += len(wc.doc.Metadata)
 			continue
 		}
-		next := dr.next(c.write)
-		in, err := p.change(s, l, c, next, until)
-		if err == errLate {
+		next := wc.next(c.write)
+		in, err := p.change(s, wq, c, next, until)
+		if err == errSlowDecision {
 			return nil, nil, nil, err
 		}
 		if !in {
@@ -348,39 +345,38 @@ func (p *postgres) changeAll(s session, l *line, calls []*call, dr *draft, used 
 			if err := used.upTo(calls); err != nil {
 				return calls, nil, nil, err
 			}
-			if used.answer(c, dr) {
-				size += len(dr.doc.Metadata)
+			if used.answer(c, wc) {
+				size += len(wc.doc.Metadata)
 				continue
 			}
 		}
 		if c.err = err; err == nil {
 			c.doc, c.changes = next.document(), next.changes
 			used.add(c)
-		} else if c.lost = c.conflict(err, dr); c.lost != nil {
-			c.doc, c.changes = dr.present(), dr.changes
+		} else if c.lost = c.conflict(err, wc); c.lost != nil {
+			c.doc, c.changes = wc.present(), wc.changes
 		}
-		size += len(next.doc.Metadata) // also where it was refused, which takes its time
-		if next != dr && next.changes > 0 {
-			if err := stage(dr, calls[from:n]); err != nil {
+		size += len(next.doc.Metadata) // a refused write takes its time, too
+		if next != wc && next.changes > 0 {
+			if err := stage(wc, calls[from:n]); err != nil {
 				return calls, nil, nil, err
 			}
-			dr, from = next, n
+			wc, from = next, n
 		}
 	}
-	return calls[:n], calls[from:n], dr, nil
+	return calls[:n], calls[from:n], wc, nil
 }
 
-// A locked is what openSQL returns of a row.
+// A locked is what openSQL returns.
 type locked struct {
 	doc   Document
 	found bool
-	free  bool // its lock, which is ours now
+	free  bool // its lock is ours now
 }
 
-// open locks the document and reads it. One that is missing, and that writes
-// make, is looked for again once its lock is there, as another writer may have made it
-// before.
-func (p *postgres) open(ctx context.Context, s session, id string, g gate) (row locked, err error) {
+// open locks the document and reads it. A missing one that writes create is looked for again
+// once its lock is ours: another writer may have created it before.
+func (p *postgres) open(ctx context.Context, s session, id string, g precondition) (row locked, err error) {
 	create := p.options.Table.Create
 	row, err = p.lockRow(ctx, s, id, g)
 	if err == nil && create && !row.found && row.free {
@@ -399,7 +395,7 @@ func (p *postgres) open(ctx context.Context, s session, id string, g gate) (row 
 }
 
 // lockRow runs openSQL.
-func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (row locked, err error) {
+func (p *postgres) lockRow(ctx context.Context, s session, id string, g precondition) (row locked, err error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var set bool
@@ -413,11 +409,11 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g gate) (r
 	return row, err
 }
 
-// create stores a fresh document. What is in its way is the document, if somebody has
-// inserted that without asking for the lock, and the write can be made again.
-func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr *draft, k kept, calls, all []*call) error {
+// create stores a new document. If a row is in the way, another session has inserted it
+// without the lock, and the write can be made again.
+func (p *postgres) create(ctx context.Context, s session, id string, g precondition, wc *workingCopy, k kept, calls, all []*call) error {
 	s.last = s.checked
-	err := p.finish(ctx, s, g.insert(dr, k), dr, calls, all)
+	err := p.finish(ctx, s, g.insert(wc, k), wc, calls, all)
 	if !errors.Is(err, errSuppressed) {
 		return err
 	}
@@ -430,7 +426,7 @@ func (p *postgres) create(ctx context.Context, s session, id string, g gate, dr 
 	return &RejectedError{Table: p.options.Table.Name, Cause: errNotInserted}
 }
 
-// within is the session for statements that others follow in the transaction.
+// within is the session for statements that are not the transaction's last.
 func (s session) within() session {
 	s.last, s.commit = s.q.QueryRow, nil
 	return s
@@ -445,9 +441,9 @@ func (s session) checked(ctx context.Context, dest []any, sql string, args ...an
 	return err
 }
 
-// finish sends the statement that stores what calls have made of a draft, and with it, if
-// it commits, what all have made.
-func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, calls, all []*call) error {
+// finish sends the statement that stores what calls have made of a working copy. If that
+// statement commits, it commits the changes of all.
+func (p *postgres) finish(ctx context.Context, s session, q query, wc *workingCopy, calls, all []*call) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var open, done bool
@@ -464,7 +460,7 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 		return err
 	case err != nil:
 		return &unsettled{err}
-	case !open && q.keeps: // if it is not, who looks anew is told
+	case !open && q.keeps: // if none was, the next attempt finds the hold lost
 		return errUsed
 	case !open:
 		return errLost
@@ -472,14 +468,14 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 		return &RejectedError{Table: p.options.Table.Name, Cause: errSuppressed}
 	}
 	for _, c := range calls {
-		if altered != nil && c.changes == dr.changes {
+		if altered != nil && c.changes == wc.changes {
 			c.doc.Metadata = slices.Clone(altered)
 		}
 		if c.changes > 0 {
 			c.doc.UpdatedAt = updated.time()
 		}
 		if c.doc.Metadata != nil && c.changes > 0 {
-			c.doc.Version += version - dr.doc.Version
+			c.doc.Version += version - wc.doc.Version
 		}
 		if c.lost != nil {
 			c.lost.Have = c.doc.Version
@@ -488,22 +484,22 @@ func (p *postgres) finish(ctx context.Context, s session, q query, dr *draft, ca
 			c.doc.Made = c.first.doc.Version
 		}
 	}
-	if dr.changes > 0 {
-		dr.doc.Version, dr.doc.UpdatedAt = version, updated.time()
+	if wc.changes > 0 {
+		wc.doc.Version, wc.doc.UpdatedAt = version, updated.time()
 	}
 	if altered != nil {
-		dr.doc.Metadata = altered
+		wc.doc.Metadata = altered
 	}
 	became(all, decided)
 	return nil
 }
 
-// unsettled marks an error of the statement that commits.
+// An unsettled is an error of the statement that commits.
 type unsettled struct{ error }
 
 func (u *unsettled) Unwrap() error { return u.error }
 
-// nullTime reads {updated}.
+// A nullTime reads {updated}.
 type nullTime struct{ at *int64 }
 
 func (n nullTime) time() time.Time {

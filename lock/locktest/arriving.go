@@ -5,24 +5,23 @@ import (
 	"sync"
 )
 
-// Arriving returns a context that tells when its Done is first asked for. A
-// Lock called with it has taken its place in line by then, so that a test
-// knows without sleeping that it waits.
+// Arriving returns a context that reports when its Done is first called. By then a Lock called
+// with it is in the wait queue, so a test knows without sleeping that it waits.
 func Arriving(ctx context.Context) *ArrivingContext {
 	return &ArrivingContext{Context: ctx, arrived: make(chan struct{})}
 }
 
-// ArrivingContext is what [Arriving] returns.
+// ArrivingContext is the context that [Arriving] returns.
 type ArrivingContext struct {
 	context.Context
 	once    sync.Once
 	arrived chan struct{}
 }
 
-// Arrived is closed when Done has been asked for.
+// Arrived returns a channel that is closed when Done is first called.
 func (a *ArrivingContext) Arrived() <-chan struct{} { return a.arrived }
 
-// Done is that of [context.Context].
+// Done returns the Done channel of the context given to Arriving.
 func (a *ArrivingContext) Done() <-chan struct{} {
 	a.once.Do(func() { close(a.arrived) })
 	return a.Context.Done()

@@ -13,7 +13,7 @@ func (s *suite) doReleases() {
 	why := errors.New("refused")
 	s.is(lock.Do(s.ctx, s.locker, key, func(ctx context.Context) error {
 		if lock.FromContext(ctx, key) == nil {
-			s.Error("the tenure is not in the context")
+			s.Error("the hold is not in the context")
 		}
 		return why
 	}), why)
@@ -62,7 +62,7 @@ func (s *suite) doTakesAsAsked() {
 	s.free(key)
 	s.free(other)
 
-	// The limit for waiting is none for the work.
+	// WaitAtMost does not bound the work.
 	s.ok(lock.Do(s.ctx, s.locker, key, func(ctx context.Context) error {
 		if end, ok := ctx.Deadline(); ok && time.Until(end) < patience/2 {
 			s.Errorf("the work has until %s", end)
@@ -92,7 +92,7 @@ func (s *suite) ensureUsesTheHold() {
 		s.is(lock.Ensure(outer.Context(), s.locker, key, inner, lock.And(other)), lock.ErrHeld)
 	}
 
-	// One that has ended is told of, and another is not taken in its place.
+	// A hold that has ended is reported, and no other lock is taken in its place.
 	detached := context.WithoutCancel(outer.Context())
 	s.is(lock.Ensure(detached, s.locker, key, func(ctx context.Context) error {
 		s.ok(outer.Unlock())

@@ -31,7 +31,7 @@ func (s *suite) unlockNeedsNoContext() {
 	s.free(key)
 }
 
-func (s *suite) contextLivesAsLongAsTheTenure() {
+func (s *suite) contextLivesAsLongAsTheHold() {
 	type label struct{}
 	ctx, cancel := context.WithCancel(context.WithValue(s.ctx, label{}, "value"))
 	held, err := s.locker.Lock(ctx, s.key("k"))
@@ -46,17 +46,17 @@ func (s *suite) contextLivesAsLongAsTheTenure() {
 	s.is(context.Cause(held.Context()), lock.ErrReleased)
 }
 
-func (s *suite) contextCarriesTheTenure() {
+func (s *suite) contextCarriesTheHold() {
 	a, b := s.key("a"), s.key("b")
 	outer := s.lock(a)
 	inner, err := s.locker.Lock(outer.Context(), b)
 	s.ok(err)
 	ctx := inner.Context()
 	if lock.FromContext(ctx, a) != outer || lock.FromContext(ctx, b) != inner {
-		s.Error("a tenure is not in the context")
+		s.Error("a hold is not in the context")
 	}
 	if lock.FromContext(ctx, s.key("c")) != nil || lock.FromContext(s.ctx, a) != nil {
-		s.Error("a tenure is in a context that has none")
+		s.Error("a hold is in a context that has none")
 	}
 	s.ok(inner.Unlock())
 	s.ok(outer.Unlock())
@@ -77,7 +77,7 @@ func (s *suite) fencesGrow() {
 	}
 }
 
-func (s *suite) fenceEndsWithTheTenure() {
+func (s *suite) fenceEndsWithTheHold() {
 	held := s.lock(s.key("k"))
 	s.ok(held.Unlock())
 	_, err := held.Fence(s.ctx)

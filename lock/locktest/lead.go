@@ -10,7 +10,7 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// leadersFollowEachOther has a leader take its time to end: the next begins after that.
+// leadersFollowEachOther has a leader take long to end: the next begins after that.
 func (s *suite) leadersFollowEachOther() {
 	key := s.key("leader")
 	type leader struct {

@@ -1,5 +1,5 @@
-// Package locktest is the conformance suite of [lock.Locker]: what every
-// implementation promises, whatever it is built on.
+// Package locktest checks implementations of [lock.Locker] against what every one must
+// promise.
 //
 //	func TestConformance(t *testing.T) {
 //		locktest.Run(t, func(t testing.TB) lock.Locker { return mylock.New() })
@@ -17,12 +17,13 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// patience bounds what should happen at once, for a slow machine's sake.
+// patience bounds what should happen at once, and allows for a slow machine.
 const patience = 20 * time.Second
 
-// Run checks a Locker, and LockAll too if it is a [lock.AllLocker]. Every test asks open for one, on which no key is held;
-// open arranges for its end by t.Cleanup. Lockers opened within one run may
-// share a server: each test uses keys of its own.
+// Run checks a Locker, and LockAll if it is a [lock.AllLocker]. It also checks [lock.Lead],
+// and [lock.Semaphore] if that takes the Locker. Every test calls open for a Locker on which
+// no key is held; open closes it by t.Cleanup. Lockers opened within one run may share a
+// server: each test uses keys of its own.
 func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 	for _, c := range []struct {
 		name string
@@ -46,10 +47,10 @@ func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 		{"EndedContextTakesNothing", (*suite).endedContextTakesNothing},
 		{"UnlockTwiceSparesTheSuccessor", (*suite).unlockTwiceSparesTheSuccessor},
 		{"UnlockNeedsNoContext", (*suite).unlockNeedsNoContext},
-		{"ContextLivesAsLongAsTheTenure", (*suite).contextLivesAsLongAsTheTenure},
-		{"ContextCarriesTheTenure", (*suite).contextCarriesTheTenure},
+		{"ContextLivesAsLongAsTheHold", (*suite).contextLivesAsLongAsTheHold},
+		{"ContextCarriesTheHold", (*suite).contextCarriesTheHold},
 		{"FencesGrow", (*suite).fencesGrow},
-		{"FenceEndsWithTheTenure", (*suite).fenceEndsWithTheTenure},
+		{"FenceEndsWithTheHold", (*suite).fenceEndsWithTheHold},
 		{"DoReleases", (*suite).doReleases},
 		{"DoTakesAsAsked", (*suite).doTakesAsAsked},
 		{"EnsureUsesTheHold", (*suite).ensureUsesTheHold},
@@ -72,7 +73,7 @@ func Run(t *testing.T, open func(t testing.TB) lock.Locker) {
 	}
 }
 
-// runs tells the keys of one test from those of the same test run again.
+// runs distinguishes the keys of one test from those of the same test run again.
 var runs atomic.Int64
 
 type suite struct {
@@ -82,7 +83,7 @@ type suite struct {
 	name   string
 }
 
-// key is one of this test's own keys.
+// key returns one of this test's own keys.
 func (s *suite) key(parts ...string) lock.Key {
 	return lock.Namespace("locktest").Name(append([]string{s.name}, parts...)...)
 }
@@ -108,7 +109,7 @@ func (s *suite) is(err, want error) {
 	}
 }
 
-// free checks that nobody holds key.
+// free checks that key is free.
 func (s *suite) free(key lock.Key) {
 	s.Helper()
 	held, err := s.locker.TryLock(s.ctx, key)
@@ -116,7 +117,7 @@ func (s *suite) free(key lock.Key) {
 	s.ok(held.Unlock())
 }
 
-// start runs call beside the test.
+// start runs call on a goroutine beside the test.
 func (s *suite) start(call func()) (done chan struct{}) {
 	done = make(chan struct{})
 	go func() { defer close(done); call() }()
@@ -155,7 +156,7 @@ func (s *suite) keysAreIndependent() {
 	s.ok(b.Unlock())
 }
 
-// long is more than the budgets of time that a Locker has by default.
+// long is longer than the periods of time that a Locker has by default.
 const long = 100 * time.Millisecond
 
 func (s *suite) invalidKeyIsRefused() {

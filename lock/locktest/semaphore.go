@@ -12,7 +12,7 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// semaphore is one of the Locker's; where it has none there is nothing to check.
+// semaphore returns one of the Locker's. If it has none there is nothing to check.
 func (s *suite) semaphore(name lock.Key, permits int) *lock.Semaphore {
 	sem, err := lock.NewSemaphore(s.locker, name, permits)
 	if errors.Is(err, lock.ErrUnsupported) {
@@ -143,7 +143,7 @@ func (s *suite) neverMoreThanThePermits() {
 		group.Go(func() {
 			for round := range rounds {
 				ctx, cancel := s.ctx, context.CancelFunc(func() {})
-				if (g+round)%8 == 0 { // who leaves at any moment
+				if (g+round)%8 == 0 { // leaves at any moment
 					ctx, cancel = context.WithTimeout(s.ctx, time.Duration(round)*20*time.Microsecond)
 				}
 				held, err := sem.Acquire(ctx)

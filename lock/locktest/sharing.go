@@ -28,8 +28,8 @@ func (s *suite) sharersShare() {
 	s.free(key)
 }
 
-// sharersShareAtAnyTime has sharers come to others long after these have the key, be it
-// from the server or from one who had it alone.
+// sharersShareAtAnyTime has shared requests come long after others share the key, whether
+// these got it from the server or from an exclusive holder.
 func (s *suite) sharersShareAtAnyTime() {
 	key := s.key("k")
 	alone := s.lock(key)
@@ -47,7 +47,7 @@ func (s *suite) sharersShareAtAnyTime() {
 	for range 3 {
 		b, err := s.locker.TryRLock(s.ctx, key)
 		s.ok(err)
-		c, err := s.locker.RLock(s.ctx, key) // which a may be waiting for
+		c, err := s.locker.RLock(s.ctx, key) // a may be waiting for it
 		s.ok(err)
 		s.ok(b.Unlock())
 		time.Sleep(long)
@@ -77,8 +77,8 @@ func (s *suite) sharersShareAtAnyTime() {
 func (s *suite) triesTogetherOfSharers()  { s.triesTogether(s.locker.TryRLock, 8) }
 func (s *suite) triesTogetherOfOneAlone() { s.triesTogether(s.locker.TryLock, 1) }
 
-// triesTogether has 8 goroutines call take at the same time, again and again, and unlock
-// when all have done so. So many of them get the key each time.
+// triesTogether has 8 goroutines call take at the same time, again and again, and unlock when
+// all have done so. Each time, the given number of them must get the key.
 func (s *suite) triesTogether(take func(context.Context, lock.Key) (*lock.Held, error), want int64) {
 	const n = 8
 	key := s.key("k")

@@ -14,11 +14,11 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Play plays a story, drawn from seed, of callers that use a few keys by lockers that
-// share them: all that a Locker offers, several at once, contexts that end, and holds
-// that last for longer than long, which is more than the Lockers' budgets of time. It
-// compares every answer with what a small model allows, and fails t with the story at
-// the first that differs. The same seed draws the same steps.
+// Play runs a random story, drawn from seed, of callers that use a few keys through lockers
+// that share them. It covers all that a Locker offers, several keys at once, contexts that
+// end, and holds that last longer than long, which must exceed the Lockers' periods of time.
+// It compares every answer with what a small model allows, and at the first that differs fails
+// t with the story. The same seed draws the same steps.
 func Play(t testing.TB, seed uint64, steps int, long time.Duration, lockers ...lock.Locker) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -37,7 +37,7 @@ func Play(t testing.TB, seed uint64, steps int, long time.Duration, lockers ...l
 	s.end()
 }
 
-// A story is a model of what callers have, and what has happened. Its steps are taken
+// A story is a model of what callers hold, and a record of what has happened. Its steps run
 // one after the other; what the model leaves open is taken as it comes.
 type story struct {
 	testing.TB
@@ -52,7 +52,7 @@ type story struct {
 	number   int
 }
 
-// A caller is one call of a Locker, and the hold that it leads to.
+// A caller is one call of a Locker, and the hold that results from it.
 type caller struct {
 	name   string
 	locker int
@@ -68,7 +68,7 @@ type caller struct {
 func (c *caller) shares() bool          { return strings.HasSuffix(c.mode, "RLock") }
 func (c *caller) wants(k lock.Key) bool { return slices.Contains(c.keys, k) }
 
-// conflicts reports whether two callers can not hold key at the same time.
+// conflicts reports whether two callers cannot hold key at the same time.
 func (c *caller) conflicts(o *caller, key lock.Key) bool {
 	return c != o && c.wants(key) && o.wants(key) && !(c.shares() && o.shares())
 }
@@ -147,7 +147,7 @@ func (c *caller) do(ctx context.Context, l lock.Locker) {
 	}
 }
 
-// call has somebody ask for a key, or for several, who waits for it.
+// call starts a caller that asks for one key or several, and waits.
 func (s *story) call(mode string, key lock.Key) {
 	keys := []lock.Key{key}
 	if mode == "LockAll" {
@@ -171,7 +171,7 @@ func (s *story) call(mode string, key lock.Key) {
 	}
 }
 
-// all is who waits for several keys, and may have some of them.
+// all returns the caller that waits for several keys, and may have some of them, or nil.
 func (s *story) all() *caller {
 	for _, c := range s.callers {
 		if c.mode == "LockAll" && !c.holds {
@@ -181,7 +181,7 @@ func (s *story) all() *caller {
 	return nil
 }
 
-// An answer is what a try must be told, or that either is right.
+// An answer is what a try must return; or either is right.
 type answer int
 
 const (
@@ -190,7 +190,7 @@ const (
 	no
 )
 
-// expect is what the model has a try be told.
+// expect returns the answer that the model has for a try.
 func (s *story) expect(c *caller, key lock.Key) answer {
 	a := yes
 	for _, o := range s.callers {
@@ -205,7 +205,7 @@ func (s *story) expect(c *caller, key lock.Key) answer {
 	return a
 }
 
-// tryTogether has a few callers try for a key at the same time.
+// tryTogether lets a few callers try for a key at the same time.
 func (s *story) tryTogether(key lock.Key) {
 	var group sync.WaitGroup
 	start := make(chan struct{})
@@ -229,11 +229,11 @@ func (s *story) tryTogether(key lock.Key) {
 	granted := 0
 	for i, c := range together {
 		s.tell("%s: %v", c.name, c.err)
-		rival := slices.ContainsFunc(together, func(o *caller) bool { return o.conflicts(c, key) })
+		conflicting := slices.ContainsFunc(together, func(o *caller) bool { return o.conflicts(c, key) })
 		switch {
 		case c.err != nil && !errors.Is(c.err, lock.ErrBusy):
 			s.fail("%s: %v", c.name, c.err)
-		case c.err != nil && expected[i] == yes && !rival && !s.again(c):
+		case c.err != nil && expected[i] == yes && !conflicting && !s.again(c):
 			s.fail("%s: nobody has the key, or wants it, but by what it can be shared with: %v", c.name, c.err)
 		case c.err == nil && expected[i] == no:
 			s.fail("%s: it is not to be had", c.name)
@@ -248,8 +248,8 @@ func (s *story) tryTogether(key lock.Key) {
 	}
 }
 
-// again has a caller try again that was refused for no reason: where there are several
-// Lockers, one may be giving back what it was given for a caller that had left.
+// again repeats a try that was refused for no reason. If there are several Lockers, one may be
+// giving back what it was granted for a caller that had left.
 func (s *story) again(c *caller) bool {
 	if len(s.lockers) > 1 {
 		time.Sleep(20 * time.Millisecond)
@@ -258,7 +258,7 @@ func (s *story) again(c *caller) bool {
 	return c.err == nil
 }
 
-// grant notes that a caller holds, which must exclude others.
+// grant notes that a caller holds, and that others are excluded.
 func (s *story) grant(c *caller) {
 	c.holds = true
 	for _, key := range c.keys {
@@ -287,7 +287,7 @@ func (s *story) forget(c *caller) {
 	s.callers = slices.DeleteFunc(s.callers, func(o *caller) bool { return o == c })
 }
 
-// leave ends the context of who waits.
+// leave ends the context of a waiter.
 func (s *story) leave(c *caller) {
 	s.tell("%s: its context ends", c.name)
 	c.leaves = true
@@ -304,7 +304,7 @@ func (s *story) leave(c *caller) {
 	}
 }
 
-// rests reports whether nothing is left of those who have left a Locker, in it or at
+// rests reports whether nothing is left of the callers that have left a Locker, in it or at
 // the server.
 func (s *story) rests(locker int, key lock.Key) bool {
 	l, can := s.lockers[locker].(statuser)
@@ -336,7 +336,7 @@ type statuser interface {
 	Stats() lock.Stats
 }
 
-// through has a Locker take a key and give it back.
+// through takes a key with a Locker and gives it back.
 func (s *story) through(locker int, key lock.Key) {
 	held, err := s.lockers[locker].Lock(s.ctx, key)
 	if err != nil {
@@ -347,7 +347,7 @@ func (s *story) through(locker int, key lock.Key) {
 	}
 }
 
-// next takes in the end of a call, for which it waits.
+// next waits for the end of a call, and records it.
 func (s *story) next(what string) {
 	select {
 	case c := <-s.finished:
@@ -371,7 +371,7 @@ func (s *story) take(c *caller) {
 	ended()
 }
 
-// settle waits for those who must get what they wait for, and takes in who does besides.
+// settle waits for the callers that must get their keys, and records which others get theirs.
 func (s *story) settle() {
 	for {
 		select {
@@ -388,7 +388,7 @@ func (s *story) settle() {
 	}
 }
 
-// due names somebody who must get a key before anything else happens, or is empty.
+// due returns a caller that must get a key before anything else happens, or none.
 func (s *story) due() string {
 	if c := s.all(); c != nil {
 		if !slices.ContainsFunc(s.callers, func(o *caller) bool {
@@ -417,7 +417,7 @@ func (s *story) due() string {
 	return ""
 }
 
-// status compares what a Locker says of a key, if it does.
+// status compares what a Locker reports of a key, if it does, with the model.
 func (s *story) status(key lock.Key) {
 	locker := s.random.IntN(len(s.lockers))
 	l, can := s.lockers[locker].(statuser)
@@ -447,7 +447,7 @@ func (s *story) status(key lock.Key) {
 	}
 }
 
-// evict takes a key from who has it alone, where nobody waits for it, if a Locker can.
+// evict takes a key from an exclusive holder, if nothing waits for it and a Locker can.
 func (s *story) evict(key lock.Key) {
 	l, can := s.lockers[s.random.IntN(len(s.lockers))].(interface {
 		Evict(context.Context, lock.Key, time.Duration) error
@@ -465,7 +465,7 @@ func (s *story) evict(key lock.Key) {
 	s.through(c.locker, key) // which keeps off the key until it knows that the eviction is over
 }
 
-// end has everybody leave, after which every key is free for every Locker.
+// end lets every caller leave. Then every key must be free for every Locker.
 func (s *story) end() {
 	for len(s.callers) > 0 {
 		if c := s.callers[0]; c.holds {

@@ -19,7 +19,7 @@ func (s *suite) oneAtATime() {
 		group.Go(func() {
 			for range rounds {
 				take, limit := s.locker.Lock, int64(1)
-				if g%4 == 0 { // some share, and count less than one who is alone
+				if g%4 == 0 { // some share, and count less than an exclusive holder
 					take, limit = s.locker.RLock, goroutines
 				}
 				held, err := take(s.ctx, key)
@@ -42,7 +42,7 @@ func (s *suite) oneAtATime() {
 	}
 	group.Wait()
 	if n := entered.Load(); n != goroutines*rounds {
-		s.Errorf("%d tenures, want %d", n, goroutines*rounds)
+		s.Errorf("%d holds, want %d", n, goroutines*rounds)
 	}
 	s.free(key)
 }
@@ -165,7 +165,7 @@ func (s *suite) endedContextTakesNothing() {
 	s.free(key)
 }
 
-// waitersAreTold asks for the state of a key, where a Locker can tell that.
+// waitersAreTold asks for the status of a key, if a Locker can tell it.
 func (s *suite) waitersAreTold() {
 	l, can := s.locker.(interface {
 		Status(context.Context, lock.Key) (lock.Status, error)

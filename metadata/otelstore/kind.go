@@ -12,20 +12,20 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// A kind is what tells events apart, for metrics and traces. There are few.
+// A kind distinguishes events for metrics and traces. There are few.
 type kind struct{ operation, table, errorType string }
 
-// described is a kind as OpenTelemetry wants it.
+// described is a kind as OpenTelemetry takes it.
 type described struct {
 	name     string // of a span
 	measured []metric.RecordOption
 	begins   trace.SpanStartEventOption
 }
 
-// kinds describe each kind once.
+// kinds caches the description of each kind.
 type kinds struct {
 	known atomic.Pointer[map[kind]*described]
-	mu    sync.Mutex // for who adds one
+	mu    sync.Mutex // to add one
 }
 
 func (all *kinds) of(k kind) *described {

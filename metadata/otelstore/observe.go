@@ -14,8 +14,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// ownKey is the context key of the span of an event: a string that names the event. Others'
-// spans in a context that is derived from it take its place as the current one, but not here.
+// ownKey is the context key of the span of an event: a string that names the event. In a
+// derived context another span can be the current one, but this key still has the event's.
 type ownKey string
 
 const (
@@ -25,9 +25,9 @@ const (
 	ofConnect   ownKey = "connect"
 )
 
-// begin begins a span, unless it would not be sampled; nil: it is not recorded.
+// begin starts a span, unless it would not be sampled. The span is nil if it is not recorded.
 func (o *Observer) begin(ctx context.Context, of ownKey, k kind, spanKind trace.SpanKind) (context.Context, trace.Span) {
-	if spanOf(ctx, of) != nil { // of what this is within
+	if spanOf(ctx, of) != nil { // of an event around this one
 		ctx = context.WithValue(ctx, of, nil)
 	}
 	if isDropped(ctx) {
@@ -36,7 +36,7 @@ func (o *Observer) begin(ctx context.Context, of ownKey, k kind, spanKind trace.
 	d := o.kinds.of(k)
 	begun, span := o.tracer.Start(ctx, d.name, d.begins, trace.WithSpanKind(spanKind))
 	if !span.IsRecording() {
-		return begun, nil // below which nothing is begun
+		return begun, nil // no span begins below it
 	}
 	return context.WithValue(begun, of, span), span
 }
@@ -48,13 +48,13 @@ func isDropped(ctx context.Context) bool {
 	return c.IsValid() && !c.IsSampled() && !parent.IsRecording()
 }
 
-// spanOf is the span that begin has begun, or nil.
+// spanOf returns the span that begin has started, or nil.
 func spanOf(ctx context.Context, of ownKey) trace.Span {
 	span, _ := ctx.Value(of).(trace.Span)
 	return span
 }
 
-// end ends a span, if there is one.
+// end ends a span that is not nil.
 func end(span trace.Span, errorType string, options ...trace.SpanEndOption) {
 	if span == nil {
 		return
@@ -66,7 +66,7 @@ func end(span trace.Span, errorType string, options ...trace.SpanEndOption) {
 	span.End(options...)
 }
 
-// batchOf is the attribute of a batch, which the convention wants for two at least.
+// batchOf returns the attribute of a batch, which the convention has for two or more.
 func batchOf(n int) []attribute.KeyValue {
 	if n < 2 {
 		return nil
@@ -92,9 +92,9 @@ func (o *Observer) keys(keys []lock.Key) []attribute.KeyValue {
 	return []attribute.KeyValue{attribute.StringSlice("lockstore.lock.keys", names)}
 }
 
-// OperationStart implements [metadata.OperationObserver].
+// OperationStart begins the span of an operation, except for Watch.
 func (o *Observer) OperationStart(ctx context.Context, s metadata.OperationStart) context.Context {
-	if s.Name == "Watch" { // which lasts as long as its caller likes
+	if s.Name == "Watch" { // it lasts as long as the caller's loop
 		return ctx
 	}
 	ctx, span := o.begin(ctx, ofOperation, kind{s.Name, s.Table, ""}, trace.SpanKindClient)
@@ -104,7 +104,8 @@ func (o *Observer) OperationStart(ctx context.Context, s metadata.OperationStart
 	return ctx
 }
 
-// OperationEnd implements [metadata.OperationObserver].
+// OperationEnd ends the span of an operation, and records its duration. It links the span to
+// that of the commit, if another operation made it.
 func (o *Observer) OperationEnd(ctx context.Context, e metadata.OperationEnd) {
 	if e.Name == "Watch" {
 		return
@@ -120,7 +121,7 @@ func (o *Observer) OperationEnd(ctx context.Context, e metadata.OperationEnd) {
 	end(span, errorType)
 }
 
-// CommitStart implements [metadata.CommitObserver].
+// CommitStart begins the span of a commit.
 func (o *Observer) CommitStart(ctx context.Context, s metadata.CommitStart) context.Context {
 	ctx, span := o.begin(ctx, ofCommit, kind{"commit", s.Table, ""}, trace.SpanKindClient)
 	if span != nil {
@@ -129,7 +130,7 @@ func (o *Observer) CommitStart(ctx context.Context, s metadata.CommitStart) cont
 	return ctx
 }
 
-// CommitEnd implements [metadata.CommitObserver].
+// CommitEnd ends the span of a commit, and records its duration and number of writes.
 func (o *Observer) CommitEnd(ctx context.Context, e metadata.CommitEnd) {
 	errorType := metadata.ErrorType(e.Err)
 	measured := o.kinds.of(kind{"commit", e.Table, errorType}).measured
@@ -144,11 +145,11 @@ func (o *Observer) CommitEnd(ctx context.Context, e metadata.CommitEnd) {
 	end(span, errorType)
 }
 
-// AcquireStart implements [lock.AcquireObserver].
+// AcquireStart does nothing: AcquireEnd makes the span.
 func (*Observer) AcquireStart(ctx context.Context, _ lock.AcquireStart) context.Context { return ctx }
 
-// AcquireEnd implements [lock.AcquireObserver]. Nothing is begun below a wait, so that its
-// span can be made when it is over.
+// AcquireEnd makes the span of a wait for a lock, and records its duration. The span can be made
+// at the end, as no other begins below it.
 func (o *Observer) AcquireEnd(ctx context.Context, e lock.AcquireEnd) {
 	errorType := lock.ErrorType(e.Err)
 	o.wait.Record(ctx, e.Waited.Seconds(), o.kinds.of(kind{e.Operation, "", errorType}).measured...)
@@ -163,7 +164,7 @@ func (o *Observer) AcquireEnd(ctx context.Context, e lock.AcquireEnd) {
 	}
 }
 
-// HoldStart implements [lock.HoldObserver].
+// HoldStart begins the span of a hold.
 func (o *Observer) HoldStart(ctx context.Context, s lock.HoldStart) context.Context {
 	ctx, span := o.begin(ctx, ofHold, kind{"hold", "", ""}, trace.SpanKindInternal)
 	if span != nil {
@@ -172,7 +173,7 @@ func (o *Observer) HoldStart(ctx context.Context, s lock.HoldStart) context.Cont
 	return ctx
 }
 
-// HoldEnd implements [lock.HoldObserver].
+// HoldEnd ends the span of a hold, and records its duration.
 func (o *Observer) HoldEnd(ctx context.Context, e lock.HoldEnd) {
 	errorType := lock.ErrorType(e.Err)
 	d := o.held
@@ -183,35 +184,35 @@ func (o *Observer) HoldEnd(ctx context.Context, e lock.HoldEnd) {
 	end(spanOf(ctx, ofHold), errorType)
 }
 
-// ConnectStart implements [lock.ConnectObserver].
+// ConnectStart begins the span of an attempt to connect.
 func (o *Observer) ConnectStart(ctx context.Context, _ lock.ConnectStart) context.Context {
 	ctx, _ = o.begin(ctx, ofConnect, kind{"connect", "", ""}, trace.SpanKindClient)
 	return ctx
 }
 
-// ConnectEnd implements [lock.ConnectObserver].
+// ConnectEnd ends the span of an attempt to connect, and records its duration.
 func (o *Observer) ConnectEnd(ctx context.Context, e lock.ConnectEnd) {
 	errorType := lock.ErrorType(e.Err)
 	o.connect.Record(ctx, e.Took.Seconds(), o.kinds.of(kind{"connect", "", errorType}).measured...)
 	end(spanOf(ctx, ofConnect), errorType)
 }
 
-// SessionStart implements [lock.SessionObserver].
+// SessionStart does nothing.
 func (*Observer) SessionStart(ctx context.Context, _ lock.SessionStart) context.Context { return ctx }
 
-// SessionEnd implements [lock.SessionObserver].
+// SessionEnd counts connections that were lost.
 func (o *Observer) SessionEnd(ctx context.Context, e lock.SessionEnd) {
 	if e.Err != nil {
 		o.losses.Add(ctx, 1, metric.WithAttributes(semconv.DBSystemNamePostgreSQL))
 	}
 }
 
-// BatchStart implements [lock.BatchObserver].
+// BatchStart does nothing.
 func (*Observer) BatchStart(ctx context.Context, _ lock.BatchStart) context.Context { return ctx }
 
-// BatchEnd implements [lock.BatchObserver].
+// BatchEnd records the duration and size of a round trip.
 func (o *Observer) BatchEnd(ctx context.Context, e lock.BatchEnd) {
-	if e.Waits { // whose answer comes when the key is free
+	if e.Waits { // the answer comes when the key is free
 		return
 	}
 	measured := o.kinds.of(kind{"batch", "", lock.ErrorType(e.Err)}).measured

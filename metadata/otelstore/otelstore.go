@@ -1,5 +1,5 @@
-// Package otelstore makes OpenTelemetry traces and metrics of what packages lock and metadata
-// do, by the semantic conventions for databases.
+// Package otelstore records OpenTelemetry traces and metrics of packages lock and metadata, by
+// the semantic conventions for databases.
 //
 //	telemetry, err := otelstore.New(nil)
 //	...
@@ -7,27 +7,27 @@
 //	...
 //	store, err := metadata.NewPostgres(pool, &metadata.Options{Observers: []metadata.Observer{telemetry}})
 //	...
-//	telemetry.Gauge(locker) // who holds and waits
+//	telemetry.Gauge(locker) // counts of holders and waiters
 //
 // # Spans
 //
-//   - "Merge users" and its kin: an operation on a table, as its caller sees it. Its
-//     db.operation.batch.size is the number of documents. Watch has none.
-//   - "commit users": a transaction with writes, db.operation.batch.size of them. It is a child
-//     of the operation that made it, and each other one that it carried is linked to it.
-//     Attempts that found the document's lock taken are spans with an error.type of busy.
-//   - "Lock" and its kin: from the call to the grant.
-//   - "hold": from the grant to the release. The spans of work that is given
-//     [lock.Held.Context] are its children.
+//   - "Merge users", and likewise for other operations: an operation on a table, as its caller
+//     sees it. Its db.operation.batch.size is the number of documents. Watch has no span.
+//   - "commit users": a transaction with writes; db.operation.batch.size is their number. It is
+//     a child of the operation that made it. The other operations whose writes it carried are
+//     linked to it. An attempt that found the document's lock taken has an error.type of busy.
+//   - "Lock", and likewise for other calls: from the call to the grant.
+//   - "hold": from the grant to the release. Its children are the spans of work with
+//     [lock.Held.Context].
 //   - "connect": an attempt to open a connection for locks.
 //
-// No span is begun below one that is not sampled. Failures have an error.type, which is that
-// of [metadata.ErrorType], and a status. Spans carry no error's text, and neither
-// ids nor keys unless Options.Names says so. No metadata is in any of it.
+// No span begins below one that is not sampled. Failures have an error.type, as
+// [metadata.ErrorType] returns it, and a status. Spans carry no error texts, and no ids or keys
+// unless Options.Names is set. Nothing carries any content of a document.
 //
 // # Metrics
 //
-//	db.client.operation.duration    operations on documents, but for Watch
+//	db.client.operation.duration    operations on documents, except Watch
 //	lockstore.commit.duration       transactions with writes
 //	lockstore.commit.writes         writes that shared one
 //	lockstore.lock.wait.duration    from the call to the grant, or to the error
@@ -38,8 +38,8 @@
 //	lockstore.lock.session.losses   connections for locks that were lost
 //	lockstore.lock.holders, .waiters, .keys, .connections   of the Lockers given to Gauge
 //
-// Their attributes are db.system.name, db.operation.name, db.collection.name and error.type,
-// of which there are few: never a key or an id.
+// Their attributes are db.system.name, db.operation.name, db.collection.name and error.type, with
+// few values each: never a key or an id.
 package otelstore
 
 import (
@@ -59,18 +59,18 @@ const scope = "example.com/lockstore/metadata/otelstore"
 
 // Options configure an [Observer]. The zero value, and nil, mean the defaults.
 type Options struct {
-	// TracerProvider and MeterProvider are what traces and metrics are given to. Default:
-	// OpenTelemetry's global ones.
+	// TracerProvider and MeterProvider receive the traces and metrics. nil: OpenTelemetry's
+	// global ones.
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
 
-	// Names has spans carry the keys of locks (lockstore.lock.keys) and the ids of documents
-	// (lockstore.document.ids). Metrics never do.
+	// Names adds the keys of locks (lockstore.lock.keys) and the ids of documents
+	// (lockstore.document.ids) to spans. Metrics never have them.
 	Names bool
 }
 
-// An Observer is a [lock.Observer] and a [metadata.Observer], for any number of Lockers and
-// stores. It is safe for concurrent use.
+// An Observer records traces and metrics as a [lock.Observer] and a [metadata.Observer], for any
+// number of Lockers and stores. It is safe for concurrent use.
 type Observer struct {
 	tracer trace.Tracer
 	meter  metric.Meter
@@ -94,7 +94,7 @@ var (
 	_ lock.BatchObserver         = (*Observer)(nil)
 )
 
-// New returns an Observer. The error is the meter's.
+// New returns an Observer. nil options mean the defaults. The error is that of the meter.
 func New(opts *Options) (*Observer, error) {
 	var options Options
 	if opts != nil {
@@ -138,8 +138,9 @@ func New(opts *Options) (*Observer, error) {
 	return o, errors.Join(failed, err)
 }
 
-// Gauge has the meter show what Lockers have at present, each time that it is read: a
-// [lock.Postgres] or a [lock.Memory], say. What several have is added up.
+// Gauge makes the meter show the current numbers of Lockers, such as a [lock.Postgres] or a
+// [lock.Memory], each time that it is read: keys, holders, waiters and connections, as sums of
+// all Lockers. The error is that of the meter.
 func (o *Observer) Gauge(lockers ...interface{ Stats() lock.Stats }) (metric.Registration, error) {
 	var failed error
 	gauge := func(name, unit, description string) metric.Int64ObservableUpDownCounter {

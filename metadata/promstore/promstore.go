@@ -1,4 +1,4 @@
-// Package promstore has Prometheus see what packages lock and metadata do.
+// Package promstore provides Prometheus metrics of packages lock and metadata.
 //
 //	metrics := promstore.New()
 //	prometheus.MustRegister(metrics)
@@ -7,16 +7,15 @@
 //	...
 //	store, err := metadata.NewPostgres(pool, &metadata.Options{Observers: []metadata.Observer{metrics}})
 //	...
-//	metrics.Locker(locker) // whose Stats it shows
+//	metrics.Locker(locker) // export their Stats
 //	metrics.Store(store)
 //
-// Its metrics begin with lockstore_lock_ and lockstore_metadata_. Histograms are made of what
-// a Locker and a store tell their observers, and the rest of their Stats when they are asked
-// for. Labels are operation, which is a method's name, and error_type, which is that of
-// [metadata.ErrorType] and empty without an error: never a key or an id.
+// The names of its metrics begin with lockstore_lock_ and lockstore_metadata_. Histograms come
+// from the calls of observers, the other metrics from Stats at the time of a scrape. Labels are
+// operation, a method's name, and error_type, as [metadata.ErrorType] returns it, empty without
+// an error. They are never a key or an id.
 //
-// dashboard.json is a dashboard for Grafana, and alerts.yaml has rules for Prometheus to
-// alert by.
+// dashboard.json is a dashboard for Grafana, and alerts.yaml has alerting rules for Prometheus.
 package promstore
 
 import (
@@ -30,8 +29,9 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A Collector is a [prometheus.Collector], a [lock.Observer] and a [metadata.Observer], for
-// any number of Lockers and stores, whose figures it adds up. It is safe for concurrent use.
+// A Collector exports metrics as a [prometheus.Collector]. It is also the [lock.Observer] and
+// [metadata.Observer] that gets them, for any number of Lockers and stores, whose numbers it
+// adds up. It is safe for concurrent use.
 type Collector struct {
 	mu      sync.Mutex
 	lockers []interface{ Stats() lock.Stats }
@@ -53,7 +53,7 @@ var (
 	_ lock.BatchObserver         = (*Collector)(nil)
 )
 
-// New returns a Collector that has seen nothing.
+// New returns a Collector in which all metrics are zero.
 func New() *Collector {
 	seconds := func(name, help string, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -76,21 +76,21 @@ func New() *Collector {
 	}
 }
 
-// Locker has the Stats of a Locker shown: of a [lock.Postgres] or a [lock.Memory], say.
+// Locker adds a Locker, such as a [lock.Postgres] or a [lock.Memory], whose Stats are exported.
 func (c *Collector) Locker(l interface{ Stats() lock.Stats }) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lockers = append(c.lockers, l)
 }
 
-// Store has the Stats of a store shown, which are those of all its views.
+// Store adds a store whose Stats are exported. They include those of all its views.
 func (c *Collector) Store(s interface{ Stats() metadata.Stats }) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stores = append(c.stores, s)
 }
 
-// A figure is one of Stats.
+// A figure is the metric of one field of Stats.
 type figure[S any] struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType
@@ -130,7 +130,7 @@ var ofStores = []figure[metadata.Stats]{
 	counter("metadata_waits", "Attempts that found a lock taken, and were made again.", func(s metadata.Stats) float64 { return float64(s.Waits) }),
 }
 
-// collect shows figures, added up.
+// collect exports figures, each the sum of all Lockers or stores.
 func collect[S any](out chan<- prometheus.Metric, figures []figure[S], of []interface{ Stats() S }) {
 	sums := make([]float64, len(figures))
 	for _, each := range of {
@@ -148,7 +148,7 @@ func (c *Collector) observed() []prometheus.Collector {
 	return []prometheus.Collector{c.operation, c.commit, c.writes, c.wait, c.hold, c.batch, c.batchSize, c.connect, c.losses}
 }
 
-// Describe implements [prometheus.Collector].
+// Describe sends the descriptions of all metrics.
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, f := range ofLocks {
 		out <- f.desc
@@ -161,7 +161,7 @@ func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements [prometheus.Collector].
+// Collect sends the current values of all metrics.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
 	lockers, stores := slices.Clone(c.lockers), slices.Clone(c.stores)
@@ -173,24 +173,24 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// OperationStart implements [metadata.OperationObserver].
+// OperationStart does nothing.
 func (*Collector) OperationStart(ctx context.Context, _ metadata.OperationStart) context.Context {
 	return ctx
 }
 
-// OperationEnd implements [metadata.OperationObserver].
+// OperationEnd records the duration of an operation, except Watch.
 func (c *Collector) OperationEnd(_ context.Context, e metadata.OperationEnd) {
-	if e.Name != "Watch" { // which lasts as long as its caller likes
+	if e.Name != "Watch" { // it lasts as long as the caller's loop
 		c.operation.WithLabelValues(e.Name, metadata.ErrorType(e.Err)).Observe(e.Took.Seconds())
 	}
 }
 
-// CommitStart implements [metadata.CommitObserver].
+// CommitStart does nothing.
 func (*Collector) CommitStart(ctx context.Context, _ metadata.CommitStart) context.Context {
 	return ctx
 }
 
-// CommitEnd implements [metadata.CommitObserver].
+// CommitEnd records the duration of a commit, and its number of writes.
 func (c *Collector) CommitEnd(_ context.Context, e metadata.CommitEnd) {
 	c.commit.WithLabelValues(metadata.ErrorType(e.Err)).Observe(e.Took.Seconds())
 	if e.Writes > 0 {
@@ -198,44 +198,44 @@ func (c *Collector) CommitEnd(_ context.Context, e metadata.CommitEnd) {
 	}
 }
 
-// AcquireStart implements [lock.AcquireObserver].
+// AcquireStart does nothing.
 func (*Collector) AcquireStart(ctx context.Context, _ lock.AcquireStart) context.Context { return ctx }
 
-// AcquireEnd implements [lock.AcquireObserver].
+// AcquireEnd records the duration of a wait for a lock.
 func (c *Collector) AcquireEnd(_ context.Context, e lock.AcquireEnd) {
 	c.wait.WithLabelValues(e.Operation, lock.ErrorType(e.Err)).Observe(e.Waited.Seconds())
 }
 
-// HoldStart implements [lock.HoldObserver].
+// HoldStart does nothing.
 func (*Collector) HoldStart(ctx context.Context, _ lock.HoldStart) context.Context { return ctx }
 
-// HoldEnd implements [lock.HoldObserver].
+// HoldEnd records the duration of a hold.
 func (c *Collector) HoldEnd(_ context.Context, e lock.HoldEnd) {
 	c.hold.WithLabelValues(lock.ErrorType(e.Err)).Observe(e.Held.Seconds())
 }
 
-// ConnectStart implements [lock.ConnectObserver].
+// ConnectStart does nothing.
 func (*Collector) ConnectStart(ctx context.Context, _ lock.ConnectStart) context.Context { return ctx }
 
-// ConnectEnd implements [lock.ConnectObserver].
+// ConnectEnd records the duration of an attempt to connect.
 func (c *Collector) ConnectEnd(_ context.Context, e lock.ConnectEnd) {
 	c.connect.WithLabelValues(lock.ErrorType(e.Err)).Observe(e.Took.Seconds())
 }
 
-// SessionStart implements [lock.SessionObserver].
+// SessionStart does nothing.
 func (*Collector) SessionStart(ctx context.Context, _ lock.SessionStart) context.Context { return ctx }
 
-// SessionEnd implements [lock.SessionObserver].
+// SessionEnd counts connections that were lost.
 func (c *Collector) SessionEnd(_ context.Context, e lock.SessionEnd) {
 	if e.Err != nil {
 		c.losses.Inc()
 	}
 }
 
-// BatchStart implements [lock.BatchObserver].
+// BatchStart does nothing.
 func (*Collector) BatchStart(ctx context.Context, _ lock.BatchStart) context.Context { return ctx }
 
-// BatchEnd implements [lock.BatchObserver].
+// BatchEnd records the duration and size of a round trip.
 func (c *Collector) BatchEnd(_ context.Context, e lock.BatchEnd) {
 	if !e.Waits { // else the answer comes when the key is free
 		c.batch.WithLabelValues(lock.ErrorType(e.Err)).Observe(e.Took.Seconds())

@@ -1,5 +1,5 @@
-// Package storetest is the conformance suite of [metadata.MetadataStore]: what
-// every implementation promises, whatever it is built on.
+// Package storetest is the conformance suite of [metadata.MetadataStore]. It tests what every
+// implementation promises.
 //
 //	func TestConformance(t *testing.T) {
 //		storetest.Run(t, func(t testing.TB) metadata.MetadataStore { return mystore.New() })
@@ -23,13 +23,16 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// Run checks a store. Every test asks open for one, in which writes create the
-// documents they miss, with the limits of [metadata.Options], or a smaller
-// MaxDocumentBytes, of 1 MiB at least, which saves time. Once is checked of a
-// [metadata.Postgres] or [metadata.Memory] with a Table.Tokens, and of other stores with a
-// method Once(string) metadata.MetadataStore. open arranges for its end by
-// t.Cleanup. Stores opened within one run may share their
-// documents: each test uses ids of its own.
+// Run tests a store. Each test calls open for a store, which
+//
+//   - creates missing documents on writing, and has the default limits of [metadata.Options];
+//     a smaller MaxDocumentBytes, of at least 1 MiB, saves time;
+//   - is closed by t.Cleanup, which open registers;
+//   - may share its documents with the other stores of the run: each test has its own ids.
+//
+// Once is tested if the store is a [metadata.Postgres] or [metadata.Memory] with a Table.Tokens,
+// or has a method Once(string) metadata.MetadataStore. Watch and Key are tested if the store has
+// these methods.
 func Run(t *testing.T, open func(t testing.TB) metadata.MetadataStore) {
 	for _, c := range []struct {
 		name string
@@ -71,7 +74,7 @@ type suite struct {
 	store metadata.MetadataStore
 }
 
-// id is the document of the running test.
+// id returns an id of the running test's own.
 func (s *suite) id(more ...any) string { return s.Name() + fmt.Sprint(more...) }
 
 func (s *suite) must(doc metadata.Document, err error) metadata.Document {
@@ -133,7 +136,7 @@ func (s *suite) merge() {
 	}
 }
 
-// rfc7396 is Appendix A of the RFC, as far as both sides are objects.
+// rfc7396 has the cases of the RFC's Appendix A in which both sides are objects.
 func (s *suite) rfc7396() {
 	for i, c := range []struct{ target, patch, want string }{
 		{`{"a":"b"}`, `{"a":"c"}`, `{"a": "c"}`},
@@ -170,7 +173,7 @@ func (s *suite) exact() {
 	}
 }
 
-// object inserts a member where jsonb has it: behind all shorter keys.
+// object inserts a member where jsonb has it, after all shorter keys.
 func (s *suite) object(text, member string) string {
 	if at := strings.Index(text, `, "long key"`); at >= 0 {
 		return text[:at] + ", " + member + text[at:]
@@ -217,7 +220,7 @@ func (s *suite) invalidPatch() {
 	s.wantText(s.got(s.id()), string(before.Metadata))
 }
 
-// tooLarge fills a document up to the bound that there is for it.
+// tooLarge fills a document up to its limit.
 func (s *suite) tooLarge() {
 	patch := func(name string, bytes int) json.RawMessage {
 		return json.RawMessage(fmt.Sprintf(`{"%s": "%s"}`, name, strings.Repeat("x", bytes-len(`, "": ""`)-len(name))))
@@ -314,7 +317,7 @@ func (s *suite) answersAreTheCallers() {
 	s.wantText(s.got(s.id()), `{"a": "value"}`)
 }
 
-// count decides that a document has counted one more.
+// count is a decide function that increments N.
 func count(doc metadata.Document) (json.RawMessage, error) {
 	var counted struct{ N int }
 	if err := json.Unmarshal(doc.Metadata, &counted); err != nil {
@@ -438,8 +441,8 @@ func (s *suite) counter() {
 	}
 }
 
-// history checks that the answers, in the order of their versions, are what
-// the patches make of each other from nothing, and that the last is stored.
+// history checks that the answers, in the order of their versions, are what the patches make of
+// {} one after the other, and that the last is stored.
 func (s *suite) history(docs []metadata.Document, patch func(i int) string) {
 	byVersion := map[int64]int{}
 	for i, doc := range docs {
@@ -479,8 +482,8 @@ func (s *suite) endedContext() {
 	s.wantError(err, metadata.ErrNotFound)
 }
 
-// holdOfAnotherLocker has a document's key held by a Locker that the store does not know:
-// it keeps nobody out, so it lets nobody in, and a shared one is no reason to refuse.
+// holdOfAnotherLocker holds a document's key in a Locker that the store does not use. Other
+// writers do not wait for it, its context gives no access, and a shared hold refuses no write.
 func (s *suite) holdOfAnotherLocker() {
 	store, ok := s.store.(interface{ Key(id string) lock.Key })
 	if !ok {
@@ -528,7 +531,7 @@ func (s *suite) wantStale(err error, want, have int64) {
 	}
 }
 
-// watch has a loop that is slow now and then watch two documents, if the store can.
+// watch watches two documents while others write them, if the store has Watch.
 func (s *suite) watch() {
 	store, ok := s.store.(interface {
 		Watch(ctx context.Context, ids ...string) iter.Seq2[metadata.Document, error]
@@ -576,7 +579,7 @@ func (s *suite) watch() {
 	s.Error("the loop ends without an error")
 }
 
-// with is the store with a token, or nil if it has no such thing.
+// with returns the store with a token, or nil if it has no Once.
 func (s *suite) with(token string) metadata.MetadataStore {
 	switch store := s.store.(type) {
 	case *metadata.Postgres:
@@ -601,7 +604,7 @@ func (s *suite) hasOnce() bool {
 	return !errors.Is(err, metadata.ErrUnsupported)
 }
 
-// wantRepeated is that a write was the repetition of what made a version.
+// wantRepeated checks that a write was a repetition of the one that made a version.
 func (s *suite) wantRepeated(doc metadata.Document, made int64) {
 	s.Helper()
 	if !doc.Repeated || doc.Made != made || doc.ID != s.id() {
@@ -616,7 +619,7 @@ func (s *suite) wantFirst(doc metadata.Document, version int64) {
 	}
 }
 
-// A storeDeletes is a store with more than the interface asks for.
+// A storeDeletes is a store that also has Replace and Delete.
 type storeDeletes interface {
 	Replace(ctx context.Context, id string, document json.RawMessage) (metadata.Document, error)
 	Delete(ctx context.Context, id string) error
@@ -672,7 +675,7 @@ func (s *suite) once() {
 	s.wantText(s.got(s.id()), `{"anew": 1}`)
 }
 
-// onceOfMany has each of some writes made by several callers at a time.
+// onceOfMany makes each of several writes by several callers at once.
 func (s *suite) onceOfMany() {
 	if !s.hasOnce() {
 		return

@@ -2,10 +2,10 @@ package jsonb
 
 import "bytes"
 
-// A cursor reads JSON that is as jsonb prints it, which is known of it.
+// A cursor reads JSON that is known to be as jsonb prints it.
 type cursor struct{ rest []byte }
 
-// enter goes into the object that is next, and reports whether it has members.
+// enter enters the next value, an object, and reports whether it has members.
 func (c *cursor) enter() bool {
 	c.rest = c.rest[len("{"):]
 	if c.rest[0] == '}' {
@@ -15,7 +15,7 @@ func (c *cursor) enter() bool {
 	return true
 }
 
-// next goes on after a member, and reports whether there is another.
+// next moves past a member's end, and reports whether another follows.
 func (c *cursor) next() bool {
 	if c.rest[0] == '}' {
 		c.rest = c.rest[len("}"):]
@@ -25,15 +25,15 @@ func (c *cursor) next() bool {
 	return true
 }
 
-// name reads a member's name, with the quotes. The member's value comes next.
+// name reads a member's name, with its quotes. The member's value is next.
 func (c *cursor) name() []byte {
 	name := c.string()
 	c.rest = c.rest[len(": "):]
 	return name
 }
 
-// member reads a member, but for a value that is an object, and returns what its value
-// begins with.
+// member reads a member, without its value if that is an object, and returns the value's first
+// byte.
 func (c *cursor) member() (m member, kind byte) {
 	whole := c.rest
 	name := c.name()
@@ -46,7 +46,7 @@ func (c *cursor) member() (m member, kind byte) {
 	return m, kind
 }
 
-// string reads a string, with the quotes.
+// string reads a string, with its quotes.
 func (c *cursor) string() []byte {
 	for end := 1; ; end++ {
 		end += bytes.IndexByte(c.rest[end:], '"')
@@ -116,7 +116,7 @@ func Find(document []byte, key string) []byte {
 	return nil
 }
 
-// isNamed reports whether a name, as it is printed, says key.
+// isNamed reports whether a printed name stands for key.
 func isNamed(name []byte, key string) bool {
 	if bytes.IndexByte(name, '\\') < 0 {
 		return string(name[1:len(name)-1]) == key

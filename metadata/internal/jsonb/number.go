@@ -7,16 +7,16 @@ import (
 	"strconv"
 )
 
-// The digits that PostgreSQL's numeric has at most before and after the point
-// (PostgreSQL documentation, section 8.1.2).
+// numericWhole and numericScale are how many digits PostgreSQL's numeric has at most before
+// and after the point (PostgreSQL documentation, section 8.1.2).
 const numericWhole, numericScale = 131072, 16383
 
-// numericExponent is the largest exponent, either way, that every release of
-// PostgreSQL reads, be it that of a zero (set_var_from_str in its numeric.c).
+// numericExponent is the largest absolute exponent that every release of PostgreSQL reads,
+// even of a zero (set_var_from_str in its numeric.c).
 const numericExponent = math.MaxInt32/2 - 1
 
-// number reads a number, and prints it as jsonb does if the parser is asked
-// to: exponents expanded, every other digit kept.
+// number reads a number. If Limits.Digits is set, it prints it as jsonb does: exponents
+// expanded, every other digit kept.
 func (p *parser) number() *Error {
 	start := p.pos
 	negative := p.take('-')
@@ -76,14 +76,13 @@ func (p *parser) digitsAt() []byte {
 	return p.data[start:p.pos]
 }
 
-// A decimal says how digits are to be printed. It is made before anybody knows
-// whether they can be: its fields are as large as the exponent that somebody wrote,
-// and have 64 bits everywhere.
+// A decimal says how digits are to be printed. It is made before it is known whether they can
+// be: its fields are as large as the exponent in the text, so all have 64 bits.
 type decimal struct {
 	negative    bool
-	leading     int64 // zeros that the digits begin with
-	point       int64 // stands after so many of the digits; before them, if it is negative
-	size, scale int64 // how many digits are printed before the point and after it
+	leading     int64 // zeros at the beginning of the digits
+	point       int64 // after so many of the digits; before them, if negative
+	size, scale int64 // digits printed before and after the point
 }
 
 func newDecimal(negative bool, whole, fraction []byte, shift int64) decimal {
@@ -93,21 +92,21 @@ func newDecimal(negative bool, whole, fraction []byte, shift int64) decimal {
 	}
 	all := int64(len(whole)) + int64(len(fraction))
 	n := decimal{negative: negative, leading: int64(leading), point: int64(len(whole)) + shift}
-	if n.leading == all { // which no exponent makes longer, and nothing negative
+	if n.leading == all { // zero: no exponent makes it longer, and it has no sign
 		n.negative, n.point = false, min(n.point, all)
 	}
 	n.size, n.scale = max(n.point-n.leading, 1), max(all-n.point, 0)
 	return n
 }
 
-// significant is how many digits the server keeps: not the zeros at either end.
+// significant is how many digits the server stores: all but the zeros at either end.
 func significant(whole, fraction []byte) int64 {
 	return int64(len(bytes.Trim(slices.Concat(whole, fraction), "0")))
 }
 
 func leadingZeros(digits []byte) int { return len(digits) - len(bytes.TrimLeft(digits, "0")) }
 
-// append prints the digits, which are in two parts.
+// append prints the digits, which are given in two parts.
 func (n decimal) append(dst, whole, fraction []byte) []byte {
 	if n.negative {
 		dst = append(dst, '-')
@@ -127,7 +126,7 @@ func (n decimal) append(dst, whole, fraction []byte) []byte {
 	return dst
 }
 
-// appendDigits appends digits of the two parts from one place to another.
+// appendDigits appends the digits from one place to another, of the two parts together.
 func appendDigits(dst, whole, fraction []byte, from, to int64) []byte {
 	middle := int64(len(whole))
 	if from < middle {

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// compareNames is jsonb's order of keys: the shorter first, then by bytes. They are given
-// as they are printed, each with the size of what it says, which is measured once.
+// compareNames compares names in jsonb's order: the shorter first, then by bytes. Names are
+// given as printed, each with the size of its unquoted form, which is measured once.
 func compareNames(a []byte, aSize int, b []byte, bSize int) int {
 	if aSize != bSize {
 		return cmp.Compare(aSize, bSize)
@@ -15,16 +15,16 @@ func compareNames(a []byte, aSize int, b []byte, bSize int) int {
 	return compareSaid(a, b)
 }
 
-// compareSaid compares what two strings say that are equally long.
+// compareSaid compares two printed strings whose unquoted forms are equally long.
 func compareSaid(a, b []byte) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
 	}
 	if n == len(a) || n == len(b) {
-		return 0 // as each byte is printed in one way
+		return 0 // each byte is printed in one way
 	}
-	at := 0 // where the character begins in which they differ
+	at := 0 // where the character in which they differ begins
 	for at < n {
 		escape := bytes.IndexByte(a[at:n], '\\')
 		if escape < 0 {
@@ -43,23 +43,23 @@ func compareSaid(a, b []byte) int {
 	return cmp.Compare(c, d)
 }
 
-// A text is where something stands in a longer text.
+// A text is a part of a longer text.
 type text struct{ from, to int32 }
 
 func (t text) of(whole []byte) []byte { return whole[t.from:t.to] }
 
-// A placed is a member that is put in order.
+// A placed is a member that is being sorted.
 type placed struct {
 	text
-	name int32 // where its name ends
-	size int32 // of what that says
+	name int32 // the end of its name
+	size int32 // of its name, unquoted
 }
 
 func (p placed) printedName(whole []byte) []byte { return whole[p.from:p.name] }
 
-// disorder is the objects of a text whose members are not in jsonb's order. They are
-// put in order all together: what is deep would be moved once for each level that it
-// is in, if that was done one at a time.
+// A disorder is the objects of a text whose members are not in jsonb's order. They are sorted
+// all together at the end: sorting one at a time would move deep members once for each level
+// that they are in.
 type disorder struct {
 	objects []unsorted
 	members []placed
@@ -71,11 +71,12 @@ type unsorted struct {
 	first, last int32 // of disorder's members, in their order
 }
 
-// smallObject is what is put in order at once, as it costs nothing to move it.
+// smallObject is the size of an object that is sorted at once, as moving it costs next to
+// nothing.
 const smallObject = 256
 
-// sort sorts an object that out ends with, or notes how that is to be done. It begins at
-// start, and its members where starts says.
+// sort sorts the object at the end of out, or notes how it is to be sorted. The object begins
+// at start, and its members begin at starts.
 func (d *disorder) sort(out []byte, start int32, starts []int32) *Error {
 	first, end := int32(len(d.members)), int32(len(out))
 	if room := cap(d.members) - len(d.members); room < len(starts) {
@@ -109,13 +110,13 @@ func (d *disorder) sort(out []byte, start int32, starts []int32) *Error {
 	return nil
 }
 
-// sorted returns a copy of out with all objects in order.
+// sorted returns a copy of out with all objects sorted.
 func (d *disorder) sorted(out []byte) []byte {
 	slices.SortFunc(d.objects, func(a, b unsorted) int { return cmp.Compare(a.from, b.from) })
 	return d.append(make([]byte, 0, len(out)), out, text{0, int32(len(out))})
 }
 
-// append appends a text of out with all objects in order.
+// append appends a part of out with all objects sorted.
 func (d *disorder) append(dst, out []byte, t text) []byte {
 	for {
 		next, _ := slices.BinarySearchFunc(d.objects, t.from, func(o unsorted, from int32) int { return cmp.Compare(o.from, from) })

@@ -1,15 +1,15 @@
 // Package jsonb reads, merges and prints JSON as PostgreSQL's type jsonb does, to the
 // byte, without a server. It mirrors
 //
-//   - what is JSON, and is taken (RFC 8259; PostgreSQL documentation, section 8.14), but
-//     for duplicate keys: jsonb keeps the last of them, here they are an error;
-//   - how it is printed: keys by length and then by bytes, a space after each comma and
+//   - which texts are accepted (RFC 8259; PostgreSQL documentation, section 8.14), except for
+//     duplicate keys: jsonb keeps the last of them, here they are an error;
+//   - how they are printed: keys by length and then by bytes, a space after each comma and
 //     colon, no escape that a string can do without (sections 8.14.1 and 8.14.4);
-//   - what numeric makes of numbers, and has no digits for (section 8.1.2);
+//   - how numeric prints numbers, and which have too many digits for it (section 8.1.2);
 //   - merge patches (RFC 7396, section 2), as the merge function in the database does.
 //
-// [Parse] makes of a text the one that jsonb prints. [Find] looks for a member of such a
-// text, and [Open] makes a [Value] of it, which patches are merged into.
+// [Parse] turns a text into the one that jsonb prints. [Find] looks up a member of such a text,
+// and [Open] makes a [Value] of it, into which patches are merged.
 package jsonb
 
 import (
@@ -18,47 +18,47 @@ import (
 	"sync"
 )
 
-// A parser reads one JSON text (RFC 8259) strictly, and writes it as jsonb prints it:
-// what jsonb would refuse or silently alter is a fault. It makes nothing else of a text,
-// so that what waits takes little more memory than it has bytes. Its time is linear in
-// the text's length but for the sorting of members.
+// A parser reads one JSON text (RFC 8259) strictly, and writes it as jsonb prints it. What
+// jsonb would refuse or silently alter is a fault. It makes nothing else of a text, so that
+// texts that wait take little more memory than they have bytes. Its time is linear in the
+// text's length, except for sorting members.
 type parser struct {
 	limits Limits
 	data   []byte
 	pos    int
 
-	out    []byte  // what has been read, but for the order of members
-	starts []int32 // in out, of the members of the objects that are being read
+	out    []byte  // the text so far, with unsorted members
+	starts []int32 // of the members of the objects that are being read, in out
 	disorder
 
-	arrays int // that are being read
+	arrays int // being read
 	Measure
 }
 
-// Limits are what a text may be.
+// Limits are the limits of a text.
 type Limits struct {
-	Depth  int // of containers in one another
-	Digits int // how many a number may print; 0: numbers keep their text
-	Bytes  int // how many it may print
+	Depth  int // of nested containers
+	Digits int // of a printed number; 0: numbers keep their text
+	Bytes  int // of the printed text
 }
 
-// NoLimits are those that a text needs where none are asked for: lest the goroutine's
-// stack runs out, and for offsets of 32 bits.
+// NoLimits are the limits of a text where none are asked for: the goroutine's stack must not
+// run out, and offsets have 32 bits.
 var NoLimits = Limits{Depth: 100_000, Bytes: math.MaxInt32 - 1<<10}
 
-// A Measure is what a text is as a patch. What is in arrays does not count, as they
-// are replaced whole.
+// A Measure describes a text as a patch. What is in arrays does not count, as it is replaced
+// whole.
 type Measure struct {
 	Elements int // of arrays, at all levels
 
-	Steps  int  // members that are objects or null: what merges them takes one at a time
-	Levels int  // of objects in the outermost
-	Flat   bool // no member of the outermost object is an object or null: they are set as they are
-	Sets   bool // nothing is null, nor an array: what has been patched contains the patch, which is cheap to find out
+	Steps  int  // members that are objects or null: each is a step for the merge function
+	Levels int  // of objects within the outermost one
+	Flat   bool // no member of the outermost object is an object or null: all are set as they are
+	Sets   bool // nothing is null or an array: a document contains the patch once it was patched, which is cheap to find out
 }
 
-// Parse reads the whole of data, and prints it as jsonb does, sharing nothing with it.
-// The error is an [*Error].
+// Parse reads all of data, and returns it as jsonb prints it, sharing nothing with data. The
+// error is an [*Error].
 func Parse(data []byte, l Limits) ([]byte, Measure, error) {
 	p := parsers.Get().(*parser)
 	defer p.free()
@@ -76,7 +76,7 @@ func Parse(data []byte, l Limits) ([]byte, Measure, error) {
 	return p.sorted(p.out), p.Measure, nil
 }
 
-// parsers are those that have room for a small text.
+// parsers keeps parsers that have room for a small text.
 var parsers = sync.Pool{New: func() any { return new(parser) }}
 
 func (p *parser) free() {
@@ -106,7 +106,7 @@ func (p *parser) take(c byte) bool {
 	return false
 }
 
-// value reads a value that is in so many others.
+// value reads a value inside depth containers.
 func (p *parser) value(depth int) (err *Error) {
 	p.space()
 	if p.pos == len(p.data) {
@@ -159,7 +159,7 @@ func (p *parser) checkSize() *Error {
 	return nil
 }
 
-// step counts an object or null, and reports whether it is what a patch goes into.
+// step counts an object or null, and reports whether a patch goes into it.
 func (p *parser) step(depth int) bool {
 	if p.arrays > 0 || depth == 0 {
 		return false
@@ -179,14 +179,14 @@ func (p *parser) literal(word string) *Error {
 	return nil
 }
 
-// object reads what follows a brace.
+// object reads an object after its brace.
 func (p *parser) object(depth int) *Error {
 	start, first, sorted := int32(len(p.out)-1), len(p.starts), true
 	if p.space(); p.take('}') {
 		p.out = append(p.out, '}')
 		return nil
 	}
-	last, lastSize := text{}, -1 // the name before, and what that says
+	last, lastSize := text{}, -1 // the name before, and its size unquoted
 	for {
 		begin := int32(len(p.out))
 		if err := p.key(); err != nil {
@@ -236,7 +236,7 @@ func (p *parser) key() *Error {
 	return p.checkSize()
 }
 
-// array reads what follows a bracket.
+// array reads an array after its bracket.
 func (p *parser) array(depth int) *Error {
 	if p.space(); p.take(']') {
 		p.out = append(p.out, ']')

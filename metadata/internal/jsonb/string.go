@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// unescaped is what each letter after a backslash stands for (RFC 8259, section 7), but
-// for u. escaped is the letter that jsonb prints for a character.
+// unescaped maps each letter after a backslash to its character (RFC 8259, section 7), except
+// for u. escaped maps a character to the letter that jsonb prints for it.
 var (
 	unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 	escaped   = [utf8.RuneSelf]byte{'"': '"', '\\': '\\', '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't'}
@@ -31,7 +31,7 @@ func (p *parser) string() *Error {
 	return checkText(plain)
 }
 
-// checkText refuses what no JSON string holds unescaped.
+// checkText refuses bytes that no JSON string contains unescaped.
 func checkText(s []byte) *Error {
 	for _, c := range s {
 		if c < ' ' {
@@ -73,7 +73,7 @@ func (p *parser) escapedString() *Error {
 	}
 }
 
-// escape reads what follows a backslash.
+// escape reads an escape after its backslash.
 func (p *parser) escape() (rune, *Error) {
 	if p.pos == len(p.data) {
 		return 0, malformed("unterminated string")
@@ -113,7 +113,7 @@ func (p *parser) hex() (rune, bool) {
 	return rune(r[0])<<8 | rune(r[1]), err == nil
 }
 
-// appendQuoted prints a character of a string as jsonb does.
+// appendQuoted appends a character of a string as jsonb prints it.
 func appendQuoted(dst []byte, r rune) []byte {
 	switch {
 	case r < utf8.RuneSelf && escaped[r] != 0:
@@ -125,7 +125,7 @@ func appendQuoted(dst []byte, r rune) []byte {
 	return utf8.AppendRune(dst, r)
 }
 
-// unquote is what a string says that has been printed so.
+// unquote returns the characters of a printed string.
 func unquote(printed []byte) []byte {
 	said := make([]byte, 0, len(printed))
 	for rest := printed[1 : len(printed)-1]; len(rest) > 0; {
@@ -135,7 +135,7 @@ func unquote(printed []byte) []byte {
 	return said
 }
 
-// saidSize is how many bytes a string says that has been printed so.
+// saidSize is the size of a printed string's unquoted form.
 func saidSize(printed []byte) int {
 	size := len(printed) - len(`""`)
 	for {
@@ -149,7 +149,8 @@ func saidSize(printed []byte) int {
 	}
 }
 
-// firstByte is the first byte of what a string says, and how many bytes print it.
+// firstByte returns the first byte of a printed string's unquoted form, and how many bytes
+// print it.
 func firstByte(printed []byte) (c byte, size int) {
 	if printed[0] != '\\' {
 		return printed[0], 1

@@ -5,23 +5,23 @@ import (
 	"slices"
 )
 
-// A Value is a JSON value that can be patched. It shares text with what it was made of.
-// The zero Value is none, of which a patch makes one.
+// A Value is a JSON value that can be patched. It shares text with its source. The zero Value
+// is no value; a patch makes it one.
 type Value struct {
-	text   []byte  // as jsonb prints it, if it is no object
+	text   []byte  // as jsonb prints it, if it is not an object
 	object *object // or nil
 }
 
-// An object has its members in jsonb's order. What is neither an object nor a member
-// of one, but within an array, is text: a patch replaces it whole.
+// An object has its members in jsonb's order. Only an object and its members are opened;
+// everything in an array stays text, as a patch replaces it whole.
 type object struct{ members []member }
 
 // A member is small: documents have many.
 type member struct {
-	text   []byte  // as jsonb prints it, if the value is no object; else its name and what follows that
+	text   []byte  // as jsonb prints it; without the value, if that is an object
 	object *object // or nil
-	name   int32   // how long the name is, with its quotes
-	said   int32   // how long that is which it says
+	name   int32   // size of the printed name, with its quotes
+	said   int32   // size of the name unquoted
 }
 
 func (m *member) printedName() []byte { return m.text[:m.name] }
@@ -40,14 +40,14 @@ func Open(text []byte) *Value {
 	return &Value{object: &object{o.stack}}
 }
 
-// An opener opens objects. Members of those that are being opened are on a stack, so
-// that each object then gets a slice of its size; the outermost gets the stack.
+// An opener opens objects. The members of those that are being opened are on one stack, so
+// that each object then gets a slice of the right size. The outermost object gets the stack.
 type opener struct {
 	cursor
 	stack []member
 }
 
-// members puts those of the object that is next on the stack.
+// members pushes the members of the next object.
 func (o *opener) members() {
 	for more := o.enter(); more; more = o.next() {
 		m, kind := o.member()
@@ -61,8 +61,8 @@ func (o *opener) members() {
 	}
 }
 
-// Merge applies a patch, which is as jsonb prints it, to v as RFC 7396, section 2,
-// defines it, and reports whether v is another value now. v shares the patch's text.
+// Merge applies a patch, which is as jsonb prints it, to v as RFC 7396, section 2, defines it,
+// and reports whether that has changed v. v shares the patch's text.
 func (v *Value) Merge(patch []byte) (changed bool) {
 	if patch[0] != '{' {
 		changed = v.object != nil || !bytes.Equal(v.text, patch)
@@ -76,11 +76,11 @@ func (v *Value) Merge(patch []byte) (changed bool) {
 	return v.object.merge(&cursor{patch}) || changed
 }
 
-// merge applies the object that is next as a patch.
+// merge applies the next object of a cursor as a patch.
 func (o *object) merge(patch *cursor) (changed bool) {
 	var added []member
 	removed := false
-	rest := o.members // where the members of the rest of the patch are
+	rest := o.members // members for the rest of the patch
 	for more := patch.enter(); more; more = patch.next() {
 		m, kind := patch.member()
 		at, found := search(rest, m)
@@ -116,8 +116,8 @@ func (o *object) merge(patch *cursor) (changed bool) {
 	return changed || removed || added != nil
 }
 
-// search finds a name among members, or where it would be. That is mostly the first,
-// where a patch is as large as what it is for.
+// search finds a name among members, or where it would be. In a patch as large as its target
+// the first member mostly is the one.
 func search(members []member, named member) (at int, found bool) {
 	if len(members) > 0 && bytes.Equal(members[0].printedName(), named.printedName()) {
 		return 0, true
@@ -125,8 +125,8 @@ func search(members []member, named member) (at int, found bool) {
 	return slices.BinarySearchFunc(members, named, compareMembers)
 }
 
-// insert adds members whose names are new, in one pass from the end, so that many
-// cost no more than one.
+// insert adds members whose names are new, in one pass from the end, so that many cost no more
+// than one.
 func (o *object) insert(added []member) {
 	if len(o.members) == 0 {
 		o.members = added
@@ -146,7 +146,7 @@ func (o *object) insert(added []member) {
 	}
 }
 
-// Size is how many bytes v prints.
+// Size is how many bytes v prints to.
 func (v *Value) Size() int {
 	if v.object == nil {
 		return len(v.text)

@@ -15,7 +15,7 @@ var mutants = []simulate.Mutant{
 	// The queue.
 	{
 		Name: "what has been taken can withdraw", File: "queue.go",
-		Old: "\tcase i < l.taken: // or under way, in a chain\n\t\tc.leaving = cause\n\t\treturn false\n", New: "",
+		Old: "\tcase i < wq.taken: // or under way, in a chain\n\t\tc.leaving = cause\n\t\treturn false\n", New: "",
 		Rule: "DENIED THOUGH MADE, PANIC, LATE ANSWER, EMPTY ANSWER, LIVENESS",
 	},
 	{
@@ -24,13 +24,13 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER",
 	},
 	{
-		Name: "the turn is not passed on", File: "queue.go",
-		Old: "\tl.calls[0].signal <- struct{}{}\n", New: "",
+		Name: "the next leader is not told", File: "queue.go",
+		Old: "\twq.calls[0].signal <- struct{}{}\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
 		Name: "patience is inherited", File: "queue.go",
-		Old: "\t\tl.calls, l.led = l.calls[1:], false\n", New: "\t\tpolls := l.calls[0].polls\n\t\tl.calls, l.led = l.calls[1:], false\n\t\tif len(l.calls) > 0 {\n\t\t\tl.calls[0].polls = polls\n\t\t}\n",
+		Old: "\t\twq.calls, wq.led = wq.calls[1:], false\n", New: "\t\tpolls := wq.calls[0].polls\n\t\twq.calls, wq.led = wq.calls[1:], false\n\t\tif len(wq.calls) > 0 {\n\t\t\twq.calls[0].polls = polls\n\t\t}\n",
 		Rule: "PATIENCE",
 	},
 	{
@@ -50,23 +50,23 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "Close leaves who waits", File: "queue.go",
-		Old: "\t\t\tfor _, c := range l.calls[from:] {\n\t\t\t\tc.tell(ErrClosed)\n\t\t\t}\n\t\t\tl.calls = l.calls[:from]\n", New: "\t\t\t_ = from\n",
+		Old: "\t\t\tfor _, c := range wq.calls[from:] {\n\t\t\t\tc.tell(ErrClosed)\n\t\t\t}\n\t\t\twq.calls = wq.calls[:from]\n", New: "\t\t\t_ = from\n",
 		Rule: "LATE ANSWER",
 	},
 
 	{
 		Name: "a queue has no bound", File: "queue.go",
-		Old: "if c.size > maxBytes-l.size {", New: "if false {",
+		Old: "if c.size > maxBytes-wq.size {", New: "if false {",
 		Rule: "QUEUE",
 	},
 	{
 		Name: "what leaves the queue still counts", File: "queue.go",
-		Old: "\tl.size -= c.size\n\tc.err = l.busyError(c, cause)\n", New: "\tc.err = l.busyError(c, cause)\n",
+		Old: "\twq.size -= c.size\n\tc.err = wq.busyError(c, cause)\n", New: "\tc.err = wq.busyError(c, cause)\n",
 		Rule: "QUEUE",
 	},
 	{
 		Name: "what is answered still counts", File: "queue.go",
-		Old: "\tfor _, c := range answered {\n\t\tl.size -= c.size\n\t}\n", New: "",
+		Old: "\tfor _, c := range answered {\n\t\twq.size -= c.size\n\t}\n", New: "",
 		Rule: "QUEUE",
 	},
 
@@ -82,8 +82,8 @@ var mutants = []simulate.Mutant{
 		Rule: "RIGHTS, TWICE, DENIED THOUGH MADE",
 	},
 	{
-		Name: "who may write alone only shares a connection", File: "boarding.go",
-		Old: "p.isOneStatement(l, c) && !c.alone &&", New: "p.isOneStatement(l, c) &&",
+		Name: "who may write alone only shares a connection", File: "sharedconn.go",
+		Old: "p.isOneStatement(wq, c) && !c.alone &&", New: "p.isOneStatement(wq, c) &&",
 		Rule: "RIGHTS",
 	},
 	{
@@ -92,7 +92,7 @@ var mutants = []simulate.Mutant{
 		Rule: "RIGHTS",
 	},
 	{
-		Name: "a connection is shared with anybody", File: "boarding.go",
+		Name: "a connection is shared with anybody", File: "sharedconn.go",
 		Old: "principal: c.principal}", New: `principal: ""}`,
 		Rule: "RIGHTS",
 	},
@@ -105,7 +105,7 @@ var mutants = []simulate.Mutant{
 	// Reads.
 	{
 		Name: "a read serves who came after it was sent", File: "reads.go",
-		Old: "\tdoc, err = read()\n\tif err", New: "\tdoc, err = read()\n\tcompany = append(company, q.depart(key)...)\n\tif err",
+		Old: "\tdoc, err = read()\n\tif err", New: "\tdoc, err = read()\n\tfollowers = append(followers, q.takeWaiting(key)...)\n\tif err",
 		Rule: "STALE",
 	},
 	{
@@ -115,7 +115,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what its leader has not read is served", File: "reads.go",
-		Old: "if err == nil && len(company) > 0 {", New: "if len(company) > 0 {",
+		Old: "if err == nil && len(followers) > 0 {", New: "if len(followers) > 0 {",
 		Rule: "EMPTY ANSWER, STALE, UNFOUNDED, VERSION",
 	},
 
@@ -127,17 +127,17 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a panic puts back what may have been made", File: "lead.go",
-		Old: "n = max(1, p.queue.abandon(l))", New: "n = 1",
+		Old: "n = max(1, p.queues.abandon(wq))", New: "n = 1",
 		Rule: "TWICE, VERSION, DENIED THOUGH MADE, UNFOUNDED",
 	},
 	{
 		Name: "after a panic all that was sent counts as made", File: "queue.go",
-		Old: "decide(l.calls[n:n+1], ErrUnknownOutcome)", New: "decide(l.calls[n:n+1], nil)",
+		Old: "decide(wq.calls[n:n+1], ErrUnknownOutcome)", New: "decide(wq.calls[n:n+1], nil)",
 		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED, STATS",
 	},
 	{
 		Name: "halving forgets the second half", File: "lead.go",
-		Old: "\t\trest, err := p.commit(ctx, conn, l, leader, calls[half:])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
+		Old: "\t\trest, err := p.commit(ctx, conn, wq, leader, calls[half:])\n\t\treturn half + rest, err\n", New: "\t\treturn done, nil\n",
 		Rule: "LOST WRITE, EMPTY ANSWER, REFUSED, STATS",
 	},
 	{
@@ -157,7 +157,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "who decides for long keeps the document", File: "queue.go",
-		Old: "return len(l.calls) > 1 || l.apart && q.lines[l.key] != nil", New: "return false",
+		Old: "return len(wq.calls) > 1 || wq.apart && q.byKey[wq.key] != nil", New: "return false",
 		Rule: "HELD UP, LATE ANSWER",
 	},
 	{
@@ -167,11 +167,11 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what was decided on another document counts", File: "decide.go",
-		Old: "w.late == nil || !w.late.holdsFor(dr.doc)", New: "w.late == nil",
+		Old: "w.lastDecision == nil || !w.lastDecision.holdsFor(wc.doc)", New: "w.lastDecision == nil",
 		Rule: "BASIS",
 	},
 	{
-		Name: "what is covered is not stored", File: "draft.go",
+		Name: "what is covered is not stored", File: "workingcopy.go",
 		Old: "case w.covers && d.changes > 0:", New: "case false:",
 		Rule: "LOST WRITE, TWICE, REFUSED",
 	},
@@ -182,7 +182,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "who decides for too long is forgotten", File: "queue.go",
-		Old: "\tc.tell(errLate)\n", New: "",
+		Old: "\tc.tell(errSlowDecision)\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
@@ -216,7 +216,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what is recalled is of any document", File: "base.go",
-		Old: "r.key == l.key && ", New: "",
+		Old: "r.key == wq.key && ", New: "",
 		Rule: "EMPTY ANSWER, LOST WRITE, BASIS",
 	},
 	{
@@ -226,7 +226,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a conflict does not tell the document", File: "write.go",
-		Old: "\t\t\tc.doc, c.changes = dr.present(), dr.changes\n", New: "",
+		Old: "\t\t\tc.doc, c.changes = wc.present(), wc.changes\n", New: "",
 		Rule: "CONFLICT",
 	},
 	{
@@ -241,12 +241,12 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what a trigger has made of a document is not looked at", File: "chain.go",
-		Old: "case !bytes.Equal(f.left.doc.Metadata, f.draft.doc.Metadata):", New: "case false && bytes.Equal(nil, nil):",
+		Old: "case !bytes.Equal(f.leaves.doc.Metadata, f.workingCopy.doc.Metadata):", New: "case false && bytes.Equal(nil, nil):",
 		Rule: "CONFLICT",
 	},
 	{
 		Name: "what changes nothing of a document as it was is not looked at again", File: "base.go",
-		Old: "\tif dr.changes == 0 || dr.removed {", New: "\tif dr.changes == 0 && p.keep(l.key.id, dr, made) == nil {\n\t\treturn made, nil\n\t}\n\tif dr.removed {",
+		Old: "\tif wc.changes == 0 || wc.removed {", New: "\tif wc.changes == 0 && p.keep(wq.key.id, wc, made) == nil {\n\t\treturn made, nil\n\t}\n\tif wc.removed {",
 		Rule: "STALE",
 	},
 	{
@@ -273,7 +273,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what was not stored on a predicted base is not put back", File: "chain.go",
-		Old: "\t\tq.lineUp(l, f.calls[len(answered):])\n", New: "",
+		Old: "\t\tq.requeue(wq, f.calls[len(answered):])\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS, QUEUE",
 	},
 	{
@@ -283,79 +283,79 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what may have been stored is put back after a panic", File: "chain.go",
-		Old: "\t\tdecide(f.calls, ErrUnknownOutcome)\n", New: "\t\tq.lineUp(l, f.calls[1:])\n\t\tanswered = f.calls[:1]\n",
+		Old: "\t\tdecide(f.calls, ErrUnknownOutcome)\n", New: "\t\tq.requeue(wq, f.calls[1:])\n\t\tanswered = f.calls[:1]\n",
 		Rule: "TWICE, DENIED THOUGH MADE, VERSION, CLOSE, BASIS", Schedules: 150000,
 	},
 	{
 		Name: "a chain's connection is not given back", File: "queue.go",
-		Old: "\t\tl.chain.conn.Release()\n", New: "",
+		Old: "\t\twq.chain.conn.Release()\n", New: "",
 		Rule: "LEAK, LIVENESS, LATE ANSWER, HELD UP",
 	},
 	{
 		Name: "a chain's connection is given back while it is used", File: "chain.go",
-		Old: "|| ch.over || l.led || len(ch.flights) > 0", New: "|| ch.over || l.led",
+		Old: "|| ch.over || wq.led || len(ch.commits) > 0", New: "|| ch.over || wq.led",
 		Rule: "LEAK, PANIC, LIVENESS, PIPELINE, DENIED THOUGH MADE, EMPTY ANSWER, QUEUE, UNFOUNDED",
 	},
 	{
 		Name: "who retreats leads still", File: "chain.go",
-		Old: "l.chain.broken, l.led, l.calls, c.gone = true, false, l.calls[1:], true", New: "l.chain.broken, l.led, l.calls = true, false, l.calls[1:]",
+		Old: "wq.chain.broken, wq.led, wq.calls, c.gone = true, false, wq.calls[1:], true", New: "wq.chain.broken, wq.led, wq.calls = true, false, wq.calls[1:]",
 		Rule: "LIVENESS, PANIC, QUEUE, LATE ANSWER",
 	},
 
 	// Those who share a connection.
 	{
-		Name: "the captain's place is not passed on", File: "boarding.go",
-		Old: "\t\tb.captain.signal <- struct{}{}\n", New: "",
+		Name: "the next leader for a connection is not told", File: "sharedconn.go",
+		Old: "\t\tb.leader.signal <- struct{}{}\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS, HELD UP",
 	},
 	{
 		Name: "those who go on without their leader have none", File: "queue.go",
-		Old: "\trest.appoint()\n", New: "",
+		Old: "\trest.makeLeader()\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
-		Name: "a captain that hangs is waited for for a second", File: "boarding.go",
+		Name: "a connection leader that hangs is waited for for a second", File: "sharedconn.go",
 		Old: "after < lastLook && p.db.Full()", New: "after < lastLook",
 		Rule: "HELD UP",
 	},
 	{
-		Name: "a captain that hangs is waited for", File: "boarding.go",
-		Old: "func() { p.queue.relieve(captain) }", New: "func() {}",
+		Name: "a connection leader that hangs is waited for", File: "sharedconn.go",
+		Old: "func() { p.queues.replaceLeader(leader) }", New: "func() {}",
 		Rule: "HELD UP",
 	},
 	{
-		Name: "what is sent back counts as carried", File: "boarding.go",
-		Old: "g.outcome, g.call.err = sentBack, nil", New: "g.call.err = nil",
+		Name: "what a batch could not merge counts as merged", File: "sharedconn.go",
+		Old: "g.outcome, g.call.err = mergeAlone, nil", New: "g.call.err = nil",
 		Rule: "EMPTY ANSWER, STATS",
 	},
 	{
-		Name: "what was carried is not woken", File: "boarding.go",
+		Name: "what was merged in a batch is not woken", File: "sharedconn.go",
 		Old: "\t\tif g.signal != nil {\n\t\t\tg.signal <- struct{}{}\n\t\t}\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
-		Name: "who waits for a captain is not told that the store was closed", File: "boarding.go",
+		Name: "who waits for a connection leader is not told that the store was closed", File: "sharedconn.go",
 		Old: "\tcase <-q.closing:\n\t\terr = ErrClosed\n", New: "",
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
-		Name: "what is dear is left to the merge function", File: "lead.go",
-		Old: "c.patch != nil && !c.patch.dear &&", New: "c.patch != nil &&",
+		Name: "what is costly is left to the merge function", File: "lead.go",
+		Old: "c.patch != nil && !c.patch.costly &&", New: "c.patch != nil &&",
 		Rule: "COMPANY",
 	},
 	{
-		Name: "what is dear is among many", File: "many.go",
-		Old: "j.apart = j.patch.dear ||", New: "j.apart =",
+		Name: "what is costly is among many", File: "many.go",
+		Old: "j.apart = j.patch.costly ||", New: "j.apart =",
 		Rule: "COMPANY",
 	},
 	{
-		Name: "what comes after a dear patch is merged before", File: "many.go",
-		Old: "\t\tseen[j.id] = true // whatever", New: "\t\tseen[j.id] = seen[j.id] || !j.apart // whatever",
+		Name: "what comes after a costly patch is merged before", File: "many.go",
+		Old: "\t\tseen[j.id] = true // later", New: "\t\tseen[j.id] = seen[j.id] || !j.apart // later",
 		Rule: "ORDER",
 	},
 	{
 		Name: "who comes after somebody that waits is merged before", File: "many.go",
-		Old: "behind, jobs = split(jobs, left)", New: "behind = nil",
+		Old: "behind, jobs = separate(jobs, left)", New: "behind = nil",
 		Rule: "ORDER",
 	},
 	{
@@ -364,8 +364,8 @@ var mutants = []simulate.Mutant{
 		Rule: "EMPTY ANSWER",
 	},
 	{
-		Name: "what many leave over is forgotten", File: "late.go",
-		Old: "left = append(left, c.settle(ctx, over, err, c.look)...)", New: "c.settle(ctx, over, err, c.look)",
+		Name: "what many leave over is forgotten", File: "many_busy.go",
+		Old: "left = append(left, c.settle(ctx, over, err, c.attempt)...)", New: "c.settle(ctx, over, err, c.attempt)",
 		Rule: "EMPTY ANSWER",
 	},
 
@@ -378,12 +378,12 @@ var mutants = []simulate.Mutant{
 	// Locks, and writes under a hold.
 	{
 		Name: "the lock is not taken", File: "postgres.go",
-		Old: `newGates(expand, tryLockSQL, "true", 0)`, New: `newGates(expand, "true", "true", 0)`,
+		Old: `newPreconditionSQL(expand, tryLockSQL, "true", 0)`, New: `newPreconditionSQL(expand, "true", "true", 0)`,
 		Rule: "UNLOCKED, UNFOUNDED",
 	},
 	{
 		Name: "the guard is not taken", File: "postgres.go",
-		Old: "newGates(expand, tryLockSQL, stillHeldSQL, 4)", New: `newGates(expand, "true", stillHeldSQL, 4)`,
+		Old: "newPreconditionSQL(expand, tryLockSQL, stillHeldSQL, 4)", New: `newPreconditionSQL(expand, "true", stillHeldSQL, 4)`,
 		Rule: "UNLOCKED, LATE WRITE",
 	},
 	{
@@ -398,11 +398,11 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "the second guard is not taken", File: "postgres.go",
-		Old: "newGates(expand, tryLockUnderSQL, allHeldSQL, 1)", New: "newGates(expand, tryLockSQL, allHeldSQL, 1)",
+		Old: "newPreconditionSQL(expand, tryLockUnderSQL, allHeldSQL, 1)", New: "newPreconditionSQL(expand, tryLockSQL, allHeldSQL, 1)",
 		Rule: "LATE WRITE",
 	},
 	{
-		Name: "what is read under a hold is not proved", File: "proof.go",
+		Name: "what is read under a hold is not proved", File: "heldread.go",
 		Old: "if len(under) > 0 {", New: "if false {",
 		Rule: "ELSEWHERE",
 	},
@@ -417,19 +417,19 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE WRITE",
 	},
 	{
-		Name: "the hold is not told of writes", File: "tenure.go",
+		Name: "the hold is not told of writes", File: "precondition.go",
 		Old: "one, err := held.Writing()", New: "one, err := func() {}, error(nil)",
 		Rule: "LATE WRITE",
 	},
 
 	// What is stored and told.
 	{
-		Name: "a document has no bound", File: "draft.go", Test: "TestSimulationOfMemory",
+		Name: "a document has no bound", File: "workingcopy.go", Test: "TestSimulationOfMemory",
 		Old: "if size > d.max && size > len(d.doc.Metadata) {", New: "if false {",
 		Rule: "SIZE",
 	},
 	{
-		Name: "what is refused for its size stays in the draft", File: "draft.go",
+		Name: "what is refused for its size stays in the working copy", File: "workingcopy.go",
 		Old: "\t\td.value = nil // which is of no use now\n", New: "",
 		Rule: "DENIED THOUGH MADE, LOST WRITE, TWICE",
 	},
@@ -440,12 +440,12 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "all that share a commit have its last version", File: "write.go",
-		Old: "c.doc.Version += version - dr.doc.Version", New: "c.doc.Version = version",
+		Old: "c.doc.Version += version - wc.doc.Version", New: "c.doc.Version = version",
 		Rule: "VERSION, EMPTY ANSWER",
 	},
 	{
 		Name: "what a trigger made is not told", File: "write.go",
-		Old: "if altered != nil && c.changes == dr.changes {", New: "if false {",
+		Old: "if altered != nil && c.changes == wc.changes {", New: "if false {",
 		Rule: "EMPTY ANSWER",
 	},
 	{
@@ -469,7 +469,7 @@ var mutants = []simulate.Mutant{
 		Rule: "UNLOCKED",
 	},
 	{
-		Name: "a host's transaction that has the row waits for its turn", File: "write.go",
+		Name: "a host's transaction that has the row queues for it", File: "write.go",
 		Old: "WHERE NOT EXISTS (SELECT FROM ours) AND EXISTS", New: "WHERE EXISTS",
 		Rule: "DEADLOCK",
 	},
@@ -514,18 +514,18 @@ var mutants = []simulate.Mutant{
 	// Writes that are made once.
 	{
 		Name: "what is stored leaves no token", File: "write.go",
-		Old: "return p.finish(ctx, s, g.save(dr, k), dr, calls, all)", New: "return p.finish(ctx, s, g.save(dr, nil), dr, calls, all)",
+		Old: "return p.finish(ctx, s, g.save(wc, k), wc, calls, all)", New: "return p.finish(ctx, s, g.save(wc, nil), wc, calls, all)",
 		Rule: "TWICE, INVENTED",
 	},
 	{
 		Name: "what is stored on a base leaves no token", File: "base.go",
-		Old: "p.saveOn(l, b, dr, p.keep(l.key.id, dr, made))", New: "p.saveOn(l, b, dr, nil)",
+		Old: "p.saveOn(wq, b, wc, p.keep(wq.key.id, wc, made))", New: "p.saveOn(wq, b, wc, nil)",
 		Rule: "TWICE, INVENTED",
 	},
 	{
 		Name: "a token is kept by a commit of its own", File: "write.go",
-		Old:  "\tdoc, err := p.read(ctx, conn, q.statement, q.args, l.key.id)\n",
-		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, l.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.taking(l.key.id, l.lock)\n\t\tn := g.note(append(q.args[6:9:9], int64(0)))\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
+		Old:  "\tdoc, err := p.read(ctx, conn, q.statement, q.args, wq.key.id)\n",
+		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, wq.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.taking(wq.key.id, wq.lock)\n\t\tn := g.note(append(q.args[6:9:9], int64(0)))\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
 		Rule: "TWICE, INVENTED",
 	},
 	{
@@ -550,7 +550,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "that a token has been used is the loss of a hold", File: "write.go",
-		Old: "\tcase !open && q.keeps: // if it is not, who looks anew is told\n\t\treturn errUsed\n", New: "",
+		Old: "\tcase !open && q.keeps: // if none was, the next attempt finds the hold lost\n\t\treturn errUsed\n", New: "",
 		Rule: "UNFOUNDED",
 	},
 	{
@@ -561,7 +561,7 @@ var mutants = []simulate.Mutant{
 
 	// The store without a server.
 	{
-		Name: "writes under a hold of a Memory have no turns", File: "memory.go", Test: "TestSimulationOfMemory",
+		Name: "writes under a hold of a Memory do not exclude each other", File: "memory.go", Test: "TestSimulationOfMemory",
 		Old: "\t\tdefer letGo()\n", New: "\t\tletGo()\n",
 		Rule: "LOST WRITE, VERSION, TWICE",
 	},
@@ -572,7 +572,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a Memory deletes nothing", File: "memory.go", Test: "TestSimulationOfMemory",
-		Old: "\tcase dr.removed:\n\t\tdelete(m.stored, doc.ID)\n", New: "",
+		Old: "\tcase wc.removed:\n\t\tdelete(m.stored, doc.ID)\n", New: "",
 		Rule: "TWICE, LOST WRITE, VERSION, EMPTY ANSWER",
 	},
 	{
@@ -599,12 +599,12 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "whoever comes back has nobody read what has become due", File: "watcher.go", Test: "TestWatchersStory",
-		Old: "\tif len(w.due) > 0 {\n\t\tg.rouse()\n\t}\n", New: "",
+		Old: "\tif len(w.due) > 0 {\n\t\tg.notify()\n\t}\n", New: "",
 		Rule: "MISSED",
 	},
 	{
 		Name: "whoever reads for all is not followed", File: "watcher.go", Test: "TestWatchersStory",
-		Old: "\t\t\tg.leader = nil\n\t\t\tg.appoint()\n", New: "",
+		Old: "\t\t\tg.leader = nil\n\t\t\tg.makeLeader()\n", New: "",
 		Rule: "MISSED",
 	},
 	{
@@ -636,7 +636,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "who was put back tells of commits while it waits", File: "lead.go",
-		Old: "\tdefer p.queue.pass(l, c)\n", New: "\tdefer func() { p.queue.pass(l, c); p.report(ctx, l.key.id, c) }()\n",
+		Old: "\tdefer p.queues.handOff(wq, c)\n", New: "\tdefer func() { p.queues.handOff(wq, c); p.report(ctx, wq.key.id, c) }()\n",
 		Rule: "LEAK, LIVENESS, HANG",
 	},
 }

@@ -14,7 +14,7 @@ type Shape struct {
 	Of   func(bytes int) (document, patch string)
 }
 
-// Shapes are all kinds that have been found to be dear somewhere.
+// Shapes are all kinds that have been found to be costly somewhere.
 var Shapes = []Shape{
 	{"wide", func(n int) (string, string) { return Members(n, "k", "1"), Members(n, "k", "2") }},
 	{"wide, equal", same(func(n int) string { return Members(n, "k", "1") })},

@@ -11,15 +11,18 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// wait does jobs that were left over, at each look those whose documents are free. It
-// returns when all are done, or the call's patience or context ends.
+// Documents of a MergeMany that were busy: other sessions had their lock or row. They are
+// waited for together, after all others are done; MergeMany hands them to wait.
+
+// wait does the jobs that were left over: at each attempt those whose documents are free. It
+// returns when all are done, or the call's policy or context ends.
 func (c *bulk) wait(ctx context.Context, jobs []*job) {
 	c.waits = true
-	defer c.pg.queue.waits.end(c)
+	defer c.pg.queues.waits.end(c)
 	for len(jobs) > 0 {
 		before := len(jobs)
-		jobs = pass(jobs, func(now []*job) []*job { return c.look(ctx, now) })
-		c.looks++
+		jobs = eachBatch(jobs, func(now []*job) []*job { return c.attempt(ctx, now) })
+		c.attempts++
 		c.counts.waits.Add(int64(len(jobs)))
 		if len(jobs) < before {
 			continue
@@ -28,7 +31,7 @@ func (c *bulk) wait(ctx context.Context, jobs []*job) {
 		for i, j := range jobs {
 			calls[i] = waiting.Call{Key: j.key, Since: c.since}
 		}
-		c.pg.queue.waits.begin(c, func() []waiting.Call { return calls })
+		c.pg.queues.waits.begin(c, func() []waiting.Call { return calls })
 		if cause := c.pause(ctx); cause != nil {
 			for _, j := range jobs {
 				c.giveUp(ctx, j, cause)
@@ -38,7 +41,7 @@ func (c *bulk) wait(ctx context.Context, jobs []*job) {
 	}
 }
 
-// pause waits before the next look, or returns why there will be none.
+// pause waits before the next attempt, or returns why there is none.
 func (c *bulk) pause(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return causeOf(ctx)
@@ -47,7 +50,7 @@ func (c *bulk) pause(ctx context.Context) error {
 	if !ok {
 		return backoff.ErrExhausted
 	}
-	return c.pg.queue.sleep(ctx, wait)
+	return c.pg.queues.sleep(ctx, wait)
 }
 
 // giveUp ends a job whose document was not free.
@@ -57,15 +60,15 @@ func (c *bulk) giveUp(ctx context.Context, j *job, cause error) {
 	case c.why != nil && !errors.Is(c.why, errTaken):
 		cause = errors.Join(c.why, cause)
 	default:
-		cause = &lock.BusyError{Key: j.key, Waited: time.Since(c.since), Attempts: c.looks, Cause: cause}
+		cause = &lock.BusyError{Key: j.key, Waited: time.Since(c.since), Attempts: c.attempts, Cause: cause}
 	}
 	j.sent = time.Time{}
 	c.end(ctx, j, Document{}, cause)
 }
 
-// look does those of jobs whose documents are free now, in portions and then apart. It
-// waits for nobody.
-func (c *bulk) look(ctx context.Context, jobs []*job) (left []*job) {
+// attempt does those jobs whose documents are free now, in batches and then alone, and returns
+// the others. It waits for no lock and no row.
+func (c *bulk) attempt(ctx context.Context, jobs []*job) (left []*job) {
 	var asked []*job
 	for _, j := range jobs {
 		if j.free = c.goesAlone(ctx); j.free {
@@ -74,14 +77,14 @@ func (c *bulk) look(ctx context.Context, jobs []*job) (left []*job) {
 			asked = append(asked, j)
 		}
 	}
-	for portion := range slices.Chunk(asked, maxAboard) {
-		over, err := c.together(ctx, c.pg.sql.mergeLate, portion)
-		left = append(left, c.settle(ctx, over, err, c.look)...)
+	for portion := range slices.Chunk(asked, maxConnBatch) {
+		over, err := c.together(ctx, c.pg.sql.mergeBusy, portion)
+		left = append(left, c.settle(ctx, over, err, c.attempt)...)
 	}
 	return slices.DeleteFunc(left, func(j *job) bool { return j.free && c.mergeApart(ctx, j) })
 }
 
-// mergeApart does a job by itself, and reports whether it could.
+// mergeApart does a job alone, and reports whether it is done.
 func (c *bulk) mergeApart(ctx context.Context, j *job) bool {
 	j.free, j.sent = false, time.Time{}
 	w := j.view.merging(j.patch)

@@ -156,9 +156,9 @@ func TestWhatCannotBeSharedGoesAlone(t *testing.T) {
 	})
 }
 
-// A captain whose own patch is all that a commit may hold takes nobody along, and
+// A leader whose own patch is all that a commit may hold has no followers, and
 // leaves nobody behind.
-func TestCaptainWithoutRoomForOthers(t *testing.T) {
+func TestConnLeaderWithoutRoomForOthers(t *testing.T) {
 	eachCrowded(t, &metadata.Options{MaxBatchBytes: 20}, func(d *database, c *crowded) {
 		c.merge(c.Context(), "d19", `{"new":1,"much":"0123456789"}`)
 		c.mergeAll(4)
@@ -169,8 +169,8 @@ func TestCaptainWithoutRoomForOthers(t *testing.T) {
 }
 
 // A document whose row or lock is in somebody's hands does not hold up others,
-// which have been taken along with it.
-func TestNobodyAboardWaitsForALockedDocument(t *testing.T) {
+// which are in the batch with it.
+func TestNoBatchWaitsForALockedDocument(t *testing.T) {
 	for name, take := range map[string]string{
 		"row":  "SELECT FROM docs WHERE id = 'd05' FOR UPDATE",
 		"lock": "SELECT pg_advisory_xact_lock($1)",
@@ -254,13 +254,13 @@ func TestWriterWhoseConnectionHangsHoldsUpNobody(t *testing.T) {
 func TestLeavingBeforeTheConnectionComes(t *testing.T) {
 	eachCrowded(t, nil, func(d *database, c *crowded) {
 		ctx, cancel := context.WithCancel(c.Context())
-		captain := c.merge(ctx, "d10", `{"gone":1}`)
+		leader := c.merge(ctx, "d10", `{"gone":1}`)
 		passenger := c.merge(ctx, "d11", `{"gone":1}`)
 		c.mergeAll(10)
 		cancel()
 		last := c.merge(c.Context(), "d12", `{"new":1}`)
 		c.wait()
-		assert.ErrorIs(c, *captain, context.Canceled)
+		assert.ErrorIs(c, *leader, context.Canceled)
 		assert.ErrorIs(c, *passenger, context.Canceled)
 		assert.NoError(c, *last)
 		assert.Equal(c, 11, c.count(d))
@@ -272,7 +272,7 @@ func TestLeavingBeforeTheConnectionComes(t *testing.T) {
 
 // A session that ends in mid-statement leaves all who share it in the dark, and
 // nothing behind.
-func TestLostConnectionLeavesAllAboardUnknown(t *testing.T) {
+func TestLostConnectionLeavesAllOfABatchUnknown(t *testing.T) {
 	eachCrowded(t, nil, func(d *database, c *crowded) {
 		d.exec(c, `CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 				PERFORM pg_advisory_xact_lock(42); RETURN NEW; END $$;

@@ -42,7 +42,7 @@ func (s *suite) waitingForOneselfIsToldAtOnce() {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, 30*time.Millisecond)
 	defer cancel()
-	_, err := s.locker.Lock(ctx, key) // which nobody knows to be the same caller
+	_, err := s.locker.Lock(ctx, key) // it is not known to be the same caller
 	s.is(err, lock.ErrBusy)
 	s.is(err, context.DeadlineExceeded)
 	var busy *lock.BusyError
@@ -55,8 +55,8 @@ func (s *suite) waitingForOneselfIsToldAtOnce() {
 	s.free(key)
 }
 
-// sharingTwiceNeverHangs has somebody who shares a key ask for it again: that goes well
-// unless somebody waits to have it alone, who waits for them.
+// sharingTwiceNeverHangs asks for a key again while the caller shares it. That succeeds,
+// unless a waiter for an exclusive lock waits for the caller.
 func (s *suite) sharingTwiceNeverHangs() {
 	key := s.key("k")
 	share, err := s.locker.RLock(s.ctx, key)
@@ -82,7 +82,7 @@ func (s *suite) sharingTwiceNeverHangs() {
 	s.await(waiter.Arrived(), "waiter")
 	for _, take := range []func(context.Context, lock.Key) (*lock.Held, error){s.locker.RLock, s.locker.TryRLock} {
 		again, err := take(share.Context(), key)
-		if err == nil { // before the waiter was in line everywhere
+		if err == nil { // before the waiter was in every wait queue
 			s.ok(again.Unlock())
 		} else {
 			s.is(err, lock.ErrHeld)

@@ -16,8 +16,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// dearPatch is one that shares no statement.
-func dearPatch(n int) json.RawMessage {
+// costlyPatch is one that shares no statement.
+func costlyPatch(n int) json.RawMessage {
 	return raw(`{"n":%d,"a":{"b":{"c":{"d":{"e":{}}}}}}`, n)
 }
 
@@ -32,7 +32,7 @@ func TestMergeManyWaitsForAllAtOnce(t *testing.T) {
 		setup string
 	}{
 		"plain":   {patch: plain, setup: twenty},
-		"dear":    {patch: dearPatch, setup: twenty},
+		"costly":  {patch: costlyPatch, setup: twenty},
 		"large":   {patch: plain, setup: strings.Replace(twenty, "'{}'", "jsonb_build_object('large', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 6000) AS i))", 1)},
 		"missing": {patch: plain},
 		"in Go":   {patch: plain, setup: twenty, opts: metadata.Options{MergeInGo: true}},

@@ -223,7 +223,7 @@ func TestLossIsToldWhileWaitingForAConnection(t *testing.T) {
 	}
 }
 
-// Somebody who stands still in the middle of a write, with or without a tenure,
+// Somebody who stands still in the middle of a write, with or without a hold,
 // keeps neither the key nor the document for good: the server ends his
 // transaction, and before that Evict does.
 func TestStuckWriterKeepsNothingForGood(t *testing.T) {
@@ -233,20 +233,20 @@ func TestStuckWriterKeepsNothingForGood(t *testing.T) {
 		locker := newLocker(t, d)
 		for name, c := range map[string]struct {
 			timeout time.Duration
-			tenure  bool
+			hold    bool
 			evict   bool
 		}{
-			"tenure, ended by the server":    {time.Second, true, false},
-			"no tenure, ended by the server": {time.Second, false, false},
-			"tenure, evicted":                {time.Hour, true, true},
-			"no tenure, evicted":             {time.Hour, false, true},
+			"hold, ended by the server":    {time.Second, true, false},
+			"no hold, ended by the server": {time.Second, false, false},
+			"hold, evicted":                {time.Hour, true, true},
+			"no hold, evicted":             {time.Hour, false, true},
 		} {
 			t.Run(name, func(t *testing.T) {
 				stuck, store := d.migrated(t, &metadata.Options{Timeout: c.timeout}), d.migrated(t, nil)
 				before, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
 				require.NoError(t, err)
 				key, ctx := store.Key("a"), t.Context()
-				if c.tenure {
+				if c.hold {
 					held, err := locker.Lock(t.Context(), key)
 					require.NoError(t, err)
 					defer held.Unlock()
@@ -262,7 +262,7 @@ func TestStuckWriterKeepsNothingForGood(t *testing.T) {
 					failed <- err
 				}()
 				<-deciding
-				if c.tenure {
+				if c.hold {
 					backend, _ := lock.FromContext(ctx, key).Backend(key)
 					require.NoError(t, d.Terminate(backend.PID))
 				}
@@ -270,7 +270,7 @@ func TestStuckWriterKeepsNothingForGood(t *testing.T) {
 					status, err := locker.Status(t.Context(), key)
 					require.NoError(t, err)
 					if assert.Len(t, status.Holders, 1) {
-						assert.Equal(t, c.tenure, status.Holders[0].Writing)
+						assert.Equal(t, c.hold, status.Holders[0].Writing)
 					}
 					require.NoError(t, locker.Evict(t.Context(), key, time.Millisecond))
 				}
@@ -286,7 +286,7 @@ func TestStuckWriterKeepsNothingForGood(t *testing.T) {
 				if !c.evict { // whoever is terminated cannot tell when
 					assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
 				}
-				if c.tenure {
+				if c.hold {
 					assert.ErrorIs(t, err, lock.ErrLost)
 				}
 				doc, err := store.Get(t.Context(), "a")
@@ -298,18 +298,18 @@ func TestStuckWriterKeepsNothingForGood(t *testing.T) {
 	})
 }
 
-func TestSharedTenureDoesNotAllowToWrite(t *testing.T) {
+func TestSharedHoldDoesNotAllowToWrite(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, nil)
 		held, err := newLocker(t, d).RLock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		_, err = store.Merge(held.Context(), "a", raw(`{"n":1}`))
-		assert.ErrorIs(t, err, metadata.ErrSharedTenure)
+		assert.ErrorIs(t, err, metadata.ErrSharedHold)
 		require.NoError(t, held.Unlock())
 	})
 }
 
-func TestTenureOfAMemoryLockerIsNoTenure(t *testing.T) {
+func TestHoldOfAMemoryLockerIsNoHold(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, nil)
 		held, err := lock.NewMemory().Lock(t.Context(), store.Key("a"))
@@ -358,7 +358,7 @@ func TestWriteAfterTheSessionEndedIsRefused(t *testing.T) {
 	})
 }
 
-// stopped is the tenure of a process that does not know what has become of it
+// stopped is the hold of a process that does not know what has become of it
 // since: stopped, say, and continued.
 type stopped struct{ backend lock.Backend }
 

@@ -15,10 +15,10 @@ import (
 	"example.com/lockstore/metadata/internal/jsonb/jsonbtest"
 )
 
-// dear are patches that are merged by themselves, and nextToDear those that are as much
+// costly are patches that are merged by themselves, and nextToDear those that are as much
 // as others share.
 var (
-	dear = map[string]string{
+	costly = map[string]string{
 		"bytes":   jsonbtest.One(64<<10, "x"),
 		"objects": many(65, `{"x":1}`),
 		"nulls":   many(65, "null"),
@@ -38,14 +38,14 @@ func many(n int, value string) string {
 	return jsonbtest.Members(n*(len(`"k000000":,`)+len(value)), "k", value)
 }
 
-// What is dear is not left to the merge function.
-func TestDearPatchesAreMergedInGo(t *testing.T) {
+// What is costly is not left to the merge function.
+func TestCostlyPatchesAreMergedInGo(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, nil)
 		_, err := store.Merge(t.Context(), "a", raw(`{"k000000":1}`))
 		require.NoError(t, err)
 		d.exec(t, `DROP FUNCTION lockstore_merge_patch(jsonb, jsonb)`)
-		for name, patch := range dear {
+		for name, patch := range costly {
 			_, err := store.Merge(t.Context(), "a", raw("%s", patch))
 			assert.NoError(t, err, name)
 		}
@@ -66,9 +66,9 @@ func sharers(t require.TestingT, d *database, id string) (ids []string) {
 	return ids
 }
 
-// What is dear shares no commit with patches for other documents.
-func TestDearPatchesGoAlone(t *testing.T) {
-	for name, patch := range dear {
+// What is costly shares no commit with patches for other documents.
+func TestCostlyPatchesGoAlone(t *testing.T) {
+	for name, patch := range costly {
 		t.Run(name, func(t *testing.T) {
 			eachCrowded(t, nil, func(d *database, c *crowded) {
 				var calls []pending
@@ -93,12 +93,12 @@ func TestDearPatchesGoAlone(t *testing.T) {
 	}
 }
 
-// MergeMany merges what is dear after the rest, but each document's patches in their order.
-func TestManyWithDearPatches(t *testing.T) {
+// MergeMany merges what is costly after the rest, but each document's patches in their order.
+func TestManyWithCostlyPatches(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, nil)
 		for round := range 2 { // of documents that there are not, and of those
-			for name, patch := range dear {
+			for name, patch := range costly {
 				var patches []metadata.Patch
 				add := func(id, patch string) {
 					patches = append(patches, metadata.Patch{ID: name + id, Patch: raw("%s", patch)})
@@ -126,9 +126,9 @@ func TestManyWithDearPatches(t *testing.T) {
 	})
 }
 
-// Much that waits behind a dear patch of the same document, or with it, is neither late
+// Much that waits behind a costly patch of the same document, or with it, is neither late
 // nor unknown for that.
-func TestDearPatchesOfOneDocumentHarmNobody(t *testing.T) {
+func TestCostlyPatchesOfOneDocumentHarmNobody(t *testing.T) {
 	for _, s := range jsonbtest.Shapes {
 		if !slices.Contains([]string{"nested", "nulls", "array of numbers, its last"}, s.Name) {
 			continue

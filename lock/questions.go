@@ -9,29 +9,28 @@ import (
 	"example.com/lockstore/internal/pgdb"
 )
 
-// A process is asked who waits there as it is asked to give up a key: by the
-// application_name of the session that asks, which names a key, or a namespace, and a
-// token. All that may have something to tell look at one flag, which is locked alone for
-// as long as the question stands.
+// The protocol of a question about waiters. A process is asked which of its calls wait as it
+// is asked to give up a key: by the application_name of the session that asks, which has a key
+// or a namespace, and a token. All processes that may have something to report check one flag,
+// which is locked exclusively for as long as the question stands.
 //
-// The answer is the text of a statement. So the server itself sees to it who reads it: the
-// roles that are shown what a session does (PostgreSQL documentation, 27.2.3
-// pg_stat_activity). None else is answered, or can answer for another role. One answer is
-// for all who ask at the time, and is no longer than the server shows. It is the session's
-// own statement, which stands there until the next one; as that may be too soon to be read,
-// it is then repeated on a connection of the host's pool, if there is one, until the
-// question is gone.
+// The answer is the text of a statement. So the server decides who can read it: the roles that
+// may see what a session does (PostgreSQL documentation, 27.2.3 pg_stat_activity). No other
+// role is answered, or can answer for another. One answer is for all who ask at the time, and
+// is no longer than what the server shows. It is first a statement of the session itself, and
+// stands until its next one. As that may be too soon for it to be read, the answer is repeated
+// on a connection of the host's pool, if there is one, until the question is gone.
 //
-// Who may have something to tell is seen by its session's last statement: one of a
-// locker's that is not [opRest].
+// A process that may have something to report is recognized by its session's last statement:
+// one of a locker's that is not [opRest].
 const (
 	questionPrefix = "lockstore_who "
 	questionFormat = questionPrefix + "%d %d" // key or namespace, token: at most 63 characters
-	lockerMark     = "/* lockstore */ "       // before the statements of a session that is asked
+	lockerMark     = "/* lockstore */ "       // precedes the statements of a session that can be asked
 	answerMark     = "/* lockstore waits */ SELECT '"
-	answerEnd      = "' IS NULL" // so that it has no answer to speak of
+	answerEnd      = "' IS NULL" // so that its result is small
 
-	// answerTime is how long an answer is waited for, and standTime how long one stands at
+	// answerTime is how long to wait for an answer. standTime is how long an answer stands at
 	// least, if the question does.
 	answerTime = 500 * time.Millisecond
 	standTime  = answerTime / 5
@@ -43,7 +42,7 @@ const (
 )
 
 const (
-	// peersSQL are the sessions that may have something to tell, whose statements begin
+	// peersSQL lists the sessions that may have something to report: their statements begin
 	// with $1 and are not $2.
 	peersSQL = `SELECT a.pid, coalesce(` + startSQL + `, 0), coalesce(a.application_name, ''), coalesce(a.usename, ''),
 	coalesce(pg_catalog.host(a.client_addr), ''), coalesce(a.usesysid, 0::pg_catalog.oid)::bigint
@@ -54,10 +53,10 @@ ORDER BY a.backend_start, a.pid`
 
 	questionSQL = asksSQL + "pg_catalog.pg_try_advisory_xact_lock($2::bigint)"
 
-	// A transaction sees others as they were when it looked first, unless it says so.
+	// A transaction sees other sessions as they were at its first query, unless it says so.
 	lookAgainSQL = "SELECT pg_catalog.pg_stat_clear_snapshot()::pg_catalog.text"
 
-	// answersSQL are the answers that stand, which begin with $1, and the peers ($2).
+	// answersSQL lists the answers that stand, which begin with $1, and the peers ($2).
 	answersSQL = `SELECT a.pid, coalesce(a.usesysid, 0::pg_catalog.oid)::bigint, a.query FROM pg_catalog.pg_stat_get_activity(NULL) AS a
 WHERE pg_catalog.starts_with(a.query, $1::pg_catalog.text) OR a.pid::bigint OPERATOR(pg_catalog.=) ANY ($2::bigint[])`
 
@@ -65,7 +64,8 @@ WHERE pg_catalog.starts_with(a.query, $1::pg_catalog.text) OR a.pid::bigint OPER
 		" pg_catalog.set_config('idle_in_transaction_session_timeout', '2s', true)"
 )
 
-// A question is who waits for a key, or for any of a namespace, whose lower bits are 0.
+// A question asks which calls wait for a key, or for any of a namespace, whose lower bits are
+// 0.
 type question struct {
 	key   int64
 	token uint32
@@ -76,15 +76,14 @@ func (q question) means(key int64) bool {
 	return q.key == key || uint64(q.key)&^tagMask == 0 && (uint64(q.key)^uint64(key))&tagMask == 0
 }
 
-// wake has the session look whether somebody asks, as there is something to tell.
+// wake makes the session look for questions, as there is something to report.
 func (p *Postgres) wake() {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
 	p.lookLater()
 }
 
-// questioned takes the questions that there are. They are answered by one goroutine, on one
-// connection.
+// questioned takes the present questions. One goroutine answers them, on one connection.
 func (p *Postgres) questioned(questions []question) {
 	if slices.Equal(p.questions, questions) {
 		return
@@ -94,22 +93,22 @@ func (p *Postgres) questioned(questions []question) {
 	case p.news <- struct{}{}:
 	default:
 	}
-	if !p.answering && len(questions) > 0 && !p.queue.closed {
+	if !p.answering && len(questions) > 0 && !p.table.closed {
 		p.answering = true
 		p.work.Go(p.answer)
 	}
 }
 
-// answer shows what this process has to tell, while there are questions, and for no longer
-// than an answer stands.
+// answer shows the report of this process while there are questions, and for standTime at
+// most.
 func (p *Postgres) answer() {
 	defer func() {
-		p.queue.mu.Lock()
-		defer p.queue.mu.Unlock()
-		p.answering, p.questions = false, nil // those that still stand are answered again
+		p.table.mu.Lock()
+		defer p.table.mu.Unlock()
+		p.answering, p.questions = false, nil // questions that still stand are answered again
 	}()
 	ctx, cancel := context.WithTimeout(p.life, standTime)
-	a := p.account(ctx) // for which a connection may be needed
+	a := p.report(ctx) // may need a connection
 	p.say(a)
 	conn, err := p.db.Acquire(ctx)
 	cancel()
@@ -138,7 +137,7 @@ func (p *Postgres) answer() {
 		}
 		select {
 		case <-p.news:
-			a = p.account(ctx)
+			a = p.report(ctx)
 			p.say(a)
 		case <-end:
 			return
@@ -149,22 +148,22 @@ func (p *Postgres) answer() {
 }
 
 // say answers on the session itself.
-func (p *Postgres) say(a account) {
+func (p *Postgres) say(a report) {
 	text := lockerMark + a.text(p.present(), usualRoom-len(lockerMark))
-	p.queue.mu.Lock()
-	defer p.queue.unlock()
+	p.table.mu.Lock()
+	defer p.table.unlock()
 	if s := p.session; s != nil && len(p.questions) > 0 {
 		s.mu.Lock()
 		s.answer = text
 		s.mu.Unlock()
-		p.queue.request(s, op{code: opAnswer})
+		p.table.submit(s, op{code: opAnswer})
 	}
 }
 
-// present are the questions that there are.
+// present returns the present questions.
 func (p *Postgres) present() []question {
-	p.queue.mu.Lock()
-	defer p.queue.mu.Unlock()
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
 	return p.questions
 }
 
@@ -175,16 +174,16 @@ func rollback(ctx context.Context, tx pgdb.Transaction) {
 	_ = tx.Rollback(ctx)
 }
 
-// A peerSession is a session of another process that may have something to tell.
+// A peerSession is a session of another process that may have something to report.
 type peerSession struct {
 	Waiter
 	role int64
 }
 
-// accounts asks all processes about a key or a namespace, and returns what they tell, the
-// own account first, and those that have not answered in time.
-func (p *Postgres) accounts(ctx context.Context, key int64) (all []account, silent []Waiter, err error) {
-	all = append(all, p.account(ctx))
+// reports asks all processes about a key or a namespace. It returns their reports, that of
+// this process first, and the processes that did not answer in time.
+func (p *Postgres) reports(ctx context.Context, key int64) (all []report, silent []Waiter, err error) {
+	all = append(all, p.report(ctx))
 	var peers []peerSession
 	err = p.db.Query(ctx, func(row pgdb.Row) error {
 		var s peerSession
@@ -229,7 +228,7 @@ func (p *Postgres) accounts(ctx context.Context, key int64) (all []account, sile
 			return nil, nil, causeOf(ctx)
 		case <-time.After(wait):
 		}
-		var answers []account
+		var answers []report
 		if answers, peers, err = answered(ctx, tx, q, peers); err != nil {
 			return nil, nil, err
 		}
@@ -248,12 +247,12 @@ func (p *Postgres) accounts(ctx context.Context, key int64) (all []account, sile
 	return all, silent, nil
 }
 
-// restSQL is the last statement of a session whose process has nothing to tell.
+// restSQL is the last statement of a session whose process has nothing to report.
 var restSQL = lockerMark + "SELECT " + operations[opRest].sql + ofKey
 
-// answered reads the answers that stand, and returns those of peers, and the other peers
-// that are there and have something to tell.
-func answered(ctx context.Context, tx pgdb.Transaction, q question, peers []peerSession) (all []account, rest []peerSession, err error) {
+// answered reads the answers that stand. It returns those of peers, and the other peers that
+// still exist and have something to report.
+func answered(ctx context.Context, tx pgdb.Transaction, q question, peers []peerSession) (all []report, rest []peerSession, err error) {
 	if err := tx.QueryRow(ctx, []any{new(string)}, lookAgainSQL); err != nil {
 		return nil, nil, err
 	}
@@ -269,7 +268,7 @@ func answered(ctx context.Context, tx pgdb.Transaction, q question, peers []peer
 			return err
 		}
 		there[pid] = text != restSQL
-		a, ok := accountOf(text)
+		a, ok := reportOf(text)
 		if !ok || !slices.Contains(a.Tokens, q.token) {
 			return nil
 		}

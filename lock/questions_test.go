@@ -21,8 +21,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// waiters has so many calls wait in a locker, in the order of their arrival, and returns
-// what ends them.
+// waiters starts this many calls that wait in a locker, in the order of their arrival, and
+// returns what ends them.
 func waiters(t *testing.T, l *lock.Postgres, key lock.Key, n int) (leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -45,8 +45,8 @@ func waiters(t *testing.T, l *lock.Postgres, key lock.Key, n int) (leave func())
 	}
 }
 
-// answered is what a process is told, asked again until so many give no answer: on a slow
-// machine one may be late.
+// answered returns the status from a process, asked again until only the given number give no
+// answer: on a slow machine one may be late.
 func answered(t *testing.T, l *lock.Postgres, key lock.Key, unanswered int) (status lock.Status) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; {
@@ -60,7 +60,7 @@ func answered(t *testing.T, l *lock.Postgres, key lock.Key, unanswered int) (sta
 	}
 }
 
-// listed is the same of a namespace.
+// listed does the same for a namespace.
 func listed(t *testing.T, l *lock.Postgres, space lock.Namespace) []lock.Status {
 	t.Helper()
 	for end := time.Now().Add(patience); ; {
@@ -74,11 +74,11 @@ func listed(t *testing.T, l *lock.Postgres, space lock.Namespace) []lock.Status 
 	}
 }
 
-// Each call that waits is told once, wherever it waits: here, in another process, polling
+// Each call that waits is counted once, wherever it waits: here, in another process, polling
 // or in the server's own queue, where sessions of others wait as well.
 func TestStatusTellsWhoWaitsInAllProcesses(t *testing.T) {
 	db := pgtest.New(t)
-	holder, other, polling := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{Parking: -1})
+	holder, other, polling := newPostgres(t, db.Pool(), nil), newPostgres(t, db.SQLX(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{WaitConns: -1})
 	asking := newPostgres(t, db.Pool(), nil)
 	key := lock.Namespace("shop").Name("cart", "7")
 	held := take(t, holder, key)
@@ -93,7 +93,7 @@ func TestStatusTellsWhoWaitsInAllProcesses(t *testing.T) {
 	stranger := make(chan struct{})
 	go func() { conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64()); close(stranger) }()
 	defer func() { cancel(); <-stranger }() // before the connection is given back
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 3 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 3 }, patience, time.Millisecond)
 
 	status := answered(t, asking, key, 0)
 	assert.Equal(t, 1+20+3+1, status.Waiters, "%s", status)
@@ -116,7 +116,7 @@ func TestStatusTellsWhoWaitsInAllProcesses(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// sessionOf is the process id of a locker's session.
+// sessionOf returns the process id of a locker's session.
 func sessionOf(t *testing.T, l *lock.Postgres) uint32 {
 	held := take(t, l, lock.Name("session", fmt.Sprintf("%p", l)))
 	b, _ := held.Backend(held.Key())
@@ -124,8 +124,8 @@ func sessionOf(t *testing.T, l *lock.Postgres) uint32 {
 	return b.PID
 }
 
-// A process answers though its host has no connection to spare, as is to be expected where
-// calls wait; and is left alone when it has nothing to tell.
+// A process answers even if its host has no connection to spare, as is likely while calls
+// wait. It is not asked when it has nothing to report.
 func TestProcessWithoutAConnectionToSpareAnswers(t *testing.T) {
 	db := pgtest.New(t)
 	config := db.Pool().Config()
@@ -136,7 +136,7 @@ func TestProcessWithoutAConnectionToSpareAnswers(t *testing.T) {
 	asking, other := newPostgres(t, db.Pool(), nil), newPostgres(t, pool, nil)
 	held := take(t, asking, lock.Name("k"))
 	leave := waiters(t, other, held.Key(), 3)
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromParked) == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	for range 5 {
@@ -155,8 +155,8 @@ func TestProcessWithoutAConnectionToSpareAnswers(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// Names of keys and who waits for them are told to those only who may see what the
-// sessions do that wait: the server keeps them from others.
+// Names of keys and waiters are shown only to roles that may see what the sessions do that
+// wait: the server keeps them from others.
 func TestOnlyWhoMaySeeSessionsIsToldWhoWaits(t *testing.T) {
 	db := pgtest.New(t)
 	as := roles(t, db, "app", "stranger", "monitor IN ROLE pg_read_all_stats")
@@ -176,8 +176,8 @@ func TestOnlyWhoMaySeeSessionsIsToldWhoWaits(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// Whoever may connect can pretend to be a session that is asked, or ask, or answer for
-// others. It costs who asks half a second at most, and nobody is told anything by it.
+// A role that can connect can pretend to be a session that is asked, or ask, or answer for
+// others. That delays a question by half a second at most, and no role learns anything by it.
 func TestForgedAnswersToAQuestionAreNotBelieved(t *testing.T) {
 	db := pgtest.New(t)
 	asking, other, connect := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil), connector(t, db)
@@ -186,7 +186,7 @@ func TestForgedAnswersToAQuestionAreNotBelieved(t *testing.T) {
 	answer, ask, forger := connect(), connect(), connect()
 	_, err := ask.Exec(t.Context(), "SELECT set_config('application_name', 'lockstore_who 0 1', false), pg_advisory_lock(7715110665030991872)")
 	require.NoError(t, err)
-	for _, text := range []string{"x", "", "AAAA", forgedAccount(t, session.PID)} {
+	for _, text := range []string{"x", "", "AAAA", forgedReport(t, session.PID)} {
 		_, err = answer.Exec(t.Context(), "/* lockstore waits */ SELECT '"+text+"' IS NULL")
 		require.NoError(t, err)
 		_, err = forger.Exec(t.Context(), "/* lockstore */ SELECT 1")
@@ -202,8 +202,8 @@ func TestForgedAnswersToAQuestionAreNotBelieved(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// forgedAccount is an answer to every question, of a process and who waits there.
-func forgedAccount(t *testing.T, pid uint32) string {
+// forgedReport is an answer to every question, with a process and its waiters.
+func forgedReport(t *testing.T, pid uint32) string {
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, flate.BestSpeed)
 	require.NoError(t, err)
@@ -214,7 +214,7 @@ func forgedAccount(t *testing.T, pid uint32) string {
 	return base64.StdEncoding.EncodeToString(b.Bytes())
 }
 
-// What a process tells is bounded, however much there is: what was asked for comes first.
+// The size of a process's answer is bounded. What was asked about comes first.
 func TestAnswersAreBounded(t *testing.T) {
 	db := pgtest.New(t)
 	asking, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), nil)
@@ -245,8 +245,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// Two processes that wait for each other are named by whichever is asked about, and by the
-// error of the wait, unasked.
+// Two processes that wait for each other are named, whichever is asked about, and by the error
+// of the wait even if the options do not ask for it.
 func TestProcessesThatWaitForEachOtherAreTold(t *testing.T) {
 	t.Parallel() // it mostly waits
 	db := pgtest.New(t)
