@@ -7,9 +7,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// concat leaves everything to one UPDATE. It is correct as far as || goes, which
-// neither deletes keys nor looks into nested objects, and it is the floor: every
-// writer queues for the row, on a connection.
+// concat merges with one UPDATE. It is correct within the limits of ||, which neither deletes
+// keys nor merges nested objects. It is the baseline: every writer queues for the row, on a
+// connection.
 type concat struct{ pool *pgxpool.Pool }
 
 func openConcat(ctx context.Context, db database) (merger, error) {

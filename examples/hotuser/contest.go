@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// run runs the plan's strategies, one after the other, in a database of its own.
+// run runs the plan's strategies, one after the other, in a new database.
 func (p *plan) run(ctx context.Context, stderr io.Writer) (results []result, err error) {
 	db, drop, err := createDatabase(ctx, p.dsn)
 	if err != nil {
@@ -36,7 +36,7 @@ func (p *plan) run(ctx context.Context, stderr io.Writer) (results []result, err
 	return results, nil
 }
 
-// interrupted returns err, or what err comes to when the user has ended the run.
+// interrupted returns err, or "interrupted" if the user has ended the run.
 func interrupted(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted")
@@ -44,24 +44,23 @@ func interrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// runStrategy lets the writers merge into a new user, who is named after the
-// strategy, and looks what became of it before the strategy is closed: a service
-// goes on running, with the connections it has.
+// runStrategy lets the writers merge into a new user, named after the strategy. It checks the
+// result before the strategy is closed, because a service keeps running with its connections.
 func (p *plan) runStrategy(ctx context.Context, s strategy, db database, observer *pgx.Conn, stderr io.Writer) (r result, err error) {
 	j := job{Database: db, Strategy: s.name, User: s.name, Run: rand.Text(), Count: p.writers, Cut: p.cut}
 	if _, err := observer.Exec(ctx, "INSERT INTO users (id) VALUES ($1)", j.User); err != nil {
 		return r, err
 	}
-	workers, err := hire(ctx, j, p.processes)
+	workers, err := startWorkers(ctx, j, p.processes)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, workers.dismiss()) }()
+	defer func() { err = errors.Join(err, workers.stop()) }()
 
 	show := startProgress(stderr, s.name, p.writers)
 	outcomes := make([]outcome, 0, p.writers)
 	begin := time.Now()
-	err = workers.start(func(o outcome) {
+	err = workers.run(func(o outcome) {
 		outcomes = append(outcomes, o)
 		show.add(o)
 	})

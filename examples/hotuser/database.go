@@ -16,23 +16,23 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// poolSize is how many connections every strategy has in each process.
+// poolSize is the number of connections of a strategy in each process.
 const poolSize = 8
 
-// usersTable is the host's own table, as it was before it met lockstore.
+// usersTable is the application's own table, without anything of lockstore.
 const usersTable = `CREATE TABLE users (
 	id       text  PRIMARY KEY,
 	metadata jsonb NOT NULL DEFAULT '{}'
 )`
 
-// A database is where the writers meet.
+// A database is the database that the writers write to.
 type database struct {
 	DSN  string
-	Name string // instead of the one that DSN names, if not empty
+	Name string // replaces the database's name in DSN, unless empty
 }
 
-// createDatabase makes a database of our own, so that every lock in it is ours, with
-// the users table. drop removes all that was made.
+// createDatabase creates a database with the users table. All locks in it are of this
+// program. drop removes everything that was created.
 func createDatabase(ctx context.Context, dsn string) (db database, drop func() error, err error) {
 	if dsn == "" {
 		db, drop, err = startDatabase(ctx)
@@ -48,8 +48,8 @@ func createDatabase(ctx context.Context, dsn string) (db database, drop func() e
 	return db, drop, nil
 }
 
-// startDatabase starts a server, one with PostgreSQL's own defaults, so that what it
-// acknowledges is on disk.
+// startDatabase starts a server with PostgreSQL's own defaults, so that acknowledged commits
+// are on disk.
 func startDatabase(ctx context.Context) (database, func() error, error) {
 	server, err := pgtest.Start(ctx, pgtest.Durable())
 	if err != nil {
@@ -96,7 +96,7 @@ func (db database) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, config.ConnConfig)
 }
 
-// pool opens a pgx pool with all its connections.
+// pool opens a pgx pool and all its connections.
 func (db database) pool(ctx context.Context) (*pgxpool.Pool, error) {
 	config, err := db.config()
 	if err != nil {
@@ -114,8 +114,8 @@ func (db database) pool(ctx context.Context) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// sql opens a database/sql pool with all its connections, and keeps them while they
-// are idle, as a service under load does.
+// sql opens a database/sql pool and all its connections. The pool keeps idle connections, as
+// that of a service under load does.
 func (db database) sql(ctx context.Context) (*sql.DB, error) {
 	config, err := db.config()
 	if err != nil {
@@ -138,7 +138,7 @@ func (db database) config() (*pgxpool.Config, error) {
 	return config, err
 }
 
-// warm makes a pool connect as often as it may, so that no run measures that.
+// warm opens all connections of a pool, so that no run measures that.
 func warm[Conn any](ctx context.Context, take func(context.Context) (Conn, error), putBack func(Conn)) error {
 	for range poolSize {
 		conn, err := take(ctx)

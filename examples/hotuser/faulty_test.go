@@ -8,10 +8,10 @@ import (
 	"sync"
 )
 
-// hanging tells that the strategy stuck has begun.
+// hanging receives a value when the strategy stuck has begun.
 var hanging = make(chan struct{}, 1)
 
-// faultyStrategies are what the program must not fall for.
+// faultyStrategies are strategies whose faults the program must detect.
 var faultyStrategies = []strategy{
 	{name: "forgetful", promises: true, open: openFaulty(forget)},
 	{name: "overwriting", promises: true, open: openFaulty(overwrite)},
@@ -24,7 +24,7 @@ var faultyStrategies = []strategy{
 	}},
 }
 
-// A faulty merger merges in some wrong way.
+// A faulty merger merges wrongly.
 type faulty struct {
 	concat
 	once sync.Once
@@ -42,7 +42,7 @@ func (f *faulty) merge(ctx context.Context, user string, patch json.RawMessage) 
 	return f.how(ctx, f, user, patch)
 }
 
-// forget acknowledges every merge, but makes only the first.
+// forget acknowledges every merge, but executes only the first.
 func forget(ctx context.Context, f *faulty, user string, patch json.RawMessage) (err error) {
 	f.once.Do(func() { err = f.concat.merge(ctx, user, patch) })
 	return err
@@ -54,25 +54,25 @@ func overwrite(ctx context.Context, f *faulty, user string, patch json.RawMessag
 	return err
 }
 
-// leak merges well, but leaves a lock behind.
+// leak merges correctly, but leaks a lock.
 func leak(ctx context.Context, f *faulty, user string, patch json.RawMessage) (err error) {
 	f.once.Do(func() { _, err = f.pool.Exec(ctx, "SELECT pg_try_advisory_lock(42)") })
 	return errors.Join(err, f.concat.merge(ctx, user, patch))
 }
 
-// refuse merges nothing, and says so.
+// refuse always returns an error.
 func refuse(context.Context, *faulty, string, json.RawMessage) error {
 	return errors.New("not today")
 }
 
-// hang goes on until it is cut.
+// hang blocks until its context ends.
 func hang(ctx context.Context, f *faulty, _ string, _ json.RawMessage) error {
 	f.once.Do(func() { hanging <- struct{}{} })
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
-// crash takes its process with it.
+// crash ends its process.
 func crash(context.Context, *faulty, string, json.RawMessage) error {
 	os.Exit(3)
 	return nil

@@ -18,8 +18,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// TestMain adds strategies that are wrong, and lets the test binary be a worker
-// process, as the program itself is.
+// TestMain adds the faulty strategies. The test binary can be a worker process, like the
+// program.
 func TestMain(m *testing.M) {
 	strategies = append(strategies, faultyStrategies...)
 	if isWorker() {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// call runs the program on the tests' own server, and returns what it said.
+// call runs the program on the tests' server, and returns its exit status and output.
 func call(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	server, err := pgtest.Start(t.Context())
@@ -40,7 +40,7 @@ func call(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	return status, out.String(), errs.String()
 }
 
-// rows reads -json's output, and requires it to be nothing but that.
+// rows parses the output of -json, which must be nothing else.
 func rows(t *testing.T, stdout string) map[string]result {
 	t.Helper()
 	in := json.NewDecoder(bytes.NewBufferString(stdout))
@@ -127,7 +127,7 @@ func TestRunIsCutWhenItHangs(t *testing.T) {
 	var stderr bytes.Buffer
 	stuck, err := strategyNamed("stuck")
 	require.NoError(t, err)
-	p := &plan{writers: 3, processes: 1, strategies: []strategy{stuck}, cut: 2 * time.Second} // in which they begin
+	p := &plan{writers: 3, processes: 1, strategies: []strategy{stuck}, cut: 2 * time.Second} // enough for all to begin
 	results, err := p.run(t.Context(), &stderr)
 	<-hanging
 	require.NoError(t, err)

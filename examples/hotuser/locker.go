@@ -10,9 +10,9 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// locker does what zep does, step by step, but takes its lock from a Locker: a
-// session of its own holds it, one writer at a time has it, and the unlock is
-// confirmed, whatever became of the writer's context.
+// locker has the same steps as zep, but takes the lock from a Locker. A separate session
+// holds the lock, only one writer at a time has it, and the server confirms the unlock even
+// if the writer's context has ended.
 type locker struct {
 	db     *sql.DB
 	locker *lock.Postgres

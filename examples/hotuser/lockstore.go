@@ -9,19 +9,19 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// lockstore leaves it all to a MetadataStore over the host's own table: the store
-// locks the document, merges in the server, gathers the merges that arrive
-// meanwhile into the next commit, and answers each writer by itself.
+// lockstore merges with a MetadataStore over the application's own table. The store locks the
+// document, merges in the server, commits the merges that arrive meanwhile together (group
+// commit), and answers each writer separately.
 type lockstore struct {
 	pool  *pgxpool.Pool
 	store *metadata.Postgres
 }
 
-// metadataOptions says where the documents are.
+// metadataOptions describes the table with the documents.
 var metadataOptions = &metadata.Options{Table: metadata.Table{Name: "users", ID: "id", Column: "metadata"}}
 
-// installLockstore gives the database what a store needs in it beside the host's
-// table: the merge function. A host calls it with its other migrations.
+// installLockstore creates what a store needs besides the application's table: the merge
+// function. An application does this with its other migrations.
 func installLockstore(ctx context.Context, db database) error {
 	pool, err := db.pool(ctx)
 	if err != nil {

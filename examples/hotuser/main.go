@@ -1,22 +1,20 @@
-// Hotuser lets many concurrent writers each merge a key of their own into one
-// user's metadata, by one strategy after the other, and then looks what became of
-// every merge: which of those acknowledged are in the document, and which locks
-// were left behind.
+// Hotuser lets many concurrent writers each merge their own key into one user's metadata,
+// with one strategy after the other. It then checks which of the acknowledged merges are in
+// the document, and which locks were leaked.
 //
 //	go run ./examples/hotuser
 //	go run ./examples/hotuser -writers 64 -strategies zep-v0.25,lockstore
 //	go run ./examples/hotuser -processes 4 -strategies lockstore,locker+v0.25 -json
 //
-// It starts a PostgreSQL of its own, or uses the server that -dsn names, in a
-// database that it creates there and drops again. Progress goes to stderr, the
-// table (or with -json an array of its rows) to stdout.
+// It starts a PostgreSQL server, or uses the one that -dsn names. There it creates a database
+// and drops it at the end. Progress goes to stderr; the table, or with -json an array of its
+// rows, goes to stdout.
 //
-// To learn how the library is used, read lockstore.go first, then locker.go, and
-// compare with zep.go.
+// To learn how to use the library, read lockstore.go first, then locker.go, and compare with
+// zep.go.
 //
-// It exits with 1 if a strategy that is built on lockstore lost a merge, leaked a
-// lock or acknowledged nothing, or if it could not run; with 2 if it was called
-// wrongly.
+// The exit status is 1 if a strategy that is built on lockstore lost a merge, leaked a lock or
+// acknowledged nothing, or if the program could not run; it is 2 if the arguments are wrong.
 package main
 
 import (
@@ -54,10 +52,10 @@ type plan struct {
 	dsn        string
 	svg        string
 	json       bool
-	cut        time.Duration // when a run that does not end is ended
+	cut        time.Duration // ends a run that hangs
 }
 
-// run is the program, from its arguments to its exit status.
+// run runs the program with its arguments and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	p, err := parse(args, stderr)
 	switch {
@@ -117,7 +115,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	return p, err
 }
 
-// choose returns the strategies that a comma-separated list names, in its order.
+// choose returns the strategies that a comma-separated list names, in that order.
 func choose(list string) ([]strategy, error) {
 	if list == "" {
 		return strategies, nil
@@ -135,7 +133,7 @@ func choose(list string) ([]strategy, error) {
 	return chosen, nil
 }
 
-// show writes the results where they were asked for.
+// show writes the results to stdout, and to the -svg file if there is one.
 func (p *plan) show(results []result, stdout io.Writer) error {
 	print := printTable
 	if p.json {
@@ -150,8 +148,8 @@ func (p *plan) show(results []result, stdout io.Writer) error {
 	return err
 }
 
-// broken returns an error if a strategy did not do what it promises: to lose and to
-// leak nothing. One that does nothing has not shown that it can.
+// broken returns an error if a strategy broke its promise to lose and leak nothing, or
+// acknowledged nothing, which proves nothing.
 func broken(results []result) error {
 	var errs []error
 	for _, r := range results {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A progress line says how far a strategy has come, while it runs: on a terminal
-// one line that is painted over, elsewhere a line every few seconds.
+// progress shows how far a strategy is: on a terminal one line that is updated, elsewhere a
+// line every few seconds.
 type progress struct {
 	w        io.Writer
 	terminal bool
@@ -23,7 +23,7 @@ type progress struct {
 	acknowledged, failed int
 }
 
-// startProgress paints until stop.
+// startProgress shows the progress until stop.
 func startProgress(w io.Writer, strategy string, writers int) *progress {
 	p := &progress{
 		w: w, terminal: isTerminal(w), strategy: strategy, writers: writers,
@@ -83,7 +83,7 @@ func (p *progress) line(elapsed time.Duration, text string) {
 	fmt.Fprintf(p.w, "%s%-14s %6.1f s  %s%s", before, p.strategy, elapsed.Seconds(), text, after)
 }
 
-// stop ends the line with the result, or leaves it as it is if there is none.
+// stop ends the line, with the result unless there was an error.
 func (p *progress) stop(r result, err error) {
 	close(p.done)
 	p.painter.Wait()

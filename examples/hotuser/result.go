@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A result is what became of one strategy's merges, a row of the table. A writer's
-// time ends when it has its answer, whichever that is.
+// A result is the result of one strategy, a row of the table. A writer's time ends with its
+// answer, whether that is an error or not.
 type result struct {
 	Strategy     string  `json:"strategy"`
 	Writers      int     `json:"writers"`
@@ -23,11 +23,11 @@ type result struct {
 
 	processes      int
 	p50, p99, wall time.Duration
-	cut            bool   // it would have gone on for longer
-	reason         string // of the failures, the most frequent
+	cut            bool   // the run was cut
+	reason         string // the most frequent reason for failures
 }
 
-// cutNote is how a cut run is spoken of.
+// cutNote marks a run that was cut.
 const cutNote = "hung, and was cut"
 
 func newResult(strategy string, processes int, outcomes []outcome, wall time.Duration) result {
@@ -60,12 +60,12 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[(len(sorted)*p+99)/100-1]
 }
 
-// rounded returns d in units, to three decimals.
+// rounded returns d in units, rounded to three decimals.
 func rounded(d, unit time.Duration) float64 {
 	return math.Round(float64(d)/float64(unit)*1000) / 1000
 }
 
-// kept is how many merges were acknowledged and are in the document.
+// kept returns the number of merges that were acknowledged and are in the document.
 func (r result) kept() int { return r.Acknowledged - r.Lost }
 
 func printJSON(w io.Writer, results []result) error {

@@ -7,30 +7,30 @@ import (
 	"strings"
 )
 
-// A strategy is one way to change one user's metadata from many places at once.
+// A strategy is a way to change one user's metadata concurrently.
 type strategy struct {
 	name  string
 	about string
 
-	// promises says that it is built to lose and to leak nothing; the program
-	// fails when it does.
+	// promises says that the strategy must lose and leak nothing; the program fails if it
+	// does.
 	promises bool
 
-	// open prepares the strategy for one process that writes to db.
+	// open prepares the strategy in one process.
 	open func(ctx context.Context, db database) (merger, error)
 }
 
 // A merger changes metadata for the writers of one process.
 type merger interface {
-	// merge changes the user's metadata as patch says. Returning nil
-	// acknowledges it: the writer relies on the change from now on.
+	// merge applies patch to the user's metadata. If it returns nil, the merge is
+	// acknowledged: the change must be in the document from now on.
 	merge(ctx context.Context, user string, patch json.RawMessage) error
 	close() error
 }
 
-// strategies is every strategy there is, in the order in which they run.
+// strategies are all strategies, in the order in which they run.
 var strategies = []strategy{
-	{name: "zep-v0.23", about: "advisory lock through the pool, waiting for ever", open: openZep23},
+	{name: "zep-v0.23", about: "advisory lock through the pool, waiting forever", open: openZep23},
 	{name: "zep-v0.24", about: "advisory lock through the pool; 3 retries, 200 ms apart", open: openZep24},
 	{name: "zep-v0.25", about: "advisory lock through the pool; 7 retries, 200 ms doubling to 10 s", open: openZep25},
 	{name: "locker+v0.25", about: "the retries of v0.25 on lock.Postgres", promises: true, open: openLocker},

@@ -6,7 +6,7 @@ import (
 	"html"
 )
 
-// The picture's measures, in user units.
+// The picture's dimensions, in user units.
 const (
 	svgWidth  = 960
 	svgMargin = 24
@@ -17,7 +17,7 @@ const (
 	svgHeight = 28  // of a bar
 )
 
-// svgParts is what a bar is made of, from left to right.
+// svgParts are the parts of a bar, from left to right.
 var svgParts = []struct {
 	class, legend string
 	of            func(result) int
@@ -27,7 +27,7 @@ var svgParts = []struct {
 	{"failed", "failed, and the writer knows", func(r result) int { return r.Failed }},
 }
 
-// svgColumns is what stands to the right of each bar, with right-aligned text.
+// svgColumns are the columns to the right of the bars, with right-aligned text.
 var svgColumns = []struct {
 	at    int
 	title string
@@ -59,7 +59,7 @@ const svgStyle = `
 	rect.lost { fill: #d8433b }
 	rect.failed { fill: #d3d9df }`
 
-// drawing is the table as an SVG picture that needs nothing beside itself.
+// drawing returns the table as a self-contained SVG picture.
 func drawing(results []result) []byte {
 	var b bytes.Buffer
 	height := svgTop + svgRow*len(results) + 14
@@ -79,7 +79,7 @@ func drawing(results []result) []byte {
 	return b.Bytes()
 }
 
-// heading says what was done; every result is of the same run.
+// heading returns the title. All results are of the same run.
 func heading(results []result) string {
 	r := results[0]
 	if r.processes > 1 {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// printTable writes the results for a person to read.
+// printTable writes the results as a table.
 func printTable(w io.Writer, results []result) error {
 	const row = "%-14s %8v %13v %7v %6v %13v %9v %9v %9v"
 	if _, err := fmt.Fprintf(w, row+"\n", "strategy", "writers", "acknowledged", "failed", "LOST", "locks leaked", "p50", "p99", "wall"); err != nil {
@@ -25,7 +25,7 @@ func printTable(w io.Writer, results []result) error {
 	return nil
 }
 
-// brief writes a duration with about three digits, which is what a run is worth.
+// brief formats a duration with about three digits.
 func brief(d time.Duration) string {
 	switch ms := float64(d) / float64(time.Millisecond); {
 	case d >= 10*time.Second:

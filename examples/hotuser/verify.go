@@ -11,8 +11,7 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// lost counts the merges that were acknowledged, but whose value is not in the
-// user's document.
+// lost counts the acknowledged merges whose value is not in the user's document.
 func lost(ctx context.Context, conn *pgx.Conn, j *job, outcomes []outcome) (int, error) {
 	var stored []byte
 	if err := conn.QueryRow(ctx, "SELECT metadata FROM users WHERE id = $1", j.User).Scan(&stored); err != nil {
@@ -31,10 +30,9 @@ func lost(ctx context.Context, conn *pgx.Conn, j *job, outcomes []outcome) (int,
 	return n, nil
 }
 
-// leaked counts the advisory locks of this database that are still held although
-// no writer is at work, and tells by whom. A server process that was cut off ends
-// by itself a moment later, and its lock with it, so a lock counts when it stays
-// for a second.
+// leaked counts the advisory locks of this database that are still held when no writer runs,
+// and describes their holders. Only locks that stay for a second count: a server process whose
+// client was cut off takes a moment to end and release its lock.
 func leaked(ctx context.Context, conn *pgx.Conn) (n int, holders string, err error) {
 	const held = `
 		SELECT count(*), coalesce(string_agg(format(

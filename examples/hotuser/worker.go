@@ -10,31 +10,31 @@ import (
 	"time"
 )
 
-// A worker is a process, or a part of this one, that runs some of the writers. It
-// speaks JSON lines with the crew's chief:
+// A worker is a process, or a goroutine of this one, that runs some of the writers. It and
+// the coordinator exchange lines of JSON:
 //
-//	chief   job                     worker opens the strategy
-//	worker  ready                   chief waits until all are
-//	chief   go                      the writers start, all at once
-//	worker  outcome, per writer     chief verifies, while the worker stays idle
-//	chief   closes the stream       worker closes the strategy and ends
+//	coordinator  job                    worker opens the strategy
+//	worker       ready                  coordinator waits for all workers
+//	coordinator  start                  the writers start, all at once
+//	worker       outcome, per writer    coordinator verifies, while the worker is idle
+//	coordinator  closes the stream      worker closes the strategy and ends
 
 // A job is a worker's share of a run.
 type job struct {
 	Database database
 	Strategy string
 	User     string
-	Run      string        // makes the values of this run unlike any others
+	Run      string        // unique: the values of each run differ
 	First    int           // the number of the first writer
-	Count    int           // of writers
-	Cut      time.Duration // when writers that have not ended are ended
+	Count    int           // the number of writers
+	Cut      time.Duration // ends the writers that have not ended
 }
 
 type ready struct{ Error string }
 
 type start struct{}
 
-// An outcome is how one writer fared.
+// An outcome is the result of one writer.
 type outcome struct {
 	Writer int
 	Took   time.Duration // from the common start
@@ -47,7 +47,7 @@ const workerVariable = "HOTUSER_WORKER"
 
 func isWorker() bool { return os.Getenv(workerVariable) != "" }
 
-// work is a worker's life.
+// work is the main function of a worker.
 func work(ctx context.Context, orders io.Reader, answers io.Writer) (err error) {
 	in, out := json.NewDecoder(orders), json.NewEncoder(answers)
 	var j job
@@ -65,10 +65,10 @@ func work(ctx context.Context, orders io.Reader, answers io.Writer) (err error) 
 	if err := in.Decode(&start{}); err != nil {
 		return fmt.Errorf("dismissed before the start: %w", err)
 	}
-	ctx, dismiss := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx)
 	go func() {
-		io.Copy(io.Discard, orders) // until the chief closes the stream, or dies
-		dismiss()
+		io.Copy(io.Discard, orders) // until the coordinator closes the stream, or dies
+		stop()
 	}()
 	err = j.run(ctx, m, out)
 	<-ctx.Done()
@@ -83,15 +83,15 @@ func (j *job) open(ctx context.Context) (merger, error) {
 	return s.open(ctx, j.Database)
 }
 
-// run starts the writers, all at once, and reports each as it ends.
+// run starts the writers, all at once, and writes each outcome when the writer ends.
 func (j *job) run(ctx context.Context, m merger, out *json.Encoder) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, j.Cut, fmt.Errorf("cut at %s", j.Cut))
 	defer cancel()
-	gate, outcomes := make(chan struct{}), make(chan outcome, j.Count)
-	var begin time.Time // set before the gate opens
+	started, outcomes := make(chan struct{}), make(chan outcome, j.Count)
+	var begin time.Time // set before started is closed
 	for n := j.First; n < j.First+j.Count; n++ {
 		go func() {
-			<-gate
+			<-started
 			err := m.merge(ctx, j.User, patch(n, j.Run))
 			o := outcome{Writer: n, Took: time.Since(begin)}
 			if err != nil {
@@ -101,7 +101,7 @@ func (j *job) run(ctx context.Context, m merger, out *json.Encoder) error {
 		}()
 	}
 	begin = time.Now()
-	close(gate)
+	close(started)
 	for range j.Count {
 		if err := out.Encode(<-outcomes); err != nil {
 			return err
@@ -110,7 +110,7 @@ func (j *job) run(ctx context.Context, m merger, out *json.Encoder) error {
 	return nil
 }
 
-// patch is what writer n merges: one key that is its own.
+// patch returns what writer n merges: a key that no other writer has.
 func patch(n int, run string) json.RawMessage {
 	return json.RawMessage(fmt.Sprintf(`{%q: %q}`, key(n), value(n, run)))
 }

@@ -13,21 +13,21 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// zep guards a read, a merge in Go and a write with a session-level advisory lock
-// that it takes and releases through a pool. It is wrong in three ways:
+// zep reads, merges in Go and writes under a session-level advisory lock, which it takes and
+// releases through a pool. It is wrong in three ways:
 //
-//   - The unlock may run on another connection than the lock did. The server then
-//     answers false, nobody looks, and the lock stays with a pooled connection.
-//   - A session that has a lock gets it again. Two writers that draw the same
-//     connection one after the other both believe that they are alone.
-//   - The writer's own context cancels the unlock.
+//   - The unlock may run on another connection than the lock did. The server then returns
+//     false, which is ignored, and a pooled connection keeps the lock.
+//   - A session that has a lock gets it again. Two writers that get the same connection, one
+//     after the other, both believe that they hold the lock.
+//   - The end of the writer's context cancels the unlock.
 type zep struct {
 	db      *sql.DB
 	acquire func(ctx context.Context, db *sql.DB, key int64) error
 }
 
-// openZep23 waits in the server, on a connection of the pool: once every
-// connection waits, the holder gets none to do its work with.
+// openZep23 waits in the server, on a connection of the pool. Once all connections wait, the
+// holder gets none for its work.
 func openZep23(ctx context.Context, db database) (merger, error) {
 	return openZep(ctx, db, func(ctx context.Context, db *sql.DB, key int64) error {
 		_, err := db.ExecContext(ctx, "SELECT pg_advisory_lock($1)", key)
@@ -84,8 +84,8 @@ func (z zep) merge(ctx context.Context, user string, patch json.RawMessage) erro
 
 func (z zep) close() error { return z.db.Close() }
 
-// readMergeWrite changes metadata in three steps. It loses whatever another writer
-// does between the first and the last, so it wants a lock around it.
+// readMergeWrite changes metadata in three steps. It loses what another writer does between
+// the first and the last step, so it must run under a lock.
 func readMergeWrite(ctx context.Context, db *sql.DB, user string, patch json.RawMessage) error {
 	var stored []byte
 	if err := db.QueryRowContext(ctx, "SELECT metadata FROM users WHERE id = $1", user).Scan(&stored); err != nil {

@@ -8,11 +8,11 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// db keeps a database of package pgtest's for as long as the program runs.
+// db runs a database of package pgtest until the program ends.
 func (c *call) db() func(context.Context, []string) error {
-	durable := c.flags.Bool("durable", false, "with PostgreSQL's own defaults, and data on disk")
-	tcp := c.flags.Bool("tcp", false, "on a server of its own that listens at 127.0.0.1, for drivers that know no Unix sockets")
-	migrate := c.flags.Bool("migrate", false, "with the default table")
+	durable := c.flags.Bool("durable", false, "use PostgreSQL's own defaults, and data on disk")
+	tcp := c.flags.Bool("tcp", false, "start a separate server that listens at 127.0.0.1, for drivers without Unix sockets")
+	migrate := c.flags.Bool("migrate", false, "create the default table")
 	return func(ctx context.Context, _ []string) (err error) {
 		var opts []pgtest.Option
 		if *durable {
@@ -50,7 +50,7 @@ func (c *call) db() func(context.Context, []string) error {
 			address = u.String()
 		}
 		fmt.Fprintln(c.stdout, address)
-		fmt.Fprintln(c.stderr, "lockctl: the database is dropped when this is interrupted (Ctrl-C); the URL has its password")
+		fmt.Fprintln(c.stderr, "lockctl: the database is dropped when this is interrupted (Ctrl-C); the URL contains its password")
 		<-ctx.Done()
 		return nil
 	}

@@ -18,7 +18,7 @@ import (
 func (c *call) docsGet() func(context.Context, []string) error {
 	c.reaching()
 	c.storing()
-	c.flags.BoolVar(&c.json, "json", false, "print its version and time, too")
+	c.flags.BoolVar(&c.json, "json", false, "print JSON with version and time")
 	return func(ctx context.Context, args []string) error {
 		return c.withStore(ctx, func(ctx context.Context, _ *pgxpool.Pool, s *metadata.Postgres) error {
 			doc, err := s.Get(ctx, args[0])
@@ -33,9 +33,9 @@ func (c *call) docsGet() func(context.Context, []string) error {
 func (c *call) docsWatch() func(context.Context, []string) error {
 	c.reaching()
 	c.storing()
-	c.flags.BoolVar(&c.json, "json", false, "print its version and time, too")
+	c.flags.BoolVar(&c.json, "json", false, "print JSON with version and time")
 	return func(ctx context.Context, args []string) error {
-		c.log = slog.New(slog.NewTextHandler(c.stderr, nil)) // why it waits
+		c.log = slog.New(slog.NewTextHandler(c.stderr, nil)) // shows why it waits
 		return c.withLastingStore(ctx, func(ctx context.Context, _ *pgxpool.Pool, s *metadata.Postgres) error {
 			if err := c.reach(ctx, s, args[0]); err != nil {
 				return err
@@ -43,7 +43,7 @@ func (c *call) docsWatch() func(context.Context, []string) error {
 			for doc, err := range s.Watch(ctx, args[0]) {
 				switch {
 				case ctx.Err() != nil:
-					return nil // it was interrupted, as it is meant to be
+					return nil // interrupted: the normal end
 				case err != nil:
 					return err
 				case c.terminal && !c.json:
@@ -61,7 +61,8 @@ func (c *call) docsWatch() func(context.Context, []string) error {
 	}
 }
 
-// reach fails where a document cannot be read, which Watch would wait for. It may be missing.
+// reach returns an error if the document cannot be read, because Watch would wait until it
+// can be. The document may be missing.
 func (c *call) reach(ctx context.Context, s *metadata.Postgres, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -71,7 +72,7 @@ func (c *call) reach(ctx context.Context, s *metadata.Postgres, id string) error
 	return nil
 }
 
-// heading tells states on a terminal apart.
+// heading returns the line before a state on a terminal.
 func heading(doc metadata.Document) string {
 	now := time.Now().Format(time.TimeOnly)
 	if doc.Metadata == nil {
@@ -83,7 +84,7 @@ func heading(doc metadata.Document) string {
 func (c *call) docsMerge() func(context.Context, []string) error {
 	c.reaching()
 	c.storing()
-	c.flags.BoolVar(&c.json, "json", false, "print its version and time, too")
+	c.flags.BoolVar(&c.json, "json", false, "print JSON with version and time")
 	version := c.flags.Int64("if-version", -1, "merge only into this `version`; 0: only if there is no document yet")
 	return func(ctx context.Context, args []string) error {
 		patch := []byte(nil)
@@ -108,7 +109,7 @@ func (c *call) docsMerge() func(context.Context, []string) error {
 	}
 }
 
-// printDocument writes it indented on a terminal, and in a line for programs.
+// printDocument writes a document, indented on a terminal and otherwise in one line.
 func (c *call) printDocument(doc metadata.Document) error {
 	var what any = doc.Metadata
 	if c.json {
@@ -204,7 +205,7 @@ func (c *call) migrateDown() func(context.Context, []string) error {
 			return wrong("migrate down would run this; say -yes if it is to:\n%s", down)
 		}
 		return c.withStore(ctx, func(ctx context.Context, pool *pgxpool.Pool, _ *metadata.Postgres) error {
-			_, err := pool.Exec(ctx, down) // several statements, which are one transaction
+			_, err := pool.Exec(ctx, down) // several statements in one transaction
 			return err
 		})
 	}
@@ -212,7 +213,7 @@ func (c *call) migrateDown() func(context.Context, []string) error {
 
 func (c *call) migratePrint() func(context.Context, []string) error {
 	c.storing()
-	takeBack := c.flags.Bool("down", false, "print what takes it back")
+	takeBack := c.flags.Bool("down", false, "print the SQL of migrate down")
 	return func(context.Context, []string) error {
 		up, down, err := c.ddl()
 		if *takeBack {

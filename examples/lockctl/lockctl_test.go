@@ -22,13 +22,13 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// answer is what a call ended with.
+// answer is the result of a call.
 type answer struct {
 	status         int
 	stdout, stderr string
 }
 
-// with calls the program with a database, and what else of the environment it is given.
+// with runs the program with a database and other environment variables.
 func with(t *testing.T, dsn, stdin string, terminal bool, args ...string) answer {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -93,7 +93,7 @@ func TestKeyIsSeenAndFreed(t *testing.T) {
 	assert.Equal(t, answer{3, "", "user/42 is free\n"}, with(t, db.URL(), "", false, "evict", "user/42"))
 }
 
-// A role, a key or an application can be named so that a terminal would obey it.
+// Names of roles, keys and applications may contain control sequences for a terminal.
 func TestNamesDoNothingToATerminal(t *testing.T) {
 	db := pgtest.New(t)
 	l := newLocker(t, db)
@@ -108,7 +108,7 @@ func TestNamesDoNothingToATerminal(t *testing.T) {
 	}
 }
 
-// watched is a call that goes on until it is interrupted.
+// watched is a call that runs until it is interrupted.
 type watched struct {
 	*bufio.Scanner // of its lines
 	interrupt      func()
@@ -128,7 +128,7 @@ func watch(t *testing.T, db *pgtest.DB, terminal bool, args ...string) *watched 
 	return &watched{bufio.NewScanner(r), interrupt, status}
 }
 
-// sees reads up to a line of which ok is true.
+// sees reads lines until ok returns true.
 func (w *watched) sees(t *testing.T, ok func(line string) bool) {
 	t.Helper()
 	for w.Scan() {
@@ -139,7 +139,7 @@ func (w *watched) sees(t *testing.T, ok func(line string) bool) {
 	t.Fatal("it ended")
 }
 
-// ends interrupts it.
+// ends interrupts the call.
 func (w *watched) ends(t *testing.T) {
 	t.Helper()
 	w.interrupt()
@@ -260,7 +260,7 @@ func TestDocumentsAndTheirTable(t *testing.T) {
 	assert.Equal(t, 3, with(t, db.URL(), "", false, "docs", "get", "ann").status)
 }
 
-// No password is taken where others could read it, nor shown.
+// Passwords are refused where other users could read them, and never shown.
 func TestPasswordsStayHidden(t *testing.T) {
 	db := pgtest.New(t)
 	_, err := db.Pool().Exec(t.Context(), "SELECT 1")

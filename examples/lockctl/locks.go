@@ -23,8 +23,8 @@ type shown struct {
 	Holders []holder `json:"holders"`
 	Waiters int      `json:"waiters"` // in all processes
 
-	Waiting    []waiter       `json:"waiting,omitempty"`    // of these the longest of each process
-	Unanswered []waiter       `json:"unanswered,omitempty"` // processes that did not tell whether any wait there
+	Waiting    []waiter       `json:"waiting,omitempty"`    // the longest waits of each process
+	Unanswered []waiter       `json:"unanswered,omitempty"` // processes that did not answer whether calls wait there
 	Cycle      []lock.Backend `json:"cycle,omitempty"`      // processes that wait for each other
 }
 
@@ -34,8 +34,8 @@ type waiter struct {
 	User        string  `json:"user"`
 	Application string  `json:"application"`
 	Address     string  `json:"address,omitempty"`
-	Seconds     float64 `json:"seconds"`        // that it has waited
-	More        int     `json:"more,omitempty"` // calls of the process that have waited less, after its last one
+	Seconds     float64 `json:"seconds"`        // how long it has waited
+	More        int     `json:"more,omitempty"` // in a process's last entry: its other calls, which have waited less
 }
 
 type holder struct {
@@ -44,7 +44,7 @@ type holder struct {
 	User        string     `json:"user"`
 	Application string     `json:"application"`
 	Address     string     `json:"address,omitempty"`
-	Connected   *time.Time `json:"connected,omitempty"` // its session; absent where the role may not see it
+	Connected   *time.Time `json:"connected,omitempty"` // start of the session; absent if the role may not see it
 }
 
 func show(s lock.Status) shown {
@@ -79,7 +79,7 @@ func mode(writing, shared bool) string {
 	return "exclusive"
 }
 
-// print writes the state of keys: as JSON, as a table, or as fields.
+// print writes the state of keys as JSON, as a table, or as fields.
 func (c *call) print(all []shown) error {
 	if c.json {
 		return json.NewEncoder(c.stdout).Encode(all)
@@ -119,8 +119,7 @@ func (c *call) print(all []shown) error {
 	return end()
 }
 
-// line writes fields, which are never empty on a terminal. What strangers chose does
-// nothing to it.
+// line writes fields, with "-" for empty ones on a terminal. It makes untrusted text printable.
 func (c *call) line(out io.Writer, fields ...string) {
 	for i, f := range fields {
 		fields[i] = printable.Text(f)
@@ -131,7 +130,7 @@ func (c *call) line(out io.Writer, fields ...string) {
 	fmt.Fprintln(out, strings.Join(fields, "\t"))
 }
 
-// since is a time for people, or one for programs.
+// since returns the time elapsed on a terminal, and otherwise the time.
 func (c *call) since(at time.Time) string {
 	if c.terminal {
 		return max(time.Since(at), 0).Round(time.Second).String() + " ago"
@@ -141,9 +140,9 @@ func (c *call) since(at time.Time) string {
 
 func (c *call) locks() func(context.Context, []string) error {
 	c.reaching()
-	c.flags.BoolVar(&c.json, "json", false, "print JSON, an array a look")
-	watch := c.flags.Bool("watch", false, "look again and again, until interrupted")
-	every := c.flags.Duration("every", time.Second, "how often")
+	c.flags.BoolVar(&c.json, "json", false, "print JSON, an array each time")
+	watch := c.flags.Bool("watch", false, "repeat until interrupted")
+	every := c.flags.Duration("every", time.Second, "the interval of -watch")
 	return func(ctx context.Context, _ []string) error {
 		if *every <= 0 {
 			return wrong("-every %s: want a longer time", *every)
@@ -156,7 +155,7 @@ func (c *call) locks() func(context.Context, []string) error {
 				}
 				select {
 				case <-ctx.Done():
-					return nil // it was interrupted, as it is meant to be
+					return nil // interrupted: the normal end of -watch
 				case <-tick:
 				}
 			}
@@ -164,7 +163,7 @@ func (c *call) locks() func(context.Context, []string) error {
 	}
 }
 
-// look prints what is there now.
+// look prints the current state of all keys.
 func (c *call) look(ctx context.Context, l *lock.Postgres, again bool) error {
 	asking, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -216,7 +215,7 @@ func (c *call) evict() func(context.Context, []string) error {
 	c.reaching()
 	c.storing()
 	doc := c.flags.Bool("doc", false, "KEY is the id of a document")
-	grace := c.flags.Duration("grace", 5*time.Second, "how long its holder has to give it up, before the session is ended")
+	grace := c.flags.Duration("grace", 5*time.Second, "how long the holder has to release it, before its session is ended")
 	return func(ctx context.Context, args []string) error {
 		key, err := c.key(args[0], *doc)
 		if err != nil {

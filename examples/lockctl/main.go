@@ -1,26 +1,26 @@
-// Lockctl shows what is going on in a database that lockstore is used with, and frees
-// what is stuck.
+// Lockctl shows and frees the locks of a database, checks its configuration, and reads and
+// changes documents.
 //
-//	export LOCKSTORE_DSN=postgres://…              # or PGHOST, PGUSER, PGPASSFILE and their kin
-//	go run ./examples/lockctl locks -watch         # what is held and waited for, by whom
+//	export LOCKSTORE_DSN=postgres://…              # or PGHOST, PGUSER, PGPASSFILE, …
+//	go run ./examples/lockctl locks -watch         # all keys with their holders and waiters
 //	go run ./examples/lockctl who user/42          # one key; exit status 3 if it is free
 //	go run ./examples/lockctl evict -grace 5s user/42
-//	go run ./examples/lockctl check                # what should be set otherwise; exit status 3 if anything
+//	go run ./examples/lockctl check                # problems of the configuration; exit status 3 if any
 //	go run ./examples/lockctl docs get ann
 //	go run ./examples/lockctl docs watch ann       # a line for each state; null while there is no document
 //	echo '{"plan":"pro"}' | go run ./examples/lockctl docs merge ann
 //	go run ./examples/lockctl migrate print        # or up, or down
 //	go run ./examples/lockctl db                   # a server to develop with; prints its URL
 //
-// On a terminal it prints tables; into a pipe, fields that are separated by tabs,
-// without a header. A KEY is its parts joined by slashes, #N for the number of one, or a
-// document's id with -doc.
+// On a terminal it prints tables. Otherwise it prints fields that are separated by tabs,
+// without a header. A KEY is a key's parts joined by slashes, or #N for a key's number, or,
+// with -doc, a document's id.
 //
-// A -dsn with a password is refused, as everybody on the machine can read it: the
-// environment, a file (-dsn-file) or libpq's passfile are for that.
+// A -dsn with a password is refused, because all users of the machine can read it. Use the
+// environment, a file (-dsn-file) or libpq's passfile.
 //
-// It exits with 0; with 1 if it failed; with 2 if it was called wrongly; with 3 if the
-// answer is no: there are findings, the key is free, there is no such document.
+// The exit status is 0 for success, 1 for a failure, 2 for wrong arguments, and 3 if the
+// answer is no: check has findings, the key is free, or the document does not exist.
 package main
 
 import (
@@ -58,16 +58,16 @@ type call struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            func(string) string
-	terminal       bool // stdout is one
+	terminal       bool // stdout is a terminal
 
 	target
 	json      bool
 	namespace string
-	log       *slog.Logger // the store's; nil: none
+	log       *slog.Logger // for the store; nil: none
 	flags     *flag.FlagSet
 }
 
-// A command is what the program can be asked for. define adds its flags, and returns what
+// A command is a command of the program. define adds its flags and returns the function that
 // runs it with its arguments.
 type command struct {
 	name, args, about string
@@ -75,21 +75,21 @@ type command struct {
 }
 
 var commands = []command{
-	{"locks", "", "list what is held and waited for", (*call).locks},
-	{"who", "KEY", "tell who holds a key, and who waits for it", (*call).who},
+	{"locks", "", "list the keys that are held or waited for", (*call).locks},
+	{"who", "KEY", "show the holders and waiters of a key", (*call).who},
 	{"evict", "KEY", "free a key: ask its holder, then end the session", (*call).evict},
-	{"check", "", "compare server, role and table with what is needed", (*call).check},
+	{"check", "", "check the configuration of server, role and table", (*call).check},
 	{"docs get", "ID", "print a document", (*call).docsGet},
 	{"docs watch", "ID", "print a document, and each later state of it, until interrupted", (*call).docsWatch},
-	{"docs merge", "ID [PATCH]", "merge a patch, or what stdin has, and print the document", (*call).docsMerge},
+	{"docs merge", "ID [PATCH]", "merge a patch (default: from stdin), and print the document", (*call).docsMerge},
 	{"migrate up", "", "create what the store needs", (*call).migrateUp},
 	{"migrate down", "", "drop it, with all documents of the default table", (*call).migrateDown},
 	{"migrate print", "", "print the SQL", (*call).migratePrint},
-	{"db", "", "keep a PostgreSQL server until interrupted, and print its URL", (*call).db},
+	{"db", "", "run a PostgreSQL server until interrupted, and print its URL", (*call).db},
 }
 
 var (
-	errNo    = errors.New("no") // which has been said already
+	errNo    = errors.New("no") // the answer is no, and has been printed
 	errUsage = errors.New("usage")
 )
 
@@ -97,7 +97,7 @@ func wrong(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", errUsage, fmt.Sprintf(format, args...))
 }
 
-// run is the program, from its arguments to its exit status.
+// run runs the program with its arguments and returns the exit status.
 func (c *call) run(ctx context.Context, args []string) int {
 	err := c.do(ctx, args)
 	switch {
@@ -112,7 +112,7 @@ func (c *call) run(ctx context.Context, args []string) int {
 		fmt.Fprintf(c.stderr, "lockctl: %s\nTry: lockctl -help\n", strings.TrimPrefix(err.Error(), "usage: "))
 		return 2
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		return 1 // whoever interrupted it knows
+		return 1 // interrupted: no message is needed
 	}
 	fmt.Fprintln(c.stderr, "lockctl:", err)
 	return 1
@@ -153,14 +153,14 @@ func (c *call) do(ctx context.Context, args []string) error {
 }
 
 func (c *call) usage() {
-	fmt.Fprintln(c.stderr, "Usage: lockctl COMMAND [flags] [arguments]; lockctl COMMAND -help tells its flags")
+	fmt.Fprintln(c.stderr, "Usage: lockctl COMMAND [flags] [arguments]; lockctl COMMAND -help lists its flags")
 	for _, cmd := range commands {
 		fmt.Fprintf(c.stderr, "  %-24s %s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.about)
 	}
-	fmt.Fprintln(c.stderr, "The database is that of LOCKSTORE_DSN, of -dsn-file, or of libpq's variables (PGHOST, PGPASSFILE, …).")
+	fmt.Fprintln(c.stderr, "The database is that of -dsn or -dsn-file, of LOCKSTORE_DSN, or of libpq's variables (PGHOST, PGPASSFILE, …).")
 }
 
-// key is what an argument names.
+// key returns the key that an argument names.
 func (c *call) key(arg string, doc bool) (lock.Key, error) {
 	if doc {
 		store, err := c.openStore(nil)

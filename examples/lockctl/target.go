@@ -16,7 +16,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A target is the database, and the table in it.
+// A target is a database and a table in it.
 type target struct {
 	dsn, dsnFile string
 	timeout      time.Duration
@@ -26,28 +26,28 @@ type target struct {
 	inGo         bool
 }
 
-// reaching adds the flags by which a database is found.
+// reaching adds the flags for the database.
 func (c *call) reaching() {
-	c.flags.StringVar(&c.dsn, "dsn", "", "the database, as a `URL` or keyword=value list without a password; instead of LOCKSTORE_DSN")
-	c.flags.StringVar(&c.dsnFile, "dsn-file", "", "a `file` that has it, with a password or without")
+	c.flags.StringVar(&c.dsn, "dsn", "", "the database: a `URL` or keyword=value list without a password; overrides LOCKSTORE_DSN")
+	c.flags.StringVar(&c.dsnFile, "dsn-file", "", "a `file` with the database's URL or list, with or without a password")
 	c.flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long to wait for the database")
 	c.flags.StringVar(&c.namespace, "namespace", "", "the application's `namespace` of keys")
 }
 
-// storing adds the flags that say where the documents are.
+// storing adds the flags for the table of documents.
 func (c *call) storing() {
 	t := &c.table
 	c.flags.StringVar(&t.Name, "table", "", "the table's `name`; the default table if empty")
-	c.flags.StringVar(&t.Schema, "schema", "", "its schema; by the search path if empty")
-	c.flags.StringVar(&t.Owner, "owner", "", "a `role` that is trusted with what it made")
+	c.flags.StringVar(&t.Schema, "schema", "", "the table's schema; found on the search path if empty")
+	c.flags.StringVar(&t.Owner, "owner", "", "a `role` whose objects are trusted")
 	c.flags.StringVar(&t.ID, "id", "", `the id's column (default "id")`)
-	c.flags.StringVar(&c.idType, "id-type", "text", "its type: text, uuid or bigint")
+	c.flags.StringVar(&c.idType, "id-type", "text", "the id's type: text, uuid or bigint")
 	c.flags.StringVar(&t.Column, "column", "", `the jsonb column (default "metadata")`)
 	c.flags.StringVar(&t.Version, "version", "", "the column that counts changes")
-	c.flags.StringVar(&t.UpdatedAt, "updated", "", "the column of the time of the last change")
-	c.flags.BoolVar(&t.Create, "create", false, "writes make rows that are missing")
-	c.flags.BoolVar(&c.inGo, "merge-in-go", false, "use no merge function")
-	c.flags.Func("scope", "`column=value` of the rows, or column:uuid=value, column:bigint=value; can be repeated", func(s string) error {
+	c.flags.StringVar(&t.UpdatedAt, "updated", "", "the column with the time of the last change")
+	c.flags.BoolVar(&t.Create, "create", false, "writes create missing rows")
+	c.flags.BoolVar(&c.inGo, "merge-in-go", false, "merge in Go, without the merge function")
+	c.flags.Func("scope", "use only rows with `column=value` (or column:uuid=value, column:bigint=value); can be repeated", func(s string) error {
 		column, value, ok := strings.Cut(s, "=")
 		if !ok {
 			return errors.New("want column=value")
@@ -72,8 +72,8 @@ func typeNamed(name string) (metadata.Type, error) {
 // secret finds a password in a keyword=value list.
 var secret = regexp.MustCompile(`(?i)password\s*=`)
 
-// hasPassword reports whether a DSN may have one, which every user of the machine can
-// read in the list of processes.
+// hasPassword reports whether a DSN may contain a password, which every user of the machine
+// could read in the list of processes.
 func hasPassword(dsn string) bool {
 	if !strings.Contains(dsn, "://") {
 		return secret.MatchString(dsn)
@@ -89,8 +89,8 @@ func hasPassword(dsn string) bool {
 	return has || isAmbiguous(dsn)
 }
 
-// isAmbiguous reports whether a URL has an @ that is not escaped and does not end the
-// name and password: half of the password would be taken for a host, which errors name.
+// isAmbiguous reports whether a URL has an unescaped @ other than the one after name and
+// password: a part of the password would be taken for a host, which errors show.
 func isAmbiguous(dsn string) bool {
 	_, rest, isURL := strings.Cut(dsn, "://")
 	authority := rest
@@ -101,7 +101,7 @@ func isAmbiguous(dsn string) bool {
 	return isURL && (n > 1 || n != strings.Count(authority, "@"))
 }
 
-// address is the DSN that is to be used; empty: what libpq's variables say.
+// address returns the DSN to use; "" leaves it to libpq's variables.
 func (c *call) address() (string, error) {
 	switch {
 	case c.dsn != "" && c.dsnFile != "":
@@ -117,17 +117,17 @@ func (c *call) address() (string, error) {
 	return c.env("LOCKSTORE_DSN"), nil
 }
 
-// pool opens one, which the caller closes. It connects when it is used.
+// pool opens a pool, which connects on first use. The caller closes it.
 func (c *call) pool(ctx context.Context) (*pgxpool.Pool, error) {
 	dsn, err := c.address()
 	if err != nil {
 		return nil, err
 	}
 	config, err := pgxpool.ParseConfig(dsn)
-	if err != nil || isAmbiguous(dsn) { // which may quote what it could not read
+	if err != nil || isAmbiguous(dsn) { // err may quote the DSN
 		return nil, wrong("the database's address cannot be read: want a URL, in which @, :, / and # in a password are escaped, or a keyword=value list")
 	}
-	config.MaxConns, config.PingTimeout = 4, 2*time.Second // which Check would find fault with
+	config.MaxConns, config.PingTimeout = 4, 2*time.Second // so that Check has no findings about the pool
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = c.timeout
 	}
@@ -137,7 +137,7 @@ func (c *call) pool(ctx context.Context) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// withLocker runs do with a Locker.
+// withLocker calls do with a Locker.
 func (c *call) withLocker(ctx context.Context, do func(context.Context, *pgxpool.Pool, *lock.Postgres) error) error {
 	pool, err := c.pool(ctx)
 	if err != nil {
@@ -154,14 +154,14 @@ func (c *call) withLocker(ctx context.Context, do func(context.Context, *pgxpool
 	return do(ctx, pool, locker)
 }
 
-// withStore runs do with a store, within the time limit.
+// withStore calls do with a store, within the time limit.
 func (c *call) withStore(ctx context.Context, do func(context.Context, *pgxpool.Pool, *metadata.Postgres) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return c.withLastingStore(ctx, do)
 }
 
-// withLastingStore runs do with a store.
+// withLastingStore calls do with a store, without a time limit.
 func (c *call) withLastingStore(ctx context.Context, do func(context.Context, *pgxpool.Pool, *metadata.Postgres) error) error {
 	pool, err := c.pool(ctx)
 	if err != nil {
@@ -176,7 +176,7 @@ func (c *call) withLastingStore(ctx context.Context, do func(context.Context, *p
 	return do(ctx, pool, store)
 }
 
-// openStore needs no pool for what asks no server.
+// openStore opens a store. pool may be nil if nothing is sent to the server.
 func (c *call) openStore(pool *pgxpool.Pool) (*metadata.Postgres, error) {
 	if pool == nil {
 		var err error

@@ -16,7 +16,7 @@ import (
 
 const mergePatch = "application/merge-patch+json"
 
-// get answers with a user's metadata, unless the client has it already.
+// get sends a user's metadata, unless the client already has this version.
 func (s *service) get(w http.ResponseWriter, r *http.Request) error {
 	doc, err := s.store.Get(r.Context(), r.PathValue("id"))
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *service) get(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, doc)
 }
 
-// patch merges, if the document is of the version that If-Match asks for.
+// patch merges a patch. If there is an If-Match, the document must be of that version.
 func (s *service) patch(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Accept-Patch", mergePatch)
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -59,7 +59,7 @@ func (s *service) patch(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, doc)
 }
 
-// remove empties the metadata. The user stays, and so does the count of changes.
+// remove replaces the metadata by {}. The user and the version's count stay.
 func (s *service) remove(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), s.wait)
 	defer cancel()
@@ -80,16 +80,16 @@ func (s *service) remove(w http.ResponseWriter, r *http.Request) error {
 func answer(w http.ResponseWriter, doc metadata.Document) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("ETag", tag(doc))
-	w.Header().Set("Cache-Control", "no-cache") // but ask whether it has changed
-	_, _ = w.Write(doc.Metadata)                // to a client that may have gone
+	w.Header().Set("Cache-Control", "no-cache") // caches must revalidate
+	_, _ = w.Write(doc.Metadata)                // the client may be gone
 	return nil
 }
 
-// tag is a document's entity tag (RFC 9110, section 8.8.3). Users are never deleted here,
-// so that no version comes twice.
+// tag returns a document's entity tag (RFC 9110, section 8.8.3). No version occurs twice,
+// because this service never deletes users.
 func tag(doc metadata.Document) string { return `"v` + strconv.FormatInt(doc.Version, 10) + `"` }
 
-// storeFor is the store for a write: as Idempotency-Key and If-Match have it.
+// storeFor returns the store for a write, with the conditions of Idempotency-Key and If-Match.
 func (s *service) storeFor(ctx context.Context, r *http.Request) (*metadata.Postgres, error) {
 	store, err := s.ifMatch(ctx, r)
 	if err != nil {
@@ -98,9 +98,10 @@ func (s *service) storeFor(ctx context.Context, r *http.Request) (*metadata.Post
 	return once(store, r)
 }
 
-// ifMatch is the store, as far as If-Match lets write to it. Which of several versions
-// the document has is looked at first; should it change then, the write is refused. So it
-// is where none of them is right, by the store, as a repetition is not to be refused.
+// ifMatch returns a store that writes only if If-Match holds. If it lists several versions,
+// ifMatch reads the document to select one; if the document changes after that, the store
+// refuses the write. If no version matches, the store refuses it, too, and not ifMatch,
+// because a repetition (see once) must not be refused.
 func (s *service) ifMatch(ctx context.Context, r *http.Request) (*metadata.Postgres, error) {
 	if r.Header.Values("If-None-Match") != nil {
 		return nil, &problem{Status: http.StatusBadRequest, Detail: "If-None-Match is for GET"}
@@ -113,20 +114,20 @@ func (s *service) ifMatch(ctx context.Context, r *http.Request) (*metadata.Postg
 	switch {
 	case err != nil:
 		return nil, err
-	case match.any: // users that there are not are not found, anyway
+	case match.any: // for missing users the answer is 404 anyway
 		return s.store, nil
 	case len(match.strong) == 1:
 		return s.store.IfVersion(match.strong[0]), nil
 	}
 	doc, err := s.store.Get(ctx, r.PathValue("id"))
 	if !match.has(doc.Version, false) {
-		doc.Version = -1 // which none has
+		doc.Version = -1 // matches no document
 	}
 	return s.store.IfVersion(doc.Version), err
 }
 
-// matching is a list of entity tags (RFC 9110, section 13.1.1), of which those that are
-// not ours match nothing.
+// matching is a list of entity tags (RFC 9110, section 13.1.1). Tags that this service did not
+// create match nothing.
 type matching struct {
 	any          bool
 	strong, weak []int64
@@ -165,7 +166,7 @@ func parseTags(values []string) (m matching, err error) {
 	return m, nil
 }
 
-// unread is why a body could not be read.
+// unread returns the problem for a body that could not be read.
 func unread(err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {

@@ -10,27 +10,27 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A commit is one that this process has made.
+// A commit is a commit of this process.
 type commit struct {
 	At     time.Time
 	User   string
 	Writes int
 	Took   time.Duration
-	Failed string // of which kind of error; empty: it has not
+	Failed string // the kind of error; empty: none
 }
 
-// commits remembers the last of them. It is a [metadata.CommitObserver].
+// commits records the last 20 commits. It is a [metadata.CommitObserver].
 type commits struct {
 	mu   sync.Mutex
 	last []commit
 }
 
-// CommitStart implements [metadata.CommitObserver].
+// CommitStart returns ctx. It implements [metadata.CommitObserver].
 func (*commits) CommitStart(ctx context.Context, _ metadata.CommitStart) context.Context { return ctx }
 
-// CommitEnd implements [metadata.CommitObserver].
+// CommitEnd records a commit. It implements [metadata.CommitObserver].
 func (c *commits) CommitEnd(_ context.Context, e metadata.CommitEnd) {
-	if e.Writes == 0 { // somebody has the document's lock, and it is tried again
+	if e.Writes == 0 { // the document is locked: the store tries again
 		return
 	}
 	c.mu.Lock()
@@ -41,7 +41,7 @@ func (c *commits) CommitEnd(_ context.Context, e metadata.CommitEnd) {
 	c.last = append(c.last, commit{time.Now(), strings.Join(e.IDs, ", "), e.Writes, e.Took.Round(10 * time.Microsecond), metadata.ErrorType(e.Err)})
 }
 
-// recent are the last commits, the newest first.
+// recent returns the last commits, newest first.
 func (c *commits) recent() []commit {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,11 +21,11 @@ var files embed.FS
 
 var pages = template.Must(template.ParseFS(files, "console/*.html"))
 
-// evictGrace is how long a holder has to give a key up before its session is ended.
+// evictGrace is how long a holder has to release a key before its session is ended.
 const evictGrace = 5 * time.Second
 
-// console is the pages under /locks. They work without their script, too, which has
-// the list follow what happens.
+// console serves the pages under /locks. They also work without their script, which keeps the
+// list up to date.
 func (s *service) console() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /locks", s.page("list", s.list))
@@ -41,7 +41,7 @@ func (s *service) console() http.Handler {
 	return mux
 }
 
-// page shows what a function has gathered.
+// page renders a page with the data that gather returns, or an error page.
 func (s *service) page(name string, gather func(context.Context, *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
@@ -57,7 +57,7 @@ func (s *service) page(name string, gather func(context.Context, *http.Request) 
 }
 
 func (s *service) render(w http.ResponseWriter, status int, name string, data any) {
-	var page bytes.Buffer // so that half a page is never sent
+	var page bytes.Buffer // a template that fails must not send half a page
 	if err := pages.ExecuteTemplate(&page, name+".html", data); err != nil {
 		s.log.Error("page", "name", name, "error", err)
 		http.Error(w, "this page is broken", http.StatusInternalServerError)
@@ -65,16 +65,16 @@ func (s *service) render(w http.ResponseWriter, status int, name string, data an
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = page.WriteTo(w) // to a browser that may have gone
+	_, _ = page.WriteTo(w) // the browser may be gone
 }
 
 // A row is a key in the list.
 type row struct {
 	lock.Status
-	User string // whose metadata it is the lock of; empty: of something else
+	User string // the user whose metadata the key locks; empty: another key
 }
 
-// Name is what the key is called here.
+// Name returns the user's id, or the key if it is not a user's.
 func (r row) Name() string {
 	if r.User != "" {
 		return r.User
@@ -82,10 +82,10 @@ func (r row) Name() string {
 	return r.Key.String()
 }
 
-// Waits is how many wait for it, anywhere.
+// Waits returns the number of waiters in all processes.
 func (r row) Waits() int { return r.Waiters + r.WaitersHere }
 
-// list is what is held and waited for.
+// list returns the keys that are held or waited for.
 func (s *service) list(ctx context.Context, _ *http.Request) (any, error) {
 	found, err := s.locker.List(ctx, "")
 	if err != nil {
@@ -111,7 +111,8 @@ func (s *service) list(ctx context.Context, _ *http.Request) (any, error) {
 	}{rows, users, s.commits.recent(), time.Now()}, nil
 }
 
-// users are the first of the host's, by whose ids keys of other processes get names.
+// users returns the first 1000 ids. With them the console can name keys of other processes,
+// of which it only knows the number.
 func (s *service) users(ctx context.Context) (ids []string, err error) {
 	rows, err := s.pool.Query(ctx, "SELECT id FROM users ORDER BY id LIMIT 1000")
 	if err != nil {
@@ -128,7 +129,7 @@ func (s *service) users(ctx context.Context) (ids []string, err error) {
 	return ids, rows.Err()
 }
 
-// user is the present state of a user's metadata.
+// user returns the current state of a user's metadata.
 func (s *service) user(ctx context.Context, r *http.Request) (any, error) {
 	id := r.FormValue("id")
 	doc, err := s.store.Get(ctx, id)
@@ -151,7 +152,7 @@ func (s *service) user(ctx context.Context, r *http.Request) (any, error) {
 	}{doc, text.String(), len(doc.Metadata), row{status, id}}, nil
 }
 
-// statusOf is that of the key which a request names.
+// statusOf returns the status of the key that a request names.
 func (s *service) statusOf(ctx context.Context, r *http.Request) (row, error) {
 	number, err := strconv.ParseInt(r.FormValue("key"), 10, 64)
 	if err != nil {
@@ -170,12 +171,12 @@ func (s *service) statusOf(ctx context.Context, r *http.Request) (row, error) {
 	return row{Status: status}, err
 }
 
-// askToEvict shows who would lose the key.
+// askToEvict returns the holders that would lose the key.
 func (s *service) askToEvict(ctx context.Context, r *http.Request) (any, error) {
 	return s.statusOf(ctx, r)
 }
 
-// evict frees a key from the holders that the question showed, and nobody else.
+// evict evicts the holders of a key, but only if they are those that askToEvict showed.
 func (s *service) evict(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.timeout+evictGrace)
 	defer cancel()
@@ -184,7 +185,7 @@ func (s *service) evict(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		for _, h := range asked.Holders {
 			if !slices.Contains(r.PostForm["holder"], session(h)) {
-				s.render(w, http.StatusConflict, "evict", asked) // ask again: others have it by now
+				s.render(w, http.StatusConflict, "evict", asked) // the holders have changed: ask again
 				return
 			}
 		}
@@ -202,12 +203,12 @@ func (s *service) evict(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// session names a holder's session in a form.
+// session identifies a holder's session in a form.
 func session(h lock.Holder) string {
 	return strconv.FormatUint(uint64(h.PID), 10) + "@" + strconv.FormatInt(h.Start.UnixMicro(), 10)
 }
 
-// Sessions are the names of the holders' sessions.
+// Sessions returns session for each holder.
 func (r row) Sessions() (names []string) {
 	for _, h := range r.Holders {
 		names = append(names, session(h))

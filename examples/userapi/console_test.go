@@ -82,7 +82,7 @@ func TestConsoleShowsAndEvicts(t *testing.T) {
 	}
 }
 
-// Nothing that the pages load or name is elsewhere.
+// The pages load nothing from elsewhere and link to nothing elsewhere.
 func TestConsoleNeedsNobodyElse(t *testing.T) {
 	_, server := started(t, pgtest.New(t).URL(), nil)
 	outside := regexp.MustCompile(`(?i)(https?:)?//[a-z]|url\(|@import`)
@@ -131,7 +131,7 @@ func TestConsoleIsGuarded(t *testing.T) {
 	assert.Equal(t, 200, answer.StatusCode, "the token is the console's")
 }
 
-// The program, as README has it called, has all on a database of its own.
+// The program, called as in README, works with a temporary database.
 func TestProgramShowsItAll(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	defer end()

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// guarded lets those at the console who have the token or, where there is none, who ask
-// from this machine, and not in another site's name.
+// guarded protects the console. Requests need the token or, if none is configured, must come
+// from this machine. Requests that another site makes a browser send are refused.
 func (s *service) guarded(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -35,12 +35,12 @@ func hasToken(r *http.Request, token string) bool {
 	if !basic {
 		given, _ = strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	}
-	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token)) // of one length
+	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token)) // hashes have equal lengths
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// isLocal reports whether a request comes from this machine and means it: it was not
-// passed on by a proxy, nor sent to a name that somebody else has pointed here.
+// isLocal reports whether a request comes from this machine, neither forwarded by a proxy nor
+// sent to a foreign name that resolves to this machine (DNS rebinding).
 func isLocal(r *http.Request) bool {
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
 		if r.Header.Get(name) != "" {

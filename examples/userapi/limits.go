@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// limits bound the requests under way, so that what is too much is refused at once, and
-// the callers of one user do not keep out those of others.
+// limits limits the concurrent requests, in total and per user. Requests beyond the limits are
+// refused at once, so that those for one user do not block those for others.
 type limits struct {
 	mu               sync.Mutex
 	total            int
@@ -20,7 +20,7 @@ func newLimits(maxTotal, maxOne int) *limits {
 	return &limits{byUser: map[string]int{}, maxTotal: maxTotal, maxOne: maxOne}
 }
 
-// enter returns 0, or the status of a refusal.
+// enter counts a request. It returns 0, or the status with which to refuse the request.
 func (l *limits) enter(user string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,7 +44,7 @@ func (l *limits) leave(user string) {
 	}
 }
 
-// limited runs a handler within limits of number and time.
+// limited limits the number and the time of a handler's requests.
 func (s *service) limited(number *limits, timeout time.Duration, next func(http.ResponseWriter, *http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := r.PathValue("id")

@@ -22,7 +22,7 @@ import (
 
 var names = []string{"ann", "bob", "cal"}
 
-// A load is clients of whom each patches a key of its own into a user's metadata.
+// A load is a number of clients. Each patches its own keys into a user's metadata.
 type load struct {
 	client *http.Client
 	base   string
@@ -37,7 +37,7 @@ func newLoad(t *testing.T, base string, clients int) *load {
 	return &load{client: &http.Client{Transport: transport, Timeout: time.Minute}, base: base}
 }
 
-// patch reports whether the client may go on.
+// patch reports whether the client may continue.
 func (l *load) patch(client, n int) bool {
 	key := fmt.Sprintf("%d-%d", client, n)
 	r, err := http.NewRequest("PATCH", l.base+"/users/"+names[client%3]+"/metadata", bytes.NewReader(fmt.Appendf(nil, `{"%s":1}`, key)))
@@ -59,7 +59,7 @@ func (l *load) patch(client, n int) bool {
 	return true
 }
 
-// kept compares what was acknowledged with what is there.
+// kept compares the acknowledged keys with the metadata.
 func (l *load) kept(t *testing.T, db *pgtest.DB) (stored int) {
 	store, err := metadata.NewPostgres(db.Pool(), &metadata.Options{Table: metadata.Table{Name: "users", Version: "version"}})
 	require.NoError(t, err)

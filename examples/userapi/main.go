@@ -1,28 +1,29 @@
-// Userapi is a small service around lockstore: the metadata of users, over HTTP, and a
-// console that shows who holds what.
+// Userapi is a small HTTP service for the metadata of users, with a console that shows the
+// locks.
 //
-//	go run ./examples/userapi                       # on a database of its own
+//	go run ./examples/userapi                       # with a temporary database
 //	curl localhost:8080/users/ann/metadata
 //	curl -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{"plan":"pro"}' localhost:8080/users/ann/metadata
 //	curl -N 'localhost:8080/users/ann/metadata?watch'
 //	open http://localhost:8080/locks
 //
-// A PATCH or DELETE with an Idempotency-Key is made once: the same again, within a week,
-// changes nothing, and is answered with the metadata as they are by then, and with
-// Idempotency-Replayed: true. With the key of another request for the user it is refused
-// (422). What was refused has left no key, and can be tried again.
+// A PATCH or DELETE with an Idempotency-Key is executed once. The same request again, within
+// a week, changes nothing; the response has the current metadata and Idempotency-Replayed:
+// true. A different request for the user with the same key is refused (422). A request that
+// was refused leaves no key and can be repeated.
 //
-// GET with ?watch, or with Accept: text/event-stream, as a browser's EventSource has it,
-// is a stream of events: the metadata as they are, and then each later state that the
-// client can take in, with its version as the id. A user who is gone is an event "deleted",
-// without one. A client that comes back with Last-Event-ID is not told again what it has.
-// After an hour, and when the service ends, so does the stream, and the client asks again.
+// GET with ?watch, or with Accept: text/event-stream (as from a browser's EventSource), sends
+// a stream of events: the current metadata, and then each later state that the client can keep
+// up with, with the version as the id. If the user is deleted, the event is "deleted" and has
+// no id. A client that returns with Last-Event-ID does not get the state that it has. The
+// stream ends after an hour, or with the service; the client then asks again.
 //
-// With LOCKSTORE_DSN it uses that database, in which -migrate creates what it needs. The
-// console is for whoever has the token in the file of -token-file, as a Bearer token or
-// as the password of any user; without one, for requests from this machine alone.
+// With LOCKSTORE_DSN it uses that database; -migrate creates what it needs there. The console
+// needs the token in the file of -token-file, as a Bearer token or as the password of any
+// user. Without -token-file it accepts only requests from this machine.
 //
-// To see how the library is wired in, read service.go first, then api.go, once.go, watch.go and problem.go.
+// To see how the service uses the library, read service.go first, then api.go, once.go,
+// watch.go and problem.go.
 package main
 
 import (
@@ -51,37 +52,37 @@ func main() {
 	}
 }
 
-// config is what the service can be told.
+// config is the configuration of the service.
 type config struct {
 	addr    string
 	migrate bool
-	demo    bool          // on a database of its own
-	token   string        // of the console; empty: loopback only
+	demo    bool          // uses a temporary database
+	token   string        // for the console; empty: only requests from this machine
 	wait    time.Duration // for a document that others hold
 	timeout time.Duration // of a request
-	drain   time.Duration // from not being ready to the end of listening
-	grace   time.Duration // for requests under way, at the end
+	drain   time.Duration // between not ready and not listening
+	grace   time.Duration // for requests in progress at the end
 
-	heartbeat time.Duration // between comments that keep a watch's connection open
-	maxWatch  time.Duration // how long a watch lasts, after which the client asks again
+	heartbeat time.Duration // interval of the comments that keep a watch's connection open
+	maxWatch  time.Duration // how long a watch lasts; then the client asks again
 
 	maxBody            int // bytes of a patch
-	maxTotal, maxUsers int // requests under way: in all, and of one user; and watches, apart from them
+	maxTotal, maxUsers int // concurrent requests in total and per user; the same for watches
 }
 
 var defaults = config{addr: "localhost:8080", wait: 2 * time.Second, timeout: 10 * time.Second, grace: 20 * time.Second, heartbeat: 15 * time.Second, maxWatch: time.Hour, maxBody: 256 << 10, maxTotal: 1000, maxUsers: 256}
 
-// run serves until ctx ends.
+// run runs the service until ctx ends.
 func run(ctx context.Context, args []string, dsn string, stderr io.Writer) (err error) {
 	c := defaults
 	flags := flag.NewFlagSet("userapi", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&c.addr, "addr", c.addr, "where to listen")
+	flags.StringVar(&c.addr, "addr", c.addr, "the address to listen on")
 	flags.BoolVar(&c.migrate, "migrate", false, "create what is missing in the database")
 	tokenFile := flags.String("token-file", "", "a `file` with the console's token")
 	flags.DurationVar(&c.wait, "wait", c.wait, "how long a write waits for a document that others hold")
 	flags.DurationVar(&c.timeout, "timeout", c.timeout, "how long a request may take")
-	flags.DurationVar(&c.drain, "drain", c.drain, "how long to go on listening when ended, for a load balancer to notice")
+	flags.DurationVar(&c.drain, "drain", c.drain, "how long to keep listening after the signal to end, so that a load balancer notices")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

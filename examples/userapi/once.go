@@ -8,8 +8,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// once is a view of the store that makes a write once for the request's Idempotency-Key,
-// which is a string of a structured field (RFC 9651, section 3.3.3), or has no quotes.
+// once returns a store that executes a write once for the request's Idempotency-Key. The key
+// is a string of a structured field (RFC 9651, section 3.3.3), or a key without quotes.
 func once(store *metadata.Postgres, r *http.Request) (*metadata.Postgres, error) {
 	keys := r.Header.Values("Idempotency-Key")
 	if keys == nil {
@@ -34,7 +34,7 @@ func keyIn(field string) (key string, ok bool) {
 	return field, bare.MatchString(field)
 }
 
-// replayed tells a client that the write had been made before.
+// replayed tells the client if the write had been executed before.
 func replayed(w http.ResponseWriter, doc metadata.Document) {
 	if doc.Repeated {
 		w.Header().Set("Idempotency-Replayed", "true")

@@ -29,13 +29,13 @@ func TestRepetitionIsAnsweredAndChangesNothing(t *testing.T) {
 		{"PATCH", ann, `{"n":1}`, `"a"`, ``, 200, `{"n": 1}`, `"v1"`, true},
 		{"PATCH", ann, `{"n":1}`, `a`, ``, 200, `{"n": 1}`, `"v1"`, true}, // without quotes
 		{"PATCH", ann, `{"n":2}`, ``, ``, 200, `{"n": 2}`, `"v2"`, false},
-		{"PATCH", ann, `{"n":1}`, `a`, ``, 200, `{"n": 2}`, `"v2"`, true}, // as it is by now
+		{"PATCH", ann, `{"n":1}`, `a`, ``, 200, `{"n": 2}`, `"v2"`, true}, // the current metadata
 		{"PATCH", ann, `{"n":3}`, `a`, ``, 422, `used for another request, which made version 1`, ``, false},
 		{"DELETE", ann, ``, `a`, ``, 422, `used for another request`, ``, false},
-		{"PATCH", bob, `{"n":1}`, `a`, ``, 200, `{"n": 1}`, `"v1"`, false}, // a key is the user's
+		{"PATCH", bob, `{"n":1}`, `a`, ``, 200, `{"n": 1}`, `"v1"`, false}, // a key belongs to a user
 
 		{"PATCH", ann, `{"m":1}`, `b`, `"v1"`, 412, ``, ``, false},
-		{"PATCH", ann, `{"m":1}`, `b`, `"v2"`, 200, `{"m": 1, "n": 2}`, `"v3"`, false}, // what was refused has left no key
+		{"PATCH", ann, `{"m":1}`, `b`, `"v2"`, 200, `{"m": 1, "n": 2}`, `"v3"`, false}, // the refused request left no key
 		{"PATCH", ann, `{"m":1}`, `b`, `"v2"`, 200, `{"m": 1, "n": 2}`, `"v3"`, true},
 		{"PATCH", ann, `{"m":1}`, `b`, `"v1", "v2"`, 200, `{"m": 1, "n": 2}`, `"v3"`, true},
 		{"PATCH", ann, `{"m":2}`, `c`, `"v1", "v2"`, 412, ``, ``, false},
@@ -82,7 +82,7 @@ func TestRepetitionIsAnsweredAndChangesNothing(t *testing.T) {
 	assert.Equal(t, `{"n": 6}`, body)
 }
 
-// Clients that repeat while the first is under way are told, too.
+// Clients that repeat a request while the first is in progress get its result, too.
 func TestRequestsWithOneKeyAreMadeOnce(t *testing.T) {
 	db := pgtest.New(t)
 	_, server := started(t, db.URL(), func(c *config) { c.wait = 30 * time.Second })

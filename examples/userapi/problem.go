@@ -13,26 +13,26 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A problem is what a client is told of an error (RFC 9457). It quotes nothing of a
-// document, and nothing of the database but a constraint's name.
+// A problem is an error response (RFC 9457). It quotes no document, and nothing of the
+// database but a constraint's name.
 type problem struct {
 	Title  string  `json:"title"`
 	Status int     `json:"status"`
 	Detail string  `json:"detail,omitempty"`
-	Holder *holder `json:"holder,omitempty"` // of a document that is locked
+	Holder *holder `json:"holder,omitempty"` // of the document, if it is locked
 }
 
-// holder is who keeps a document.
+// holder describes the holder of a document's lock.
 type holder struct {
 	Application string     `json:"application"`
 	PID         uint32     `json:"pid"`
-	Since       *time.Time `json:"since,omitempty"` // if it is this process that does
+	Since       *time.Time `json:"since,omitempty"` // if this process is the holder
 }
 
-// Error implements error.
+// Error returns the detail, or the status as text.
 func (p *problem) Error() string { return cmp.Or(p.Detail, http.StatusText(p.Status)) }
 
-// write answers with a problem.
+// write sends a problem as the response.
 func write(w http.ResponseWriter, p problem) {
 	p.Title = http.StatusText(p.Status)
 	w.Header().Set("Content-Type", "application/problem+json")
@@ -41,11 +41,10 @@ func write(w http.ResponseWriter, p problem) {
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // to a client that may have gone
+	_ = json.NewEncoder(w).Encode(p) // the client may be gone
 }
 
-// fail answers with what an error means to a client; the log has the error itself, where
-// it is ours to look into.
+// fail sends the problem for an error. It logs the error if that is the service's fault.
 func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if p.Status >= 500 && !errors.Is(err, context.Canceled) {
@@ -54,7 +53,8 @@ func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	write(w, p)
 }
 
-// problemOf asks in the order that package metadata's errors are to be asked in.
+// problemOf returns the problem for an error. The order of the cases is the one that package
+// metadata prescribes for its errors.
 func problemOf(err error) problem {
 	var (
 		ours     *problem
@@ -73,6 +73,8 @@ func problemOf(err error) problem {
 		return problem{Status: http.StatusGatewayTimeout, Detail: "it is not known whether this was done; the same again, with the same Idempotency-Key, tells"}
 	case is(metadata.ErrUnavailable), is(metadata.ErrWrongServer), is(metadata.ErrStale), is(metadata.ErrClosed):
 		return problem{Status: http.StatusServiceUnavailable, Detail: "the database cannot be used now; nothing was done"}
+	case is(lock.ErrLost):
+		return problem{Status: http.StatusServiceUnavailable, Detail: "the lock that this was written under is lost; nothing was done"}
 	case errors.As(err, &patch):
 		p := problem{Status: http.StatusUnprocessableEntity, Detail: patch.Reason + " at " + patch.Path}
 		switch {
@@ -93,7 +95,7 @@ func problemOf(err error) problem {
 	case errors.As(err, &rejected):
 		p := problem{Status: http.StatusUnprocessableEntity, Detail: "refused by the database: " + cmp.Or(rejected.Constraint, rejected.SQLState)}
 		switch rejected.SQLState {
-		case "23505": // unique_violation: somebody else's metadata is in the way
+		case "23505": // unique_violation: conflicts with another user's metadata
 			p.Status = http.StatusConflict
 		case "42501": // insufficient_privilege
 			p.Status = http.StatusForbidden
@@ -106,11 +108,11 @@ func problemOf(err error) problem {
 	case errors.As(err, &version):
 		return problem{Status: http.StatusPreconditionFailed, Detail: "it has been changed: GET it again"}
 	case errors.As(err, &busy) && is(lock.ErrBusy):
-		if busy.Attempts == 0 { // too much waits for it already
+		if busy.Attempts == 0 { // the wait queue is full
 			return problem{Status: http.StatusTooManyRequests, Detail: "too many writes wait for this user's metadata"}
 		}
 		return problem{Status: http.StatusLocked, Detail: "somebody keeps it", Holder: holderOf(busy.Status)}
-	case is(context.Canceled): // by the client, which has gone
+	case is(context.Canceled): // the client is gone
 		return problem{Status: http.StatusServiceUnavailable}
 	case is(context.DeadlineExceeded):
 		return problem{Status: http.StatusGatewayTimeout, Detail: "it took too long; nothing was done"}
@@ -118,7 +120,7 @@ func problemOf(err error) problem {
 	return problem{Status: http.StatusInternalServerError}
 }
 
-// holderOf is the first of those who hold a key, if that is known.
+// holderOf returns the first holder of a key, nil if it is unknown.
 func holderOf(s *lock.Status) *holder {
 	if s == nil || len(s.Holders) == 0 {
 		return nil

@@ -22,7 +22,7 @@ import (
 //go:embed schema.sql
 var schema string
 
-// A service is what the handlers share.
+// A service is the state that the handlers share.
 type service struct {
 	config
 	pool    *pgxpool.Pool
@@ -30,23 +30,23 @@ type service struct {
 	locker  *lock.Postgres
 	log     *slog.Logger
 	limits  *limits
-	watches *limits // of their own, as they last
+	watches *limits // separate, because watches last long
 	commits *commits
 
-	draining   atomic.Bool     // it is not ready for more
-	serving    context.Context // ends when nothing new is let in, and ends the watches
+	draining   atomic.Bool     // not ready for more requests
+	serving    context.Context // ends when the service stops listening; ends the watches
 	endWatches context.CancelFunc
 }
 
-// open connects to the database, and tells the log what should be otherwise there.
+// open connects to the database and logs the problems of its configuration.
 func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *service, err error) {
 	config, err := pgxpool.ParseConfig(dsn)
-	if err != nil { // which could quote the DSN
+	if err != nil { // err may quote the DSN
 		return nil, errors.New("the database's address cannot be read: want a URL or a keyword=value list")
 	}
 	config.PingTimeout = cmp.Or(config.PingTimeout, 2*time.Second)
 	if name := config.ConnConfig.RuntimeParams; name["application_name"] == "" {
-		name["application_name"] = "userapi" // by which Status tells who holds a lock
+		name["application_name"] = "userapi" // Status shows it for holders
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -89,7 +89,7 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 	return s, s.check(ctx)
 }
 
-// check logs what stands out, and fails only if the database cannot be asked.
+// check logs the findings. It returns an error only if the database cannot be queried.
 func (s *service) check(ctx context.Context) error {
 	found, err := s.locker.Check(ctx)
 	if err != nil {
@@ -105,25 +105,25 @@ func (s *service) check(ctx context.Context) error {
 	return nil
 }
 
-// serve answers requests until ctx ends, and then ends in this order, so that nothing
-// that has been begun is lost:
+// serve handles requests until ctx ends. Then it shuts down in this order, so that no request
+// in progress is lost:
 //
-//  1. the service is not ready any more, which load balancers are given time to notice;
-//  2. it stops to listen; watches are ended, and requests under way are answered;
-//  3. the store is closed, which waits for writes on their way, and then the locker;
-//  4. the pool is.
+//  1. It reports that it is not ready, and gives load balancers time to notice.
+//  2. It stops listening, ends the watches, and waits for requests in progress.
+//  3. It closes the store, which waits for writes in progress, and then the locker.
+//  4. It closes the pool.
 func (s *service) serve(ctx context.Context, listener net.Listener) error {
 	defer s.close()
 	server := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       cmp.Or(s.timeout, defaults.timeout),
-		WriteTimeout:      s.timeout + evictGrace + 10*time.Second, // no request takes longer by itself
+		WriteTimeout:      s.timeout + evictGrace + 10*time.Second, // no request takes longer
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
-	server.RegisterOnShutdown(s.endWatches) // which is after the end of listening
+	server.RegisterOnShutdown(s.endWatches) // after the server has stopped listening
 	if s.demo {
 		var jobs sync.WaitGroup
 		defer jobs.Wait()
@@ -153,7 +153,7 @@ func (s *service) serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// close ends what open has begun, also where that was half of it.
+// close closes what open has opened, even if open failed halfway.
 func (s *service) close() {
 	s.endWatches()
 	if s.store != nil {
@@ -169,7 +169,7 @@ func (s *service) close() {
 	s.pool.Close()
 }
 
-// handler is all that can be asked for.
+// handler returns the handler of all routes.
 func (s *service) handler() http.Handler {
 	mux := http.NewServeMux()
 	get, watch := s.limited(s.limits, s.timeout, s.get), s.limited(s.watches, s.maxWatch, s.watch)
@@ -190,7 +190,7 @@ func (s *service) handler() http.Handler {
 	return s.logged(mux)
 }
 
-// ready tells a load balancer whether to send more.
+// ready tells load balancers whether to send requests.
 func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
@@ -201,7 +201,7 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// A recorder remembers what was answered.
+// A recorder records the status of a response.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -215,7 +215,7 @@ func (r *recorder) WriteHeader(status int) {
 // Unwrap is for [http.ResponseController].
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// logged tells the log of each request: no bodies, and no queries.
+// logged logs each request, without bodies and queries.
 func (s *service) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began, answered := time.Now(), &recorder{w, http.StatusOK}
@@ -231,8 +231,8 @@ func (s *service) logged(next http.Handler) http.Handler {
 	})
 }
 
-// job is a task as a service has them: it keeps a user's metadata to itself for a while,
-// again and again, so that the console has something to show.
+// job is an example of a background job: it repeatedly locks a user's metadata for a while, so
+// that the console has something to show.
 func (s *service) job(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := lock.Do(ctx, s.locker, s.store.Key("cal"), func(ctx context.Context) error {
@@ -247,7 +247,7 @@ func (s *service) job(ctx context.Context) {
 	}
 }
 
-// sleep reports whether it was left to it.
+// sleep waits for d. It returns false if ctx ended before that.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

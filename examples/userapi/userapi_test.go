@@ -21,7 +21,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// started is a service on a database of its own, and where it listens.
+// started starts a service on a database, behind a test server.
 func started(t *testing.T, dsn string, change func(*config)) (*service, *httptest.Server) {
 	t.Helper()
 	c := defaults
@@ -37,7 +37,7 @@ func started(t *testing.T, dsn string, change func(*config)) (*service, *httptes
 	return s, server
 }
 
-// ask sends a request, with headers as pairs, and returns the answer with its body.
+// ask sends a request, with headers as pairs, and returns the response and its body.
 func ask(t *testing.T, method, url, body string, headers ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -51,7 +51,7 @@ func ask(t *testing.T, method, url, body string, headers ...string) (*http.Respo
 	if host := r.Header.Get("Host"); host != "" {
 		r.Host = host
 	}
-	answer, err := http.DefaultTransport.RoundTrip(r) // follows nothing
+	answer, err := http.DefaultTransport.RoundTrip(r) // follows no redirects
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
@@ -135,6 +135,7 @@ func TestStatusOfEachAnswer(t *testing.T) {
 	assert.Equal(t, 500, problemOf(errors.New("boom")).Status)
 	assert.Equal(t, 504, problemOf(fmt.Errorf("x: %w", metadata.ErrUnknownOutcome)).Status)
 	assert.Equal(t, 403, problemOf(&metadata.RejectedError{SQLState: "42501", Cause: errors.New("x")}).Status)
+	assert.Equal(t, 503, problemOf(fmt.Errorf("x: %w", lock.ErrLost)).Status)
 }
 
 func TestStatusWhereOthersHoldTheDocument(t *testing.T) {

@@ -16,34 +16,34 @@ import (
 
 const eventStream = "text/event-stream"
 
-// stopGrace is how long a client has to take in the end of what it is being sent.
+// stopGrace is how long a client has to receive the end of the stream.
 const stopGrace = time.Second
 
-// wantsEvents reports whether a GET is for each state to come, and not for the present one.
+// wantsEvents reports whether a GET asks for a stream instead of the current state.
 func wantsEvents(r *http.Request) bool {
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Accept"))
 	return r.Method == http.MethodGet && (r.URL.Query().Has("watch") || media == eventStream)
 }
 
-// watch sends a user's metadata as server-sent events (HTML Standard, section 9.2): as it
-// is, unless the client has that already, and then as it becomes. It ends when the client
-// leaves or takes nothing in, after as long as a watch may last, and when the service does.
+// watch sends a user's metadata as server-sent events (HTML Standard, section 9.2): the
+// current state, unless the client already has it, and then the later ones. It ends when the
+// client leaves or does not read, after maxWatch, or with the service.
 func (s *service) watch(w http.ResponseWriter, r *http.Request) error {
 	ctx, leave := context.WithCancel(r.Context())
 	defer leave()
 	control := http.NewResponseController(w)
 	defer context.AfterFunc(s.serving, func() {
 		leave()
-		_ = control.SetWriteDeadline(time.Now().Add(stopGrace)) // of one that is under way
+		_ = control.SetWriteDeadline(time.Now().Add(stopGrace)) // for a write in progress
 	})()
 	id, last := r.PathValue("id"), r.Header.Get("Last-Event-ID")
 	if err := s.exists(ctx, id); err != nil {
-		return err // which can have a status as yet
+		return err // before the stream begins, an error can have a status
 	}
 
 	w.Header().Set("Content-Type", eventStream)
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // asks nginx to pass on each event
+	w.Header().Set("X-Accel-Buffering", "no") // nginx must not buffer events
 	to := &events{ctx: ctx, to: w, control: control, patience: s.timeout}
 	defer func() { _ = control.SetWriteDeadline(time.Now().Add(stopGrace)) }()
 	var beating sync.WaitGroup
@@ -62,7 +62,7 @@ func (s *service) watch(w http.ResponseWriter, r *http.Request) error {
 			break
 		}
 		known := doc.Metadata != nil && last == strconv.FormatInt(doc.Version, 10)
-		last = "" // it is the first state alone that the client can have
+		last = "" // the client can only have the first state
 		if !known && to.send(event(doc)) != nil {
 			break
 		}
@@ -70,7 +70,7 @@ func (s *service) watch(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// exists fails as a GET would.
+// exists returns the error that a GET would return.
 func (s *service) exists(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -78,7 +78,7 @@ func (s *service) exists(ctx context.Context, id string) error {
 	return err
 }
 
-// event is a state, in which there is no line break. What is deleted has no version.
+// event formats a state, which contains no line break. A deleted document has no version.
 func event(doc metadata.Document) string {
 	if doc.Metadata == nil {
 		return "event: deleted\nid:\ndata: null\n\n"
@@ -86,7 +86,7 @@ func event(doc metadata.Document) string {
 	return fmt.Sprintf("id: %d\ndata: %s\n\n", doc.Version, doc.Metadata)
 }
 
-// events are sent one after the other, each within a time limit.
+// events sends events one after the other, each within a time limit.
 type events struct {
 	ctx      context.Context
 	mu       sync.Mutex
@@ -101,7 +101,7 @@ func (e *events) send(text string) error {
 	if err := e.control.SetWriteDeadline(time.Now().Add(e.patience)); err != nil {
 		return err
 	}
-	if err := e.ctx.Err(); err != nil { // from here on whoever ends it bounds the write
+	if err := e.ctx.Err(); err != nil { // later, whatever ends ctx also sets a write deadline
 		return err
 	}
 	if _, err := io.WriteString(e.to, text); err != nil {

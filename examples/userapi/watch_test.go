@@ -19,7 +19,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A stream is a watch as its client sees it.
+// A stream is the client's side of a watch.
 type stream struct {
 	answer *http.Response
 	lines  *bufio.Reader
@@ -41,7 +41,7 @@ func watching(t *testing.T, url string, headers ...string) *stream {
 	return &stream{answer, bufio.NewReader(answer.Body), leave}
 }
 
-// block is what comes up to an empty line, or why nothing does.
+// block reads up to an empty line, or returns the error.
 func (s *stream) block() (string, error) {
 	for text := ""; ; {
 		line, err := s.lines.ReadString('\n')
@@ -52,7 +52,7 @@ func (s *stream) block() (string, error) {
 	}
 }
 
-// event is the next one that is no heartbeat.
+// event returns the next event, without heartbeats.
 func (s *stream) event(t *testing.T) string {
 	t.Helper()
 	for {
@@ -64,7 +64,7 @@ func (s *stream) event(t *testing.T) string {
 	}
 }
 
-// end reads until the service ends the stream, which is not cut off.
+// end reads until the service ends the stream properly.
 func (s *stream) end(t *testing.T) {
 	t.Helper()
 	for {
@@ -104,7 +104,7 @@ func TestWatchTellsEachState(t *testing.T) {
 	}
 	tells("id: 0\ndata: {}\n")
 	patch(`{"text":"a\nb\r\u2028"}`)
-	tells("id: 1\ndata: {\"text\": \"a\\nb\\r\u2028\"}\n") // in a line
+	tells("id: 1\ndata: {\"text\": \"a\\nb\\r\u2028\"}\n") // in one line
 	ask(t, "DELETE", ann, "")
 	tells("id: 2\ndata: {}\n") // the user stays
 	byHand(`UPDATE users SET metadata = '{"n":1}', version = 3 WHERE id = 'ann'`)
@@ -116,7 +116,7 @@ func TestWatchTellsEachState(t *testing.T) {
 
 	all = open("Last-Event-ID", "0")
 	patch(`{"n":1}`)
-	tells("id: 1\ndata: {\"n\": 1}\n") // and not what the clients have
+	tells("id: 1\ndata: {\"n\": 1}\n") // not the state that the clients have
 	all = open("Last-Event-ID", "0")
 	tells("id: 1\ndata: {\"n\": 1}\n")
 	answer, _ := ask(t, "HEAD", ann+"?watch", "")
@@ -159,7 +159,7 @@ func TestStatusOfAWatch(t *testing.T) {
 	assert.Equal(t, 503, status("ann"))
 }
 
-// The limits of time that other requests have do not end a watch; one of its own does.
+// The time limits of other requests do not end a watch; its own limit does.
 func TestWatchOutlastsOtherRequests(t *testing.T) {
 	service, _ := started(t, pgtest.New(t).URL(), func(c *config) { c.heartbeat, c.maxWatch = 20*time.Millisecond, 5*time.Second })
 	server := httptest.NewUnstartedServer(service.handler())
@@ -180,7 +180,7 @@ func TestWatchOutlastsOtherRequests(t *testing.T) {
 	assert.Less(t, time.Since(began), 20*time.Second)
 }
 
-// A watch that lasts, or whose client takes nothing in, does not hold up the end.
+// A watch, even one whose client does not read, does not delay the shutdown.
 func TestWatchesEndWithTheService(t *testing.T) {
 	c := defaults
 	c.migrate, c.maxBody, c.timeout, c.grace = true, 4<<20, time.Minute, time.Minute

@@ -1,5 +1,4 @@
-// Package browser drives the console of examples/userapi in a real browser, as a person
-// at a keyboard would.
+// Package browser tests the console of examples/userapi in a real browser, with the keyboard.
 package browser
 
 import (
@@ -30,7 +29,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// serve runs the service on a database, and returns where, and what ends it.
+// serve runs the service on a database, and returns its address and a function that ends it.
 func serve(t *testing.T, db *pgtest.DB) (base string, end func()) {
 	binary := filepath.Join(t.TempDir(), "userapi")
 	build := exec.Command("go", "build", "-o", binary, ".")
@@ -64,7 +63,7 @@ func serve(t *testing.T, db *pgtest.DB) (base string, end func()) {
 	return base, end
 }
 
-// newBrowser starts one; the test is skipped where there is none.
+// newBrowser starts a browser. The test is skipped if there is none.
 func newBrowser(t *testing.T) context.Context {
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -90,7 +89,7 @@ func newBrowser(t *testing.T) context.Context {
 	return ctx
 }
 
-// shot keeps a picture in the directory that SCREENSHOTS names, if it does.
+// shot saves a screenshot in the directory that SCREENSHOTS names, if it is set.
 func shot(t *testing.T, ctx context.Context, name string) {
 	dir := os.Getenv("SCREENSHOTS")
 	if dir == "" {
@@ -148,7 +147,7 @@ func TestLockAppearsIsEvictedAndIsGone(t *testing.T) {
 		t.Helper()
 		return ask(chromedp.Evaluate[string](`document.activeElement.id || document.activeElement.textContent`))
 	}
-	// until presses a key till what it leads to has the focus.
+	// until presses a key until the element has the focus.
 	until := func(id, key string, with ...chromedp.Modifier) {
 		t.Helper()
 		for range 20 {
