@@ -12,10 +12,9 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// The rules by which a memory service guarded its users' metadata, in two
-// releases: a session-level lock, taken and given back through the pool. The
-// unlock may run on another session than the lock did, nobody looks at its
-// answer, and a session that has a lock gets it again.
+// The algorithms with which two releases of a memory service protected its users' metadata: a
+// session-level lock, taken and released through the pool. The unlock may run on another session
+// than the lock did, its result is ignored, and a session that has a lock gets it again.
 
 var article24 = lockKind{
 	name: "article v0.24",
@@ -71,8 +70,7 @@ func (a *articleLocks) close() error { return a.db.Close() }
 var articleMerge24 = articleMerge("article v0.24", article24.how, rule24)
 var articleMerge25 = articleMerge("article v0.25", article25.how, rule25)
 
-// articleMerge reads, merges in Go and writes, by way of the pool, under the
-// article's lock.
+// articleMerge reads, merges in Go and writes, through the pool, under the article's lock.
 func articleMerge(name, how string, rule backoff.Policy) mergeKind {
 	return mergeKind{
 		name:  name,
@@ -94,7 +92,7 @@ func (a *articleMerges) merge(ctx context.Context, id string, patch json.RawMess
 	if err != nil {
 		return err
 	}
-	defer unlock() // nobody looks
+	defer unlock() // its result is ignored
 	var stored []byte
 	var version int64
 	if err := a.db.QueryRowContext(ctx, readSQL, id).Scan(&stored, &version); err != nil {

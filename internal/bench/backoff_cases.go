@@ -14,7 +14,7 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// All policies are the same where they can be: full jitter, 5 ms doubling to 100 ms.
+// All policies are the same if the library can express it: full jitter, 5 ms doubling to 100 ms.
 const (
 	backoffBase = 5 * time.Millisecond
 	backoffCap  = 100 * time.Millisecond
@@ -140,7 +140,7 @@ func newAvast(more ...avast.Option) *avast.Retrier {
 	}, more...)...)
 }
 
-// errPastCap says that a wait was longer than the cap that was asked for.
+// errPastCap is the error of a wait that was longer than the cap.
 var errPastCap = errors.New("a wait past the cap")
 
 func reasonable(wait time.Duration) error {
@@ -153,7 +153,7 @@ func reasonable(wait time.Duration) error {
 	return nil
 }
 
-// pure is a subject that needs no server.
+// pure returns a subject that needs no server.
 func pure(name, how string, prepare func() func() error) subject {
 	return subject{name, how, func(ctx context.Context, _ *arena, p pace) (*measurement, error) {
 		do := prepare()
@@ -175,8 +175,7 @@ func pure(name, how string, prepare func() func() error) subject {
 	}}
 }
 
-// clients is a subject of the case with one lock: a way to go on trying. Nil waits
-// in the server.
+// clients returns a subject of the case with one lock: a way to retry. Nil waits in the server.
 func clients(name, how string, retry func(context.Context, func(context.Context) error) error) subject {
 	return subject{name, how, func(ctx context.Context, in *arena, p pace) (*measurement, error) {
 		n, section := 64, 5*time.Millisecond
@@ -231,7 +230,7 @@ func clients(name, how string, retry func(context.Context, func(context.Context)
 	}}
 }
 
-// warm makes a pool connect as often as it may.
+// warm opens all connections of a pool.
 func warm(ctx context.Context, pool *pgxpool.Pool, conns int) error {
 	for range conns {
 		conn, err := pool.Acquire(ctx)

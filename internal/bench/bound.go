@@ -9,14 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A bound is a subject that does nothing but says, in each round, what could at
-// most be done: by the distance, or by the processors.
+// A bound is a subject that does nothing, but reports in each round what is possible at most,
+// because of the distance or of the processors.
 
 func isBound(name string) bool { return strings.HasPrefix(name, "bound") }
 
-// latencyBound is what so many callers could do if each operation took nothing but
-// its round trips, and the server's time for a commit where there is one: callers
-// ÷ (round trips + commit). Both are measured in each round, on a server at rest.
+// latencyBound is the rate of so many callers if each operation took only its round trips, and
+// the server's time for a commit, if there is one: callers ÷ (round trips + commit). Both are
+// measured in each round, on an idle server.
 func latencyBound(callers, roundTrips int, commits bool) subject {
 	how := fmt.Sprintf("%d ÷ %d measured round trips", callers, roundTrips)
 	if commits {
@@ -52,7 +52,7 @@ func latencyBound(callers, roundTrips int, commits bool) subject {
 	}}
 }
 
-// ping is the least that a server can be asked, commit the least that it can store.
+// ping is the cheapest statement, commit the cheapest that commits.
 func ping(ctx context.Context, conn *pgx.Conn) error { return conn.Ping(ctx) }
 
 func commit(ctx context.Context, conn *pgx.Conn) error {
@@ -60,8 +60,7 @@ func commit(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// roundTrip is the median time from asking to the answer, of one who asks again and
-// again.
+// roundTrip returns the median time of a statement that one caller repeats.
 func (in *arena) roundTrip(ctx context.Context, p pace, ask func(context.Context, *pgx.Conn) error) (time.Duration, error) {
 	conn, err := pgx.Connect(ctx, in.DSN)
 	if err != nil {
@@ -77,8 +76,7 @@ func (in *arena) roundTrip(ctx context.Context, p pace, ask func(context.Context
 
 const socketBoundName = "bound: lockstore over the socket"
 
-// socketBound is what the processors let the first subject do where there is no
-// distance to wait for.
+// socketBound is the first subject's rate without a distance, which the processors limit.
 func (c testCase) socketBound() subject {
 	own := c.subjects[0]
 	return subject{socketBoundName, own.how + "; without the distance", func(ctx context.Context, in *arena, p pace) (*measurement, error) {
@@ -86,7 +84,7 @@ func (c testCase) socketBound() subject {
 	}}
 }
 
-// over is the case over a distance.
+// over returns the case over a distance.
 func (c testCase) over(rtt time.Duration) testCase {
 	c.name = fmt.Sprintf("%s@%v", c.name, rtt)
 	c.asks = fmt.Sprintf("%s; over a network of %v there and back", c.asks, rtt)

@@ -8,46 +8,46 @@ import (
 	"time"
 )
 
-// A testCase is one question that is asked of several subjects in turn.
+// A testCase is a task that several subjects do in turn.
 type testCase struct {
 	name  string // family/what[/how many]; what -cases matches
 	asks  string // the question, in one sentence
-	floor string // the subject that is the least anybody could do; empty: there is none
+	floor string // the subject that does the least possible work; empty: none
 	by    figure // what the ratios compare
-	far   bool   // it is also asked over a distance
-	fine  bool   // more and shorter rounds, for what takes next to no time and suffers from every neighbour
+	far   bool   // the case also runs over a distance
+	fine  bool   // more and shorter rounds, for very short operations, which any other process disturbs
 
-	// prepare makes what all subjects of the case share, once, and undo
-	// removes it. Nil: there is nothing to make.
+	// prepare creates once what all subjects of the case share, and undo removes it. Nil:
+	// nothing.
 	prepare func(ctx context.Context, in *arena, p pace) (undo func() error, err error)
 
 	subjects []subject
 
-	rtt time.Duration // the distance, there and back; 0: the servers' sockets
+	rtt time.Duration // the round trip of the distance; 0: the servers' sockets
 }
 
-// A subject is one way to do what a case asks for.
+// A subject is one way to do the task of a case.
 type subject struct {
 	name string
-	how  string // it is called, in a few words
+	how  string // how it is used, in a few words
 	run  runFunc
 }
 
-// runFunc does what the case asks for about as long as the pace says, and says
-// how that went. An error means that there is nothing to say: the subject could
-// not do it at all. It returns soon after ctx has ended.
+// runFunc does the case's task for about as long as the pace says, and returns the
+// measurement. An error means that there is none: the subject could not do the task. It
+// returns soon after ctx has ended.
 type runFunc func(ctx context.Context, in *arena, p pace) (*measurement, error)
 
 // A pace is how long a run lasts.
 type pace struct {
-	Warm  time.Duration // what is done first, and does not count: each connection plans each statement six times
-	Count time.Duration // what counts
+	Warm  time.Duration // warming up, which does not count: each connection plans each statement six times
+	Count time.Duration // the measured time
 	Limit time.Duration // after which a run counts as hung
-	Quick bool          // -quick: large data sets are made smaller, too
+	Quick bool          // -quick: smaller data sets, too
 }
 
-// fine is the pace of a case that is to be interleaved more finely, and how many
-// rounds make one of the usual ones.
+// fine returns the pace of a case that is interleaved more finely, and how many of its rounds
+// replace a usual one.
 func (p pace) fine() (shorter pace, rounds int) {
 	if p.Quick {
 		return p, 1
@@ -57,17 +57,17 @@ func (p pace) fine() (shorter pace, rounds int) {
 	return p, parts
 }
 
-// times makes the counted part of a run longer, for cases that need more of it.
+// times makes the measured time longer, for cases that need it.
 func (p pace) times(n int) pace {
 	p.Count *= time.Duration(n)
 	return p
 }
 
-// patience bounds how long what is under way may go on when the time is over.
+// patience limits operations that are in progress when the time is over.
 func (p pace) patience() time.Duration { return 3 * p.Count }
 
-// A figure is what the ratios of a case compare. A ratio is always so many times
-// better: the rate over the floor's rate, or the floor's time over the time.
+// A figure is what the ratios of a case compare. A greater ratio is better: the rate over the
+// floor's rate, or the floor's time over the time.
 type figure string
 
 const (
@@ -89,21 +89,21 @@ func quotient(a, b float64) float64 {
 	return a / b
 }
 
-// An outcome is what came of one run: a measurement, or why there is none.
+// An outcome is the result of one run: a measurement, or the reason why there is none.
 type outcome struct {
 	measurement *measurement
 	err         error
 	hung        bool
 }
 
-// A result is all runs of a case: for each subject, each round.
+// A result has all runs of a case: for each subject, each round.
 type result struct {
 	testCase
 	outcomes [][]outcome
 }
 
-// run asks one question of all its subjects, in turn, over the rounds. The order
-// turns with the rounds, so that nobody always follows the same neighbour.
+// run runs all subjects in turn, in several rounds. The order rotates with the rounds, so that
+// no subject always follows the same one.
 func (c testCase) run(ctx context.Context, in *arena, p pace, rounds int, progress func(string)) (r result, err error) {
 	r = result{c, make([][]outcome, len(c.subjects))}
 	if c.prepare != nil {
@@ -141,10 +141,10 @@ func (c testCase) run(ctx context.Context, in *arena, p pace, rounds int, progre
 
 var errHungBefore = errors.New("not asked again: it hung in an earlier round")
 
-// grace is how long a run that was told to end may still take.
+// grace is how long a run may take after its context has ended.
 const grace = 5 * time.Second
 
-// measured runs a subject, and says how the network did meanwhile, where there is one.
+// measured runs a subject, and adds the measurements of the network, if there is one.
 func (s subject) measured(ctx context.Context, in *arena, p pace) outcome {
 	if in.network == nil {
 		return s.bounded(ctx, in, p)
@@ -165,8 +165,8 @@ func (s subject) measured(ctx context.Context, in *arena, p pace) outcome {
 	return o
 }
 
-// bounded runs a subject, and ends it if it does not end itself: first by its
-// context, then by ending its sessions at the server, and at last by leaving it.
+// bounded runs a subject within the time limit: it first cancels the context, then ends the
+// subject's sessions at the server, and finally abandons it.
 func (s subject) bounded(ctx context.Context, in *arena, p pace) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.Limit, errTooLong)
 	defer cancel()

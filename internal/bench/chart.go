@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// A chart is lines over two axes, as a picture in SVG that needs nothing beside
-// itself and follows its reader's light or dark mode.
+// A chart has lines over two axes. It is a self-contained SVG picture, which follows the
+// reader's light or dark mode.
 type chart struct {
 	title, subtitle string
 	footer          string
@@ -20,8 +20,7 @@ type chart struct {
 	lines           []line
 }
 
-// An axis maps values to places. Ticks may lie anywhere; the first and the last
-// are its ends.
+// An axis maps values to positions. The first and the last tick are its ends.
 type axis struct {
 	label string
 	log   bool
@@ -37,12 +36,12 @@ type line struct {
 
 type point struct{ x, y float64 }
 
-// The picture's measures, in user units.
+// The picture's dimensions, in user units.
 const (
 	chartWidth  = 960
 	chartHeight = 546
 	plotLeft    = 84
-	plotRight   = 700 // to its right stand the lines' names
+	plotRight   = 700 // the lines' names are to its right
 	plotTop     = 116
 	plotBottom  = 440
 	labelSpace  = 19  // between two names
@@ -79,7 +78,7 @@ const darkStyle = `
 		.dot { stroke: #12171d }
 `
 
-// palette is a line's colour by its class, on light and on dark.
+// palette is the color of each class of line, on light and on dark.
 var palette = []struct{ class, light, dark string }{
 	{"own", "#1f6fb2", "#58b0f5"},
 	{"floor", "#5b6773", "#9aa7b4"},
@@ -94,8 +93,8 @@ var palette = []struct{ class, light, dark string }{
 	{"p7", "#3d56d6", "#8c9bff"},
 }
 
-// style is the whole sheet. It does without CSS variables, which not all that draw
-// SVG know.
+// style returns the style sheet. It uses no CSS variables, which some SVG renderers do not
+// support.
 func style() string {
 	var light, dark strings.Builder
 	for _, c := range palette {
@@ -127,7 +126,7 @@ func (c chart) svg() []byte {
 	return b.Bytes()
 }
 
-// wrap breaks a text into lines of at most so many letters, between words.
+// wrap breaks a text between words, into lines of a maximum length.
 func wrap(text string, letters int) []string {
 	var lines []string
 	for _, word := range strings.Fields(text) {
@@ -168,8 +167,7 @@ func (c chart) drawLine(b *bytes.Buffer, l line) {
 	}
 }
 
-// drawNames writes each line's name beside its last point, moved up or down where
-// two would touch.
+// drawNames writes each line's name next to its last point, moved up or down if two would touch.
 func (c chart) drawNames(b *bytes.Buffer) {
 	type name struct {
 		line
@@ -209,8 +207,7 @@ func (c chart) placeY(v float64) float64 {
 	return plotBottom - c.y.part(v)*(plotBottom-plotTop)
 }
 
-// part is where on the axis v is, from 0 to 1. What lies beyond an end is drawn
-// at it.
+// part returns the position of v on the axis, from 0 to 1. Values beyond an end are drawn at it.
 func (a axis) part(v float64) float64 {
 	from, to := a.ticks[0], a.ticks[len(a.ticks)-1]
 	v = min(max(v, from), to)
@@ -220,7 +217,7 @@ func (a axis) part(v float64) float64 {
 	return quotient(v-from, to-from)
 }
 
-// decades is the powers of ten that enclose all the lines' values.
+// decades returns the powers of ten that enclose all values of the lines.
 func decades(lines []line) []float64 {
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, l := range lines {
@@ -239,7 +236,7 @@ func decades(lines []line) []float64 {
 	return ticks
 }
 
-// steps is round numbers from 0 to beyond the largest of the lines' values.
+// steps returns round numbers from 0 to beyond the largest value of the lines.
 func steps(lines []line) []float64 {
 	var high float64
 	for _, l := range lines {

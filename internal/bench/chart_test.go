@@ -32,7 +32,7 @@ func TestPictureShowsEveryLineOnce(t *testing.T) {
 	text := string(c.svg())
 	decoder := xml.NewDecoder(strings.NewReader(text))
 	var texts []string
-	var names []float64 // where they stand
+	var names []float64 // their positions
 	for {
 		token, err := decoder.Token()
 		if errors.Is(err, io.EOF) {

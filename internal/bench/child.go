@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// A case of several processes starts this program again, and speaks with each by
-// lines of JSON over its standard streams:
+// A case with several processes starts this program again for each worker. The coordinator and a
+// worker exchange lines of JSON over the worker's standard streams:
 //
-//	boss   job        worker opens the subject
-//	worker answer     boss waits until all are ready
-//	boss   go         worker works, as its role says
-//	worker report
-//	boss   closes     worker closes the subject and ends
+//	coordinator  job       worker opens the subject
+//	worker       answer    coordinator waits until all are ready
+//	coordinator  go        worker works, as its role says
+//	worker       report
+//	coordinator  closes    worker closes the subject and ends
 
-// A job is what a worker is to do.
+// A job tells a worker what to do.
 type job struct {
 	Arena   *arena
 	Role    string
 	Subject string
-	Number  int // of the worker
+	Number  int // the worker's number
 	Pace    pace
 
 	Lock  lockLoad
@@ -40,14 +40,14 @@ type job struct {
 
 var roles map[string]func(context.Context, job, *wire) error
 
-func init() { // roles would refer to itself
+func init() { // an initializer would refer to itself
 	roles = map[string]func(context.Context, job, *wire) error{
 		"lock": lockRole, "wake": wakeRole, "merge": mergeRole, "embedded": embeddedRole,
 		"network": networkRole, "leader": leaderRole, "waits": waitsRole, "etcd": etcdRole,
 	}
 }
 
-// A wire is one end of the line between boss and worker.
+// A wire is one end of the connection between coordinator and worker.
 type wire struct {
 	in  *json.Decoder
 	out *json.Encoder
@@ -60,8 +60,7 @@ func newWire(in io.Reader, out io.Writer) *wire {
 func (w *wire) send(v any) error    { return w.out.Encode(v) }
 func (w *wire) receive(v any) error { return w.in.Decode(v) }
 
-// An answer says that a worker is ready, or what it has to report, or what went
-// wrong.
+// An answer says that a worker is ready, or has its report, or its error.
 type answer struct {
 	Error  string          `json:",omitempty"`
 	Report json.RawMessage `json:",omitempty"`
@@ -86,7 +85,7 @@ func (w *wire) report(v any) error {
 	return w.send(answer{Report: text})
 }
 
-// ready says that the worker is, and waits until all are.
+// ready tells the coordinator that the worker is ready, and waits until all are.
 func (w *wire) ready() error {
 	if err := w.send(answer{}); err != nil {
 		return err
@@ -99,25 +98,25 @@ const workerVariable = "LOCKSTORE_BENCH_WORKER"
 
 func isWorker() bool { return os.Getenv(workerVariable) != "" }
 
-// serve is a worker's life.
+// serve is the main function of a worker.
 func serve(ctx context.Context, in io.Reader, out io.Writer) error {
-	boss := newWire(in, out)
+	coordinator := newWire(in, out)
 	var j job
-	if err := boss.receive(&j); err != nil {
+	if err := coordinator.receive(&j); err != nil {
 		return err
 	}
 	role, known := roles[j.Role]
 	if !known {
 		return fmt.Errorf("no such role: %s", j.Role)
 	}
-	if err := role(ctx, j, boss); err != nil {
-		return errors.Join(err, boss.send(answer{Error: err.Error()}))
+	if err := role(ctx, j, coordinator); err != nil {
+		return errors.Join(err, coordinator.send(answer{Error: err.Error()}))
 	}
 	return nil
 }
 
-// A crew is the workers of one run.
-type crew []*worker
+// workers are all workers of one run.
+type workers []*worker
 
 type worker struct {
 	*wire
@@ -125,30 +124,30 @@ type worker struct {
 	cmd    *exec.Cmd
 }
 
-// hire starts workers and returns when all are ready.
-func hire(ctx context.Context, workers int, j job, configure ...func(*exec.Cmd)) (c crew, err error) {
+// startWorkers starts n workers and returns when all are ready.
+func startWorkers(ctx context.Context, n int, j job, configure ...func(*exec.Cmd)) (all workers, err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.dismiss())
+			err = errors.Join(err, all.stop())
 		}
 	}()
-	for n := range workers {
+	for i := range n {
 		w, err := startWorker(ctx, configure)
 		if err != nil {
-			return c, err
+			return all, err
 		}
-		c = append(c, w)
-		j.Number = n
+		all = append(all, w)
+		j.Number = i
 		if err := w.send(j); err != nil {
-			return c, err
+			return all, err
 		}
 	}
-	for _, w := range c {
+	for _, w := range all {
 		if _, err := w.answer(); err != nil {
-			return c, err
+			return all, err
 		}
 	}
-	return c, nil
+	return all, nil
 }
 
 func startWorker(ctx context.Context, configure []func(*exec.Cmd)) (*worker, error) {
@@ -178,15 +177,15 @@ func startWorker(ctx context.Context, configure []func(*exec.Cmd)) (*worker, err
 	return &worker{newWire(out, in), in, cmd}, nil
 }
 
-// work lets all go at once and returns their reports.
-func work[Report any](c crew) ([]Report, error) {
-	for _, w := range c {
+// work starts all workers at once and returns their reports.
+func work[Report any](all workers) ([]Report, error) {
+	for _, w := range all {
 		if err := w.send("go"); err != nil {
 			return nil, err
 		}
 	}
-	reports := make([]Report, len(c))
-	for i, w := range c {
+	reports := make([]Report, len(all))
+	for i, w := range all {
 		text, err := w.answer()
 		if err != nil {
 			return nil, err
@@ -198,13 +197,13 @@ func work[Report any](c crew) ([]Report, error) {
 	return reports, nil
 }
 
-// dismiss ends the workers, by force if they do not heed the closed stream.
-func (c crew) dismiss() error {
+// stop ends the workers, by force if they do not react to the closed stream.
+func (all workers) stop() error {
 	var errs []error
-	for _, w := range c {
+	for _, w := range all {
 		w.orders.Close()
 	}
-	for _, w := range c {
+	for _, w := range all {
 		force := time.AfterFunc(10*time.Second, func() { w.cmd.Process.Kill() })
 		errs = append(errs, w.cmd.Wait())
 		force.Stop()

@@ -13,8 +13,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A counter gives each caller a number that nobody else gets, and has stored it
-// before it does.
+// A counter gives each caller a unique number, which it stores before.
 
 const counterWriters = 256
 
@@ -36,8 +35,8 @@ const (
 		INSERT INTO bench_counters SELECT 'user-' || n, 0 FROM generate_series(0, 999) AS n; ANALYZE bench_counters`
 )
 
-// prepareCounters makes a table of counters, and has Redis store each write before
-// it answers.
+// prepareCounters creates a table of counters, and makes Redis store each write before it
+// answers.
 func prepareCounters(ctx context.Context, in *arena, _ pace) (undo func() error, err error) {
 	if err := in.redis.durable(ctx, true); err != nil {
 		return nil, err
@@ -49,7 +48,7 @@ func prepareCounters(ctx context.Context, in *arena, _ pace) (undo func() error,
 	}, err
 }
 
-// drawn is the numbers that callers have got.
+// drawn has the numbers that callers got.
 type drawn [1 << 18]atomic.Uint64
 
 func (d *drawn) draw(n int64) error {

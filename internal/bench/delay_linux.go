@@ -15,18 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A delayLine is a network that is always as far: what is read at one end is
-// written at the other after exactly one delay, in order, and in the pieces in
-// which it came. Go's own timers are too coarse below a millisecond, so a thread
-// of its own waits for sockets and for the kernel's timer at once.
+// A delayLine is a network with a constant delay: it writes what it reads at one end to the
+// other after exactly one delay, in order, and in the same pieces. Go's timers are too coarse
+// below a millisecond, so a separate thread waits for sockets and for the kernel's timer
+// together.
 //
-// As every piece is delayed for as long, one queue of all pieces is in the order
-// in which they are due.
+// All pieces have the same delay, so one queue of all pieces is in the order in which they are
+// due.
 type delayLine struct {
 	delay atomic.Int64 // nanoseconds, each way
 
 	mu   sync.Mutex
-	late *latencies // how much after it was due a piece was written
+	late *latencies // how late pieces were written
 
 	epoll, timer int
 	ends         map[int]*end
@@ -36,26 +36,25 @@ type delayLine struct {
 	spare        [][]byte // buffers for pieces
 }
 
-// An end is a socket, to read from and to write to.
+// An end is a socket for reading and writing.
 type end struct {
 	fd     int
 	peer   *end
 	ended  bool     // all has been read
-	unsent [][]byte // what is due and did not fit into the socket yet
-	sent   int      // bytes of the first of these
+	unsent [][]byte // due, but the socket had no room
+	sent   int      // bytes of the first of these that were sent
 	shut   bool     // all has been written
 }
 
-// A piece is what is on its way.
+// A piece is data in transit.
 type piece struct {
 	at   time.Duration
 	to   *end
 	data []byte // empty: the end of the stream
 }
 
-// networkRole is the process of a network: as often as it is told the delay, it tells
-// what it did.
-func networkRole(_ context.Context, j job, boss *wire) error {
+// networkRole is the process of a network. Each time it receives a delay, it reports its use.
+func networkRole(_ context.Context, j job, coordinator *wire) error {
 	d, err := newDelayLine(j.Routes)
 	if err != nil {
 		return err
@@ -66,18 +65,18 @@ func networkRole(_ context.Context, j job, boss *wire) error {
 			os.Exit(1)
 		}
 	}()
-	if err := boss.send(answer{}); err != nil {
+	if err := coordinator.send(answer{}); err != nil {
 		return err
 	}
 	used := processorTime()
-	for delay := time.Duration(0); boss.receive(&delay) == nil; {
+	for delay := time.Duration(0); coordinator.receive(&delay) == nil; {
 		d.delay.Store(int64(delay))
 		u := networkUse{newMeasurement(), processorTime() - used}
 		used += u.Processor
 		d.mu.Lock()
 		u.Late.Latency, d.late = d.late, newLatencies()
 		d.mu.Unlock()
-		if err := boss.report(u); err != nil {
+		if err := coordinator.report(u); err != nil {
 			return err
 		}
 	}
@@ -109,21 +108,21 @@ func newDelayLine(routes []route) (d *delayLine, err error) {
 	return d, nil
 }
 
-// watch asks to be told, once each time, that there is more to read or room to write.
+// watch registers for the events that there is more to read or room to write (edge-triggered).
 func (d *delayLine) watch(fd int) error {
 	const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
 	return unix.EpollCtl(d.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: edges, Fd: int32(fd)})
 }
 
-// now is the kernel's clock, which the timer goes by.
+// now returns the kernel's clock that the timer uses.
 func now() time.Duration {
 	var t unix.Timespec
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // cannot fail
 	return time.Duration(t.Nano())
 }
 
-// run carries what comes, for as long as the process lives. It goes first wherever
-// it is let: a network does not wait for a processor.
+// run forwards data until the process ends. It has priority if it is allowed: a real network
+// does not wait for a processor.
 func (d *delayLine) run() error {
 	runtime.LockOSThread()
 	goFirst()
@@ -152,7 +151,7 @@ func (d *delayLine) run() error {
 	}
 }
 
-// arm sets the timer to when the first piece is due.
+// arm sets the timer to the time when the first piece is due.
 func (d *delayLine) arm() error {
 	if len(d.due) == 0 || d.armed == d.due[0].at {
 		return nil
@@ -182,7 +181,7 @@ func (d *delayLine) accept(listener int, r route) {
 	}
 }
 
-// read puts what has come on its way.
+// read reads pieces and queues them.
 func (d *delayLine) read(from *end) {
 	for !from.ended {
 		buffer := d.take()
@@ -202,7 +201,7 @@ func (d *delayLine) read(from *end) {
 	}
 }
 
-// take and give keep buffers, so that the collector of garbage has nothing to do.
+// take and give reuse buffers, so that there is no garbage to collect.
 func (d *delayLine) take() []byte {
 	last := len(d.spare) - 1
 	if last < 0 {
@@ -215,7 +214,7 @@ func (d *delayLine) take() []byte {
 
 func (d *delayLine) give(buffer []byte) { d.spare = append(d.spare, buffer[:cap(buffer)]) }
 
-// deliver writes what is due.
+// deliver writes the pieces that are due.
 func (d *delayLine) deliver() {
 	delivered := 0
 	for ; delivered < len(d.due); delivered++ {
@@ -233,7 +232,7 @@ func (d *delayLine) deliver() {
 	d.due = append(d.due[:0], d.due[delivered:]...)
 }
 
-// flush writes what the socket has room for.
+// flush writes as much as the socket has room for.
 func (d *delayLine) flush(e *end) {
 	for len(e.unsent) > 0 {
 		data := e.unsent[0]
@@ -248,7 +247,7 @@ func (d *delayLine) flush(e *end) {
 			e.sent += max(n, 0)
 			if err == unix.EINTR || err == nil && e.sent < len(data) {
 				continue
-			} // after any other error nobody reads it any more
+			} // after any other error, the other side no longer reads
 		}
 		d.give(data)
 		e.unsent, e.sent = slices.Delete(e.unsent, 0, 1), 0
@@ -266,7 +265,7 @@ func (d *delayLine) forget(e *end) {
 	}
 }
 
-// dial connects with a server of this machine, which takes no time.
+// dial connects to a server on this machine, which does not block.
 func dial(r route) (fd int, err error) {
 	family, to := unix.AF_UNIX, unix.Sockaddr(&unix.SockaddrUnix{Name: r.Address})
 	if r.Network == "tcp" {
@@ -297,7 +296,7 @@ func goFirst() {
 	}
 }
 
-// processorTime is what this process has used.
+// processorTime returns the processor time of this process.
 func processorTime() time.Duration {
 	var u unix.Rusage
 	unix.Getrusage(unix.RUSAGE_SELF, &u)

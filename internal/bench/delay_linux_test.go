@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// through is a connection by way of a network to what serve does with its other end.
+// through returns a connection through a network; serve gets its other end.
 func through(t *testing.T, oneWay time.Duration, serve func(net.Conn)) *net.UnixConn {
 	dir := t.TempDir()
 	r := route{filepath.Join(dir, "in"), "unix", filepath.Join(dir, "out")}
@@ -27,10 +27,10 @@ func through(t *testing.T, oneWay time.Duration, serve func(net.Conn)) *net.Unix
 			serve(conn)
 		}
 	}()
-	crew, err := hire(context.Background(), 1, job{Role: "network", Routes: []route{r}})
+	all, err := startWorkers(context.Background(), 1, job{Role: "network", Routes: []route{r}})
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, crew.dismiss()) })
-	_, err = (&network{worker: crew[0], delay: oneWay}).use()
+	t.Cleanup(func() { assert.NoError(t, all.stop()) })
+	_, err = (&network{worker: all[0], delay: oneWay}).use()
 	require.NoError(t, err)
 	conn, err := net.Dial("unix", r.Entrance)
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestNetworkIsNeverShorterThanAskedFor(t *testing.T) {
 	assert.Less(t, shortest, 2*oneWay+time.Millisecond, "no clock tick is waited for")
 }
 
-// What is sent while something is under way does not wait for it.
+// A piece does not wait for earlier ones in transit.
 func TestNetworkCarriesManyPiecesAtOnce(t *testing.T) {
 	const oneWay, pieces = 200 * time.Millisecond, 20
 	conn := through(t, oneWay, func(c net.Conn) { io.Copy(c, c) })

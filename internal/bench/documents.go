@@ -14,19 +14,18 @@ const (
 	fillSQL = `INSERT INTO ` + metadata.DefaultTable + ` (id, metadata)
 		SELECT 'user-' || n, $2::jsonb FROM generate_series(0, $1::int - 1) AS n`
 
-	// Neighbours that nobody writes. In a table of one row PostgreSQL plans to read
-	// the whole table, and goes on reading it when thousands of dead versions of
-	// that row have made it large: nobody's table of documents is like that.
+	// Rows that are never written. For a table of one row, PostgreSQL plans to read the whole
+	// table, and still does so when thousands of dead versions of that row have made it large.
+	// Real tables of documents are not like that.
 	neighboursSQL = `INSERT INTO ` + metadata.DefaultTable + ` (id, metadata)
 		SELECT 'neighbour-' || n, '{"plan":"free"}' FROM generate_series(1, 1000) AS n`
 
-	// How many merges all versions know of, beyond the one that each document
-	// begins with.
+	// The sum of all versions, without the first version of each document.
 	versionsSQL = "SELECT coalesce(sum(version), 0)::bigint FROM " + metadata.DefaultTable
 )
 
-// fill leaves n documents of about so many bytes each in the table, among some
-// neighbours, and nothing of what was there before.
+// fill replaces the table's content by n documents of about so many bytes each, and some rows
+// that are never written.
 func (in *arena) fill(ctx context.Context, n, bytes int) error {
 	store, err := metadata.NewPostgres(in.monitor, nil)
 	if err != nil {
@@ -51,7 +50,7 @@ func (in *arena) fill(ctx context.Context, n, bytes int) error {
 
 func documentID(n int) string { return fmt.Sprint("user-", n) }
 
-// document is JSON of about so many bytes: text, numbers and an object.
+// document returns JSON of about so many bytes: text, numbers and an object.
 func document(bytes int) string {
 	var s strings.Builder
 	s.WriteString(`{"plan":"pro","seats":12,"address":{"city":"Lisbon","zip":"1000-001"}`)
@@ -61,14 +60,13 @@ func document(bytes int) string {
 	return s.String() + "}"
 }
 
-// versions is the sum of all documents' versions.
+// versions returns the sum of all documents' versions.
 func versions(ctx context.Context, in *arena) (n int64, err error) {
 	err = in.monitor.QueryRow(ctx, versionsSQL).Scan(&n)
 	return n, err
 }
 
-// missing counts the top-level keys that are not in the documents that
-// acknowledged them.
+// missing counts the acknowledged top-level keys that are not in their documents.
 func (in *arena) missing(ctx context.Context, acknowledged []proof) (n int64, err error) {
 	byID := map[string][]proof{}
 	for _, p := range acknowledged {
@@ -93,6 +91,5 @@ func (in *arena) missing(ctx context.Context, acknowledged []proof) (n int64, er
 	return n, nil
 }
 
-// A proof is a merge of a key that nobody else writes. Once acknowledged, it must
-// be in the document.
+// A proof is a merge of a unique key. If it was acknowledged, the key must be in the document.
 type proof struct{ ID, Key string }

@@ -20,15 +20,15 @@ import (
 
 var etcdVersion = "etcd " + version.Version
 
-// startEtcd starts an etcd of one member in a process of its own, on a socket in dir.
+// startEtcd starts an etcd of one member in a separate process, on a socket in dir.
 func startEtcd(ctx context.Context, dir string) (socket string, stop func() error, err error) {
 	socket = filepath.Join(dir, "etcd.socket")
-	crew, err := hire(ctx, 1, job{Role: "etcd", Directory: dir})
-	return socket, crew.dismiss, err
+	all, err := startWorkers(ctx, 1, job{Role: "etcd", Directory: dir})
+	return socket, all.stop, err
 }
 
-// etcdRole is the server, durable as by its own defaults.
-func etcdRole(_ context.Context, j job, boss *wire) error {
+// etcdRole is the server, durable as by default.
+func etcdRole(_ context.Context, j job, coordinator *wire) error {
 	at := func(name string) []url.URL {
 		return []url.URL{{Scheme: "unix", Path: filepath.Join(j.Directory, name)}}
 	}
@@ -44,10 +44,10 @@ func etcdRole(_ context.Context, j job, boss *wire) error {
 	}
 	defer server.Close()
 	<-server.Server.ReadyNotify()
-	if err := boss.send(answer{}); err != nil {
+	if err := coordinator.send(answer{}); err != nil {
 		return err
 	}
-	boss.receive(new(string)) // nothing comes before the end
+	coordinator.receive(new(string)) // blocks until the end
 	return nil
 }
 
@@ -55,8 +55,8 @@ func dialEtcd(ctx context.Context, socket string) (*etcd.Client, error) {
 	return etcd.New(etcd.Config{Endpoints: []string{"unix:" + socket}, Context: ctx, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
 }
 
-// etcdConnections is how many clients there are but for our own, by the kernel's list of
-// sockets; 0 where there is no such list.
+// etcdConnections returns the number of clients besides our own, from the kernel's list of
+// sockets; 0 if there is no such list.
 func etcdConnections(socket string) int {
 	const connected = " 03 "
 	sockets, _ := os.ReadFile("/proc/net/unix")
@@ -81,8 +81,8 @@ var etcdLock = lockKind{
 	},
 }
 
-// etcdLocks are mutexes that each get a session, since one session has a key as
-// often as it asks for it.
+// etcdLocks are mutexes with a session for each, because a session gets a key again that it
+// holds.
 type etcdLocks struct {
 	client *etcd.Client
 	mu     sync.Mutex
@@ -138,7 +138,7 @@ func (e *etcdLocks) keep(session *concurrency.Session) {
 	e.idle = append(e.idle, session)
 }
 
-// close ends the sessions, and with them what they still hold.
+// close ends the sessions, and with them the locks that they still hold.
 func (e *etcdLocks) close() error {
 	var group sync.WaitGroup
 	for _, s := range e.idle {

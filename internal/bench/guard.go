@@ -8,28 +8,28 @@ import (
 	"unsafe"
 )
 
-// A guard watches that locks exclude: who has been granted a key enters it, and
-// leaves it before giving the key back. It does not trust the locks that it
-// watches, nor the database: it lies in memory that processes share.
+// A guard checks that locks exclude: the holder of a key enters it, and leaves it before it
+// releases the key. It is independent of the locks and the database: it is memory that
+// processes share.
 type guard struct {
 	cells []cell
 	undo  func() error
 }
 
-// A cell watches one key, on a cache line of its own.
+// A cell guards one key, in its own cache line.
 type cell struct {
-	inside  atomic.Int64 // who has entered and not left
-	count   atomic.Int64 // who has left: read on entering, written on leaving, by whoever is alone
-	overlap atomic.Int64 // who entered while somebody was inside
+	inside  atomic.Int64 // holders that have entered and not left
+	count   atomic.Int64 // read on entering, and written increased by one on leaving
+	overlap atomic.Int64 // entries while another holder was inside
 	_       [40]byte
 }
 
-// newGuard watches that many keys in this process.
+// newGuard returns a guard of so many keys in this process.
 func newGuard(keys int) *guard {
 	return &guard{cells: make([]cell, keys), undo: func() error { return nil }}
 }
 
-// createGuard makes a guard in a file that other processes open by its name.
+// createGuard creates a guard in a file, which other processes open by name.
 func createGuard(keys int) (g *guard, file string, err error) {
 	f, err := os.CreateTemp("", "bench-guard-*")
 	if err != nil {
@@ -70,8 +70,8 @@ func openGuard(file string, keys int) (*guard, error) {
 	}, nil
 }
 
-// enter is called by who has been granted a key; leave by the same, with what
-// enter returned, before he gives it back.
+// enter is called when a key was granted. The same caller calls leave with enter's result,
+// before it releases the key.
 func (g *guard) enter(key int) (seen int64) {
 	c := &g.cells[key]
 	if c.inside.Add(1) != 1 {
@@ -86,8 +86,8 @@ func (g *guard) leave(key int, seen int64) {
 	c.inside.Add(-1)
 }
 
-// violations tells, when nobody is inside, what went wrong with so many grants:
-// the entries that overlapped, or the increments that one overwrote for another.
+// violations returns the number of violations among so many grants, when no holder is inside:
+// overlapping entries, or lost increments.
 func (g *guard) violations(grants int64) int64 {
 	var overlaps, counted int64
 	for i := range g.cells {

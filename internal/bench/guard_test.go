@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// everyone is a locker that grants whatever it is asked for.
+// everyone is a locker that grants every request.
 type everyone struct{}
 
 func (everyone) lock(context.Context, int) (func() error, error) {
@@ -18,7 +18,7 @@ func (everyone) lock(context.Context, int) (func() error, error) {
 }
 func (everyone) close() error { return nil }
 
-// mutex is one that does exclude.
+// mutex is a locker that excludes.
 type mutex struct{ sync.Mutex }
 
 func (m *mutex) lock(context.Context, int) (func() error, error) {
@@ -49,7 +49,7 @@ func TestGuardSeesLostIncrements(t *testing.T) {
 	g := newGuard(1)
 	first := g.enter(0)
 	g.leave(0, first)
-	g.leave(0, first) // as one does who entered when the first did
+	g.leave(0, first) // like a holder that entered at the same time as the first
 	assert.EqualValues(t, 1, g.violations(2))
 }
 
@@ -66,7 +66,7 @@ func TestGuardIsSharedThroughItsFile(t *testing.T) {
 	assert.NoFileExists(t, file)
 }
 
-// The pool-level lock of the article must not pass for one that excludes.
+// The guard must detect that the article's lock does not exclude.
 func TestArticleLockIsFoundWrong(t *testing.T) {
 	in, err := openArena(t.Context())
 	require.NoError(t, err)

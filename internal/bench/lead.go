@@ -12,7 +12,7 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A leadership is a way to lead: it runs fn while this process does, and again, until ctx
+// A leadership is a way to elect a leader: it runs fn whenever this process leads, until ctx
 // ends.
 type leadership struct {
 	name string
@@ -39,9 +39,9 @@ var lockstoreLead = leadership{
 	},
 }
 
-// clientGoLead is made anew after the documented rule and timings of Kubernetes' client-go
-// (LeaseDuration 15 s, RetryPeriod 2 s with a jitter of 1.2, ReleaseOnCancel): a record
-// counts as given up when its observer has not seen it change for the lease's duration.
+// clientGoLead follows the documented algorithm and timings of Kubernetes' client-go
+// (LeaseDuration 15 s, RetryPeriod 2 s with a jitter of 1.2, ReleaseOnCancel): a record counts
+// as released if its observer has not seen it change for the lease's duration.
 var clientGoLead = leadership{
 	name: "client-go's rule",
 	how:  "a lease of 15 s in a row, renewed and looked at every 2 s, given up by its holder at the end",
@@ -99,7 +99,7 @@ var clientGoLead = leadership{
 	},
 }
 
-// redisLead is a lease that its holder refreshes, as is usual with redislock.
+// redisLead is a lease that its holder refreshes, the usual way with redislock.
 var redisLead = leadership{
 	name: redisLock.name,
 	how:  "github.com/bsm/redislock: a lease of 10 s, refreshed every 3 s, that others look at every 100 ms (LinearBackoff), released at the end",
@@ -140,14 +140,13 @@ var redisLead = leadership{
 	},
 }
 
-// succeed measures how long after a leader is killed, or has been told to end, another
-// process's function runs.
+// succeed measures how long after the leader was killed, or told to end, another process leads.
 func succeed(way leadership, killed bool) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 		connections := in.watch(ctx)
 		m = newMeasurement()
 		stand := func() (*worker, chan grant, error) {
-			c, err := hire(ctx, 1, job{Arena: in, Role: "leader", Subject: way.name})
+			c, err := startWorkers(ctx, 1, job{Arena: in, Role: "leader", Subject: way.name})
 			if err != nil {
 				return nil, nil, err
 			}
@@ -165,7 +164,7 @@ func succeed(way leadership, killed bool) runFunc {
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = crew{leader}.dismiss() }() // which may have been killed
+		defer func() { _ = workers{leader}.stop() }() // which may have been killed
 		start := time.Now()
 		<-leads
 		for first := true; first || time.Since(start) < p.Warm+2*p.Count; first = false {
@@ -173,7 +172,7 @@ func succeed(way leadership, killed bool) runFunc {
 			if err != nil {
 				return nil, err
 			}
-			// Long enough for the next to wait as it does when it waits for long.
+			// Long enough that the next one waits as in a long wait.
 			time.Sleep(100*time.Millisecond + rand.N(50*time.Millisecond))
 			given := time.Now()
 			if killed {
@@ -182,7 +181,7 @@ func succeed(way leadership, killed bool) runFunc {
 				leader.orders.Close()
 			}
 			g := <-leads
-			_ = crew{leader}.dismiss()
+			_ = workers{leader}.stop()
 			leader = next
 			switch wait := time.Duration(g.At - given.UnixNano()); {
 			case g.Error != "":
@@ -200,22 +199,22 @@ func succeed(way leadership, killed bool) runFunc {
 	}
 }
 
-// leaderRole leads until its orders end, and tells when its function first ran.
-func leaderRole(ctx context.Context, j job, boss *wire) error {
+// leaderRole leads until its orders end, and reports when its function first ran.
+func leaderRole(ctx context.Context, j job, coordinator *wire) error {
 	for _, way := range leaderships {
 		if way.name != j.Subject {
 			continue
 		}
-		if err := boss.ready(); err != nil {
+		if err := coordinator.ready(); err != nil {
 			return err
 		}
 		ctx, stop := context.WithCancel(ctx)
 		go func() {
 			defer stop()
-			_ = boss.receive(new(string))
+			_ = coordinator.receive(new(string))
 		}()
 		err := way.lead(ctx, j.Arena, func(ctx context.Context) {
-			_ = boss.send(grant{At: time.Now().UnixNano()})
+			_ = coordinator.send(grant{At: time.Now().UnixNano()})
 			<-ctx.Done()
 		})
 		if errors.Is(err, context.Canceled) {

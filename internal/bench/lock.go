@@ -11,35 +11,35 @@ import (
 
 // A locker is a subject of the lock cases, opened in one process.
 type locker interface {
-	// lock waits until the key of that number is the caller's alone, and returns
-	// how to give it back.
+	// lock waits until the caller holds the key with that number, and returns its unlock
+	// function.
 	lock(ctx context.Context, key int) (unlock func() error, err error)
 	close() error
 }
 
-// A trier can also take a key at once or not at all.
+// A trier can also try to take a key without waiting.
 type trier interface {
 	locker
-	// try's error matches errBusy if somebody else has the key.
+	// try's error matches errBusy if another caller holds the key.
 	try(ctx context.Context, key int) (unlock func() error, err error)
 }
 
 var errBusy = errors.New("busy")
 
-// A lockKind is a subject of the lock cases as such, before it is opened.
+// A lockKind is a subject of the lock cases.
 type lockKind struct {
 	name string
 	how  string
 	open func(ctx context.Context, in *arena, s lockSetup) (locker, error)
 }
 
-// A lockSetup is what an opened locker is to be ready for.
+// A lockSetup is the load that an opened locker must support.
 type lockSetup struct {
-	Keys  int // held at a time
-	Conns int // that it may keep, if it needs one for each waiter or holder
+	Keys  int // held at the same time
+	Conns int // the maximum, for lockers that need one for each waiter or holder
 }
 
-// lockKinds is all of them. The order is that of the tables.
+// lockKinds returns all subjects, in the order of the tables.
 var lockKinds = []lockKind{
 	lockstorePgx, lockstoreSQLX,
 	pooledTry, pooledWait, oneConnection, transactionLock, rowLock,
@@ -57,8 +57,7 @@ func lockKindNamed(name string) (lockKind, error) {
 	return lockKind{}, errors.New("no such lock: " + name)
 }
 
-// keyID is the number of a key as the server gets it from subjects that do not
-// name their keys.
+// keyID returns the number of a key at the server, for subjects without named keys.
 func keyID(key int) int64 { return 1_000_003 * int64(key+1) }
 
 var lockstorePgx = lockKind{

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// distinctConns is what a subject may have that needs a connection for each
-// holder. More than this is slower on the machines that this was tried on.
+// distinctConns is the number of connections of a subject that needs one for each holder. More
+// were slower on the machines tried.
 const distinctConns = 64
 
 func lockCases() []testCase {
@@ -81,7 +81,7 @@ func hotCase(name string, section time.Duration) testCase {
 	}
 }
 
-// patient gives a run twice the time, for subjects that sleep long.
+// patient doubles the time of a run, for subjects that sleep long.
 func patient(of func(lockKind) runFunc) func(lockKind) runFunc {
 	return func(kind lockKind) runFunc {
 		run := of(kind)

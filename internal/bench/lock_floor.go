@@ -21,15 +21,15 @@ const (
 	rowLockSQL = "SELECT 1 FROM lock_rows WHERE key = $1 FOR UPDATE"
 )
 
-// pooledTry is the floor of what does not wait: what an application could do
-// itself, if it did it right. It stays on one connection, and looks at answers.
+// pooledTry is the floor without waiting: what an application could do itself, correctly. It
+// stays on one connection, and checks the results.
 var pooledTry = lockKind{
 	name: "floor: pgx try+unlock",
 	how:  "pool.Acquire, pg_try_advisory_lock, pg_advisory_unlock on that connection, Release",
 	open: openPooled(tryLockSQL),
 }
 
-// pooledWait waits in the server, each waiter on a connection of its own.
+// pooledWait waits in the server, each waiter on its own connection.
 var pooledWait = lockKind{
 	name: "floor: pgx server wait",
 	how:  "pool.Acquire, pg_advisory_lock, pg_advisory_unlock on that connection, Release",
@@ -115,7 +115,7 @@ var rowLock = lockKind{
 func keyOfAdvisory(key int) any { return keyID(key) }
 func keyOfRow(key int) any      { return key }
 
-// inTransaction holds a lock for as long as a transaction is open.
+// inTransaction holds a lock as long as a transaction is open.
 type inTransaction struct {
 	pool *pgxpool.Pool
 	sql  string
@@ -136,8 +136,8 @@ func (t *inTransaction) lock(ctx context.Context, key int) (func() error, error)
 
 func (t *inTransaction) close() error { t.pool.Close(); return nil }
 
-// oneConnection is the floor of what is held for long: locks that all stay on
-// one connection, taken and given back one after the other.
+// oneConnection is the floor for locks that are held long: all on one connection, taken and
+// released one after the other.
 var oneConnection = lockKind{
 	name: "floor: one pgx connection",
 	how:  "pg_try_advisory_lock and pg_advisory_unlock on one connection, in turn",

@@ -10,8 +10,8 @@ import (
 	goose "github.com/pressly/goose/v3/lock"
 )
 
-// A goose locker has one key, and a budget of retries that is spent once for all.
-// So each lock gets a locker of its own, as each goose provider does.
+// A goose locker has one key, and a budget of retries that is used up once for all. So each
+// lock gets its own locker, as each goose provider does.
 
 var gooseSession = lockKind{
 	name: "goose session",

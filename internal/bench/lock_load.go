@@ -7,23 +7,22 @@ import (
 	"time"
 )
 
-// A lockLoad is what callers do to a locker, again and again: take a key, be
-// alone for a moment, give it back.
+// A lockLoad is what callers repeat: lock a key, hold it for a moment, unlock it.
 type lockLoad struct {
 	Processes int           // 0: this one
-	Callers   int           // of each process
+	Callers   int           // per process
 	Keys      int           // caller n takes key n modulo Keys
 	Section   time.Duration // slept while holding the key
 	Conns     int           // see lockSetup
 
-	// Waits says that callers wait for each other: what is measured is then the
-	// time from asking to holding, and not that of the whole cycle.
+	// Waits says that callers wait for each other. Then the time from request to grant is
+	// measured instead of the whole cycle.
 	Waits bool
 }
 
 func (l lockLoad) setup() lockSetup { return lockSetup{Keys: l.Keys, Conns: l.Conns} }
 
-// run is the run of a subject under this load.
+// run runs a subject under this load.
 func (l lockLoad) run(kind lockKind) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 		if l.Processes > 0 {
@@ -43,20 +42,20 @@ func (l lockLoad) run(kind lockKind) runFunc {
 	}
 }
 
-// runProcesses is run with each process opening the locker for itself.
+// runProcesses is run with several processes, each of which opens the locker.
 func (l lockLoad) runProcesses(ctx context.Context, in *arena, kind lockKind, p pace) (m *measurement, err error) {
 	g, file, err := createGuard(l.Keys)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
-	crew, err := hire(ctx, l.Processes, job{Arena: in, Role: "lock", Subject: kind.name, Lock: l, Guard: file, Pace: p})
+	all, err := startWorkers(ctx, l.Processes, job{Arena: in, Role: "lock", Subject: kind.name, Lock: l, Guard: file, Pace: p})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, crew.dismiss()) }()
+	defer func() { err = errors.Join(err, all.stop()) }()
 	connections := in.watch(ctx)
-	reports, err := work[lockReport](crew)
+	reports, err := work[lockReport](all)
 	conns := connections()
 	if err != nil {
 		return nil, err
@@ -67,7 +66,7 @@ func (l lockLoad) runProcesses(ctx context.Context, in *arena, kind lockKind, p 
 	for _, r := range reports {
 		m.add(r.Measurement)
 		grants += r.Grants
-		if part, ok := r.Measurement.Extra[idealShare]; ok { // which they share
+		if part, ok := r.Measurement.Extra[idealShare]; ok { // shared by all processes
 			m.Extra[idealShare] += part
 		}
 	}
@@ -81,14 +80,14 @@ func (l lockLoad) runProcesses(ctx context.Context, in *arena, kind lockKind, p 
 	return m, in.noteLeftLocks(ctx, m)
 }
 
-// A lockReport is what a process of a lock case tells at its end.
+// A lockReport is the report of a process of a lock case.
 type lockReport struct {
 	Measurement *measurement
 	Grants      int64
 }
 
-// lockRole is the part of a process in a lock case.
-func lockRole(ctx context.Context, j job, boss *wire) (err error) {
+// lockRole is the role of a process in a lock case.
+func lockRole(ctx context.Context, j job, coordinator *wire) (err error) {
 	kind, err := lockKindNamed(j.Subject)
 	if err != nil {
 		return err
@@ -102,15 +101,15 @@ func lockRole(ctx context.Context, j job, boss *wire) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.close()) }()
-	if err := boss.ready(); err != nil {
+	if err := coordinator.ready(); err != nil {
 		return err
 	}
 	m, grants := j.Lock.drive(ctx, opened, g, j.Pace)
-	return boss.report(lockReport{m, grants})
+	return coordinator.report(lockReport{m, grants})
 }
 
-// drive lets the callers go until the pace is over, and returns with what they
-// measured how often a key was granted, warming up included.
+// drive runs the callers for the pace, and returns their measurement and the number of grants,
+// warming up included.
 func (l lockLoad) drive(ctx context.Context, lk locker, g *guard, p pace) (m *measurement, grants int64) {
 	from := time.Now().Add(p.Warm)
 	until := from.Add(p.Count)
@@ -144,23 +143,23 @@ func (l lockLoad) drive(ctx context.Context, lk locker, g *guard, p pace) (m *me
 	return m, grants
 }
 
-// idealShare is how much of the time that there are keys for they were held.
+// idealShare is the share of the available time in which the keys were held.
 const idealShare = "of the ideal, %"
 
-// A caller is one goroutine of a load, and what it has seen.
+// A caller is one goroutine of a load, with its results.
 type caller struct {
 	lockLoad
 	number      int
-	from, until time.Time // what counts
+	from, until time.Time // the measured time
 
 	ops    int64
-	grants int64 // also those that do not count
+	grants int64 // including those outside the measured time
 	slept  time.Duration
 	cut    time.Duration
 	errs   []error
 }
 
-// cycle takes the key and gives it back until the time is over.
+// cycle locks and unlocks the key until the time is over.
 func (c *caller) cycle(ctx context.Context, lk locker, g *guard, rec *recorder) {
 	key := c.number % c.Keys
 	for asked := time.Now(); asked.Before(c.until) && ctx.Err() == nil; asked = time.Now() {
@@ -206,8 +205,8 @@ func (c *caller) cycle(ctx context.Context, lk locker, g *guard, rec *recorder) 
 	}
 }
 
-// fail keeps an error that counts. It takes a moment, so that a subject that always
-// fails does not keep the others from working.
+// fail records an error. It waits a moment, so that a subject that always fails does not slow
+// down the others.
 func (c *caller) fail(at time.Time, err error) {
 	if at.After(c.from) && at.Before(c.until) {
 		c.errs = append(c.errs, err)
@@ -215,16 +214,16 @@ func (c *caller) fail(at time.Time, err error) {
 	time.Sleep(time.Millisecond)
 }
 
-// describeWaits says how fair the waits for one key were.
+// describeWaits describes how fair the waits for one key were.
 func (l lockLoad) describeWaits(m *measurement) {
 	if l.Waits && m.Ops > 0 {
 		m.Extra["longest wait / mean"] = quotient(float64(m.longest()), float64(m.Latency.mean()))
 	}
 }
 
-// noteLeftLocks says which locks are left when all are given back. The subject is
-// not closed yet: with its connections they would go as well. A server that is told
-// to end a wait needs a moment.
+// noteLeftLocks reports locks that are left after all were released. The subject is still
+// open: closing its connections would release them. The server needs a moment to end a
+// canceled wait.
 func (in *arena) noteLeftLocks(ctx context.Context, m *measurement) error {
 	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
 		n, err := in.leftLocks(ctx)

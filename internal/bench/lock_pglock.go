@@ -76,13 +76,13 @@ var cirelloPglock = lockKind{
 	},
 }
 
-// exclusively keeps processes that create a table at once from failing.
+// exclusively lets one process at a time create a table, so that none fails.
 func exclusively(ctx context.Context, in *arena, create func() error) error {
 	conn, err := pgx.Connect(ctx, in.DSN)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) // which gives the lock back
+	defer conn.Close(ctx) // releases the lock
 	if _, err := conn.Exec(ctx, waitLockSQL, int64(-1)); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// tryBusy asks for a key that another locker of the same kind holds.
+// tryBusy tries to lock a key that another locker of the same kind holds.
 func tryBusy(kind lockKind) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 		setup := lockSetup{Keys: 1, Conns: 1}
@@ -47,7 +47,7 @@ func tryBusy(kind lockKind) runFunc {
 	}
 }
 
-// wake measures how long after this process gives a key back another one has it.
+// wake measures how long after this process unlocks a key another one holds it.
 func wake(kind lockKind) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 		opened, err := kind.open(ctx, in, lockSetup{Keys: 1, Conns: 2})
@@ -55,12 +55,12 @@ func wake(kind lockKind) runFunc {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, opened.close()) }()
-		crew, err := hire(ctx, 1, job{Arena: in, Role: "wake", Subject: kind.name, Pace: p})
+		all, err := startWorkers(ctx, 1, job{Arena: in, Role: "wake", Subject: kind.name, Pace: p})
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, crew.dismiss()) }()
-		waiter := crew[0]
+		defer func() { err = errors.Join(err, all.stop()) }()
+		waiter := all[0]
 		if err := waiter.send("go"); err != nil {
 			return nil, err
 		}
@@ -75,8 +75,8 @@ func wake(kind lockKind) runFunc {
 			if err := waiter.send("wait"); err != nil {
 				return nil, err
 			}
-			// Long enough for the other to wait as it does when it waits for long,
-			// and never twice the same, so that no two clocks march in step.
+			// Long enough that the other one waits as in a long wait, and different each
+			// time, so that timers do not synchronize.
 			time.Sleep(30*time.Millisecond + rand.N(20*time.Millisecond))
 			given := time.Now()
 			if err := unlock(); err != nil {
@@ -91,7 +91,7 @@ func wake(kind lockKind) runFunc {
 				continue
 			}
 			wait := time.Duration(granted.At - given.UnixNano())
-			if wait < 0 { // before it was given back
+			if wait < 0 { // before the unlock
 				m.Violations++
 				continue
 			}
@@ -104,15 +104,15 @@ func wake(kind lockKind) runFunc {
 	}
 }
 
-// A grant is when the other process got the key, by the clock of the machine,
-// sent when it has given it back.
+// A grant is the time when the other process got the key, by the machine's clock. It is sent
+// after the unlock.
 type grant struct {
 	At    int64
 	Error string
 }
 
-// wakeRole takes the key whenever it is told to, and gives it back.
-func wakeRole(ctx context.Context, j job, boss *wire) (err error) {
+// wakeRole locks and unlocks the key on each order.
+func wakeRole(ctx context.Context, j job, coordinator *wire) (err error) {
 	kind, err := lockKindNamed(j.Subject)
 	if err != nil {
 		return err
@@ -122,10 +122,10 @@ func wakeRole(ctx context.Context, j job, boss *wire) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.close()) }()
-	if err := boss.ready(); err != nil {
+	if err := coordinator.ready(); err != nil {
 		return err
 	}
-	for boss.receive(new(string)) == nil {
+	for coordinator.receive(new(string)) == nil {
 		unlock, err := opened.lock(ctx, 0)
 		g := grant{At: time.Now().UnixNano()}
 		if err == nil {
@@ -134,15 +134,15 @@ func wakeRole(ctx context.Context, j job, boss *wire) (err error) {
 		if err != nil {
 			g.Error = err.Error()
 		}
-		if err := boss.send(g); err != nil {
+		if err := coordinator.send(g); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// holdMany takes many keys, one after the other in each of 256 goroutines, and
-// then gives them all back.
+// holdMany locks many keys, one after the other in each of 256 goroutines, and then unlocks
+// them all.
 func holdMany(kind lockKind) runFunc {
 	const goroutines = 256
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
@@ -150,7 +150,7 @@ func holdMany(kind lockKind) runFunc {
 		if p.Quick {
 			keys = 2_000
 		}
-		// Whoever needs a connection for each holder has as many as the server gives.
+		// Subjects that need a connection for each holder have as many as the server allows.
 		opened, err := kind.open(ctx, in, lockSetup{Keys: keys, Conns: maxConnections - 50})
 		if err != nil {
 			return nil, err

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// A machine is what the figures belong to.
+// A machine describes where the figures were measured.
 type machine struct {
 	what string
-	rtts []string // each distance that was asked for, and the round trip that was measured
+	rtts []string // each requested distance, and its measured round trip
 }
 
 func thisMachine(in *arena) machine {
@@ -30,7 +30,7 @@ func (m machine) String() string {
 	return m.what + "; round trips, as asked for and measured: " + strings.Join(m.rtts, ", ")
 }
 
-// processor is the name that Linux gives it.
+// processor returns the processor's name on Linux.
 func processor() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
@@ -45,8 +45,8 @@ func processor() string {
 	return runtime.GOARCH
 }
 
-// A progress says how far the run has come: on a terminal in one line that is
-// painted over, elsewhere in a line for each case.
+// A progress shows how far the run is: on a terminal in one line that is updated, elsewhere in
+// a line for each case.
 type progress struct {
 	w        io.Writer
 	terminal bool
@@ -64,7 +64,7 @@ func newProgress(w io.Writer, cases int) *progress {
 	return p
 }
 
-// at tells what is being done in the case of that number.
+// at shows the current step of a case.
 func (p *progress) at(number int, name, what string) {
 	line := fmt.Sprintf("%6.0f s  %2d/%d  %s", time.Since(p.begin).Seconds(), number, p.cases, name)
 	switch {
@@ -76,14 +76,14 @@ func (p *progress) at(number int, name, what string) {
 	p.last = name
 }
 
-// clear makes room for other output.
+// clear clears the line for other output.
 func (p *progress) clear() {
 	if p.terminal {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
 }
 
-// end says how long it took.
+// end shows how long the run took.
 func (p *progress) end() {
 	p.clear()
 	fmt.Fprintf(p.w, "%6.0f s  done\n", time.Since(p.begin).Seconds())

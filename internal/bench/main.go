@@ -1,5 +1,5 @@
-// Bench asks lockstore and what one would use instead the same questions, side by
-// side, in one run, and looks after each whether the answers were right.
+// Bench compares lockstore with its alternatives: the same cases, in one run. After each run
+// of a subject it checks whether the results were right.
 //
 //	go -C internal/bench run .
 //	go -C internal/bench run . -quick
@@ -8,14 +8,14 @@
 //	go -C internal/bench run . -json -svg ../../docs >bench.json
 //	go -C internal/bench run . -read part1.json,part2.json -svg pictures -readme
 //
-// It starts its own PostgreSQL and Redis. Every case runs each of its subjects in
-// turn, several rounds long. The tables, or with -json one array of their rows, go
-// to stdout, progress to stderr.
+// It starts its own PostgreSQL and Redis. Every case runs its subjects in turn, in several
+// rounds. The tables, or with -json one array of their rows, go to stdout, and progress goes
+// to stderr.
 //
-// README.md says what each case asks and how each subject is called.
+// README.md describes the cases and the subjects.
 //
-// It exits with 1 if lockstore lost, overlapped or failed, or if the program could
-// not run; with 2 if it was called wrongly.
+// The exit status is 1 if lockstore lost, overlapped or failed, or if the program could not
+// run; it is 2 if the arguments are wrong.
 package main
 
 import (
@@ -60,7 +60,7 @@ type plan struct {
 	readme bool
 }
 
-// run is the program, from its arguments to its exit status.
+// run runs the program with its arguments and returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	p, err := parse(args, stderr)
 	switch {
@@ -147,7 +147,7 @@ func parse(args []string, stderr io.Writer) (*plan, error) {
 	return p, nil
 }
 
-// durations reads a list of them.
+// durations parses a list of durations.
 func durations(list string) (all []time.Duration, err error) {
 	for text := range strings.SplitSeq(list, ",") {
 		d, err := time.ParseDuration(text)
@@ -162,8 +162,8 @@ func durations(list string) (all []time.Duration, err error) {
 	return all, nil
 }
 
-// suite is every case there is over these distances, in the order in which they run:
-// each case over all of them, one after the other.
+// suite returns all cases over these distances, in the order in which they run: each case over
+// all distances, one after the other.
 func suite(rtts ...time.Duration) []testCase {
 	var all []testCase
 	for _, family := range [][]testCase{lockCases(), leadCases(), whoCases(), {semaphoreCase()}, mergeCases(), onceCases(), writeCases(), watchCases(), observedCases(), backoffCases(), mergePatchCases(), pgtestCases()} {
@@ -181,13 +181,16 @@ func suite(rtts ...time.Duration) []testCase {
 	return all
 }
 
-// run runs the cases, or reads what came of others, and shows it.
+// run runs the cases, or reads the results of earlier runs, and shows them.
 func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) error {
 	rows, err := readRows(p.read)
 	if len(p.read) == 0 {
 		rows, err = p.measure(ctx, stdout, stderr)
 	}
 	if err != nil {
+		if p.json && len(rows) > 0 { // what was measured before
+			err = errors.Join(err, printRows(stdout, rows))
+		}
 		return err
 	}
 	if p.svg != "" {
@@ -201,15 +204,20 @@ func (p *plan) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	switch {
 	case p.json:
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(rows)
+		err = printRows(stdout, rows)
 	case p.readme:
 		err = printReadme(stdout, rows)
 	default:
 		err = printTargets(stdout, rows)
 	}
 	return errors.Join(err, broken(rows))
+}
+
+// printRows prints one array, as -read takes it.
+func printRows(w io.Writer, rows []row) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(rows)
 }
 
 // measure runs the cases, with a table for each.
@@ -241,13 +249,13 @@ func (p *plan) measure(ctx context.Context, stdout, stderr io.Writer) (all []row
 	all = []row{} // also in JSON
 	for i, c := range p.cases {
 		pace := p.pace
-		if pace.Quick { // a connection takes a dozen round trips to open, and to plan its statements
+		if pace.Quick { // opening a connection and planning its statements take a dozen round trips
 			pace.Warm, pace.Count = pace.Warm+20*c.rtt, pace.Count+20*c.rtt
 		}
 		r, err := c.run(ctx, places[c.rtt], pace, p.rounds, func(what string) { progress.at(i+1, c.name, what) })
 		progress.clear()
 		if err != nil {
-			return nil, err
+			return all, err
 		}
 		rows := r.summarize()
 		for i := range rows {
@@ -256,7 +264,7 @@ func (p *plan) measure(ctx context.Context, stdout, stderr io.Writer) (all []row
 		all = append(all, rows...)
 		if tables {
 			if err := printTable(stdout, c, rows); err != nil {
-				return nil, err
+				return all, err
 			}
 		}
 	}

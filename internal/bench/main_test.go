@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// bench runs the program, and returns what it prints.
+// bench runs the program and returns its output.
 func bench(t *testing.T, status int, args ...string) (stdout string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -49,7 +49,7 @@ func TestQuickRunPrintsEveryFieldAndDraws(t *testing.T) {
 		if isOurs(r["subject"].(string)) {
 			assert.Zero(t, r["violations"], r["case"])
 			assert.Positive(t, r["ops_per_sec"], r["case"])
-			if ratio := r["ratio_to_floor"]; ratio != nil { // in so short a run the floor may not come to anything
+			if ratio := r["ratio_to_floor"]; ratio != nil { // in such a short run the floor may have no result
 				assert.Positive(t, ratio, r["case"])
 			}
 		}
@@ -61,7 +61,7 @@ func TestQuickRunPrintsEveryFieldAndDraws(t *testing.T) {
 	assert.NoFileExists(t, dir+"/merge-growth.svg", "its cases were left out")
 }
 
-// What was measured in parts is shown as one run, with all that pictures and targets take.
+// Parts of a measurement are shown as one run, with all data for pictures and targets.
 func TestPartsAreShownAsOneRun(t *testing.T) {
 	dir := t.TempDir()
 	locks, merges := dir+"/locks.json", dir+"/merges.json"
@@ -93,7 +93,7 @@ func TestProcessesShareALockAndADocument(t *testing.T) {
 	assert.Equal(t, strings.Count(out, "FAILED: there is no redis-server"), failed, "nothing fails, but for what is not installed: %s", out)
 }
 
-// Over a distance nothing is faster than it lets, and that is what it is compared with.
+// Over a distance, nothing is faster than its bound.
 func TestDistanceIsABound(t *testing.T) {
 	out := bench(t, 0, "-quick", "-json", "-rtt", "0,5ms", "-cases", "^merge/one-document/16(@5ms)?$")
 	var rows []row
@@ -106,7 +106,7 @@ func TestDistanceIsABound(t *testing.T) {
 		seen++
 		assert.GreaterOrEqual(t, r.P50, 5000.0)
 		require.NotNil(t, r.RatioToBound)
-		assert.Less(t, *r.RatioToBound, 1.5) // the window is short, and commits come in batches
+		assert.Less(t, *r.RatioToBound, 1.5) // the measured time is short, and commits come in batches
 		assert.Contains(t, r.Extra, "network late, p99, µs")
 	}
 	assert.Equal(t, 1, seen)

@@ -10,17 +10,17 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A measurement is how one run of one subject went.
+// A measurement is the result of one run of a subject.
 type measurement struct {
-	Ops     int64         // done within the counted time
-	Took    time.Duration // the counted time, as it was
-	Latency *latencies    // of each operation
+	Ops     int64         // operations within the measured time
+	Took    time.Duration // the measured time
+	Latency *latencies    // of the operations
 	Cut     time.Duration // the longest wait that the end of the run cut short
 
 	Errors     int64  // operations that failed
 	Error      string // the first of these
-	Violations int64  // what was acknowledged and is lost, or overlapped
-	Conns      int    // connections to the server while it ran, at most
+	Violations int64  // acknowledged but lost, or overlapping
+	Conns      int    // maximum number of connections to the server
 
 	Extra map[string]float64 // further figures of the case, by name with unit
 	Notes []string
@@ -30,13 +30,13 @@ func newMeasurement() *measurement {
 	return &measurement{Latency: newLatencies(), Extra: map[string]float64{}}
 }
 
-// rate is the operations per second.
+// rate returns the operations per second.
 func (m *measurement) rate() float64 { return quotient(float64(m.Ops), m.Took.Seconds()) }
 
-// longest is the longest operation, or the wait for one that never came.
+// longest returns the longest operation or wait that was cut short.
 func (m *measurement) longest() time.Duration { return max(m.Latency.max(), m.Cut) }
 
-// add makes m the measurement of what both have measured at the same time.
+// add adds another measurement of the same time to m.
 func (m *measurement) add(other *measurement) {
 	m.Ops += other.Ops
 	m.Took = max(m.Took, other.Took)
@@ -66,7 +66,7 @@ func (l *latencies) at(percent float64) time.Duration {
 	return time.Duration(l.ValueAtPercentile(percent))
 }
 
-// max is 0 where nothing was recorded, as the others are.
+// max returns 0 if nothing was recorded, like the others.
 func (l *latencies) max() time.Duration {
 	if l.TotalCount() == 0 {
 		return 0
@@ -78,8 +78,8 @@ func (l *latencies) mean() time.Duration { return time.Duration(l.Mean()) }
 
 func (l *latencies) merge(other *latencies) { l.Merge(other.Histogram) }
 
-// A recorder collects the durations of many goroutines, who share its few
-// histograms so that a thousand of them cost no memory to speak of.
+// A recorder collects the durations of many goroutines. They share its few histograms, to save
+// memory.
 type recorder [8]struct {
 	sync.Mutex
 	*latencies
@@ -93,7 +93,7 @@ func newRecorder() *recorder {
 	return &r
 }
 
-// record is for the goroutine of that number.
+// record records a duration of the goroutine with that number.
 func (r *recorder) record(goroutine int, d time.Duration) {
 	part := &r[goroutine%len(r)]
 	part.Lock()
@@ -101,7 +101,7 @@ func (r *recorder) record(goroutine int, d time.Duration) {
 	part.Unlock()
 }
 
-// sum is called when nobody records any more.
+// sum returns all durations. It must not run concurrently with record.
 func (r *recorder) sum() *latencies {
 	all := newLatencies()
 	for i := range r {
@@ -127,8 +127,8 @@ func (l *latencies) UnmarshalJSON(text []byte) (err error) {
 	return err
 }
 
-// repeat does something again and again in this goroutine, and measures each: at
-// least one, however long that takes.
+// repeat repeats an operation in this goroutine and measures each time. It does at least one,
+// however long that takes.
 func repeat(ctx context.Context, p pace, do func() error) *measurement {
 	m := newMeasurement()
 	from := time.Now().Add(p.Warm)
@@ -154,8 +154,8 @@ func repeat(ctx context.Context, p pace, do func() error) *measurement {
 	return m
 }
 
-// repeatFast is repeat for what is done in less time than it takes to look at a
-// clock: the times are means of many in a row.
+// repeatFast is repeat for operations that are faster than reading the clock: the times are
+// means of many operations in a row.
 func repeatFast(ctx context.Context, p pace, do func() error) *measurement {
 	const row = 100
 	m := repeat(ctx, p, func() error {
@@ -190,7 +190,7 @@ func (m *measurement) fail(errs ...error) {
 	}
 }
 
-// allocations is how many one call makes, on average.
+// allocations returns the average number of allocations of a call.
 func allocations(do func()) float64 {
 	var before, after runtime.MemStats
 	calls := func(n int) float64 {

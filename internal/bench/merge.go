@@ -10,26 +10,25 @@ import (
 
 // A merger is a subject of the merge cases, opened in one process.
 type merger interface {
-	// merge changes the document of that id as patch says, whose values are flat.
-	// Nil acknowledges it.
+	// merge merges patch, whose values are flat, into the document with that id. Nil
+	// acknowledges the merge.
 	merge(ctx context.Context, id string, patch json.RawMessage) error
 	close() error
 }
 
-// A mergeKind is a subject of the merge cases as such, before it is opened. All of
-// them write the same table, which is a store's default one.
+// A mergeKind is a subject of the merge cases. All write the same table, a store's default one.
 type mergeKind struct {
 	name string
 	how  string
 
-	// total reads what grows by one with each merge, from what was read before it, so
-	// that what was lost is missing in it. Nil: nothing does.
+	// total reads a number that each merge increases by one, based on what it had read, so that
+	// lost merges are missing in it. Nil: there is none.
 	total func(ctx context.Context, in *arena) (int64, error)
 
 	open func(ctx context.Context, in *arena, conns int) (merger, error)
 }
 
-// mergeKinds is all of them, in the order of the tables.
+// mergeKinds returns all subjects, in the order of the tables.
 var mergeKinds = []mergeKind{
 	storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge24, articleMerge25,
 }

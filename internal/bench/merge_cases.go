@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// mergeConns is how many connections a host's pool has. For one document fewer
-// would do, and more make every subject but lockstore slower.
+// mergeConns is the size of the pool. One document needs fewer, and more make every subject
+// but lockstore slower.
 const mergeConns = 16
 
 func mergeCases() []testCase {
@@ -56,7 +56,7 @@ func mergeSubjects(l mergeLoad, kinds ...mergeKind) []subject {
 	return subjects
 }
 
-// growthCase merges into ever more documents. With -quick there are fewer.
+// growthCase merges into tables of growing size. With -quick they are smaller.
 func growthCase(documents, quick int) testCase {
 	const bytes = 200
 	load := mergeLoad{Writers: 8, Documents: documents, Bytes: bytes, Conns: 8, Kept: true}

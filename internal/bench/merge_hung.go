@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// hungCase has callers hang, who have no deadline, and asks what is left for others.
+// hungCase measures other callers while callers without a deadline hang.
 func hungCase() testCase {
 	const hung = mergeConns / 2
 	return testCase{
@@ -24,7 +24,7 @@ func hungCase() testCase {
 	}
 }
 
-// beside is a kind beside callers of its own that hang, each with a connection.
+// beside returns a kind in which some of its own callers hang, each on a connection.
 func beside(hung int, k mergeKind) mergeKind {
 	open := k.open
 	k.open = func(ctx context.Context, in *arena, conns int) (merger, error) {
@@ -36,7 +36,7 @@ func beside(hung int, k mergeKind) mergeKind {
 			return nil, err
 		}
 		b := besideHung{merger: opened, silence: &s}
-		for n := range hung { // one by one, as some would share a connection
+		for n := range hung { // one by one: otherwise some would share a connection
 			ended := make(chan error, 1)
 			b.callers.Go(func() {
 				ended <- opened.merge(context.WithoutCancel(ctx), fmt.Sprint(hungID, n), json.RawMessage(`{"seen":0}`))
@@ -69,16 +69,16 @@ func (b *besideHung) close() error {
 // hungID begins the ids of documents whose merges silence a connection.
 const hungID = "hung-"
 
-// A silence is what becomes of connections that are to carry a merge of such a document:
-// neither that nor anything later arrives, and nobody is told.
+// A silence makes connections fall silent that carry a merge of such a document: neither that
+// nor anything later arrives, and there is no error.
 type silence struct {
-	begun chan struct{} // receives once for each
+	begun chan struct{} // receives a value for each
 
 	mu    sync.Mutex
 	conns []net.Conn
 }
 
-// around makes a connection one that can fall silent.
+// around wraps a connection so that it can fall silent.
 func (s *silence) around(conn net.Conn) net.Conn { return &silentConn{Conn: conn, in: s} }
 
 // end breaks the connections.
@@ -109,7 +109,7 @@ func (c *silentConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// SyscallConn implements [syscall.Conn], as the connection itself does.
+// SyscallConn returns that of the wrapped connection.
 func (c *silentConn) SyscallConn() (syscall.RawConn, error) {
 	return c.Conn.(syscall.Conn).SyscallConn()
 }

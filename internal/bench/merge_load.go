@@ -10,20 +10,19 @@ import (
 	"time"
 )
 
-// A mergeLoad is what writers do to a merger, again and again: merge a small patch
-// into one of the documents.
+// A mergeLoad is what writers repeat: merge a small patch into one of the documents.
 type mergeLoad struct {
 	Processes int // 0: this one
-	Writers   int // of each process
+	Writers   int // per process
 	Documents int
 	Bytes     int  // of each document
 	Conns     int  // of each process's pool
 	Long      bool // twice the time, for queues in which a merge waits for most of a second
-	Kept      bool // the documents are the case's, and not made anew for each run
-	Counter   bool // what is written is a number, so that there are no keys to look for
+	Kept      bool // the case creates the documents once, not for each run
+	Counter   bool // writes are of a number, so there are no keys to check
 }
 
-// run is the run of a subject under this load.
+// run runs a subject under this load.
 func (l mergeLoad) run(kind mergeKind) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 		if l.Long && !p.Quick {
@@ -70,8 +69,8 @@ func (l mergeLoad) run(kind mergeKind) runFunc {
 			m.Violations = max(m.Violations, lost, twice)
 		}
 		if m.Violations > 0 {
-			// What was lost, of all that was acknowledged, was lost within the
-			// counted time just the same.
+			// The share of lost merges within the measured time is assumed to be the same as
+			// in the whole run.
 			kept := 1 - quotient(float64(m.Violations), float64(acknowledged))
 			m.Extra[keptPerSecond] = m.rate() * max(0, kept)
 		}
@@ -92,13 +91,13 @@ func (l mergeLoad) here(ctx context.Context, in *arena, kind mergeKind, p pace) 
 }
 
 func (l mergeLoad) inProcesses(ctx context.Context, in *arena, kind mergeKind, p pace) (_ []mergeReport, err error) {
-	crew, err := hire(ctx, l.Processes, job{Arena: in, Role: "merge", Subject: kind.name, Merge: l, Pace: p})
+	all, err := startWorkers(ctx, l.Processes, job{Arena: in, Role: "merge", Subject: kind.name, Merge: l, Pace: p})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, crew.dismiss()) }()
+	defer func() { err = errors.Join(err, all.stop()) }()
 	connections := in.watch(ctx)
-	reports, err := work[mergeReport](crew)
+	reports, err := work[mergeReport](all)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +105,7 @@ func (l mergeLoad) inProcesses(ctx context.Context, in *arena, kind mergeKind, p
 	return reports, nil
 }
 
-func mergeRole(ctx context.Context, j job, boss *wire) (err error) {
+func mergeRole(ctx context.Context, j job, coordinator *wire) (err error) {
 	kind, err := mergeKindNamed(j.Subject)
 	if err != nil {
 		return err
@@ -116,24 +115,23 @@ func mergeRole(ctx context.Context, j job, boss *wire) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.close()) }()
-	if err := boss.ready(); err != nil {
+	if err := coordinator.ready(); err != nil {
 		return err
 	}
-	return boss.report(j.Merge.drive(ctx, opened, j.Number, j.Pace))
+	return coordinator.report(j.Merge.drive(ctx, opened, j.Number, j.Pace))
 }
 
-// A mergeReport is what a process tells at the end of a merge case. Beyond what
-// was measured it has what was acknowledged at all, to be looked for.
+// A mergeReport is the report of a process of a merge case: the measurement, and all
+// acknowledged merges, which must be in the documents.
 type mergeReport struct {
 	Measurement  *measurement
 	Acknowledged int64
-	Failed       int64 // which may be in the documents all the same
+	Failed       int64 // they may still be in the documents
 	Proofs       []proof
 }
 
-// drive lets the writers go until the pace is over, and waits for the merges that
-// are under way. Then each writer merges a few keys of its own, all writers at
-// once: these must be found later.
+// drive runs the writers for the pace, and waits for the merges in progress. Then all writers
+// concurrently merge a few unique keys each, which must be in the documents later.
 func (l mergeLoad) drive(ctx context.Context, mg merger, process int, p pace) mergeReport {
 	from := time.Now().Add(p.Warm)
 	until := from.Add(p.Count)
@@ -165,14 +163,14 @@ func (l mergeLoad) drive(ctx context.Context, mg merger, process int, p pace) me
 	return r
 }
 
-// A writer is one goroutine of a load, and what it has seen.
+// A writer is one goroutine of a load, with its results.
 type writer struct {
 	mergeLoad
 	process, number int
-	from, until     time.Time // what counts
+	from, until     time.Time // the measured time
 
 	ops                  int64
-	acknowledged, failed int64 // also those that do not count
+	acknowledged, failed int64 // including those outside the measured time
 	cut                  time.Duration
 	errs                 []error
 	proofs               []proof
@@ -187,7 +185,7 @@ func (w *writer) write(ctx context.Context, mg merger, rec *recorder) {
 		if began.After(w.until) {
 			return
 		}
-		patch := fmt.Appendf(nil, `{"seen":%d,"by":"worker %d"}`, began.UnixNano(), w.number) // which changes any document
+		patch := fmt.Appendf(nil, `{"seen":%d,"by":"worker %d"}`, began.UnixNano(), w.number) // changes every document
 		err := mg.merge(ctx, id, patch)
 		ended := time.Now()
 		w.count(err)
@@ -204,7 +202,7 @@ func (w *writer) write(ctx context.Context, mg merger, rec *recorder) {
 	}
 }
 
-// prove merges keys that nobody else writes.
+// prove merges unique keys.
 func (w *writer) prove(ctx context.Context, mg merger) {
 	for i := range max(1, 16/w.Writers) {
 		mark := proof{documentID(w.number % w.Documents), fmt.Sprintf("proof-%x-%d-%d-%d", w.until.UnixNano(), w.process, w.number, i)}
@@ -224,7 +222,7 @@ func (w *writer) count(err error) {
 	}
 }
 
-// each has every writer do something, all at once.
+// each runs a function for every writer, all concurrently.
 func (l mergeLoad) each(do func(writer int)) {
 	var group sync.WaitGroup
 	for n := range l.Writers {

@@ -15,12 +15,12 @@ import (
 const (
 	manyIDs = 1000
 
-	// setSQL merges many at once; unlike a store it merges one level only, and
-	// does not say what came of which.
+	// setSQL merges many documents at once. Unlike a store, it merges one level only and does
+	// not report the result of each document.
 	setSQL = "UPDATE " + metadata.DefaultTable + ` AS d SET metadata = d.metadata || p.patch
 		FROM unnest($1::text[], $2::jsonb[]) AS p(id, patch) WHERE d.id = p.id`
 
-	// The documents that have not seen the patch of that number.
+	// The documents without the patch of that number.
 	unseenSQL = "SELECT count(*) FROM " + metadata.DefaultTable + " WHERE id LIKE 'user-%' AND metadata->'seen' IS DISTINCT FROM to_jsonb($1::int)"
 )
 
@@ -126,7 +126,7 @@ func mergeManyRun(open func(ctx context.Context, in *arena) (manyMerger, error))
 		m.Conns = connections()
 		m.Ops *= manyIDs
 		if m.Errors > 0 {
-			return m, nil // what came of the last is not known
+			return m, nil // the outcome of the last one is unknown
 		}
 		return m, in.monitor.QueryRow(ctx, unseenSQL, seen).Scan(&m.Violations)
 	}

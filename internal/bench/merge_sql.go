@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// concatSQL is the least that a merge can be: one level only, nulls are
-	// stored, nothing is locked beyond the row, and no version is counted.
+	// concatSQL is the least work of a merge: one level only, nulls are stored, only the row is
+	// locked, and no version is counted.
 	concatSQL = "UPDATE " + metadata.DefaultTable + " SET metadata = metadata || $2 WHERE id = $1 RETURNING metadata"
 
 	readSQL          = "SELECT metadata, version FROM " + metadata.DefaultTable + " WHERE id = $1"

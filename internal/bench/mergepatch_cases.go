@@ -25,7 +25,7 @@ var patchers = []patcher{
 	{"lockstore", "metadata.MergePatch", func(document, patch []byte) ([]byte, error) {
 		return metadata.MergePatch(document, patch)
 	}},
-	// The least that a merge can be: to read the document once, and write it.
+	// The least work of a merge: reading the document once, and writing it.
 	{"floor: json.Compact", "encoding/json.Compact of the document, nothing merged", func(document, _ []byte) ([]byte, error) {
 		var b bytes.Buffer
 		err := json.Compact(&b, document)
@@ -82,7 +82,7 @@ func mergePatchCase(name, asks string, document, patch []byte) testCase {
 	return c
 }
 
-// rfcTable is the test cases of RFC 7396, appendix A: target, patch, result.
+// rfcTable has the test cases of RFC 7396, appendix A: target, patch, result.
 var rfcTable = [][3]string{
 	{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
 	{`{"a":"b"}`, `{"b":"c"}`, `{"a":"b","b":"c"}`},
@@ -101,7 +101,7 @@ var rfcTable = [][3]string{
 	{`{}`, `{"a":{"bb":{"ccc":null}}}`, `{"a":{"bb":{}}}`},
 }
 
-// wrong is how many rows of the table the patcher gets wrong.
+// wrong returns the number of rows of the table that the patcher gets wrong.
 func (p patcher) wrong() (n int64) {
 	for _, r := range rfcTable {
 		got, err := p.apply([]byte(r[0]), []byte(r[1]))

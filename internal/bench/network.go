@@ -14,23 +14,23 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A network is a distance between clients and servers, in a process of its own,
-// whose time is not counted with anybody's. See delayLine.
+// A network is a distance between clients and servers, in a separate process, whose processor
+// time is counted separately. See delayLine.
 type network struct {
 	*worker
 	delay time.Duration // each way
 }
 
-// A route is a way through a network: from a Unix socket to a server.
+// A route leads through a network, from a Unix socket to a server.
 type route struct{ Entrance, Network, Address string }
 
-// networkUse is how a network did since the use before.
+// networkUse has a network's measurements since the previous use.
 type networkUse struct {
-	Late      *measurement  // how late pieces were that it wrote
-	Processor time.Duration // time that it used
+	Late      *measurement  // how late it wrote pieces
+	Processor time.Duration // processor time
 }
 
-// away is the arena as clients see it who are so far from its servers.
+// away returns the arena for clients at this distance from its servers.
 func (in *arena) away(ctx context.Context, rtt time.Duration) (far *arena, err error) {
 	if rtt == 0 {
 		return in, nil
@@ -58,16 +58,16 @@ func (in *arena) away(ctx context.Context, rtt time.Duration) (far *arena, err e
 			*server = entrance
 		}
 	}
-	crew, err := hire(ctx, 1, job{Role: "network", Routes: routes})
+	all, err := startWorkers(ctx, 1, job{Role: "network", Routes: routes})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("a network of %v: %w", rtt, err), os.RemoveAll(dir))
 	}
-	far.network = &network{worker: crew[0]}
-	in.undo = append(in.undo, func() error { return errors.Join(crew.dismiss(), os.RemoveAll(dir)) })
+	far.network = &network{worker: all[0]}
+	in.undo = append(in.undo, func() error { return errors.Join(all.stop(), os.RemoveAll(dir)) })
 	return far, far.calibrate(ctx, rtt)
 }
 
-// quoted is a value in a connection string.
+// quoted quotes a value for a connection string.
 func quoted(value string) string {
 	escaped := []rune{'\''}
 	for _, c := range value {
@@ -79,8 +79,8 @@ func quoted(value string) string {
 	return string(append(escaped, '\''))
 }
 
-// networkOf is the network of a server's address: the path of a socket, or host
-// and port.
+// networkOf returns the network of a server's address, which is a socket's path, or host and
+// port.
 func networkOf(address string) string {
 	if _, _, err := net.SplitHostPort(address); err == nil && !filepath.IsAbs(address) {
 		return "tcp"
@@ -88,8 +88,7 @@ func networkOf(address string) string {
 	return "unix"
 }
 
-// use tells how the network did since it was asked last. Its delay is so long from
-// now on.
+// use returns the network's measurements since the last call, and sets its delay.
 func (n *network) use() (use networkUse, err error) {
 	if err := n.send(n.delay); err != nil {
 		return use, err
@@ -101,8 +100,8 @@ func (n *network) use() (use networkUse, err error) {
 	return use, json.Unmarshal(text, &use)
 }
 
-// calibrate makes a round trip take as much longer than over the socket as was asked
-// for: being carried takes a moment, too.
+// calibrate adjusts the delay so that a round trip takes as much longer than over the socket
+// as was requested: forwarding takes time, too.
 func (in *arena) calibrate(ctx context.Context, rtt time.Duration) error {
 	at := pace{Warm: 50 * time.Millisecond, Count: 200 * time.Millisecond}
 	in.network.delay = rtt / 2

@@ -16,8 +16,8 @@ import (
 	"example.com/lockstore/metadata/promstore"
 )
 
-// observedCases ask what it costs to be observed: where nobody listens there is next to
-// nothing to pay, which only an older build can show.
+// observedCases measure the cost of observers. (Without observers the cost is almost nothing,
+// which only a comparison with an older build can show.)
 func observedCases() []testCase {
 	load := mergeLoad{Writers: 64, Documents: 1, Bytes: 1500, Conns: mergeConns}
 	merges := testCase{
@@ -39,11 +39,11 @@ func observedCases() []testCase {
 	return []testCase{merges, locks}
 }
 
-// An observing is a way to be observed.
+// An observing is a way to observe.
 type observing struct {
 	name string
 	how  string
-	by   func() (observer any, caller trace.Span, err error) // of both packages; the span of those who call, if they have one
+	by   func() (observer any, caller trace.Span, err error) // observer for both packages; the callers' span, if any
 }
 
 var (
@@ -106,7 +106,7 @@ func (o observing) locks() lockKind {
 
 func closing(pool *pgxpool.Pool) func() error { return func() error { pool.Close(); return nil } }
 
-// calledStore is called by those who have a span.
+// calledStore is a store whose callers have a span.
 type calledStore struct {
 	merger
 	caller trace.Span
@@ -116,7 +116,7 @@ func (s *calledStore) merge(ctx context.Context, id string, patch json.RawMessag
 	return s.merger.merge(trace.ContextWithSpan(ctx, s.caller), id, patch)
 }
 
-// calledLocks is called by those who have a span.
+// calledLocks is a locker whose callers have a span.
 type calledLocks struct {
 	locker
 	caller trace.Span

@@ -9,7 +9,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// onceCases ask what it costs a merge to leave a token.
+// onceCases measure the cost of tokens for merges.
 func onceCases() []testCase {
 	return []testCase{{
 		name:  "once/lone",

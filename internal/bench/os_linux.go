@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apart keeps this process on one core and PostgreSQL on another, as if on
-// machines of their own. A lone caller and the server take turns, and where the
-// kernel runs them, which it changes all the time, is most of what a turn costs.
+// apart keeps this process on one core and PostgreSQL on another, as if on separate machines.
+// A single caller and the server take turns; on which cores the kernel runs them, which
+// changes all the time, is most of the cost.
 func apart(ctx context.Context, in *arena, _ pace) (undo func() error, err error) {
 	return in.place(ctx, 1)
 }
@@ -24,8 +24,8 @@ func together(ctx context.Context, in *arena, _ pace) (undo func() error, err er
 	return in.place(ctx, 0)
 }
 
-// place keeps this process on the first of its cores, and the server's sessions to
-// come on the one that is so many further.
+// place keeps this process on the first of its cores, and new sessions of the server on the
+// one that is so many further.
 func (in *arena) place(ctx context.Context, further int) (undo func() error, err error) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -62,14 +62,14 @@ func (in *arena) place(ctx context.Context, further int) (undo func() error, err
 	return undo, nil
 }
 
-// postmaster is the server's first process, whose children inherit its core.
+// postmaster returns the server's first process, whose children inherit its core.
 func (in *arena) postmaster(ctx context.Context) (pid int, err error) {
 	const sql = "SELECT split_part(pg_read_file('postmaster.pid'), E'\n', 1)::int"
 	err = in.monitor.QueryRow(ctx, sql).Scan(&pid)
 	return pid, err
 }
 
-// dieWithParent has the kernel end a process that is started when this one ends.
+// dieWithParent makes the kernel end a started process when this one ends.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

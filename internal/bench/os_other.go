@@ -8,8 +8,7 @@ import (
 	"syscall"
 )
 
-// apart and together would choose the cores of this process and of PostgreSQL.
-// Here the kernel does.
+// apart and together do nothing here: the kernel chooses the cores.
 func apart(context.Context, *arena, pace) (undo func() error, err error) {
 	return func() error { return nil }, nil
 }
@@ -18,7 +17,7 @@ var together = apart
 
 func dieWithParent() *syscall.SysProcAttr { return nil }
 
-// networkRole would be a delayLine, which asks Linux for its timers.
+// networkRole fails here: delayLine needs Linux.
 func networkRole(context.Context, job, *wire) error {
 	return errors.New("distances are for Linux only")
 }

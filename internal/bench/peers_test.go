@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Where there is no Redis, nothing stands in for it.
+// Without Redis, its subjects fail and are not replaced.
 func TestMissingRedisIsSaid(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := startRedis(t.Context(), t.TempDir())

@@ -54,7 +54,7 @@ func pgtestCases() []testCase {
 	}}
 }
 
-// timed makes a measurement of what do says it took, at least twice.
+// timed makes a measurement of the durations that do returns, at least two.
 func timed(ctx context.Context, p pace, do func() (time.Duration, error)) *measurement {
 	m := newMeasurement()
 	for start := time.Now(); ctx.Err() == nil && (m.Ops+m.Errors < 2 || time.Since(start) < p.Warm+p.Count); {
@@ -70,7 +70,7 @@ func timed(ctx context.Context, p pace, do func() (time.Duration, error)) *measu
 	return m
 }
 
-// opening measures what it takes to open something, which is then closed.
+// opening measures how long opening something takes, and closes it.
 func opening(ctx context.Context, p pace, open func() (closed func() error, err error)) *measurement {
 	return timed(ctx, p, func() (time.Duration, error) {
 		start := time.Now()
@@ -93,7 +93,7 @@ func coldBoot(ctx context.Context, _ *arena, p pace) (*measurement, error) {
 	}), nil
 }
 
-// joining measures the opening of something on a server that runs.
+// joining is opening on a running server.
 func joining(open func(ctx context.Context, running *pgtest.Server) (closed func() error, err error)) runFunc {
 	return func(ctx context.Context, _ *arena, p pace) (m *measurement, err error) {
 		running, err := pgtest.Start(ctx)
@@ -121,10 +121,10 @@ func connect(ctx context.Context, running *pgtest.Server) (func() error, error) 
 	return func() error { return conn.Close(ctx) }, nil
 }
 
-// databases is a server of the cases' own on which they make and drop databases.
+// databases is the server on which the cases create and drop databases.
 type databases struct{ server *pgtest.Server }
 
-// open starts the server, once: pgtestdb keeps in mind what it made where.
+// open starts the server once, because pgtestdb remembers what it created.
 func (d *databases) open(ctx context.Context, in *arena, _ pace) (undo func() error, err error) {
 	if d.server != nil {
 		return func() error { return nil }, nil
@@ -145,7 +145,7 @@ const (
 	useSQL = "SELECT count(*) FROM t49"
 )
 
-// makeTemplate makes the floor's template.
+// makeTemplate creates the floor's template.
 func (d *databases) makeTemplate(ctx context.Context) error {
 	if err := d.execute(ctx, "", "CREATE DATABASE "+templateName); err != nil {
 		return err
@@ -174,14 +174,14 @@ func (d *databases) execute(ctx context.Context, database, sql string) error {
 	return err
 }
 
-// made measures pgtest: the making of a database, or its end.
+// made measures pgtest: creating a database, or closing it.
 func (d *databases) made(pause time.Duration, making bool) runFunc {
 	template := pgtest.Template("bench 1", func(ctx context.Context, pool *pgxpool.Pool) error {
 		_, err := pool.Exec(ctx, schemaSQL)
 		return err
 	})
 	return func(ctx context.Context, _ *arena, p pace) (*measurement, error) {
-		first, err := d.server.New(ctx, template) // which builds the template
+		first, err := d.server.New(ctx, template) // builds the template
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +210,7 @@ func (d *databases) made(pause time.Duration, making bool) runFunc {
 	}
 }
 
-// bare measures what PostgreSQL itself takes.
+// bare measures PostgreSQL itself.
 func (d *databases) bare(making bool) runFunc {
 	return func(ctx context.Context, _ *arena, p pace) (*measurement, error) {
 		admin, err := d.connect(ctx, "")

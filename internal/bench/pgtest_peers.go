@@ -25,8 +25,8 @@ import (
 
 const binariesSQL = "SELECT setting FROM pg_config WHERE name = 'BINDIR'"
 
-// bootEmbedded measures embedded-postgres in a process of its own: it runs
-// PostgreSQL as its own user, which must not be root.
+// bootEmbedded measures embedded-postgres in a separate process: it runs PostgreSQL as its own
+// user, which must not be root.
 func bootEmbedded(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 	var bin string
 	if err := in.monitor.QueryRow(ctx, binariesSQL).Scan(&bin); err != nil {
@@ -44,19 +44,19 @@ func bootEmbedded(ctx context.Context, in *arena, p pace) (m *measurement, err e
 	if err != nil {
 		return nil, err
 	}
-	crew, err := hire(ctx, 1, job{Role: "embedded", Directory: dir, Binaries: filepath.Dir(bin), Pace: p}, asUser)
+	all, err := startWorkers(ctx, 1, job{Role: "embedded", Directory: dir, Binaries: filepath.Dir(bin), Pace: p}, asUser)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, crew.dismiss()) }()
-	reports, err := work[*measurement](crew)
+	defer func() { err = errors.Join(err, all.stop()) }()
+	reports, err := work[*measurement](all)
 	if err != nil {
 		return nil, err
 	}
 	return reports[0], nil
 }
 
-// memory is a directory in memory, where there is one; pgtest does the same.
+// memory returns a directory in memory, if there is one; pgtest does the same.
 func memory() string {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
 		return "/dev/shm"
@@ -64,9 +64,8 @@ func memory() string {
 	return ""
 }
 
-// notRoot makes a process run as another user, if this one runs as root, and gives
-// that user the directory. The program is copied there: who is not root may not
-// reach where it is.
+// notRoot makes a process run as another user, if this one runs as root, and gives that user the
+// directory. It copies the program there, because other users may not reach its path.
 func notRoot(dir string) (func(*exec.Cmd), error) {
 	if os.Geteuid() != 0 {
 		return func(*exec.Cmd) {}, nil
@@ -118,12 +117,12 @@ func copyProgram(to, from string) error {
 }
 
 // embeddedRole starts and stops servers.
-func embeddedRole(ctx context.Context, j job, boss *wire) error {
-	if err := boss.ready(); err != nil {
+func embeddedRole(ctx context.Context, j job, coordinator *wire) error {
+	if err := coordinator.ready(); err != nil {
 		return err
 	}
 	n := 0
-	return boss.report(timed(ctx, j.Pace, func() (time.Duration, error) {
+	return coordinator.report(timed(ctx, j.Pace, func() (time.Duration, error) {
 		n++
 		port, err := freePort()
 		if err != nil {
@@ -182,14 +181,14 @@ func (d *databases) pgtestdb(making bool) runFunc {
 			}
 			return ended, err
 		}
-		if _, err := once(); err != nil { // which builds the template
+		if _, err := once(); err != nil { // builds the template
 			return nil, err
 		}
 		return timed(ctx, p, once), nil
 	}
 }
 
-// fiftyTables is pgtestdb's way to say what is in a database.
+// fiftyTables is the migrator of pgtestdb.
 type fiftyTables struct{}
 
 func (fiftyTables) Hash() (string, error) { return "bench1", nil }
@@ -199,13 +198,13 @@ func (fiftyTables) Migrate(ctx context.Context, db *sql.DB, _ pgtestdb.Config) e
 	return err
 }
 
-// A fakeTest stands in for a *testing.T in a program.
+// A fakeTest replaces *testing.T in a program.
 type fakeTest struct {
 	cleanups []func()
 	failure  error
 }
 
-// asTest runs a test and then its cleanups, which took so long.
+// asTest runs a test and then its cleanups, and returns their duration.
 func asTest(test func(t *fakeTest), ended *time.Duration) error {
 	t := &fakeTest{}
 	t.alone(func() { test(t) })

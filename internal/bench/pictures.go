@@ -25,7 +25,7 @@ var pictures = []picture{
 	{"merge-growth.svg", growth},
 }
 
-// mergeThroughput and lockThroughput are of the cases whose names end so.
+// mergeThroughput and lockThroughput match the names of cases.
 func mergeThroughput(file, distance string) picture {
 	return picture{file, func(rows []row) chart {
 		return throughput(rows, regexp.MustCompile(`^merge/one-document/(\d+)`+distance+`$`), "writers", chart{
@@ -51,19 +51,19 @@ func far(distance string) string {
 	return fmt.Sprintf(", over a network of %s there and back", strings.TrimPrefix(distance, "@"))
 }
 
-// leftOut is subjects whose line would lie on another's, in all pictures.
+// leftOut has subjects that are in no picture, because their line would cover another.
 var leftOut = map[string]bool{
 	storeSQLX.name: true, transactionLock.name: true, gooseTable.name: true, article24.name: true,
 	socketBoundName: true,
 }
 
-// colours is each peer's class of line, the same in all pictures.
+// colours has each peer's class of line, the same in all pictures.
 var colours = map[string]string{
 	goPglock.name: "p1", redisLock.name: "p2", gooseSession.name: "p3",
 	rowLock.name: "p4", cirelloPglock.name: "p5", compareAndSwap.name: "p6", etcdLock.name: "p7",
 }
 
-// drawPictures draws those whose cases have been run, and names the others.
+// drawPictures draws the pictures whose cases have been run, and names the others.
 func drawPictures(dir string, rows []row) (missing []string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func drawPictures(dir string, rows []row) (missing []string, err error) {
 	return missing, err
 }
 
-// throughput draws the rates of cases whose names match, over the number in them.
+// throughput draws the rates of the cases whose names match, over the number in the name.
 func throughput(rows []row, cases *regexp.Regexp, x string, c chart) chart {
 	c.lines = collect(rows, cases, func(r row) float64 { return r.OpsPerSec })
 	c.x = axis{label: x, log: true, ticks: numbers(rows, cases), text: plainNumber}
@@ -100,9 +100,9 @@ func growth(rows []row) chart {
 	return c
 }
 
-// waits draws how long the shorter waits were, from half of them to all: the
-// further to the right, the rarer are longer ones. The longest is at the end, also
-// where it was cut short by the end of the run.
+// waits draws the percentiles of waits, from the median to the maximum: the further to the
+// right, the rarer are longer waits. The maximum includes waits that the end of the run cut
+// short.
 func waits(rows []row) chart {
 	c := chart{
 		title:    "Waiting for a busy lock",
@@ -136,8 +136,7 @@ func waits(rows []row) chart {
 // rarity stretches the percents towards 100.
 func rarity(percent float64) float64 { return 1 / (1 - percent/100) }
 
-// collect makes a line for each subject, of a figure over the number in the case's
-// name.
+// collect returns a line for each subject: a figure over the number in the case's name.
 func collect(rows []row, cases *regexp.Regexp, figure func(row) float64) []line {
 	var lines []line
 	place := map[string]int{}
@@ -183,7 +182,7 @@ func classOf(r row) string {
 	return colours[r.Subject]
 }
 
-// numbers is the numbers in the names of the cases, in their order.
+// numbers returns the numbers in the names of the cases, in order.
 func numbers(rows []row, cases *regexp.Regexp) []float64 {
 	var all []float64
 	for _, r := range rows {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// readRows reads what runs have printed with -json: the parts of what takes long
-// together, say. Each case must be in one of them.
+// readRows reads the output of several runs with -json, such as the parts of a long
+// measurement. Each case must be in only one of them.
 func readRows(files []string) (all []row, err error) {
 	from := map[string]string{}
 	for _, file := range files {
@@ -32,7 +32,7 @@ func readRows(files []string) (all []row, err error) {
 	return all, nil
 }
 
-// measuredOn is the machine of rows, as the first of them has it, with all distances.
+// measuredOn returns the machine of the first row, with the distances of all.
 func measuredOn(rows []row) (m machine) {
 	seen := map[string]bool{}
 	for _, r := range rows {

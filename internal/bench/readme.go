@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A readmeLine is a line of the table in lockstore's README: a question, the case that
-// answers it, and the figure of each subject. An empty figure is left out.
+// A readmeLine is a line of the table in lockstore's README: a question, its case, and the
+// figure of each subject. An empty figure is left out.
 type readmeLine struct {
 	asks   string
 	inOne  string
@@ -42,8 +42,8 @@ var readmeLines = []readmeLine{
 	{"… over 1 ms", "lock/uncontended@1ms", median},
 }
 
-// printReadme writes the lines whose cases there are, each for lockstore, for what one
-// would write by hand, and for the best of the others.
+// printReadme writes the lines whose cases were run, each for lockstore, for code written by
+// hand, and for the best peer.
 func printReadme(out io.Writer, rows []row) error {
 	byCase := map[string]scores{}
 	for _, r := range rows {
@@ -71,7 +71,7 @@ func printReadme(out io.Writer, rows []row) error {
 	return err
 }
 
-// floor is the floor's row.
+// floor returns the floor's row.
 func (s scores) floor() (floor row) {
 	for name, r := range s {
 		if isFloor(name) {
@@ -88,12 +88,12 @@ func longest(r row) string     { return brief(r.Max) }
 func connections(r row) string { return strconv.Itoa(r.Conns) }
 func ofTheIdeal(r row) string  { return fmt.Sprintf("%.0f %%", r.Extra["of the ideal, %"]) }
 
-// with has another figure follow one, in brackets.
+// with adds another figure in brackets.
 func with(figure, more func(row) string) func(row) string {
 	return func(r row) string { return figure(r) + " (" + more(r) + ")" }
 }
 
-// grouped writes three digits of a number, in groups.
+// grouped formats a number with three significant digits, in groups.
 func grouped(x float64) string {
 	if x < 1 {
 		return "–"

@@ -14,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A redisServer is what the locks of redislock are kept in. Nil is none.
+// A redisServer is the Redis server. Nil means that there is none.
 type redisServer struct {
 	socket  string
 	version string // "Redis 7.0.15"
@@ -24,15 +24,14 @@ type redisServer struct {
 
 var errNoRedis = errors.New("there is no redis-server on the PATH (Debian: apt-get install redis-server)")
 
-// startRedis starts the redis-server of this machine on a socket in dir, without
-// persistence, as Redis is mostly run for locks. Where there is none, it fails with
-// errNoRedis.
+// startRedis starts this machine's redis-server on a socket in dir, without persistence, as
+// usual for locks. If there is none, the error is errNoRedis.
 func startRedis(ctx context.Context, dir string) (*redisServer, error) {
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, errNoRedis
 	}
-	// The server ends with this process, whatever ends that.
+	// The server ends with this process, however that ends.
 	s := &redisServer{socket: filepath.Join(dir, "redis")}
 	cmd := exec.Command(program, "--port", "0", "--unixsocket", s.socket, "--save", "", "--dir", dir, "--maxclients", "2000")
 	cmd.SysProcAttr = dieWithParent()
@@ -43,7 +42,7 @@ func startRedis(ctx context.Context, dir string) (*redisServer, error) {
 	s.stop = func() error {
 		err := s.monitor.Close()
 		cmd.Process.Kill()
-		cmd.Wait() // says that it was killed
+		cmd.Wait() // its error says that it was killed
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -58,7 +57,7 @@ func startRedis(ctx context.Context, dir string) (*redisServer, error) {
 	return s, nil
 }
 
-// durable has every write stored before it is answered, or nothing stored at all.
+// durable makes Redis store every write before it answers, or nothing at all.
 func (s *redisServer) durable(ctx context.Context, on bool) error {
 	if s == nil {
 		return nil
@@ -74,7 +73,7 @@ func (s *redisServer) durable(ctx context.Context, on bool) error {
 	return err
 }
 
-// connections is how many there are, but for our own; 0 if that cannot be told.
+// connections returns the number of connections besides our own, 0 if it is unknown.
 func (s *redisServer) connections(ctx context.Context) int {
 	if s == nil {
 		return 0
@@ -89,7 +88,7 @@ func (s *redisServer) info(ctx context.Context, section, field string) string {
 	return value
 }
 
-// forget removes all that is kept.
+// forget removes all keys.
 func (s *redisServer) forget(ctx context.Context) error {
 	if s == nil {
 		return nil
@@ -97,7 +96,7 @@ func (s *redisServer) forget(ctx context.Context) error {
 	return s.monitor.FlushAll(ctx).Err()
 }
 
-// redisClient is a client of at most conns connections.
+// redisClient returns a client with at most conns connections.
 func (in *arena) redisClient(ctx context.Context, conns int) (*redis.Client, error) {
 	if in.Redis == "" {
 		return nil, errNoRedis
@@ -109,7 +108,7 @@ func (in *arena) redisClient(ctx context.Context, conns int) (*redis.Client, err
 	return client, nil
 }
 
-// redisTTL is so long that no lock runs out: what redislock does then is not asked.
+// redisTTL is so long that no lock expires, which these cases do not measure.
 const redisTTL = 30 * time.Second
 
 var redisLock = lockKind{

@@ -14,7 +14,7 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A permitter is a locker whose keys are permits: whoever asks has one of them.
+// A permitter is a locker whose keys are permits: a request gets any of them.
 type permitter interface {
 	permit(ctx context.Context) (number int, unlock func() error, err error)
 }
@@ -47,8 +47,8 @@ func (l *lockstorePermits) permit(ctx context.Context) (int, func() error, error
 	return slices.Index(l.keys, held.Key()), held.Unlock, nil
 }
 
-// leaseSemaphore is made by hand, of rows that are leased, as peers do it where there are no
-// locks: who finds none free asks again in a while.
+// leaseSemaphore is written by hand, with leased rows, as usual without locks: a caller that
+// finds none free tries again after a while.
 var leaseSemaphore = lockKind{
 	name: "leased rows",
 	how:  "UPDATE of a row that is free or past its time, again every 1 to 10 ms",

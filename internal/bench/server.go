@@ -18,30 +18,29 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// maxConnections is the server's: every subject gets the connections it wants.
+// maxConnections is the server's setting, enough for every subject.
 const maxConnections = 400
 
-// An arena is where the runs take place. Its exported part is what another
-// process needs to take part.
+// An arena has the servers of the runs. Its exported fields are for other processes.
 type arena struct {
-	DSN   string // of a database that is ours alone
+	DSN   string // of a database that only this program uses
 	Redis string // address of the Redis server; empty if there is none
 	Etcd  string // address of the etcd server
 
 	Database string // "PostgreSQL 15.4"
 
-	monitor *pgxpool.Pool // two connections to look on with
+	monitor *pgxpool.Pool // two connections for observing
 	redis   *redisServer  // nil if there is none
-	etcd    *etcd.Client  // to look on with
+	etcd    *etcd.Client  // for observing
 	undo    []func() error
 
-	dialed func(net.Conn) net.Conn // what becomes of connections of pgx's pools; nil: nothing
+	dialed func(net.Conn) net.Conn // wraps the connections of pgx's pools; nil: does not
 
-	near    *arena   // the same servers without the distance, where there is one
+	near    *arena   // the same servers without the distance, if there is one
 	network *network // nil: there is none
 }
 
-// overTheSocket is the arena without a distance.
+// overTheSocket returns the arena without a distance.
 func (in *arena) overTheSocket() *arena {
 	if in.near != nil {
 		return in.near
@@ -49,8 +48,7 @@ func (in *arena) overTheSocket() *arena {
 	return in
 }
 
-// openArena starts the servers. Commits are as durable as PostgreSQL's own
-// defaults make them.
+// openArena starts the servers. Commits are as durable as with PostgreSQL's own defaults.
 func openArena(ctx context.Context) (in *arena, err error) {
 	in = &arena{}
 	defer func() {
@@ -82,7 +80,7 @@ func openArena(ctx context.Context) (in *arena, err error) {
 	if err := in.monitor.QueryRow(ctx, "SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)").Scan(&in.Database); err != nil {
 		return in, err
 	}
-	// Beside PostgreSQL, so that all of them store on the same disk.
+	// Next to PostgreSQL's files, so that all servers store on the same disk.
 	dir, err := os.MkdirTemp(onDisk(), "bench-*")
 	if err != nil {
 		return in, err
@@ -93,7 +91,7 @@ func openArena(ctx context.Context) (in *arena, err error) {
 	case err == nil:
 		in.undo = append(in.undo, in.redis.stop)
 		in.Redis = in.redis.socket
-	case !errors.Is(err, errNoRedis): // which its subjects will say
+	case !errors.Is(err, errNoRedis): // reported by its subjects
 		return in, err
 	}
 	var stop func() error
@@ -108,7 +106,7 @@ func openArena(ctx context.Context) (in *arena, err error) {
 	return in, nil
 }
 
-// onDisk is where a durable server of pgtest has its files, too.
+// onDisk is where durable servers of pgtest have their files, too.
 func onDisk() string {
 	if info, err := os.Stat("/var/tmp"); err == nil && info.IsDir() {
 		return "/var/tmp"
@@ -116,7 +114,7 @@ func onDisk() string {
 	return ""
 }
 
-// close ends the servers, the last first.
+// close ends the servers, in reverse order.
 func (in *arena) close() error {
 	var errs []error
 	for len(in.undo) > 0 {
@@ -127,7 +125,7 @@ func (in *arena) close() error {
 	return errors.Join(errs...)
 }
 
-// pool opens a pgx pool of at most conns connections, as a host has it.
+// pool opens a pgx pool of at most conns connections, as an application does.
 func (in *arena) pool(ctx context.Context, conns int) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(in.DSN)
 	if err != nil {
@@ -172,21 +170,19 @@ const (
 	connectionsSQL = `SELECT count(*) FROM pg_stat_activity
 		WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'monitor'`
 
-	// What is left of an abandoned run, which may wait for ever.
+	// Left by an abandoned run, which may wait forever.
 	terminateSQL = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 		WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'monitor'`
 
-	// The tables in which cirello's and goose's lockers keep theirs.
+	// The tables of cirello's and goose's lockers.
 	dropLocksSQL = "SET client_min_messages = error; DROP TABLE IF EXISTS locks, goose_lock; RESET client_min_messages"
 
-	// Advisory locks of this database, of both key spaces: when nobody holds any,
-	// whatever is left is too much.
+	// Advisory locks of this database, in both key spaces: none may be left.
 	leftLocksSQL = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 )
 
-// watch counts the connections to the servers from now on, until stop, which
-// returns the most there were at a time.
+// watch counts the connections to the servers until stop, which returns the maximum.
 func (in *arena) watch(ctx context.Context) (stop func() int) {
 	done, most := make(chan struct{}), make(chan int, 1)
 	go func() {
@@ -209,14 +205,14 @@ func (in *arena) watch(ctx context.Context) (stop func() int) {
 	}
 }
 
-// connections is how many there are to the servers, but for our own; 0 if that cannot
-// be told.
+// connections returns the number of connections to the servers besides our own, 0 if it is
+// unknown.
 func (in *arena) connections(ctx context.Context) (n int) {
 	in.monitor.QueryRow(ctx, connectionsSQL).Scan(&n)
 	return n + in.redis.connections(ctx) + etcdConnections(in.overTheSocket().Etcd)
 }
 
-// backends are the processes that serve others than the monitor.
+// backends returns the server processes of sessions other than the monitor's.
 func (in *arena) backends(ctx context.Context) (pids []int, err error) {
 	rows, err := in.monitor.Query(ctx, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 	if err != nil {
@@ -225,8 +221,8 @@ func (in *arena) backends(ctx context.Context) (pids []int, err error) {
 	return pgx.CollectRows(rows, pgx.RowTo[int])
 }
 
-// settle ends every session that is not the monitor's, waits until none is left,
-// and forgets every lock, so that no run pays for another.
+// settle ends every session but the monitor's, waits until none is left, and removes every
+// lock, so that no run affects another.
 func (in *arena) settle(ctx context.Context) error {
 	for n := -1; n != 0; time.Sleep(2 * time.Millisecond) {
 		if err := in.monitor.QueryRow(ctx, terminateSQL).Scan(&n); err != nil {

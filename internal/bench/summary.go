@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A row is how one subject fared in one case, over all rounds: a line of the table
-// and an object of the JSON array. Numbers that do not apply are null.
+// A row is the result of a subject in a case, over all rounds: a line of the table and an
+// object of the JSON array. Numbers that do not apply are null.
 type row struct {
 	Case    string `json:"case"`
 	Subject string `json:"subject"`
@@ -19,9 +19,9 @@ type row struct {
 
 	Conns      int   `json:"conns"`
 	Errors     int64 `json:"errors"`
-	Violations int64 `json:"violations"` // acknowledged and lost, or held by two
+	Violations int64 `json:"violations"` // acknowledged but lost, or overlapping
 
-	// So many times better, by Compared; the median of the rounds' ratios.
+	// How many times better, by Compared: the median of the rounds' ratios.
 	RatioToFloor    *float64 `json:"ratio_to_floor"`
 	RatioToBestPeer *float64 `json:"ratio_to_best_peer"`
 	RatioToBound    *float64 `json:"ratio_to_bound,omitempty"` // to the lowest of the case's bounds
@@ -35,19 +35,19 @@ type row struct {
 	P99Ratio      *float64           `json:"p99_to_floor,omitempty"` // its p99 over the floor's
 	Extra         map[string]float64 `json:"extra,omitempty"`        // medians
 	Notes         []string           `json:"notes,omitempty"`
-	Failed        string             `json:"failed,omitempty"` // why there is no figure at all
+	Failed        string             `json:"failed,omitempty"` // why there are no figures
 	How           string             `json:"how"`
-	Rates         []float64          `json:"rates,omitempty"` // of each round, of what was kept; 0: there is none
+	Rates         []float64          `json:"rates,omitempty"` // of each round, without lost operations; 0: none
 	Latency       *latencies         `json:"latency"`
-	Machine       string             `json:"machine"`    // what the figures belong to
-	RoundTrip     string             `json:"round_trip"` // the case's distance, and what was measured of it
+	Machine       string             `json:"machine"`    // where the figures were measured
+	RoundTrip     string             `json:"round_trip"` // the case's distance, requested and measured
 	ran           bool
 }
 
-// A spread is the least and the most of the rounds.
+// A spread has the minimum and maximum of the rounds.
 type spread [2]float64
 
-// isOurs and isFloor tell subjects by their names; the rest are peers.
+// isOurs and isFloor classify subjects by name; all others but bounds are peers.
 func isOurs(name string) bool  { return strings.HasPrefix(name, "lockstore") }
 func isFloor(name string) bool { return strings.HasPrefix(name, "floor") }
 
@@ -117,7 +117,7 @@ func (r result) describe(s subject, outcomes []outcome) row {
 	for name, values := range extras {
 		w.Extra[name], _ = middle(values)
 	}
-	if w.ran && w.Failed != "" { // some rounds went well
+	if w.ran && w.Failed != "" { // some rounds succeeded
 		w.addNote("a round failed: " + w.Failed)
 		w.Failed = ""
 	}
@@ -133,8 +133,8 @@ func (w *row) addNote(text string) {
 	}
 }
 
-// bestPeer is the index of the best that is neither ours nor a floor, nor wrong;
-// or -1.
+// bestPeer returns the index of the best subject that is neither lockstore nor a floor nor
+// wrong, or -1.
 func bestPeer(rows []row, by figure) int {
 	best := -1
 	for i, w := range rows {
@@ -192,7 +192,7 @@ func (r result) toBound(subject int) (median float64, s spread, ok bool) {
 	return median, s, len(ratios) > 0
 }
 
-// middle returns the median of values, and the least and the most of them.
+// middle returns the median, minimum and maximum of values.
 func middle(values []float64) (median float64, s spread) {
 	if len(values) == 0 {
 		return 0, s

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// measured is a run in which each of so many operations a second took as long.
+// measured returns a run with so many operations per second, each of the same duration.
 func measured(rate int64, each time.Duration, violations int64) outcome {
 	m := newMeasurement()
 	m.Ops, m.Took, m.Violations = rate, time.Second, violations
@@ -124,7 +124,7 @@ func TestMeasurementsOfProcessesAddUp(t *testing.T) {
 	assert.Equal(t, "oh", a.Error)
 }
 
-// A subject that heeds nothing is left behind, and said to hang.
+// A subject that ignores its context is abandoned and reported to hang.
 func TestHangingSubjectIsBounded(t *testing.T) {
 	in, err := openArena(t.Context())
 	require.NoError(t, err)

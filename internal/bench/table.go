@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// printTable writes the rows of a case for a person to read.
+// printTable writes the rows of a case as a table.
 func printTable(out io.Writer, c testCase, rows []row) error {
 	fmt.Fprintf(out, "\n%s: %s\n", c.name, c.asks)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -45,7 +45,7 @@ func printTable(out io.Writer, c testCase, rows []row) error {
 	return nil
 }
 
-// pad makes a first column of the widest subject, left-aligned.
+// pad returns a left-aligned first column, as wide as the widest subject.
 func pad(name string, rows []row) string {
 	width := utf8.RuneCountInString("subject")
 	for _, r := range rows {
@@ -68,7 +68,7 @@ func times(ratio *float64, s *spread) string {
 	return fmt.Sprintf("%s (%s–%s)", digits(*ratio), digits(s[0]), digits(s[1]))
 }
 
-// digits writes a ratio with as many digits as it is worth.
+// digits formats a ratio with its significant digits.
 func digits(x float64) string {
 	switch {
 	case x == 0:
@@ -97,7 +97,7 @@ func count(x float64) string {
 	}
 }
 
-// brief writes microseconds as a duration of about three digits.
+// brief formats microseconds as a duration with about three digits.
 func brief(micros float64) string {
 	d := time.Duration(micros * 1000)
 	switch {

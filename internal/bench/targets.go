@@ -7,27 +7,27 @@ import (
 	"text/tabwriter"
 )
 
-// A target is what lockstore has set itself for one case.
+// A target is a target of lockstore for one case.
 type target struct {
 	name  string
 	inOne string // the case
-	other string // the subject that is compared with, if it may be missing on a machine
+	other string // the subject to compare with, if it may be missing on a machine
 	value func(s scores) reading
 	least float64 // 0: there is none
 	most  float64 // 0: there is none
 }
 
-// A reading is a figure of a target: the median of the rounds, and their least and
-// most, where it is taken round by round.
+// A reading is a figure of a target: the median of the rounds and, if it is computed for each
+// round, their minimum and maximum.
 type reading struct {
 	median float64
 	rounds *spread
 }
 
-// scores is the rows of a case by their subjects.
+// scores has the rows of a case by subject.
 type scores map[string]row
 
-// own is lockstore's row: over pgx, where there are two.
+// own returns lockstore's row, over pgx if there are two.
 func (s scores) own() row {
 	for _, name := range []string{"lockstore (pgx)", "lockstore pgtest", "lockstore"} {
 		if r, ok := s[name]; ok {
@@ -37,8 +37,8 @@ func (s scores) own() row {
 	return row{}
 }
 
-// failed is why there are no figures of a subject; empty if there are, or if none is
-// meant.
+// failed returns why there are no figures of a subject; empty if there are, or if the subject
+// is empty.
 func (s scores) failed(name string) string { return s[name].Failed }
 
 func reads(ratio *float64, rounds *spread) reading {
@@ -51,7 +51,7 @@ func reads(ratio *float64, rounds *spread) reading {
 func ratioToFloor(s scores) reading { return reads(s.own().RatioToFloor, s.own().FloorRange) }
 func ratioToBound(s scores) reading { return reads(s.own().RatioToBound, s.own().BoundRange) }
 
-// timesFloor is how many times the floor's time lockstore takes.
+// timesFloor returns lockstore's time as a multiple of the floor's.
 func timesFloor(s scores) reading {
 	r := ratioToFloor(s)
 	if r.rounds == nil {
@@ -74,14 +74,14 @@ func extra(name string) func(scores) reading {
 	return func(s scores) reading { return reading{median: s.own().Extra[name]} }
 }
 
-// against compares the rates with another subject's round by round, of which only
-// counts what it kept.
+// against compares the rates with another subject's for each round, without that one's lost
+// operations.
 func against(name string) func(scores) reading {
 	return func(s scores) reading {
 		var ratios []float64
 		for round, rate := range s.own().Rates {
 			if others := s[name].Rates; round < len(others) && rate > 0 {
-				if others[round] == 0 { // it kept nothing
+				if others[round] == 0 { // it lost everything
 					ratios = append(ratios, math.Inf(1))
 				} else {
 					ratios = append(ratios, rate/others[round])
@@ -181,7 +181,7 @@ var targets = []target{
 	{name: "p50, ms", inOne: "pgtest/teardown", value: p50Millis, most: 2},
 }
 
-// printTargets says which targets of the cases that were run are met.
+// printTargets prints which targets of the cases that were run are met.
 func printTargets(out io.Writer, rows []row) error {
 	byCase := map[string]scores{}
 	for _, r := range rows {

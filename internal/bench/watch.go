@@ -12,11 +12,11 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A watchKind is a way to be told of changes, by a process of its own.
+// A watchKind is a way to receive changes of another process.
 type watchKind struct {
 	name, how string
 
-	// follow tells n followers what becomes of documents until ctx ends.
+	// follow delivers the states of documents to n followers until ctx ends.
 	follow func(ctx context.Context, in *arena, s *metadata.Postgres, ids []string, n int, told func(follower int, doc metadata.Document)) error
 
 	prepare, undo string // SQL
@@ -90,7 +90,7 @@ var watchByPolling = watchKind{
 	},
 }
 
-// readAndTell reads documents once, and tells followers of those that have changed.
+// readAndTell reads documents once, and delivers those that have changed to followers.
 func readAndTell(ctx context.Context, s *metadata.Postgres, ids []string, n int, seen map[string]int64, told func(int, metadata.Document)) error {
 	docs, err := s.GetMany(ctx, ids...)
 	if err != nil {
@@ -107,19 +107,19 @@ func readAndTell(ctx context.Context, s *metadata.Postgres, ids []string, n int,
 	return nil
 }
 
-// A following is followers of documents, and what they were told: never older than
-// before, never what there was not, and the last.
+// A following has followers of documents, and checks what they receive: no state older than
+// before, only states that existed, and the last one.
 type following struct {
 	stop  context.CancelFunc
 	ended chan error
 
 	mu    sync.Mutex
-	last  []map[string]int64 // versions, of each follower
+	last  []map[string]int64 // versions by document, of each follower
 	wrong int64
 }
 
-// start has n followers of documents. isWrong, if there is one, says that there was no such
-// state; each is called with what is told.
+// start starts n followers of documents. isWrong, if not nil, reports states that did not
+// exist; each is called with every state that is delivered.
 func (k watchKind) start(ctx context.Context, in *arena, s *metadata.Postgres, ids []string, n int, isWrong func(metadata.Document) bool, each func(metadata.Document)) *following {
 	ctx, stop := context.WithCancel(ctx)
 	f := &following{stop: stop, ended: make(chan error, 1), last: make([]map[string]int64, n)}
@@ -141,8 +141,8 @@ func (k watchKind) start(ctx context.Context, in *arena, s *metadata.Postgres, i
 	return f
 }
 
-// reach waits until all followers have been told of a version of a document, and reports
-// whether they were, in time.
+// reach waits until all followers have received a version of a document, and reports whether
+// they did in time.
 func (f *following) reach(ctx context.Context, id string, version int64) bool {
 	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(time.Millisecond) {
 		behind := false
@@ -157,7 +157,7 @@ func (f *following) reach(ctx context.Context, id string, version int64) bool {
 	}
 }
 
-// end stops the followers, and tells what was wrong.
+// end stops the followers, and returns what was wrong.
 func (f *following) end() (wrong int64, err error) {
 	f.stop()
 	err = <-f.ended
@@ -175,8 +175,8 @@ func inParallel(n int, f func(int) error) error {
 	return errors.Join(errs...)
 }
 
-// beside is a kind of merges beside n followers of the first document, of another process or
-// of the same.
+// beside returns a kind of merges with n followers of the first document, in another process
+// or in the same.
 func (k watchKind) beside(kind mergeKind, n int, same bool) mergeKind {
 	where := "another process watches it"
 	if same {

@@ -15,8 +15,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// watchCases ask how soon a change is told, and what that costs those who write. The
-// processes are stores with a pool each, which know nothing of each other.
+// watchCases measure how soon a change is delivered, and what that costs writers. Separate
+// stores, each with its own pool, represent processes.
 func watchCases() []testCase {
 	load := mergeLoad{Writers: 256, Documents: 1, Bytes: 1500, Conns: mergeConns, Long: true}
 	told := testCase{
@@ -45,7 +45,7 @@ var unwatched = mergeKind{name: "nobody watches", how: storePgx.how, total: stor
 
 var watchedHere, watchedElsewhere = watchByStore.beside(storePgx, 100, true), watchByStore.beside(storePgx, 100, false)
 
-// storeUnhinted does nothing for watchers, as a store did before there were any.
+// storeUnhinted does nothing for watchers, like a store without Watch.
 var storeUnhinted = mergeKind{
 	name: "floor: no hints", how: "the same with Options.NoHints", total: storePgx.total,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
@@ -57,7 +57,7 @@ var storeUnhinted = mergeKind{
 	},
 }
 
-// watchMany measures what many documents take that are watched and do not change.
+// watchMany measures the cost of watching many documents that do not change.
 func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 	documents := 10_000
 	if p.Quick {
@@ -96,7 +96,7 @@ func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err erro
 	m.Extra["until all are told, ms"] = time.Since(begun).Seconds() * 1000
 	m.Extra["heap of each, B"] = max(0, heap()-before) / float64(documents)
 	connections := in.watch(ctx)
-	time.Sleep(2 * p.Count) // in which all is compared, more than once
+	time.Sleep(2 * p.Count) // all documents are compared more than once
 	m.Conns = connections() - int(pool.Stat().TotalConns())
 	backends, err := in.backends(ctx)
 	if err != nil {
@@ -115,10 +115,10 @@ func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err erro
 	return m, nil
 }
 
-// usedBy is the time that processes have had of the processors, in seconds, as Linux tells it
-// (proc_pid_stat(5)); elsewhere, 0.
+// usedBy returns the processor time of processes in seconds, on Linux (proc_pid_stat(5));
+// elsewhere, 0.
 func usedBy(pids ...int) (seconds float64) {
-	const ticks = 100 // a second
+	const ticks = 100 // per second
 	for _, pid := range pids {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
@@ -134,7 +134,7 @@ func usedBy(pids ...int) (seconds float64) {
 	return seconds
 }
 
-// told measures how long it takes to be told.
+// told measures how long a change takes to be delivered.
 func (k watchKind) told(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 	const documents, writers, pause = 100, 8, 20 * time.Millisecond
 	if err := in.fill(ctx, documents, 200); err != nil {
@@ -167,7 +167,7 @@ func (k watchKind) told(ctx context.Context, in *arena, p pace) (m *measurement,
 	var acknowledged sync.Map
 	rec := newRecorder()
 	m = newMeasurement()
-	// A process that writes finds those who watch within a second.
+	// A writing process finds watchers within a second.
 	from := time.Now().Add(max(p.Warm, 1500*time.Millisecond))
 	until := from.Add(p.Count)
 	var mu sync.Mutex
@@ -176,7 +176,7 @@ func (k watchKind) told(ctx context.Context, in *arena, p pace) (m *measurement,
 		if now.Before(from) || now.After(until) || doc.Version <= 1 {
 			return
 		}
-		took := time.Duration(0) // told before the writer had its own answer
+		took := time.Duration(0) // delivered before the writer had its own answer
 		if at, ok := acknowledged.Load(state{doc.ID, doc.Version}); ok {
 			took = now.Sub(at.(time.Time))
 		}
@@ -210,14 +210,14 @@ func (k watchKind) told(ctx context.Context, in *arena, p pace) (m *measurement,
 	return m, errors.Join(err, failed, ended)
 }
 
-// miscounts reports whether a document has another count than its version.
+// miscounts reports whether a document's count differs from its version.
 func miscounts(doc metadata.Document) bool {
 	var counts struct{ N int64 }
 	err := json.Unmarshal(doc.Metadata, &counts)
 	return err != nil || counts.N != 0 && counts.N != doc.Version
 }
 
-// countVersion makes {"n": version} of a document.
+// countVersion sets a document to {"n": version}.
 func countVersion(doc metadata.Document) (json.RawMessage, error) {
 	return fmt.Appendf(nil, `{"n":%d}`, doc.Version+1), nil
 }

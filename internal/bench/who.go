@@ -10,8 +10,8 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A whoKind is a way to find out who waits for a key: how many calls, as it tells, and
-// how many processes have not said.
+// A whoKind is a way to find the waiters of a key: the number of calls that it reports, and of
+// processes that did not answer.
 type whoKind struct {
 	name string
 	how  string
@@ -27,7 +27,7 @@ var whoByStatus = whoKind{
 	},
 }
 
-// whoByHand is what the server knows by itself.
+// whoByHand uses only what the server knows.
 var whoByHand = whoKind{
 	name: "pg_locks",
 	how:  "pg_locks and pg_stat_activity: sessions in the server's queue, of which a process has one",
@@ -42,8 +42,8 @@ var whoKey = lock.Name("who waits")
 
 const whoProcesses, whoCalls = 4, 1000
 
-// run has processes wait for a key that is held here, one of them stopped if need be, and
-// asks again and again.
+// run makes processes wait for a key that this process holds, stops one of them if the case
+// says so, and asks repeatedly.
 func (k whoKind) run(stopped bool) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
 		opened, err := lockstorePgx.open(ctx, in, lockSetup{Keys: 1})
@@ -57,11 +57,11 @@ func (k whoKind) run(stopped bool) runFunc {
 			return nil, err
 		}
 		connections := in.watch(ctx)
-		c, err := hire(ctx, whoProcesses, job{Arena: in, Role: "waits"})
+		c, err := startWorkers(ctx, whoProcesses, job{Arena: in, Role: "waits"})
 		if err != nil {
 			return nil, err
 		}
-		defer c.dismiss()
+		defer c.stop()
 		for _, w := range c {
 			if err := w.send("go"); err != nil {
 				return nil, err
@@ -70,7 +70,7 @@ func (k whoKind) run(stopped bool) runFunc {
 				return nil, err
 			}
 		}
-		time.Sleep(p.Warm + 200*time.Millisecond) // they wait as they do when they wait for long
+		time.Sleep(p.Warm + 200*time.Millisecond) // they wait as in a long wait
 		want := whoProcesses * whoCalls
 		if stopped {
 			if err := c[0].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -103,15 +103,15 @@ func (k whoKind) run(stopped bool) runFunc {
 	}
 }
 
-// waitsRole has many calls wait until its orders end.
-func waitsRole(ctx context.Context, j job, boss *wire) error {
+// waitsRole makes many calls wait until its orders end.
+func waitsRole(ctx context.Context, j job, coordinator *wire) error {
 	opened, err := lockstorePgx.open(ctx, j.Arena, lockSetup{Keys: 1})
 	if err != nil {
 		return err
 	}
 	l := opened.(*lockstoreLocks)
 	defer l.close()
-	if err := boss.ready(); err != nil {
+	if err := coordinator.ready(); err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -127,10 +127,10 @@ func waitsRole(ctx context.Context, j job, boss *wire) error {
 	for l.Stats().Waiters < whoCalls {
 		time.Sleep(time.Millisecond)
 	}
-	if err := boss.send(answer{}); err != nil {
+	if err := coordinator.send(answer{}); err != nil {
 		return err
 	}
-	_ = boss.receive(new(string))
+	_ = coordinator.receive(new(string))
 	stop()
 	calls.Wait()
 	return nil

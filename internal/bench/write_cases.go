@@ -12,8 +12,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// writeCases is the other ways to write one document: what reads it first, on
-// condition of a version, or in a transaction of the host's.
+// writeCases are the other ways to write one document: read it first, on condition of a
+// version, or in a transaction of the host.
 func writeCases() []testCase {
 	var cases []testCase
 	for _, way := range []struct {
@@ -40,7 +40,7 @@ func writeCases() []testCase {
 	return append(cases, counterCase())
 }
 
-// A writeFunc is one way to write a document, on what was opened.
+// A writeFunc is a way to write a document.
 type writeFunc func(ctx context.Context, id string, patch json.RawMessage) error
 
 type opened struct {
@@ -53,7 +53,7 @@ func (o opened) merge(ctx context.Context, id string, patch json.RawMessage) err
 }
 func (o opened) close() error { return o.end() }
 
-// byStore is a way to write by a store on a pool.
+// byStore returns a way to write with a store on a pool.
 func byStore(way func(*metadata.Postgres, *pgxpool.Pool) writeFunc) func(context.Context, *arena, int) (merger, error) {
 	return func(ctx context.Context, in *arena, conns int) (merger, error) {
 		pool, err := in.pool(ctx, conns)
@@ -68,7 +68,7 @@ func byStore(way func(*metadata.Postgres, *pgxpool.Pool) writeFunc) func(context
 	}
 }
 
-// byHand is a way to write by a pool alone.
+// byHand returns a way to write with a pool alone.
 func byHand(way func(*pgxpool.Pool) writeFunc) func(context.Context, *arena, int) (merger, error) {
 	return func(ctx context.Context, in *arena, conns int) (merger, error) {
 		pool, err := in.pool(ctx, conns)
@@ -79,15 +79,14 @@ func byHand(way func(*pgxpool.Pool) writeFunc) func(context.Context, *arena, int
 	}
 }
 
-// Updates count what the document counts, so that whoever decides by what is not
-// there any more shows.
+// Updates increment a counter in the document, so that decisions on an outdated document show.
 
 func counted(ctx context.Context, in *arena) (n int64, err error) {
 	err = in.monitor.QueryRow(ctx, "SELECT coalesce(sum((metadata->>'count')::bigint), 0)::bigint FROM "+metadata.DefaultTable).Scan(&n)
 	return n, err
 }
 
-// countOn is the patch that counts one more than the document, along with another.
+// countOn returns a patch that increments the document's counter, merged with another.
 func countOn(document []byte, patch json.RawMessage) (n int64, more json.RawMessage, err error) {
 	var d struct{ Count int64 }
 	if err := json.Unmarshal(document, &d); err != nil {
@@ -168,8 +167,8 @@ var concatInTx = mergeKind{
 	}),
 }
 
-// concatBehindSavepoint keeps one more of the store's promises than concatInTx: whatever
-// the merge fails of, the transaction can go on.
+// concatBehindSavepoint keeps one more of the store's promises than concatInTx: the
+// transaction survives a failed merge.
 var concatBehindSavepoint = mergeKind{
 	name: "|| behind a savepoint", how: "the same between SAVEPOINT and RELEASE SAVEPOINT",
 	open: byHand(func(pool *pgxpool.Pool) writeFunc {

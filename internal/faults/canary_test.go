@@ -17,10 +17,10 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// canary stands in every document and patch below, as a value.
+// canary is a value in every document and patch below.
 const canary = "canary-7d21f0"
 
-// A witness writes down all that the library says to the program around it.
+// A witness records everything that the library reports to the program.
 type witness struct{ syncBuffer }
 
 func (w *witness) say(what ...any) {
@@ -77,8 +77,8 @@ func (w *witness) SessionStart(ctx context.Context, s lock.SessionStart) context
 
 func (w *witness) SessionEnd(_ context.Context, e lock.SessionEnd) { w.say(e, e.Err) }
 
-// The database below quotes the data wherever it can: in messages, details and
-// hints. None of it may come out in an error, a log line or an event.
+// The database below quotes the data wherever it can: in messages, details and hints. No
+// error, log line or event may contain it.
 func TestNoValueIsShown(t *testing.T) {
 	for _, inGo := range []bool{false, true} {
 		t.Run(fmt.Sprintf("MergeInGo=%v", inGo), func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestNoValueIsShown(t *testing.T) {
 			hear(doc, err)
 			hear(store.IfVersion(999).Merge(w.ctx, "a", raw(`{"x":%q}`, canary)))
 
-			// With the document's lock taken, and the network gone.
+			// While the document's lock is held, and the network is gone.
 			held := w.lock(locker, store.Key("a"))
 			brief, cancel := context.WithTimeout(w.ctx, 50*time.Millisecond)
 			hear(store.Merge(brief, "a", raw(`{"x":%q}`, canary)))

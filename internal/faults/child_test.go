@@ -21,11 +21,11 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// childEnv has the database's address in a child of this test program.
+// childEnv contains the database's address in a child of this test program.
 const childEnv = "LOCKSTORE_FAULTS_CHILD"
 
-// A process is a child of this program that has a locker and a store of its
-// own. It does what it is told, one line after the other.
+// A process is a child of this program with its own locker and store. It executes orders, one
+// line after the other.
 type process struct {
 	w   *world
 	cmd *exec.Cmd
@@ -51,7 +51,7 @@ func (w *world) process() *process {
 	return p
 }
 
-// tell gives an order; its answer is to be heard.
+// tell sends an order; hear returns the answer.
 func (p *process) tell(order string) {
 	p.w.Helper()
 	_, err := fmt.Fprintln(p.in, order)
@@ -77,7 +77,7 @@ func (p *process) signal(s syscall.Signal) {
 	require.NoError(p.w, p.cmd.Process.Signal(s))
 }
 
-// child is the other end.
+// child executes the orders.
 func child() int {
 	ctx := context.Background()
 	if os.Getenv(childEnv) == cutOff {
@@ -108,7 +108,7 @@ func child() int {
 			if held, err = locker.Lock(ctx, store.Key(order[1])); err == nil {
 				answer = strconv.Itoa(int(pidOf(held)))
 			}
-		case "merge": // under the tenure
+		case "merge": // under the hold
 			_, err = store.Merge(held.Context(), order[1], json.RawMessage(`{"`+order[2]+`":1}`))
 		case "write": // without one
 			_, err = store.Merge(ctx, order[1], json.RawMessage(`{"`+order[2]+`":1}`))

@@ -17,15 +17,15 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// How long each call of a client may take, and a connection to one of several hosts: less
-// than a DSN can say.
+// Time limits of a client's calls, and of a connection to one of several hosts, which is less
+// than a DSN can express.
 const (
 	clientPatience = 5 * time.Second
 	hostPatience   = 500 * time.Millisecond
 )
 
-// A client is what uses a cluster by one name of it, as a process would: with lockstore
-// over a pool, and by hand over another.
+// A client uses a cluster by one of its addresses, as a process would: with lockstore over a
+// pool, and by hand over another.
 type client struct {
 	name, url         string
 	number            int
@@ -34,7 +34,7 @@ type client struct {
 	byHand            atomic.Int64 // increments of its row that were acknowledged
 }
 
-// successes are when calls of a kind succeeded.
+// successes are the times at which calls of a kind succeeded.
 type successes struct {
 	mu sync.Mutex
 	at []time.Time
@@ -46,7 +46,7 @@ func (s *successes) add(at time.Time) {
 	s.at = append(s.at, at)
 }
 
-// after is the first of them after a time; zero: there is none.
+// after returns the first success after a time; zero: none.
 func (s *successes) after(t time.Time) (first time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +87,7 @@ func (c *cluster) pool(ctx context.Context, url string, configure ...func(*pgxpo
 	return pool
 }
 
-// work has a client at work until ctx ends.
+// work runs a client until ctx ends.
 func (c *cluster) work(ctx context.Context, u *client, log *history.Log) {
 	lasting := context.WithoutCancel(ctx)
 	pool, byHand := c.pool(lasting, u.url, u.trace.of("lockstore")), c.pool(lasting, u.url, u.trace.of("by hand"))
@@ -100,9 +100,9 @@ func (c *cluster) work(ctx context.Context, u *client, log *history.Log) {
 		log.Add(e)
 		switch {
 		case e.Outcome != history.OK || e.Kind == history.Get || e.Kind == history.Eviction:
-		case e.Kind != history.Tenure:
+		case e.Kind != history.Hold:
 			u.merge.add(e.Return)
-		case e.Until.IsZero() && e.Fence == 0: // it has just been granted
+		case e.Until.IsZero() && e.Fence == 0: // just granted
 			u.lock.add(e.Return)
 		}
 	})
@@ -119,7 +119,7 @@ func (c *cluster) work(ctx context.Context, u *client, log *history.Log) {
 	assert.NoError(c, locker.Close(bounded))
 }
 
-// increment is what one would do by hand.
+// increment increments a row by hand, without lockstore.
 func (u *client) increment(ctx context.Context, pool *pgxpool.Pool) {
 	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), clientPatience)
@@ -131,8 +131,8 @@ func (u *client) increment(ctx context.Context, pool *pgxpool.Pool) {
 	}
 }
 
-// mutant has a client work with unfenced reads for a while, on documents that nobody else
-// writes, and returns what the checks say of that.
+// mutant makes a client use unfenced reads for a while, on documents that no other client
+// writes, and returns the violations.
 func (c *cluster) mutant(u *client) []history.Violation {
 	c.Helper()
 	ctx := context.Background()

@@ -22,8 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The cluster's times. Patroni promotes another when it has not heard of a primary for
-// clusterTTL; a primary that hears nothing of etcd demotes itself before that.
+// The cluster's times. Patroni promotes a standby after clusterTTL without a primary; a primary
+// without etcd demotes itself before that.
 const (
 	clusterTTL      = 10 * time.Second
 	clusterLoopWait = time.Second
@@ -31,18 +31,18 @@ const (
 
 const (
 	lanAddress      = "10.77.0.1"      // of etcd, HAProxy and the clients
-	clusterPatience = 60 * time.Second // with what it does by itself
+	clusterPatience = 60 * time.Second // for the cluster's own actions
 )
 
-// clusterPackages are Debian's, and clusterPrograms what is used of them.
+// clusterPackages are Debian packages, and clusterPrograms the programs from them.
 var (
 	clusterPackages = []string{"patroni", "python3-etcd", "etcd-server", "haproxy", "iproute2"}
 	clusterPrograms = []string{"patroni", "etcd", "haproxy", "ip", "setpriv"}
 )
 
-// A cluster is three nodes of PostgreSQL under Patroni, with etcd and HAProxy. Each
-// node has a network, a file system and processes of its own, in namespaces that are
-// children of this process's: they end with it, whatever becomes of it.
+// A cluster is three nodes of PostgreSQL under Patroni, with etcd and HAProxy. Each node has
+// its own network, file system and processes, in namespaces below those of this process: they
+// end with it, however it ends.
 type cluster struct {
 	testing.TB
 	dir     string
@@ -52,7 +52,7 @@ type cluster struct {
 	sync    bool // replication
 }
 
-// A node is one of them.
+// A node is one of the three.
 type node struct {
 	c       *cluster
 	name    string
@@ -63,7 +63,7 @@ type node struct {
 	log     bytes.Buffer
 }
 
-// clusterLacks says which of the programs are not here, after an attempt to install them.
+// clusterLacks returns the missing programs, after an attempt to install them.
 func clusterLacks() error {
 	missing := func() (what []string) {
 		for _, program := range clusterPrograms {
@@ -93,8 +93,8 @@ func clusterLacks() error {
 	return err
 }
 
-// clusterServer is the directory of Debian's PostgreSQL, of the newest version that its
-// Patroni knows.
+// clusterServer returns the directory of Debian's PostgreSQL, of the newest version that
+// Debian's Patroni supports.
 func clusterServer() (string, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/1[345]/bin")
 	if err != nil || len(found) == 0 {
@@ -103,8 +103,8 @@ func clusterServer() (string, error) {
 	return slices.Max(found), nil
 }
 
-// enclose makes this process's namespaces its own: new file systems that nobody else
-// sees, in memory, and a network that is a bridge.
+// enclose gives this process its own namespaces: private file systems in memory, and a network
+// with a bridge.
 func enclose() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return err
@@ -132,7 +132,7 @@ func ip(args string) error {
 	return nil
 }
 
-// newCluster returns when three nodes replicate.
+// newCluster starts a cluster and returns when three nodes replicate.
 func newCluster(t testing.TB, synchronous bool) *cluster {
 	t.Helper()
 	bin, err := clusterServer()
@@ -188,14 +188,14 @@ func (c *cluster) node(i int) *node {
 	out, err := exec.Command("nsenter", "--target", fmt.Sprint(n.cmd.Process.Pid), "--net", "sh", "-ec",
 		fmt.Sprintf("ip link set lo up; ip link set eth%d address 02:00:00:00:00:0%[1]d up; ip addr add %[2]s/24 dev eth%[1]d", i, n.address)).CombinedOutput()
 	require.NoError(c, err, "%s", out)
-	// Whom the bridge does not reach is silent, not "unreachable".
+	// A node that the bridge does not reach must be silent, not "unreachable".
 	require.NoError(c, ip(fmt.Sprintf("neigh replace %s lladdr 02:00:00:00:00:0%d dev lan nud permanent", n.address, i)))
 	_, err = fmt.Fprintln(in)
 	require.NoError(c, err)
 	return n
 }
 
-// The servers do sync, but to memory: what is killed here is processes, not the kernel.
+// The servers do sync, but to memory: only processes are killed here, not the kernel.
 const patroniConfig = `
 scope: cluster
 name: %[1]s
@@ -226,7 +226,7 @@ postgresql:
 watchdog: {mode: 'off'}
 `
 
-// startHAProxy starts it, or starts it again.
+// startHAProxy starts or restarts HAProxy.
 func (c *cluster) startHAProxy() {
 	c.Helper()
 	config := `
@@ -256,7 +256,7 @@ func (c *cluster) stopHAProxy() {
 	_ = c.haproxy.Wait()
 }
 
-// get asks by HTTP, and reports whether there was an answer.
+// get sends an HTTP request, and reports whether there was an answer.
 func (c *cluster) get(url string, answer any) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -272,7 +272,7 @@ func (c *cluster) get(url string, answer any) bool {
 
 type member struct{ Name, Role, State string }
 
-// members are what the cluster says of itself.
+// members returns the cluster's own description of its members.
 func (c *cluster) members() []member {
 	for _, n := range c.nodes {
 		var state struct{ Members []member }
@@ -300,7 +300,7 @@ func (c *cluster) healthy() {
 	}, "primary with two standbys")
 }
 
-// ask asks a node as an operator beside it would, whatever its network.
+// ask runs a query on a node over its unix socket, which does not depend on its network.
 func (n *node) ask(database, sql string, answer ...any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -316,7 +316,7 @@ func (n *node) ask(database, sql string, answer ...any) error {
 	return conn.QueryRow(ctx, sql).Scan(answer...)
 }
 
-// is waits for the node that has a role.
+// is waits for a node with a role, and returns it.
 func (c *cluster) is(role string) (found *node) {
 	c.Helper()
 	c.await(func() bool {
@@ -342,7 +342,7 @@ func (c *cluster) await(done func() bool, what string) {
 	}
 }
 
-// switchover has the leader hand over.
+// switchover makes the leader hand over.
 func (c *cluster) switchover() {
 	c.Helper()
 	leader := c.is("leader")
@@ -359,7 +359,7 @@ func (n *node) connected(yes bool) {
 	require.NoError(n.c, ip("link set "+n.link+" "+state))
 }
 
-// processes are those of the node, and their states.
+// processes returns the node's processes and their states.
 func (n *node) processes() map[int]string {
 	n.c.Helper()
 	mine, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", n.cmd.Process.Pid))
@@ -382,7 +382,7 @@ func (n *node) processes() map[int]string {
 	return found
 }
 
-// freeze stops processes of the node, and returns when they stand still.
+// freeze stops processes of the node, and returns when they are stopped.
 func (n *node) freeze(which func(pid int) bool) {
 	n.c.Helper()
 	n.c.await(func() bool {
@@ -397,7 +397,7 @@ func (n *node) freeze(which func(pid int) bool) {
 	}, "standstill of "+n.name)
 }
 
-// resume has all go on that stand still.
+// resume resumes all stopped processes.
 func (n *node) resume() {
 	n.c.Helper()
 	for pid := range n.processes() {
@@ -413,12 +413,12 @@ func patroni(pid int) bool {
 	return err == nil && string(name) == "patroni\n"
 }
 
-// postmaster is the server's first process.
+// postmaster returns the server's first process.
 func (n *node) postmaster() int {
 	n.c.Helper()
 	file, err := os.ReadFile(n.dir + "/data/postmaster.pid")
 	require.NoError(n.c, err)
-	inner, _, _ := strings.Cut(string(file), "\n") // as the node counts
+	inner, _, _ := strings.Cut(string(file), "\n") // its id in the node's namespace
 	for pid := range n.processes() {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err == nil && strings.Contains(string(status), "\nNSpid:\t"+fmt.Sprint(pid)+"\t"+inner+"\n") {

@@ -8,16 +8,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// How often the nodes are asked, and how long that may take.
+// The interval of the probes, and their time limit.
 const (
 	probeEvery    = 20 * time.Millisecond
 	probePatience = 500 * time.Millisecond
 )
 
-// A probe knows what the nodes are, from beside them: it asks each over a unix socket.
+// A probe observes the nodes' roles: it asks each over its unix socket.
 type probe struct {
 	mu      sync.Mutex
-	primary map[*node][]time.Time // when it said so
+	primary map[*node][]time.Time // when it said that it is the primary
 	commits []commit
 }
 
@@ -26,7 +26,7 @@ type commit struct {
 	by *node
 }
 
-// ask asks a node until ctx ends what it is, and has a primary commit.
+// ask asks a node for its role until ctx ends, and makes a primary commit.
 func (p *probe) ask(ctx context.Context, n *node) {
 	var conn *pgx.Conn
 	defer func() {
@@ -58,7 +58,7 @@ func (p *probe) ask(ctx context.Context, n *node) {
 	}
 }
 
-// first is the first commit after a time, by any node but one.
+// first returns the first commit after a time, by any node but one.
 func (p *probe) first(after time.Time, but *node) (at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,7 +70,7 @@ func (p *probe) first(after time.Time, but *node) (at time.Time) {
 	return at
 }
 
-// gap is the longest time without a commit between two.
+// gap returns the longest time without a commit between two times.
 func (p *probe) gap(from, to time.Time) (longest time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,12 +84,12 @@ func (p *probe) gap(from, to time.Time) (longest time.Duration) {
 	return max(longest, to.Sub(last))
 }
 
-// both is for how long the one that was the primary and another said, after a time,
-// that they are.
+// both returns how long, after a time, the old primary and another node both said that they
+// are the primary.
 func (p *probe) both(old *node, after time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var last, first time.Time // that the old said so, and that another did
+	var last, first time.Time // when the old one said so, and when another did
 	for n, times := range p.primary {
 		for _, at := range times {
 			switch {
@@ -107,8 +107,8 @@ func (p *probe) both(old *node, after time.Time) time.Duration {
 	return max(0, last.Sub(first))
 }
 
-// two reports whether more than one node said, in a time or just beside it, that it
-// was the primary.
+// two reports whether more than one node said that it was the primary, in a period or shortly
+// before or after it.
 func (p *probe) two(from, to time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

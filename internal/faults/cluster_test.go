@@ -30,15 +30,15 @@ var (
 // enclosedEnv is set in the process that is enclosed in the cluster's namespaces.
 const enclosedEnv = "LOCKSTORE_FAULTS_ENCLOSED"
 
-// clusterGrace is how much later than by the clock of the server a holder may be told
-// that it has lost its lock. clusterTarget is when everybody should work again.
+// clusterGrace is how long after the server's loss of a lock its holder may learn of it.
+// clusterTarget is the time within which all clients should work again.
 const (
 	clusterGrace  = time.Second
 	clusterTarget = time.Second
 )
 
-// A primary is switched, killed, frozen and cut off, and so is what leads to it, under
-// two processes that lock and write.
+// A primary, and what leads to it, is switched, killed, frozen and cut off, while processes
+// lock and write.
 func TestCluster(t *testing.T) {
 	if !*withCluster {
 		t.Skip("-cluster is not set")
@@ -51,7 +51,7 @@ func TestCluster(t *testing.T) {
 	if err := clusterLacks(); err != nil {
 		lacks(t, "for a cluster", err)
 	}
-	runtime.LockOSThread() // with which what it starts would end
+	runtime.LockOSThread() // what a thread has started would end with the thread
 	cmd := exec.Command("/proc/self/exe", append(os.Args[1:], "-test.run=^TestCluster$", "-test.testlogfile=")...)
 	cmd.Env = append(os.Environ(), enclosedEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
@@ -89,7 +89,7 @@ var disturbances = []disturbance{
 	{"primary's Patroni frozen until 2 s after its successor began", false, func(c *cluster, primary *node) func() {
 		primary.freeze(patroni)
 		c.await(func() bool { return c.is("leader") != primary }, "other primary")
-		time.Sleep(2 * time.Second) // in which there are two
+		time.Sleep(2 * time.Second) // while there are two primaries
 		primary.resume()
 		return nil
 	}},
@@ -143,7 +143,7 @@ func testCluster(t *testing.T) {
 	c.judge(log.Events(), watch, clients)
 }
 
-// settle makes what the clients use.
+// settle creates what the clients use.
 func (c *cluster) settle() {
 	c.Helper()
 	leader := c.is("leader")
@@ -162,7 +162,7 @@ func (c *cluster) settle() {
 	}
 }
 
-// final is a store at the primary, whatever the network.
+// final returns a store at the primary, which does not depend on the network.
 func (c *cluster) final() *metadata.Postgres {
 	c.Helper()
 	store, err := metadata.NewPostgres(c.pool(context.Background(), "host="+c.is("leader").dir+" user=app dbname=app"), nil)
@@ -170,7 +170,7 @@ func (c *cluster) final() *metadata.Postgres {
 	return store
 }
 
-// recovered waits until everybody has merged, locked and written by hand since.
+// recovered waits until every client has merged, locked and written by hand since a time.
 func (c *cluster) recovered(clients []*client, since time.Time) {
 	c.Helper()
 	c.await(func() bool {
@@ -185,8 +185,8 @@ func (c *cluster) recovered(clients []*client, since time.Time) {
 	}, "recovery of everybody")
 }
 
-// disturb does it, waits until all is well again, and writes down how long that took, and
-// why what took longer than it should.
+// disturb causes a disturbance, waits until all clients work again, and records how long that
+// took, and the reasons for what took too long.
 func (c *cluster) disturb(d disturbance, watch *probe, clients []*client, table *tabwriter.Writer, late *strings.Builder) {
 	c.Helper()
 	begun, primary := time.Now(), c.is("leader")
@@ -220,7 +220,7 @@ func (c *cluster) disturb(d disturbance, watch *probe, clients []*client, table 
 	c.Logf("%s: over after %v", d.name, time.Since(begun).Round(time.Millisecond))
 }
 
-// judge says what became of it all.
+// judge checks the history and prints the results.
 func (c *cluster) judge(events []history.Event, watch *probe, clients []*client) {
 	c.Helper()
 	store := c.final()
@@ -263,8 +263,8 @@ func (c *cluster) judge(events []history.Event, watch *probe, clients []*client)
 	assert.Positive(c, acknowledged[history.Guarded])
 }
 
-// ofOnePrimary are the rules that hold where there is one primary. Two of them both
-// grant locks, and both answer who reads without one.
+// ofOnePrimary are the rules that hold only with one primary: two both grant locks, and both
+// answer reads without a lock.
 var ofOnePrimary = map[string]bool{
 	history.Exclusion: true, history.ToldLate: true, history.KeptOut: true, history.FreshRead: true, history.Freed: true, history.Linearizable: true,
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// leastTraced is how long something takes, at least, to be a reason for what is late.
+// leastTraced is the minimum duration of a wait that counts as a reason for delay.
 const leastTraced = 50 * time.Millisecond
 
-// A trace is what the connections of a client waited for: a place in the pool, a host, the
+// A trace records what the connections of a client waited for: a place in the pool, a host, the
 // answer to a statement.
 type trace struct {
 	mu    sync.Mutex
-	waits map[*wait]struct{} // that are under way, or were long
+	waits map[*wait]struct{} // those in progress, and the long ones
 }
 
 type wait struct {
@@ -30,7 +30,7 @@ type wait struct {
 	err      error
 }
 
-// begin notes that something begins, which the function that it returns ends.
+// begin records the begin of a wait; the function that it returns ends it.
 func (t *trace) begin(what string) (end func(error)) {
 	w := &wait{what: what, from: time.Now()}
 	t.mu.Lock()
@@ -48,7 +48,7 @@ func (t *trace) begin(what string) (end func(error)) {
 	}
 }
 
-// between is what was waited for between two moments, by its beginning.
+// between returns the waits between two moments, ordered by their begin.
 func (t *trace) between(from, to time.Time) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,7 +69,7 @@ func (t *trace) between(from, to time.Time) string {
 	return lines.String()
 }
 
-// of has what the connections of a pool wait for traced by a name.
+// of traces what the connections of a pool wait for, under a name.
 func (t *trace) of(name string) func(*pgxpool.Config) {
 	return func(config *pgxpool.Config) {
 		config.ConnConfig.Tracer = tracer{t, name}
@@ -83,7 +83,7 @@ func (t *trace) of(name string) func(*pgxpool.Config) {
 	}
 }
 
-// tracer is a trace's of one pool.
+// tracer is the tracer of one pool.
 type tracer struct {
 	*trace
 	name string

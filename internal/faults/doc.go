@@ -1,4 +1,3 @@
-// Package faults tries to make lockstore lie. Its tests are the table of
-// faults in README.md; program nemesis draws faults at random; package history
-// judges what either of them saw.
+// Package faults tests lockstore with faults. Its tests are the table in README.md; program
+// nemesis injects random faults; package history checks what both of them recorded.
 package faults

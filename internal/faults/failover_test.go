@@ -27,7 +27,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// shortDir is a directory for a server, whose socket's path must be short.
+// shortDir returns a directory for a server; the socket's path must be short.
 func shortDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("/tmp", "faults-")
 	require.NoError(t, err)
@@ -36,8 +36,8 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// A standby that has confirmed every commit takes the place of the server. The
-// host finds it under the same name.
+// A standby that has confirmed every commit replaces the server. The host finds it under the
+// same name.
 func Test19Promotion(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
 	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
@@ -126,9 +126,9 @@ func Test19Promotion(t *testing.T) {
 	require.NoError(t, w.db.Server().Restart(w.ctx))
 }
 
-// The primary, the first of two hosts, falls silent, and the other takes its place when
-// somebody has just begun to connect by hand. What a pool connects with tries the silent
-// host first, for as long as its ConnectTimeout; a locker tries both.
+// The primary, the first of two hosts, falls silent, and the other replaces it just after a
+// client has begun to connect by hand. A pool tries the silent host first, for its
+// ConnectTimeout; a locker tries both.
 func TestSuccessorOfASilentPrimary(t *testing.T) {
 	for name, c := range map[string]struct {
 		connectTimeout time.Duration
@@ -170,7 +170,7 @@ func TestSuccessorOfASilentPrimary(t *testing.T) {
 				t.Cleanup(pool.Close)
 				return pool
 			}
-			byHand := pool(2, func() { // what is silent keeps a place for 15 seconds
+			byHand := pool(2, func() { // a silent connection keeps its place for 15 seconds
 				select {
 				case connecting <- struct{}{}:
 				default:
@@ -205,7 +205,7 @@ func TestSuccessorOfASilentPrimary(t *testing.T) {
 			}
 			var keys atomic.Int64
 			work(&held, func(ctx context.Context) error {
-				brief, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // a session that is lost may keep the key for long
+				brief, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // a lost session may keep the key for long
 				defer cancel()
 				h, err := locker.Lock(brief, lock.ID(keys.Add(1)))
 				if err == nil {
@@ -222,7 +222,7 @@ func TestSuccessorOfASilentPrimary(t *testing.T) {
 			primary.Blackhole(pgtest.Both)
 			silent.Store(true)
 			w.await(connecting, "one to connect by hand")
-			w.await(connecting, "one to connect by hand again") // others have given up what was silent
+			w.await(connecting, "one to connect by hand again") // the others have given up the silent host
 			at := time.Now()
 			promoted.Store(true)
 			w.soon(all(at), "everybody to work again")
@@ -240,8 +240,8 @@ func TestSuccessorOfASilentPrimary(t *testing.T) {
 	}
 }
 
-// The first of two hosts is the primary, and slow to connect to; the other, which is not
-// asked to be one, is a standby. A locker waits for the primary.
+// The first of two hosts is the primary, and slow to connect to; the other is a standby, which
+// the DSN does not exclude. A locker waits for the primary.
 func TestSlowPrimaryBeforeAStandby(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
 	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
@@ -262,7 +262,7 @@ func TestSlowPrimaryBeforeAStandby(t *testing.T) {
 }
 
 // besideAStandby copies the database to a standby, and configures a pool of two whose new
-// connections lead there while led.
+// connections lead there while led is true.
 func besideAStandby(t *testing.T, w *world) (standby *instance, config *pgxpool.Config, led *atomic.Bool) {
 	standby = w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
 	standby.start(nil)
@@ -281,8 +281,8 @@ func besideAStandby(t *testing.T, w *world) (standby *instance, config *pgxpool.
 	return standby, config, led
 }
 
-// Connections of the pool lead to a standby that lags behind, as a load balancer may
-// have it. Locks are held, and writes made, on the primary only.
+// Connections of the pool lead to a standby that lags, as behind a load balancer. Locks are
+// held, and writes executed, on the primary only.
 func TestConnectionsToAStandby(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
 	standby, config, led := besideAStandby(t, w)
@@ -384,8 +384,8 @@ func TestConnectionsToAStandby(t *testing.T) {
 	}
 }
 
-// The whole server is on a file system that runs full: it may fail, but what
-// it acknowledged stays.
+// The whole server is on a file system that becomes full: it may fail, but acknowledged writes
+// stay.
 func Test40DiskFull(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
 	dir := shortDir(t)
@@ -410,7 +410,7 @@ func Test40DiskFull(t *testing.T) {
 	_, err := store.Get(w.ctx, "d0")
 	t.Logf("a read now: %v", err)
 
-	// Room is made, and the server started again if it had to give up.
+	// Make room, and start the server again if it has ended.
 	require.NoError(t, syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=400m"))
 	if failed := small.cmd.Process.Signal(syscall.Signal(0)); failed == nil {
 		small.end(syscall.SIGINT)
@@ -427,7 +427,7 @@ func Test40DiskFull(t *testing.T) {
 	}
 }
 
-// incompressible is text that takes all of its room on disk.
+// incompressible returns text that PostgreSQL cannot compress.
 func incompressible(size, seed int) string {
 	out := make([]byte, size)
 	x := uint32(seed)*2654435761 + 1

@@ -23,13 +23,12 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// patience bounds what should happen soon, for a slow machine's sake.
+// patience limits each wait; the machine may be slow.
 const patience = 20 * time.Second
 
-// A world is a database, who uses it, and a ledger of the merges made. When
-// its test ends, it checks what must hold after every fault: no lock, no
-// connection and no goroutine is left, and each merge is in its document as
-// often as its outcome said.
+// A world is a database, its users, and a ledger of their merges. When the test ends, it
+// checks what must hold after every fault: no lock, connection or goroutine is left, and each
+// merge is in its document as often as its outcome said.
 type world struct {
 	*testing.T
 	db  *pgtest.DB
@@ -41,8 +40,8 @@ type world struct {
 	merges []merge
 }
 
-// A merge adds a key of its own to a document, which starts out empty. So the
-// document's version says how many merges it has had.
+// A merge adds a unique key to a document, which is empty at first. So the document's version is
+// the number of its merges.
 type merge struct {
 	id, key string
 	err     error
@@ -67,7 +66,7 @@ func newSerialWorld(t *testing.T, opts ...pgtest.Option) *world {
 	return w
 }
 
-// settle is run when all that the test has opened is closed.
+// settle runs after everything that the test has opened is closed.
 func (w *world) settle() {
 	require.Eventually(w, func() bool { return len(w.db.Locks(w)) == 0 }, patience, 5*time.Millisecond, "advisory locks are left")
 	w.db.Pool().Reset()
@@ -80,13 +79,13 @@ func (w *world) settle() {
 	assert.Eventually(w, func() bool { return others() == 0 }, patience, 5*time.Millisecond, "connections are left")
 	left := w.goroutines()
 	for deadline := time.Now().Add(patience); left != "" && time.Now().Before(deadline); left = w.goroutines() {
-		time.Sleep(5 * time.Millisecond) // not assert.Eventually, which makes one itself
+		time.Sleep(5 * time.Millisecond) // not assert.Eventually, which starts a goroutine itself
 	}
 	assert.Empty(w, left, "goroutines are left")
 	w.audit()
 }
 
-// goroutines are those that this test has started, by the label they inherit.
+// goroutines returns those that this test has started, by the label that they inherit.
 func (w *world) goroutines() string {
 	var all bytes.Buffer
 	_ = pprof.Lookup("goroutine").WriteTo(&all, 1)
@@ -94,7 +93,7 @@ func (w *world) goroutines() string {
 	for g := range strings.SplitSeq(all.String(), "\n\n") {
 		mine := strings.Contains(g, fmt.Sprintf("%q:%q", "fault", w.Name()))
 		if mine && !strings.Contains(g, "testing.tRunner") && !strings.Contains(g, "lockstore/pgtest") &&
-			!strings.Contains(g, "pgxpool.(*Pool).backgroundHealthCheck") { // of the database's own pool
+			!strings.Contains(g, "pgxpool.(*Pool).backgroundHealthCheck") { // the database's own pool
 			left.WriteString(g + "\n\n")
 		}
 	}
@@ -143,7 +142,7 @@ func (w *world) audit() {
 	}
 }
 
-// merge merges a key of its own into a document, and keeps the outcome.
+// merge merges a unique key into a document, and records the outcome.
 func (w *world) merge(ctx context.Context, store metadata.MetadataStore, id string) (metadata.Document, error) {
 	w.mu.Lock()
 	key := fmt.Sprintf("k%d", len(w.merges))
@@ -157,7 +156,7 @@ func (w *world) merge(ctx context.Context, store metadata.MetadataStore, id stri
 	return doc, err
 }
 
-// merged is merge where nothing stands in its way.
+// merged is merge that must succeed.
 func (w *world) merged(store metadata.MetadataStore, id string) metadata.Document {
 	w.Helper()
 	doc, err := w.merge(w.ctx, store, id)
@@ -165,7 +164,7 @@ func (w *world) merged(store metadata.MetadataStore, id string) metadata.Documen
 	return doc
 }
 
-// pool connects to url; empty means directly.
+// pool returns a pool for url; empty is the database itself.
 func (w *world) pool(url string, max int32) *pgxpool.Pool {
 	w.Helper()
 	if url == "" {
@@ -177,7 +176,7 @@ func (w *world) pool(url string, max int32) *pgxpool.Pool {
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	require.NoError(w, err)
-	w.Cleanup(func() { // a test that failed may have left a connection in use
+	w.Cleanup(func() { // a failed test may leave a connection in use
 		closed := make(chan struct{})
 		go func() { pool.Close(); close(closed) }()
 		select {
@@ -224,13 +223,13 @@ func (w *world) lock(l lock.Locker, key lock.Key) *lock.Held {
 	return held
 }
 
-// unlocked locks and unlocks: the key is free, and the locker works.
+// unlocked locks and unlocks, to show that the key is free and the locker works.
 func (w *world) unlocked(l lock.Locker, key lock.Key) {
 	w.Helper()
 	assert.NoError(w, w.lock(l, key).Unlock())
 }
 
-// lost waits until the holder is told.
+// lost waits until the holder learns of the loss.
 func (w *world) lost(held *lock.Held) time.Time {
 	w.Helper()
 	w.await(held.Context().Done(), "the holder to be told")
@@ -266,13 +265,13 @@ func one[T any](w *world, sql string, args ...any) (value T) {
 	return value
 }
 
-// blocked is how many backends of this database wait for a lock.
+// blocked returns the number of backends of this database that wait for a lock.
 func (w *world) blocked() int {
 	return one[int](w, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 }
 
-// parked is the backend that waits in the server's queue for an advisory lock.
-func (w *world) parked() (pid uint32) {
+// queued returns the backend that waits in the server's queue for an advisory lock.
+func (w *world) queued() (pid uint32) {
 	for _, l := range w.db.Locks(w) {
 		if !l.Granted {
 			return l.PID
@@ -290,7 +289,7 @@ func raw(format string, args ...any) json.RawMessage {
 	return json.RawMessage(fmt.Sprintf(format, args...))
 }
 
-// impatient is a locker's options for tests that wait for its silence.
+// impatient returns a locker's options with a short Silence.
 func impatient() *lock.PostgresOptions {
 	return &lock.PostgresOptions{Silence: 300 * time.Millisecond, HandOff: time.Millisecond}
 }

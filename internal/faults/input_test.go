@@ -19,7 +19,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// hostile are strings that have hurt somebody.
+// hostile are strings that have caused bugs in other programs.
 var hostile = []string{
 	"", " ", "a", "'", "''", `"`, `""`, `\`, "$$", "$lockstore$", "$lockstore_body$", "{table}", "{1}", "%s%n", "-- x", "/* x", "a.b", "a;b",
 	"'; DROP TABLE bystander; --", `"; DROP TABLE bystander; --`, "a') ON CONFLICT DO NOTHING; DELETE FROM bystander; --",
@@ -27,7 +27,7 @@ var hostile = []string{
 	strings.Repeat("x", 63), strings.Repeat("x", 64), strings.Repeat("é", 32), strings.Repeat("x", 512), strings.Repeat("x", 513), strings.Repeat("x", 1<<20),
 }
 
-// standing is a database with a table that nobody is to touch.
+// standing is a database with a table that must not be touched.
 func standing(tb testing.TB) (*pgtest.DB, *metadata.Postgres) {
 	db := pgtest.New(tb)
 	_, err := db.Pool().Exec(tb.Context(), "CREATE TABLE bystander AS SELECT 1 AS n")
@@ -70,7 +70,7 @@ func FuzzID(f *testing.F) {
 	})
 }
 
-// A table that the options let through is used as it is called, and no other.
+// If the options accept a table's name, that table is used, and no other.
 func FuzzTable(f *testing.F) {
 	db, _ := standing(f)
 	for i, name := range hostile {
@@ -136,8 +136,8 @@ func FuzzKey(f *testing.F) {
 	})
 }
 
-// A patch is refused with a typed error before it is sent, and changes
-// nothing; or it is merged, by the server as in memory.
+// A patch is refused with a typed error before it is sent, and changes nothing; or the server
+// merges it like the store in memory.
 func FuzzPatch(f *testing.F) {
 	db, store := standing(f)
 	memory, err := metadata.NewMemory(nil, nil)
@@ -183,7 +183,7 @@ func FuzzPatch(f *testing.F) {
 	})
 }
 
-// A document that comes in from elsewhere than a store.
+// A document that was not written by a store.
 func FuzzDocument(f *testing.F) {
 	db, store := standing(f)
 	for _, document := range []string{`{}`, `{"a":{"b":[1,null,{"c":null}]}}`, `null`, `[1]`, `"s"`, `{"a":1e131071}`, `{"a":1e1000}`, `{"": ""}`, `{"a":"😀"}`} {
@@ -208,7 +208,7 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
-// Whoever can connect can notify, which holders do not listen to.
+// Any role that can connect can send notifications, which holders must ignore.
 func TestNotificationsOfStrangers(t *testing.T) {
 	w := newWorld(t)
 	locker := w.locker(nil, nil)
@@ -221,13 +221,13 @@ func TestNotificationsOfStrangers(t *testing.T) {
 			}
 		}
 	}
-	_, err := held.Fence(w.ctx) // by when all of these have been heard
+	_, err := held.Fence(w.ctx) // by now all notifications have arrived
 	assert.NoError(t, err)
 	assert.NoError(t, held.Context().Err())
 	assert.NoError(t, held.Unlock())
 }
 
-// What is too much is refused quickly, whatever it is.
+// Input that is too large is refused quickly.
 func TestFloods(t *testing.T) {
 	w := newWorld(t)
 	store, locker := w.store(nil, nil), w.locker(nil, nil)

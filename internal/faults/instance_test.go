@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An instance is a server made from another by pg_basebackup: a standby of
-// that, or one of its own. It is reached over a socket in its directory.
+// An instance is a server made from another by pg_basebackup: a standby of that, or an
+// independent one. It listens on a socket in its directory.
 type instance struct {
 	w   *world
 	dir string
@@ -27,7 +27,7 @@ type instance struct {
 	log bytes.Buffer
 }
 
-// owner is who the server of the world runs as.
+// owner returns the user that the server of the world runs as.
 func (w *world) owner() (bin string, as *syscall.SysProcAttr, uid, gid int) {
 	w.Helper()
 	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", w.db.Server().PID()))
@@ -44,7 +44,7 @@ func (w *world) owner() (bin string, as *syscall.SysProcAttr, uid, gid int) {
 	return filepath.Dir(program), as, int(st.Uid), int(st.Gid)
 }
 
-// copied starts a copy of the world's server in dir, which is made.
+// copied creates dir and starts a copy of the world's server in it.
 func (w *world) copied(dir string, args ...string) *instance {
 	w.Helper()
 	bin, as, uid, gid := w.owner()
@@ -63,7 +63,7 @@ func (in *instance) run(program string, args ...string) {
 	require.NoError(in.w, err, "%s", out)
 }
 
-// start returns when the instance accepts connections.
+// start starts the instance and returns when it accepts connections.
 func (in *instance) start(settings map[string]string) {
 	in.w.Helper()
 	args := []string{"-D", in.dir + "/data", "-k", in.dir}
@@ -102,7 +102,7 @@ func (in *instance) promote() {
 	in.run("pg_ctl", "promote", "-D", in.dir+"/data", "-w", "-t", "20")
 }
 
-// url is the address of the world's database on the instance.
+// url returns the address of the world's database on the instance.
 func (in *instance) url() string {
 	u, err := url.Parse(in.w.db.URL())
 	require.NoError(in.w, err)

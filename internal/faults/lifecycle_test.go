@@ -102,8 +102,7 @@ func Test43CloseWhileHeldAndWaitedFor(t *testing.T) {
 	}
 }
 
-// Closing must end, in the time it is given, also where the server has been
-// cut off, paused or has ended.
+// Close must end within its time limit, even if the server is cut off, paused or has ended.
 func TestCloseIsBounded(t *testing.T) {
 	w := newWorld(t)
 	pool := w.pool("", 2)

@@ -15,7 +15,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// Who waits for a lock has no connection that its holder might need.
+// Waiters for a lock keep no connection that the holder might need.
 func Test30PoolExhausted(t *testing.T) {
 	w := newWorld(t)
 	pool := w.pool("", 10)
@@ -98,7 +98,7 @@ func Test44ThunderingHerd(t *testing.T) {
 	t.Logf("500 waited %v at the median, %v at the most", waited[250], waited[499])
 }
 
-// Many writers, with reads of their own writes: nobody's counter is lost.
+// Many writers, which read their own writes: no increment is lost.
 func TestHotDocumentLosesNoUpdate(t *testing.T) {
 	w := newWorld(t)
 	var group sync.WaitGroup

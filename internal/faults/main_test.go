@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 		os.Exit(child())
 	}
 	flag.Parse()
-	flag.Set("test.parallel", "8") // they spend their time waiting
+	flag.Set("test.parallel", "8") // they mostly wait
 	code := m.Run()
 	if len(lacking.what) > 0 {
 		slices.Sort(lacking.what)
@@ -26,14 +26,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// lacking lists what the environment did not allow to show.
+// lacking lists the tests that the environment cannot run.
 var lacking struct {
 	sync.Mutex
 	what []string
 }
 
-// lacks fails a test that this machine cannot run. It is no pass: what it was
-// to show has not been shown.
+// lacks fails a test that this machine cannot run.
 func lacks(t testing.TB, what string, err error) {
 	t.Helper()
 	lacking.Lock()

@@ -13,8 +13,7 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// poolLocker locks through a pool, and so on any session, as does its unlock,
-// whose answer it ignores.
+// poolLocker locks and unlocks through a pool, on any session, and ignores the unlock's answer.
 type poolLocker struct{ db *sql.DB }
 
 func (l poolLocker) TryLock(ctx context.Context, key lock.Key) (*lock.Held, error) {
@@ -25,7 +24,7 @@ func (l poolLocker) TryLock(ctx context.Context, key lock.Key) (*lock.Held, erro
 	if !granted {
 		return nil, lock.ErrBusy
 	}
-	t := &poolTenure{db: l.db, key: key}
+	t := &poolHold{db: l.db, key: key}
 	held, cancel := lock.NewHeld(ctx, t, false, key)
 	t.cancel = cancel
 	return held, nil
@@ -49,22 +48,22 @@ func (l poolLocker) TryRLock(ctx context.Context, key lock.Key) (*lock.Held, err
 	return nil, lock.ErrBusy
 }
 
-type poolTenure struct {
+type poolHold struct {
 	db     *sql.DB
 	key    lock.Key
 	cancel context.CancelCauseFunc
 }
 
-func (t *poolTenure) Unlock() error {
+func (t *poolHold) Unlock() error {
 	t.cancel(lock.ErrReleased)
 	_, err := t.db.Exec("SELECT pg_advisory_unlock($1)", t.key.Int64())
 	return err
 }
 
-func (t *poolTenure) Fence(context.Context) (int64, error)  { return 0, errors.New("has none") }
-func (t *poolTenure) Backend(lock.Key) (lock.Backend, bool) { return lock.Backend{}, false }
+func (t *poolHold) Fence(context.Context) (int64, error)  { return 0, errors.New("has none") }
+func (t *poolHold) Backend(lock.Key) (lock.Backend, bool) { return lock.Backend{}, false }
 
-// handOffLocker hands a key on as soon as somebody here wants it.
+// handOffLocker hands a key to the next local waiter before the holder unlocks.
 type handOffLocker struct {
 	lock.Locker
 	mu   sync.Mutex
@@ -115,18 +114,18 @@ func (s *shareable) Unlock() error {
 func (s *shareable) Fence(ctx context.Context) (int64, error)  { return s.held.Fence(ctx) }
 func (s *shareable) Backend(key lock.Key) (lock.Backend, bool) { return s.held.Backend(key) }
 
-// earlyFence draws the fence when the lock is asked for, not when it is held.
+// earlyFence draws the fence when the lock is requested, not when it is held.
 type earlyFence struct {
 	lock.Locker
 	fences *counter
 }
 
-type earlyTenure struct {
+type earlyHold struct {
 	*lock.Held
 	fence int64
 }
 
-func (t earlyTenure) Fence(context.Context) (int64, error) { return t.fence, nil }
+func (t earlyHold) Fence(context.Context) (int64, error) { return t.fence, nil }
 
 func (l earlyFence) Lock(ctx context.Context, key lock.Key) (*lock.Held, error) {
 	fence := l.fences.next()
@@ -134,11 +133,11 @@ func (l earlyFence) Lock(ctx context.Context, key lock.Key) (*lock.Held, error) 
 	if err != nil {
 		return nil, err
 	}
-	wrapped, _ := lock.NewHeld(held.Context(), earlyTenure{held, fence}, false, key)
+	wrapped, _ := lock.NewHeld(held.Context(), earlyHold{held, fence}, false, key)
 	return wrapped, nil
 }
 
-// credulousLocker gives a key up to whoever asks for it by a notification.
+// credulousLocker releases a key for any session that requests it by a notification.
 type credulousLocker struct {
 	lock.Locker
 	mu   sync.Mutex
@@ -175,7 +174,7 @@ func (l *credulousLocker) Lock(ctx context.Context, key lock.Key) (*lock.Held, e
 	return wrapped, nil
 }
 
-// credulousEvictor takes a key for free once somebody says so.
+// credulousEvictor believes any session that says that a key is free.
 type credulousEvictor struct {
 	lock.Locker
 	pool *pgxpool.Pool
@@ -185,7 +184,7 @@ func (l *credulousEvictor) Evict(ctx context.Context, _ lock.Key, _ time.Duratio
 	return heard(ctx, l.pool, "lockstore_evicted", func(string) bool { return true })
 }
 
-// heard listens to a channel until a notification is the one that is waited for.
+// heard listens to a channel until the awaited notification arrives.
 func heard(ctx context.Context, pool *pgxpool.Pool, channel string, enough func(payload string) bool) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -207,13 +206,13 @@ func heard(ctx context.Context, pool *pgxpool.Pool, channel string, enough func(
 	}
 }
 
-// generousLimiter counts the permits of its own process.
+// generousLimiter counts only the permits of its own process.
 type generousLimiter struct {
 	lock.Locker
 	own *lock.Memory
 }
 
-// Acquire implements [workload.Limiter].
+// Acquire takes a permit. It implements [workload.Limiter].
 func (l generousLimiter) Acquire(ctx context.Context, name lock.Key, permits int) (*lock.Held, error) {
 	sem, err := lock.NewSemaphore(l.own, name, permits)
 	if err != nil {
@@ -222,24 +221,23 @@ func (l generousLimiter) Acquire(ctx context.Context, name lock.Key, permits int
 	return sem.Acquire(ctx)
 }
 
-// noTenure is that of a key that nobody has taken.
-type noTenure struct{}
+// noHold is the hold of a key that was not taken.
+type noHold struct{}
 
-func (noTenure) Unlock() error                         { return nil }
-func (noTenure) Fence(context.Context) (int64, error)  { return 0, errors.New("has none") }
-func (noTenure) Backend(lock.Key) (lock.Backend, bool) { return lock.Backend{}, false }
+func (noHold) Unlock() error                         { return nil }
+func (noHold) Fence(context.Context) (int64, error)  { return 0, errors.New("has none") }
+func (noHold) Backend(lock.Key) (lock.Backend, bool) { return lock.Backend{}, false }
 
-// hastyLeader gives the lock back when the leader's context ends, whatever its function
-// does.
+// hastyLeader releases the lock when the leader's context ends, even if its function still runs.
 type hastyLeader struct{ lock.Locker }
 
-// Lead implements [workload.Leader].
+// Lead leads. It implements [workload.Leader].
 func (l hastyLeader) Lead(ctx context.Context, key lock.Key, fn func(context.Context, int64) error) error {
 	held, err := l.Lock(ctx, key)
 	if err != nil {
 		return err
 	}
-	own, _ := lock.NewHeld(ctx, noTenure{}, false, key) // which does not tell
+	own, _ := lock.NewHeld(ctx, noHold{}, false, key) // which does not tell
 	stop := context.AfterFunc(ctx, func() { held.Unlock() })
 	defer func() {
 		if stop() {

@@ -17,7 +17,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// ignorantStore merges without asking for the document's lock.
+// ignorantStore merges without taking the document's lock.
 type ignorantStore struct {
 	workload.Store
 	pool *pgxpool.Pool
@@ -30,7 +30,7 @@ func (s *ignorantStore) Merge(ctx context.Context, id string, patch json.RawMess
 	return doc, err
 }
 
-// ignorantMany merges many so.
+// ignorantMany does the same for many documents.
 type ignorantMany struct {
 	workload.Store
 	one *ignorantStore
@@ -44,7 +44,7 @@ func (s ignorantMany) MergeMany(ctx context.Context, patches []metadata.Patch) (
 	return results, nil
 }
 
-// earlyStore answers before it commits, and one time in five has no luck.
+// earlyStore answers before it commits, and one commit in five fails.
 type earlyStore struct {
 	workload.Store
 	postgres *metadata.Postgres
@@ -65,8 +65,7 @@ func (s *earlyStore) Merge(ctx context.Context, id string, patch json.RawMessage
 	return doc, err
 }
 
-// lossyBatch folds the patches that come while it is busy, and stores all of
-// them but the last.
+// lossyBatch combines the patches that arrive while it is busy, and stores all but the last.
 type lossyBatch struct {
 	workload.Store
 	mu    sync.Mutex
@@ -92,7 +91,7 @@ func (s *lossyBatch) Merge(ctx context.Context, id string, patch json.RawMessage
 	s.batch[id], s.todo[id] = append(s.batch[id], mine), append(s.todo[id], patch)
 	s.mu.Unlock()
 	if leads {
-		time.Sleep(time.Millisecond) // others come
+		time.Sleep(time.Millisecond) // others arrive
 		s.mu.Lock()
 		batch, todo := s.batch[id], s.todo[id]
 		delete(s.batch, id)
@@ -113,7 +112,7 @@ func (s *lossyBatch) Merge(ctx context.Context, id string, patch json.RawMessage
 	return a.doc, a.err
 }
 
-// readThenWrite updates what it has read without keeping others out.
+// readThenWrite updates what it has read without a lock.
 type readThenWrite struct{ workload.Store }
 
 func (s readThenWrite) Update(ctx context.Context, id string, decide func(metadata.Document) (json.RawMessage, error)) (metadata.Document, error) {
@@ -128,7 +127,7 @@ func (s readThenWrite) Update(ctx context.Context, id string, decide func(metada
 	return s.Merge(ctx, id, patch)
 }
 
-// staleReader reads a document once.
+// staleReader reads a document only once.
 type staleReader struct {
 	workload.Store
 	mu   sync.Mutex
@@ -149,8 +148,8 @@ func (s *staleReader) Get(ctx context.Context, id string) (metadata.Document, er
 	return doc, err
 }
 
-// rawReader reads by SQL of its own, wherever its pool leads and by whatever operator
-// the search path has there.
+// rawReader reads with its own SQL, on any server that its pool leads to, and with any
+// operator in the search path.
 type rawReader struct {
 	workload.Store
 	pool  *pgxpool.Pool
@@ -166,10 +165,10 @@ func (s rawReader) Get(ctx context.Context, id string) (doc metadata.Document, e
 	return doc, err
 }
 
-// mistakes says that these mutants answer one wrongly of so many.
+// mistakes: these mutants give one wrong answer in so many.
 const mistakes = 4
 
-// emptyStore says nil, and nothing else, to some whose contexts have ended.
+// emptyStore returns nil without a document to some callers whose contexts have ended.
 type emptyStore struct {
 	workload.Store
 	ended counter
@@ -183,8 +182,8 @@ func (s *emptyStore) Merge(ctx context.Context, id string, patch json.RawMessage
 	return doc, err
 }
 
-// denyingStore says to some whose contexts have ended that this is why nothing
-// was made.
+// denyingStore claims to some callers whose contexts have ended that nothing was written
+// because of that.
 type denyingStore struct {
 	workload.Store
 	ended counter
@@ -200,8 +199,7 @@ func (s *denyingStore) Merge(ctx context.Context, id string, patch json.RawMessa
 	return doc, err
 }
 
-// lateStore stores what was merged under a hold, but that the hold has ended
-// meanwhile, all the same.
+// lateStore stores merges under a hold even if the hold has ended meanwhile.
 type lateStore struct {
 	workload.Store
 	one *ignorantStore
@@ -210,14 +208,14 @@ type lateStore struct {
 func (s lateStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
 	doc, err := s.Store.Merge(ctx, id, patch)
 	if errors.Is(err, lock.ErrLost) {
-		time.Sleep(time.Millisecond) // it was on its way
+		time.Sleep(time.Millisecond) // the write is in progress
 		return s.one.Merge(context.WithoutCancel(ctx), id, patch)
 	}
 	return doc, err
 }
 
-// waitingStore has one caller after the other get a connection for all who wait, however
-// long that takes.
+// waitingStore lets one caller at a time get a connection for all waiters, however long that
+// takes.
 type waitingStore struct {
 	workload.Store
 	pool *pgxpool.Pool
@@ -235,8 +233,8 @@ func (s *waitingStore) Merge(ctx context.Context, id string, patch json.RawMessa
 	return s.Store.Merge(ctx, id, patch)
 }
 
-// sharingStore merges what comes while it is busy by one statement, whatever that
-// costs, and gives it up after a while.
+// sharingStore merges what arrives while it is busy with one statement, whatever that costs,
+// and gives up after a while.
 type sharingStore struct {
 	workload.Store
 	pool    *pgxpool.Pool

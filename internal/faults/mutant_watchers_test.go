@@ -10,7 +10,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A bulletin is where watchers are hinted at.
+// A bulletin carries hints to watchers.
 type bulletin struct {
 	mu      sync.Mutex
 	changed chan struct{}
@@ -34,7 +34,7 @@ func (b *bulletin) next() <-chan struct{} {
 	return b.changed
 }
 
-// hintingStore watches by hints alone, which its writes give as they like.
+// hintingStore watches by hints alone, which its writes do not always give.
 type hintingStore struct {
 	workload.Store
 	*bulletin
@@ -75,7 +75,7 @@ func (s hintingStore) Watch(ctx context.Context, ids ...string) iter.Seq2[metada
 	}
 }
 
-// laggingWatcher is told every fifth state late.
+// laggingWatcher delivers every fifth state late.
 type laggingWatcher struct {
 	workload.Store
 	watcher workload.Watcher

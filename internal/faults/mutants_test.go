@@ -23,8 +23,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// observe runs the workload on lockers and stores, two of each, and judges it:
-// for d, and again until it has seen enough, or will not see it.
+// observe runs the workload on lockers and stores, two of each, and checks it: for d, and
+// again until it has seen enough, or gives up.
 func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workload.Store, enough func(history.Verdict) bool) history.Verdict {
 	w.Helper()
 	var log history.Log
@@ -51,7 +51,7 @@ func (w *world) observe(d time.Duration, lockers []lock.Locker, stores []workloa
 		events := log.Events()
 		final := map[string]history.Final{}
 		for _, e := range events {
-			if _, known := final[e.Key]; !known && e.Kind != history.Tenure {
+			if _, known := final[e.Key]; !known && e.Kind != history.Hold {
 				doc, err := store.Get(w.ctx, e.Key)
 				if !errors.Is(err, metadata.ErrNotFound) {
 					require.NoError(w, err)
@@ -83,7 +83,7 @@ func (w *world) pair() (lockers []lock.Locker, stores []workload.Store) {
 	return lockers, stores
 }
 
-// hanging is a pool whose connections hang for those for whom they should.
+// hanging is a pool whose connections hang for certain callers.
 func (w *world) hanging() *pgxpool.Pool {
 	w.Helper()
 	return w.poolWith(func(c *pgxpool.Config) { c.MaxConns, c.PrepareConn = 4, workload.PrepareHanging })
@@ -91,7 +91,7 @@ func (w *world) hanging() *pgxpool.Pool {
 
 func TestWhatWorksIsNotRejected(t *testing.T) {
 	w := newSerialWorld(t)
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8)) // most likely more than there are cores
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8)) // more than most machines have cores
 	lockers, stores := w.pair()
 	v := w.observe(8*time.Second, lockers, stores, func(history.Verdict) bool { return true })
 	for _, violation := range v.Violations {
@@ -100,7 +100,7 @@ func TestWhatWorksIsNotRejected(t *testing.T) {
 	assert.Positive(t, v.Windows)
 }
 
-// The neighbour of these harms nobody.
+// The neighbour must not harm these.
 func TestWhatWorksBesideANeighbourIsNotRejected(t *testing.T) {
 	w := newSerialWorld(t)
 	lockers, stores := w.pair()
@@ -116,8 +116,7 @@ func TestWhatWorksBesideANeighbourIsNotRejected(t *testing.T) {
 	}
 }
 
-// Each of these is wrong in a way in which real systems are, and must be
-// rejected by the rule that it breaks.
+// Each of these has a bug that real systems have. The rule that it breaks must reject it.
 func TestMutants(t *testing.T) {
 	for name, c := range map[string]struct {
 		rule   string
@@ -246,7 +245,7 @@ func TestMutants(t *testing.T) {
 			for i := range stores {
 				stores[i] = hintingStore{stores[i], board, func(hint func(), write func() error) error {
 					hint()
-					time.Sleep(10 * time.Millisecond) // it is on its way
+					time.Sleep(10 * time.Millisecond) // the write is in progress
 					return write()
 				}}
 			}
@@ -280,7 +279,7 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// rules are those that were broken, and how often.
+// rules returns the broken rules, and how often each was broken.
 func rules(v history.Verdict) map[string]int {
 	rules := map[string]int{}
 	for _, violation := range v.Violations {

@@ -20,11 +20,11 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// cutOff is the child that does Test24NamespaceBlackhole.
+// cutOff selects the child of Test24NamespaceBlackhole.
 const cutOff = "cut off"
 
-// A real network fails between the locker and a real server, and neither is
-// told: the holder knows of its loss before the server gives the lock away.
+// A real network fails between the locker and a real server without an error on either side: the
+// holder learns of its loss before the server grants the lock to another session.
 func Test24NamespaceBlackhole(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0])
@@ -43,8 +43,8 @@ func Test24NamespaceBlackhole(t *testing.T) {
 	assert.Less(t, told, freed)
 }
 
-// holdAndCutOff runs in a network namespace of its own: its server can be
-// asked over a unix socket when the loopback device is down.
+// holdAndCutOff runs in its own network namespace: when the loopback device is down, its
+// server still answers over a unix socket.
 func holdAndCutOff(ctx context.Context) string {
 	if err := loopback(true); err != nil {
 		return err.Error()

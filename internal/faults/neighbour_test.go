@@ -11,10 +11,10 @@ import (
 	"example.com/lockstore/internal/faults/neighbour"
 )
 
-// squatted is the rule that nothing is used that others have put into the search path.
+// squatted is the rule that no object that others have created in the search path is used.
 const squatted = "squatted"
 
-// until has do done beside the test, until that ends.
+// until runs do in the background until the test ends.
 func (w *world) until(do func(ctx context.Context)) {
 	ctx, stop := context.WithCancel(w.ctx)
 	done := make(chan struct{})
@@ -25,7 +25,7 @@ func (w *world) until(do func(ctx context.Context)) {
 	w.Cleanup(func() { stop(); <-done })
 }
 
-// beside has a neighbour attack until the test ends.
+// beside lets a neighbour attack until the test ends.
 func (w *world) beside(attacks ...string) {
 	w.Helper()
 	if w.neighbour == nil {
@@ -45,7 +45,7 @@ func (w *world) beside(attacks ...string) {
 	}
 }
 
-// pathed is a pool whose sessions have a search path.
+// pathed returns a pool whose sessions have a search path.
 func (w *world) pathed(path string) *pgxpool.Pool {
 	w.Helper()
 	return w.poolWith(func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = path })

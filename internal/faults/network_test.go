@@ -12,12 +12,12 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// silence is how long a network may say nothing in these tests.
+// silence is the Silence of lockers in these tests.
 const silence = 300 * time.Millisecond
 
-// Test24 and Test25: a holder behind a network that loses every packet, or
-// those of one direction, is told when the silence has lasted too long.
-// Test24NamespaceBlackhole shows that the server waits longer than that.
+// Test24 and Test25: a holder behind a network that loses every packet, or those of one
+// direction, learns of its loss when the silence has lasted too long. Test24NamespaceBlackhole
+// shows that the server waits longer than that.
 func Test24Blackhole(t *testing.T) { blackhole(t, pgtest.Both) }
 
 func Test25OneWayLoss(t *testing.T) {
@@ -37,7 +37,7 @@ func blackhole(t *testing.T, way pgtest.Direction) {
 	t.Logf("told after %v of silence", told)
 	assert.Less(t, told, 10*silence)
 	assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
-	w.merged(store, "a") // others are not disturbed
+	w.merged(store, "a") // other clients are not affected
 	proxy.Restore()
 	w.unlocked(locker, key)
 }
@@ -65,7 +65,7 @@ func Test28ByteSlicing(t *testing.T) {
 	slow(t, 50, func(p *pgtest.Proxy) { p.Slice(1) })
 }
 
-// slow has merges and locks go through a network that only takes its time.
+// slow merges and locks over a network that is only slow.
 func slow(t *testing.T, each int, harm func(*pgtest.Proxy)) {
 	w := newWorld(t)
 	proxy := pgtest.NewProxy(t, w.db)
@@ -94,7 +94,7 @@ func slow(t *testing.T, each int, harm func(*pgtest.Proxy)) {
 	t.Logf("a merge and a lock: %v at the median, %v at the most", took[len(took)/2], took[len(took)-1])
 }
 
-// The server's process stands still; the network is fine.
+// The server's process is stopped; the network works.
 func Test29BackendStopped(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
 	locker := w.locker(nil, impatient())

@@ -14,8 +14,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// The row is locked by a stranger, so that a merge stands still before its
-// COMMIT.
+// Another session locks the row, so that a merge waits before its COMMIT.
 func (w *world) blockedMerge(ctx context.Context, store *metadata.Postgres, id string) (failed <-chan error, unblock func()) {
 	w.Helper()
 	before := w.blocked()
@@ -81,13 +80,12 @@ func Test17ImmediateRestart(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated(), pgtest.Durable())
 	crash(w, func() {
 		require.NoError(t, syscall.Kill(w.db.Server().PID(), syscall.SIGQUIT))
-		require.NoError(t, w.db.Server().Kill(w.ctx)) // until the last of it is gone
+		require.NoError(t, w.db.Server().Kill(w.ctx)) // waits until all its processes are gone
 		require.NoError(t, w.db.Server().Restart(w.ctx))
 	})
 }
 
-// A fence outlives the crash of the server that gave it: who comes later gets
-// a greater one.
+// Fences survive a crash of the server: later holders get greater ones.
 func Test17FenceAfterCrash(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated(), pgtest.Durable())
 	locker := w.locker(nil, nil)
@@ -115,7 +113,7 @@ func Test18FastRestart(t *testing.T) {
 	crash(w, func() { require.NoError(t, w.db.Server().Restart(w.ctx)) })
 }
 
-// crash has writers at work while the server goes down and comes back.
+// crash runs writers while the server goes down and comes back.
 func crash(w *world, harm func()) {
 	locker, store := w.locker(nil, nil), w.store(nil, nil)
 	held := w.lock(locker, key)

@@ -17,8 +17,8 @@ import (
 
 var key = lock.Name("k")
 
-// Session-level advisory locks are re-entrant, and a pool's connections are
-// anybody's: neither may let a second holder in.
+// Session-level advisory locks are re-entrant, and any caller can get any connection of a pool:
+// still there may be only one holder.
 func Test01ReentrantReuse(t *testing.T) {
 	w := newWorld(t)
 	pool := w.pool("", 2)
@@ -41,8 +41,8 @@ func Test01ReentrantReuse(t *testing.T) {
 	assert.EqualValues(t, 1, most.Load())
 }
 
-// The server answers an unlock with false: the lock was not held. A session
-// that is wrong about one lock is not trusted with any other.
+// The server answers an unlock with false: the lock was not held. The locker then does not
+// trust the session with any other lock, either.
 func Test02UnlockDenied(t *testing.T) {
 	w := newWorld(t)
 	w.exec(`CREATE OR REPLACE FUNCTION pg_catalog.pg_advisory_unlock(bigint) RETURNS bool
@@ -87,7 +87,7 @@ func Test05UnlockWithCancelledContext(t *testing.T) {
 	held, err := locker.Lock(ctx, key)
 	require.NoError(t, err)
 	cancel()
-	assert.NoError(t, held.Context().Err(), "a tenure does not end with the context that got it")
+	assert.NoError(t, held.Context().Err(), "a hold does not end with the context that got it")
 	assert.NoError(t, held.Unlock())
 	assert.Empty(t, w.db.Locks(t))
 }
@@ -105,8 +105,8 @@ func Test06CancelWhileWaiting(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, status.WaitersHere)
 
-	// Who is parked at the server leaves it, too, long before its slice of a
-	// second is over; but for a slow machine's sake, in one of several trials.
+	// A waiter in the server's queue leaves it, too, long before its slice of a second is over:
+	// in one of several trials, because the machine may be slow.
 	var fastest time.Duration
 	for range 5 {
 		ctx, cancel := context.WithCancel(w.ctx)
@@ -115,11 +115,11 @@ func Test06CancelWhileWaiting(t *testing.T) {
 			_, err := locker.Lock(ctx, key)
 			left <- err
 		}()
-		w.soon(func() bool { return w.parked() != 0 }, "parking")
+		w.soon(func() bool { return w.queued() != 0 }, "the waiter to be queued")
 		cancel()
 		assert.ErrorIs(t, <-left, context.Canceled)
 		began := time.Now()
-		w.soon(func() bool { return w.parked() == 0 }, "the server's queue to be left")
+		w.soon(func() bool { return w.queued() == 0 }, "the server's queue to be left")
 		if took := time.Since(began); fastest == 0 || took < fastest {
 			fastest = took
 		}
@@ -128,7 +128,7 @@ func Test06CancelWhileWaiting(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// The caller leaves at all moments of the way to the grant.
+// The caller's context ends at every moment before the grant.
 func Test07CancelAtTheGrant(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.locker(nil, &lock.PostgresOptions{HandOff: time.Millisecond}), w.locker(nil, &lock.PostgresOptions{HandOff: time.Millisecond})
@@ -154,24 +154,24 @@ func Test07CancelAtTheGrant(t *testing.T) {
 	assert.Empty(t, w.db.Locks(t))
 }
 
-// Test08 and Test09: a waiter that is parked at the server has its statement
-// ended, by lock_timeout or pg_cancel_backend, about when it is granted.
+// Test08 and Test09: lock_timeout or pg_cancel_backend ends the statement of a waiter in the
+// server's queue about when the lock is granted.
 func Test08LockTimeoutRace(t *testing.T) {
-	parkedRace(t, func(w *world, slice time.Duration, i int) {
-		time.Sleep(slice - 5*time.Millisecond + time.Duration(i)*time.Millisecond) // sweeps the moment at which the slice ends
+	queuedRace(t, func(w *world, slice time.Duration, i int) {
+		time.Sleep(slice - 5*time.Millisecond + time.Duration(i)*time.Millisecond) // covers the moment at which the slice ends
 	})
 }
 
 func Test09CancelRace(t *testing.T) {
-	parkedRace(t, func(w *world, _ time.Duration, i int) {
-		go func() { _, _ = w.db.Pool().Exec(w.ctx, "SELECT pg_cancel_backend($1)", w.parked()) }()
-		time.Sleep(time.Duration(i*100) * time.Microsecond) // sweeps the moment at which it arrives
+	queuedRace(t, func(w *world, _ time.Duration, i int) {
+		go func() { _, _ = w.db.Pool().Exec(w.ctx, "SELECT pg_cancel_backend($1)", w.queued()) }()
+		time.Sleep(time.Duration(i*100) * time.Microsecond) // covers the moment at which it arrives
 	})
 }
 
-func parkedRace(t *testing.T, delay func(w *world, slice time.Duration, i int)) {
+func queuedRace(t *testing.T, delay func(w *world, slice time.Duration, i int)) {
 	w := newWorld(t)
-	const silence = 300 * time.Millisecond // parks in slices of a third
+	const silence = 300 * time.Millisecond // waits at the server in slices of a third
 	other := w.locker(nil, impatient())
 	for i := range 10 {
 		locker := w.locker(nil, &lock.PostgresOptions{Silence: silence, HandOff: time.Millisecond})
@@ -181,10 +181,10 @@ func parkedRace(t *testing.T, delay func(w *world, slice time.Duration, i int)) 
 			defer close(got)
 			w.unlocked(locker, key)
 		}()
-		w.soon(func() bool { return w.parked() != 0 }, "parking")
+		w.soon(func() bool { return w.queued() != 0 }, "the waiter to be queued")
 		delay(w, silence/3, i)
 		assert.NoError(t, held.Unlock())
-		w.await(got, "the parked waiter")
+		w.await(got, "the queued waiter")
 		w.soon(func() bool { return len(w.db.Locks(t)) == 0 }, "the lock to be given back")
 	}
 }
@@ -214,9 +214,9 @@ func Test11CancelWaiter(t *testing.T) {
 	}()
 	for range 5 {
 		w.soon(func() bool {
-			pid := w.parked()
+			pid := w.queued()
 			return pid != 0 && one[bool](w, "SELECT pg_cancel_backend($1)", pid)
-		}, "parking")
+		}, "the waiter to be queued")
 	}
 	assert.NoError(t, held.Unlock())
 	w.await(got, "the cancelled waiter")
@@ -253,9 +253,9 @@ func Test13TerminateParkedWaiter(t *testing.T) {
 	w.await(ctx.Arrived(), "waiter")
 	for range 3 {
 		w.soon(func() bool {
-			pid := w.parked()
+			pid := w.queued()
 			return pid != 0 && w.db.Terminate(pid) == nil
-		}, "parking")
+		}, "the waiter to be queued")
 	}
 	assert.NoError(t, held.Unlock())
 	w.await(got, "the terminated waiter")

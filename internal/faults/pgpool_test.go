@@ -90,8 +90,8 @@ sr_check_period = 0
 	return tcp, unix
 }
 
-// It announces the process of one of its servers, so that its session looks like that
-// server's own.
+// Pgpool reports the process id of one of its servers, so that its session looks like a direct
+// one.
 func Test37Pgpool(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
 	tcp, unix := w.pgpool()

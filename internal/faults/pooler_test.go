@@ -54,7 +54,7 @@ ignore_startup_parameters = extra_float_digits
 	var log bytes.Buffer
 	cmd := exec.Command(program, file)
 	cmd.Stdout, cmd.Stderr = &log, &log
-	_, cmd.SysProcAttr, _, _ = w.owner() // it does not run as root, either
+	_, cmd.SysProcAttr, _, _ = w.owner() // PgBouncer does not run as root, either
 	require.NoError(w, cmd.Start())
 	w.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGINT)

@@ -25,7 +25,7 @@ func (p *process) pidAfter(order string) uint32 {
 	return uint32(pid)
 }
 
-// stop stops the process, and returns when all of its threads stand still.
+// stop stops the process, and returns when all its threads are stopped.
 func (p *process) stop() {
 	p.w.Helper()
 	p.signal(syscall.SIGSTOP)
@@ -54,8 +54,8 @@ func Test20HolderProcessKilled(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-// The design's 30 s would show nothing that a second does not: the server has
-// no clock running while the connection stands.
+// Waiting longer than a second would show nothing more: the server has no timeout while the
+// connection exists.
 func Test21HolderProcessStopped(t *testing.T) {
 	w := newWorld(t)
 	locker, store := w.locker(nil, nil), w.store(nil, nil)
@@ -72,8 +72,7 @@ func Test21HolderProcessStopped(t *testing.T) {
 	w.unlocked(locker, store.Key("a"))
 }
 
-// What a process still means to write that was stopped while it lost its lock
-// is refused by the server.
+// The server refuses the writes of a process that was stopped while it lost its lock.
 func Test22StoppedTerminatedContinued(t *testing.T) {
 	w := newWorld(t)
 	locker, store := w.locker(nil, nil), w.store(nil, nil)
@@ -103,10 +102,10 @@ func Test23WaiterProcessKilled(t *testing.T) {
 	held := w.lock(locker, store.Key("a"))
 	p := w.process()
 	p.tell("lock a")
-	w.soon(func() bool { return w.parked() != 0 }, "the child to be parked")
+	w.soon(func() bool { return w.queued() != 0 }, "the child to be queued")
 	p.signal(syscall.SIGKILL)
 	killed := time.Now()
-	w.soon(func() bool { return w.parked() == 0 }, "its place in the queue to be given up")
+	w.soon(func() bool { return w.queued() == 0 }, "its place in the queue to be given up")
 	t.Logf("gone %v after its process was killed", time.Since(killed))
 	ctx := locktest.Arriving(w.ctx)
 	got := make(chan struct{})
@@ -122,8 +121,8 @@ func Test23WaiterProcessKilled(t *testing.T) {
 	w.await(got, "the next waiter")
 }
 
-// Who asks is told of the calls and the writers of other processes. One that is stopped
-// holds that up for half a second, and is told of; one that is killed is no more.
+// Status shows the waiting calls and writers of other processes. A stopped process delays it
+// by half a second, and is reported as such; a killed one is not shown.
 func TestWhoWaitsInAProcessThatIsStopped(t *testing.T) {
 	w := newWorld(t)
 	locker, store := w.locker(nil, nil), w.store(nil, nil)
@@ -132,7 +131,7 @@ func TestWhoWaitsInAProcessThatIsStopped(t *testing.T) {
 	own := waiter.pidAfter("lock mine")
 	require.Equal(t, "ok", waiter.ask("unlock"))
 	waiter.tell("lock a")
-	w.soon(func() bool { return w.parked() != 0 }, "the child to be parked")
+	w.soon(func() bool { return w.queued() != 0 }, "the child to be queued")
 	writer.tell("write a x")
 	var status lock.Status
 	tells := func(waiters, unanswered int) func() bool {
@@ -159,15 +158,15 @@ func TestWhoWaitsInAProcessThatIsStopped(t *testing.T) {
 
 	writer.stop()
 	inQueue := false
-	for end := time.Now().Add(patience); !inQueue; { // not where it was stopped between two waits there
+	for end := time.Now().Add(patience); !inQueue; { // it may be stopped between two waits there
 		require.True(t, time.Now().Before(end), "who is in the server's queue to be told of")
 		waiter.stop()
-		for brief := time.Now().Add(3 * time.Second); w.parked() != 0 && !inQueue && time.Now().Before(brief); {
+		for brief := time.Now().Add(3 * time.Second); w.queued() != 0 && !inQueue && time.Now().Before(brief); {
 			inQueue = tells(1, 2)()
 		}
 		if !inQueue {
 			waiter.signal(syscall.SIGCONT)
-			w.soon(func() bool { return w.parked() != 0 }, "the child to be parked again")
+			w.soon(func() bool { return w.queued() != 0 }, "the child to be queued again")
 		}
 	}
 	waiter.signal(syscall.SIGCONT)

@@ -15,8 +15,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// Tenants write each other's documents, over few connections that a hook prepares for
-// each. A store that shares across rights is rejected.
+// Tenants write each other's documents, over few connections that a hook prepares for each
+// caller. A store that shares commits across rights is rejected.
 func TestRights(t *testing.T) {
 	same := func(context.Context) string { return "" }
 	for name, c := range map[string]struct {
@@ -55,8 +55,8 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// tenancy is a store on two connections, prepared for their callers in a way that it
-// sees, or does not.
+// tenancy is a store on two connections, which are prepared for their callers in a way that
+// the store can see, or cannot.
 func (w *world) tenancy(role string, hidden bool, o *metadata.Options) *metadata.Postgres {
 	config := w.db.Pool().Config()
 	config.MaxConns, config.PrepareConn = 2, workload.Prepare

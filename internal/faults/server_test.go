@@ -19,7 +19,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// sqlState is the SQLSTATE that an error carries.
+// sqlState returns the SQLSTATE in an error.
 func sqlState(err error) string {
 	var state interface{ SQLState() string }
 	if errors.As(err, &state) {
@@ -28,8 +28,8 @@ func sqlState(err error) string {
 	return ""
 }
 
-// The host's transaction sits idle over its merge until the server ends it. Its
-// last words are heard over TCP; on a unix socket the driver finds it closed.
+// The host's transaction is idle after its merge until the server ends it. Over TCP the driver
+// reads the server's reason; on a unix socket it finds the connection closed.
 func Test33IdleInTransactionTimeout(t *testing.T) {
 	w := newWorld(t)
 	pool := w.pool(pgtest.NewProxy(t, w.db).URL()+"&idle_in_transaction_session_timeout=1s", 1)
@@ -39,7 +39,7 @@ func Test33IdleInTransactionTimeout(t *testing.T) {
 	require.NoError(t, err)
 	_, err = store.In(tx).Merge(w.ctx, "a", raw(`{"idle":1}`))
 	require.NoError(t, err)
-	w.merged(other, "a") // as soon as the server has ended that
+	w.merged(other, "a") // as soon as the server has ended the transaction
 	_, err = store.In(tx).Merge(w.ctx, "a", raw(`{"late":1}`))
 	assert.Equal(t, "25P03", sqlState(err), "%v", err)
 	assert.Error(t, tx.Rollback(w.ctx))
@@ -48,8 +48,8 @@ func Test33IdleInTransactionTimeout(t *testing.T) {
 	assert.NotContains(t, string(after.Metadata), "idle")
 }
 
-// The session of a locker is idle for as long as nobody locks. It is protected
-// from the host's own setting; where a superuser enforces it, holders are told.
+// The session of a locker is idle while there are no calls. It is protected from the host's own
+// setting; if a superuser enforces the timeout, holders learn of the loss.
 func Test34IdleSessionTimeout(t *testing.T) {
 	w := newWorld(t)
 	locker := w.locker(w.pool(w.db.URL()+"&idle_session_timeout=150ms", 1), &lock.PostgresOptions{Silence: time.Hour})
@@ -69,7 +69,7 @@ func Test35LockTableFull(t *testing.T) {
 	}
 	_, err := modest.TryLock(w.ctx, lock.ID(1000))
 	assert.ErrorIs(t, err, lock.ErrTooMany)
-	w.merged(store, "a") // the server has not been hurt
+	w.merged(store, "a") // the server still works
 
 	greedy := w.locker(nil, &lock.PostgresOptions{MaxKeys: 100_000})
 	findings, err := greedy.Check(w.ctx)
@@ -109,7 +109,7 @@ func Test36NoConnectionLeft(t *testing.T) {
 		}
 	}
 	fill()
-	w.exec("ALTER ROLE app CONNECTION LIMIT 0") // or the locker might be quicker than we are
+	w.exec("ALTER ROLE app CONNECTION LIMIT 0") // or the locker might connect first
 	require.NoError(t, w.db.Terminate(pidOf(held)))
 	w.lost(held)
 	ctx, cancel := context.WithTimeout(w.ctx, 200*time.Millisecond)
@@ -178,7 +178,7 @@ func Test45RowDeletedInMidMerge(t *testing.T) {
 	assert.ErrorIs(t, <-failed, metadata.ErrNotFound)
 }
 
-// A stranger has the document's 64 bits as a lock of his own.
+// Another application holds a lock with the document's 64 bits.
 func Test46KeyCollision(t *testing.T) {
 	w := newWorld(t)
 	locker, store := w.locker(nil, nil), w.store(nil, nil)

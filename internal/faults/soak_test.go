@@ -17,8 +17,8 @@ import (
 
 var soak = flag.Duration("soak", 4*time.Second, "how long TestSoak looks for leaks")
 
-// TestSoak does a great deal, in rounds, of which each begins where the one
-// before it did. It is not parallel: what the process has, it has from here.
+// TestSoak runs a heavy load in rounds, each of which begins in the same state. It is not
+// parallel: all resources of the process must be its own.
 func TestSoak(t *testing.T) {
 	w := newSerialWorld(t)
 	pool := w.pool("", 8)
@@ -48,7 +48,7 @@ func TestSoak(t *testing.T) {
 		workload.Run(ctx, locker, store, history.NewRecorder(0, func(history.Event) { calls++ }), workload.Config{
 			Generation: seed, Workers: 16, Hot: 3, Cold: 50, Patience: patience, Pause: 100 * time.Microsecond, Grace: time.Second, Seed: uint64(seed),
 		})
-		for i := range 20 { // and what goes wrong
+		for i := range 20 { // and calls that fail
 			ended, cancel := context.WithTimeout(w.ctx, time.Duration(i)*time.Millisecond)
 			_, _ = locker.LockAll(ended, lock.Name("key0"), lock.Name("key1"), lock.ID(int64(seed*1000+i)))
 			cancel()

@@ -18,9 +18,9 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// The pool of who watches leads to a standby that lags behind, then to that standby once it
-// has been promoted, and in between to the primary that was, which lives on. Nothing older is
-// told than before, and the last state as soon as the pool leads to where it is.
+// A watcher's pool leads to a standby that lags, then to that standby after its promotion, and
+// in between to the former primary, which still runs. The watcher receives no older state than
+// before, and the last one as soon as the pool leads to the server that has it.
 func TestWatchAcrossAFailover(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *pgxpool.Config) (store func(*metadata.Options) (*metadata.Postgres, error), reset func()){
 		"pgx": func(t *testing.T, config *pgxpool.Config) (func(*metadata.Options) (*metadata.Postgres, error), func()) {

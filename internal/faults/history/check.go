@@ -2,15 +2,14 @@ package history
 
 import "time"
 
-// Verdict is what became of a history.
+// Verdict is the result of checking a history.
 type Verdict struct {
 	Violations []Violation
-	Windows    int           // that porcupine looked at
+	Windows    int           // the number of windows that porcupine checked
 	Overlap    time.Duration // see Overlap
 }
 
-// Check applies every rule. The tenures of a document's lock have the key
-// LockOf(id).
+// Check applies every rule. The holds of a document's lock have the key LockOf(id).
 func Check(events []Event, final map[string]Final, pauses []Pause, grace time.Duration) (v Verdict) {
 	v.Violations = CheckLocks(events, pauses, grace)
 	v.Violations = append(v.Violations, CheckEvictions(events, pauses, grace)...)
@@ -28,5 +27,5 @@ func Check(events []Event, final map[string]Final, pauses []Pause, grace time.Du
 	return v
 }
 
-// LockOf is the key of the tenures of a lock that has a name.
+// LockOf returns the key of the holds of a named lock.
 func LockOf(name string) string { return "lock of " + name }

@@ -12,25 +12,25 @@ import (
 // The rules of documents.
 const (
 	EmptyAnswer = "empty answer"  // a nil error comes with the document: its id, and after a write a version
-	OneVersion  = "one version"   // each write makes a version of its own: where two have the same, one is lost
-	LostWrite   = "lost write"    // what was acknowledged is in the document, at its version and for good
-	Contiguity  = "contiguity"    // there is no version that nobody made
-	Unexplained = "unexplained"   // there is no change that nobody made, or somebody made twice
+	OneVersion  = "one version"   // each write makes its own version: if two make the same, one is lost
+	LostWrite   = "lost write"    // an acknowledged write is in the document, at its version and permanently
+	Contiguity  = "contiguity"    // each version was made by a write
+	Unexplained = "unexplained"   // each change was made by a write, once
 	NotApplied  = "not applied"   // a write that failed is not in the document
-	LostUpdate  = "lost update"   // an update was made of the document before it
-	RealTime    = "real time"     // a write that was acknowledged comes before those made afterwards
-	FreshRead   = "fresh read"    // a read sees what was acknowledged before, and nothing from the future
+	LostUpdate  = "lost update"   // an update is based on the document before it
+	RealTime    = "real time"     // an acknowledged write comes before those called afterwards
+	FreshRead   = "fresh read"    // a read sees all writes acknowledged before it, and none called after it
 	ReadVersion = "read versions" // a version has one document
 )
 
-// A Final is a document as it is at the end.
+// A Final is the state of a document at the end.
 type Final struct {
 	Version  int64
 	Document json.RawMessage
 }
 
-// CheckDocuments checks the writes and reads of documents that were created
-// within the history and never deleted.
+// CheckDocuments checks the writes and reads of documents that were created within the history
+// and never deleted.
 func CheckDocuments(events []Event, final map[string]Final) (found []Violation) {
 	for id, writes := range byKey(events, func(e Event) bool { return e.writes() || e.Kind == Get }) {
 		d := newDocument(id, writes)
@@ -56,11 +56,11 @@ func fieldsOf(document json.RawMessage) fields {
 	return f
 }
 
-// A document is the history of one.
+// A document is the history of one document.
 type document struct {
 	id     string
-	acked  []Event // writes, by version
-	others []Event // writes that are not acknowledged
+	acked  []Event // acknowledged writes, by version
+	others []Event // writes that were not acknowledged
 	read   []Event
 	used   map[string]bool // values of unknown writes that are in the document
 	found  []Violation
@@ -71,7 +71,7 @@ func newDocument(id string, events []Event) *document {
 	for _, e := range events {
 		if e.Outcome == OK && (e.Answer != id || e.writes() && e.Version == 0) {
 			d.violates(EmptyAnswer, fmt.Sprintf("it is of document %q, version %d", e.Answer, e.Version), e)
-			e.Outcome = Unknown // for all that it says
+			e.Outcome = Unknown // the answer says nothing
 		}
 		switch {
 		case e.Kind == Get:
@@ -92,7 +92,7 @@ func (d *document) violates(rule, reason string, events ...Event) {
 	d.found = append(d.found, Violation{rule, d.id, reason, events})
 }
 
-// versions follows the document from its beginning to its end.
+// versions checks all versions of the document in order.
 func (d *document) versions(final Final) {
 	state, version := fields{}, int64(0)
 	var before Event
@@ -127,8 +127,8 @@ func increments(from, to string) bool {
 	return err == nil && b == a+1
 }
 
-// explain finds who made the changes that lead from one state to another, but
-// for that of e: hidden writes of unknown outcome, of which there are gap.
+// explain finds the writes that made the changes between two states, except that of e: gap
+// writes of unknown outcome.
 func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 	visible := int64(0)
 	changed := map[string]bool{e.Field: true}
@@ -156,7 +156,7 @@ func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 		d.violates(LostWrite, fmt.Sprintf("%d writes went into %d versions", visible, gap), before, e)
 		return false
 	}
-	for i := 0; i < len(d.others) && visible < gap; i++ { // those that later ones have covered up
+	for i := 0; i < len(d.others) && visible < gap; i++ { // writes that later ones have overwritten
 		u := &d.others[i]
 		if u.Outcome == Unknown && changed[u.Field] && !d.used[u.Field+u.id()] &&
 			before.possiblyBefore(*u) && u.possiblyBefore(e) && (u.Field != Counter || between(from[Counter], string(u.Value), to[Counter])) {
@@ -171,8 +171,8 @@ func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 	return true
 }
 
-// suspects are a write that failed, if there is one that can have been made
-// between two others nevertheless, and covered up by the later.
+// suspects returns a failed write, if there is one that may have been applied between two
+// others and overwritten by the later.
 func (d *document) suspects(changed map[string]bool, before, after Event) []Event {
 	for _, u := range d.others {
 		if u.Outcome == Failed && changed[u.Field] && before.possiblyBefore(u) && u.possiblyBefore(after) {
@@ -182,7 +182,7 @@ func (d *document) suspects(changed map[string]bool, before, after Event) []Even
 	return nil
 }
 
-// between reports whether a count lies between two others. It only grows.
+// between reports whether a count is between two others. Counts only grow.
 func between(from, count, to string) bool {
 	a, _ := strconv.Atoi(from) // empty is zero
 	n, err := strconv.Atoi(count)
@@ -195,7 +195,7 @@ func (e Event) possiblyBefore(w Event) bool { return w.Return.IsZero() || w.Retu
 
 func (e *Event) id() string { return fmt.Sprint("/", e.Process, "/", e.N) }
 
-// unacknowledged finds the write of a value that was not acknowledged.
+// unacknowledged finds the unacknowledged write of a value.
 func (d *document) unacknowledged(field, value string, by time.Time) *Event {
 	var failed *Event
 	for i := range d.others {
@@ -224,7 +224,7 @@ func union(a, b fields) map[string]bool {
 
 // realTime finds a write that was called after a later one was acknowledged.
 func (d *document) realTime() {
-	var first Event // to be acknowledged, of those with a later version
+	var first Event // the first acknowledged one of those with a later version
 	for _, e := range slices.Backward(d.acked) {
 		if !first.Return.IsZero() && first.Return.Before(e.Call) {
 			d.violates(RealTime, fmt.Sprintf("version %d was acknowledged before %d was asked for", first.Version, e.Version), e, first)
@@ -244,7 +244,7 @@ func (d *document) reads() {
 	}
 	returned := slices.SortedFunc(slices.Values(d.acked), func(a, b Event) int { return a.Return.Compare(b.Return) })
 	slices.SortFunc(d.read, func(a, b Event) int { return a.Call.Compare(b.Call) })
-	var newest Event // acknowledged before
+	var newest Event // acknowledged before the read
 	for _, r := range d.read {
 		for ; len(returned) > 0 && returned[0].Return.Before(r.Call); returned = returned[1:] {
 			if returned[0].Version > newest.Version {

@@ -1,6 +1,5 @@
-// Package history records what callers of lockstore saw, and judges it: is
-// there one story that explains it all? Its checks assume nothing of how the
-// library works.
+// Package history records what callers of lockstore saw, and checks whether one sequence of
+// events explains all of it. The checks assume nothing of how the library works.
 package history
 
 import (
@@ -21,22 +20,22 @@ import (
 type Kind string
 
 const (
-	Merge  Kind = "merge"  // of a patch with one key, and a value that nobody else sets
-	Update Kind = "update" // of the document's counter, by one
-	// Replace is a Merge done by hand: of the document just read under its lock.
+	Merge  Kind = "merge"  // a patch with one key, and a unique value
+	Update Kind = "update" // increments the document's counter
+	// Replace is a merge by hand: reads the document under its lock, changes and replaces it.
 	Replace Kind = "replace"
-	// Guarded is an Update done by hand: the counter is read and merged under the document's lock.
+	// Guarded is an update by hand: reads the counter under the document's lock and merges it.
 	Guarded Kind = "guarded"
 	Get     Kind = "get"
-	Tenure  Kind = "tenure" // of a lock
+	Hold    Kind = "hold" // of a lock
 
-	Watched Kind = "watched" // what a watcher is told; failed: what it is not
+	Watched Kind = "watched" // a state that a watcher received; failed: one that it did not
 
-	Once Kind = "once" // a write with a token, Field, and its version, however often it was repeated
+	Once Kind = "once" // a write with a token (Field) and its version, after all repetitions
 
-	Eviction Kind = "evict" // of whoever holds a lock
+	Eviction Kind = "evict" // of a lock's holders
 
-	Stall Kind = "stall" // a time in which the machine had none for the process
+	Stall Kind = "stall" // a time in which the machine did not run the process
 
 	// Writes of documents that have a tenant.
 	Rightful Kind = "rightful write" // by that tenant
@@ -49,43 +48,42 @@ type Outcome string
 const (
 	OK      Outcome = "ok"
 	Failed  Outcome = "failed"  // nothing was done
-	Refused Outcome = "refused" // nor could it be: there is no such document, or no right to it
-	Unknown Outcome = "unknown" // it may have been done; also of a call that did not return
+	Refused Outcome = "refused" // nothing was done, because the document or the right to it is missing
+	Unknown Outcome = "unknown" // it may have been done, or the call did not return
 )
 
-// Counter is the key that an Update counts in.
+// Counter is the key that an Update increments.
 const Counter = "count"
 
-// An Event is one call, or one tenure from Lock to Unlock. Times are those of
-// the machine's clock.
+// An Event is one call, or one hold from Lock to Unlock. Times are of the machine's clock.
 type Event struct {
-	N       int64     `json:"n"` // within its process; a later record of the same event replaces an earlier one
+	N       int64     `json:"n"` // number within the process; a later record with the same number replaces an earlier one
 	Process int       `json:"p"`
 	Worker  int       `json:"w"`
 	Kind    Kind      `json:"k"`
 	Key     string    `json:"id"`
 	Call    time.Time `json:"c"`
-	Return  time.Time `json:"r,omitzero"` // of the call; of a tenure, of Lock
+	Return  time.Time `json:"r,omitzero"` // of the call; of a hold, of Lock
 	Outcome Outcome   `json:"o,omitempty"`
 	Error   string    `json:"e,omitempty"`
 
-	// Of writes, and what Get read.
+	// For writes and Get.
 	Field    string          `json:"f,omitempty"` // the patch is {Field: Value}
 	Value    json.RawMessage `json:"v,omitempty"`
 	Answer   string          `json:"a,omitempty"` // the id of the document returned
 	Version  int64           `json:"ver,omitempty"`
 	Document json.RawMessage `json:"doc,omitempty"`
 
-	// Of a write whose caller has no deadline.
+	// For a write whose caller has no deadline.
 	Hung time.Time `json:"hung,omitzero"` // its connection hung until then
 
-	// Of a Guarded, the document that it read.
+	// For Guarded: the document that it read.
 	Base        json.RawMessage `json:"b,omitempty"`
 	BaseVersion int64           `json:"bver,omitempty"`
 
-	// Of a tenure that was granted (Outcome OK).
+	// For a hold that was granted (Outcome OK).
 	Shared   bool      `json:"s,omitempty"`
-	Until    time.Time `json:"u,omitzero"`  // Unlock was called, or the loss was told
+	Until    time.Time `json:"u,omitzero"`  // Unlock was called, or the holder learned of the loss
 	Unlocked time.Time `json:"ul,omitzero"` // Unlock returned
 	Lost     bool      `json:"l,omitempty"`
 	Fence    int64     `json:"fence,omitempty"`
@@ -95,11 +93,11 @@ func (e Event) String() string {
 	const clock = "05.000000"
 	s := fmt.Sprintf("process %d worker %d: %s %s [%s, %s] %s", e.Process, e.Worker, e.Kind, e.Key, e.Call.Format(clock), e.Return.Format(clock), e.Outcome)
 	switch {
-	case e.Kind == Tenure && e.Outcome == OK:
+	case e.Kind == Hold && e.Outcome == OK:
 		s += fmt.Sprintf(", held until %s, lost: %v, fence %d", e.Until.Format(clock), e.Lost, e.Fence)
 	case e.Kind == Get:
 		s += fmt.Sprintf(", version %d", e.Version)
-	case e.Kind != Tenure:
+	case e.Kind != Hold:
 		s += fmt.Sprintf(", {%q: %s}, version %d", e.Field, e.Value, e.Version)
 	}
 	if e.Error != "" {
@@ -113,8 +111,8 @@ func (e Event) writes() bool {
 	return e.Kind == Merge || e.Kind == Update || e.Kind == Replace || e.Kind == Guarded
 }
 
-// made reports whether the event is a change that is in its document, at its
-// version, by what its call returned.
+// made reports whether the event is a change that must be in its document, at its version,
+// according to what the call returned.
 func (e Event) made() bool { return e.writes() && e.Outcome == OK && e.Version > 0 }
 
 // A Recorder writes the events of one process. It is safe for concurrent use.
@@ -125,27 +123,28 @@ type Recorder struct {
 	to      func(Event)
 }
 
-// NewRecorder records by calling to, one event after the other.
+// NewRecorder returns a recorder that calls to for each event, one after the other.
 func NewRecorder(process int, to func(Event)) *Recorder {
 	return &Recorder{process: process, to: to}
 }
 
-// Begin is an event that begins now. It is recorded as one with an unknown
-// outcome, should its process not live to record another.
+// Begin records and returns an event that begins now. Its outcome is unknown, in case its
+// process does not live to record another.
 func (r *Recorder) Begin(e Event) Event {
 	e.N, e.Process, e.Call, e.Outcome = r.last.Add(1), r.process, time.Now(), Unknown
 	r.Record(e)
 	return e
 }
 
-// Record records what is known of an event.
+// Record records an event.
 func (r *Recorder) Record(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.to(e)
 }
 
-// Stalls calls each, until ctx ends, for every time in which the machine let this process wait.
+// Stalls calls each, until ctx ends, for every time in which the machine did not run this
+// process.
 func Stalls(ctx context.Context, each func(from, to time.Time)) {
 	const often, long = 10 * time.Millisecond, 50 * time.Millisecond
 	for from := time.Now(); ctx.Err() == nil; {
@@ -163,12 +162,12 @@ func Write(w io.Writer) func(Event) {
 	encoder := json.NewEncoder(w)
 	return func(e Event) {
 		if err := encoder.Encode(e); err != nil {
-			panic(err) // the reader has gone: nobody wants to know any more
+			panic(err) // the reader is gone
 		}
 	}
 }
 
-// Save writes events to a file, by the time of their calls.
+// Save writes events to a file, ordered by the time of their calls.
 func Save(name string, events []Event) error {
 	f, err := os.Create(name)
 	if err != nil {
@@ -182,8 +181,7 @@ func Save(name string, events []Event) error {
 	return errors.Join(out.Flush(), f.Close())
 }
 
-// Read calls each for every event in r, until its end. An event that was cut
-// off counts for nothing.
+// Read calls each for every event in r, until its end. It ignores an event that was cut off.
 func Read(r io.Reader, each func(Event)) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<24)
@@ -196,13 +194,13 @@ func Read(r io.Reader, each func(Event)) error {
 	return lines.Err()
 }
 
-// A Log gathers events. It is safe for concurrent use.
+// A Log collects events. It is safe for concurrent use.
 type Log struct {
 	mu     sync.Mutex
 	events map[[2]int64]Event
 }
 
-// Add adds an event, or what has become known of it since.
+// Add adds an event, or replaces its earlier record.
 func (l *Log) Add(e Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,19 +210,19 @@ func (l *Log) Add(e Event) {
 	l.events[[2]int64{int64(e.Process), e.N}] = e
 }
 
-// Ended says that a process was killed: what it held, it held until then.
+// Ended records that a process was killed, which ended its holds.
 func (l *Log) Ended(process int, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, e := range l.events {
-		if e.Process == process && e.Kind == Tenure && e.Outcome == OK && e.Until.IsZero() {
+		if e.Process == process && e.Kind == Hold && e.Outcome == OK && e.Until.IsZero() {
 			e.Until, e.Lost = at, true
 			l.events[id] = e
 		}
 	}
 }
 
-// Events returns all of them, in no order.
+// Events returns all events, in no order.
 func (l *Log) Events() []Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,7 +233,7 @@ func (l *Log) Events() []Event {
 	return events
 }
 
-// A Violation is what no story explains, and the events that show it.
+// A Violation is a broken rule, and the events that show it.
 type Violation struct {
 	Rule   string  `json:"rule"`
 	Key    string  `json:"key"`

@@ -7,16 +7,16 @@ import (
 
 // The rules of evictions, and of neighbours.
 const (
-	Freed    = "freed"    // when Evict has returned nil, the holds of its key that it was called for have ended
-	Unharmed = "unharmed" // where nothing is hurt, no hold is lost but to an eviction, and no outcome is unknown
+	Freed    = "freed"    // when Evict returns nil, the key's holds that had been granted before have ended
+	Unharmed = "unharmed" // without faults, holds are lost only to evictions, and no outcome is unknown
 )
 
-// CheckEvictions checks that no hold outlives by more than grace an eviction that
-// was called after its grant, and returned nil. See also untold.
+// CheckEvictions checks that no hold outlives, by more than grace, an eviction that was called
+// after its grant and returned nil. See also untold.
 func CheckEvictions(events []Event, pauses []Pause, grace time.Duration) (found []Violation) {
-	tenures := byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK })
+	holds := byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK })
 	for key, evictions := range byKey(events, func(e Event) bool { return e.Kind == Eviction && e.Outcome == OK }) {
-		for _, t := range tenures[key] {
+		for _, t := range holds[key] {
 			for _, v := range evictions {
 				if v.Call.Before(t.Return) || t.Until.Sub(v.Return) <= grace {
 					continue
@@ -30,9 +30,9 @@ func CheckEvictions(events []Event, pauses []Pause, grace time.Duration) (found 
 	return found
 }
 
-// CheckUnharmed is for a history of callers that nothing was done to, nor to their
-// server or network, whatever others did in the same database. The holder that is
-// evicted may be told so by grace after Evict has returned.
+// CheckUnharmed checks a history without faults of the callers, their server or their network;
+// others may have attacked in the same database. An evicted holder may learn of that up to
+// grace after Evict has returned.
 func CheckUnharmed(events []Event, grace time.Duration) (found []Violation) {
 	evictions := byKey(events, func(e Event) bool { return e.Kind == Eviction })
 	evicted := func(t Event) bool {
@@ -47,7 +47,7 @@ func CheckUnharmed(events []Event, grace time.Duration) (found []Violation) {
 		switch {
 		case e.writes() && e.Outcome == Unknown:
 			found = append(found, Violation{Unharmed, e.Key, "its outcome is unknown", []Event{e}})
-		case e.Kind == Tenure && e.Lost && !evicted(e):
+		case e.Kind == Hold && e.Lost && !evicted(e):
 			found = append(found, Violation{Unharmed, e.Key, "nobody evicted it", []Event{e}})
 		}
 	}

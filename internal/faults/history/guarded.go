@@ -5,12 +5,13 @@ import (
 	"maps"
 )
 
-// TakenBack is the rule of what is read, decided and merged under a document's lock.
-const TakenBack = "taken back" // it was merged into the document that was read
+// TakenBack is the rule that a change that was read, decided and merged under a document's
+// lock was merged into the document that was read.
+const TakenBack = "taken back"
 
-// CheckGuarded checks that each Guarded that was acknowledged was made of the very
-// document it had read: its holder alone may change that meanwhile. Unlike the rules
-// that compare histories, it holds where a failover takes back what was acknowledged.
+// CheckGuarded checks that each acknowledged Guarded was merged into the document that it had
+// read, which only the holder may change meanwhile. Unlike the rules that compare histories,
+// this one also holds if a failover loses acknowledged writes.
 func CheckGuarded(events []Event) (found []Violation) {
 	for _, e := range events {
 		if e.Kind != Guarded || !e.made() {
@@ -25,9 +26,9 @@ func CheckGuarded(events []Event) (found []Violation) {
 	return found
 }
 
-// Lost counts the acknowledged writes that are not in the documents at the end: of
-// those that were given the same version one is there, and none beyond the last.
-// CheckDocuments shows the first of a document only.
+// Lost counts the acknowledged writes that are not in the documents at the end: all but one of
+// those with the same version, and all beyond the last version. (CheckDocuments reports only
+// the first of each document.)
 func Lost(events []Event, final map[string]Final) (lost int) {
 	for id, writes := range byKey(events, Event.made) {
 		versions := map[int64]bool{}

@@ -46,9 +46,9 @@ func update(call, ret int, value string, version int64, document string) history
 	return e
 }
 
-func tenure(call, ret, until int, fence int64) history.Event {
+func hold(call, ret, until int, fence int64) history.Event {
 	serial++
-	return history.Event{N: serial, Kind: history.Tenure, Key: history.LockOf("d"), Worker: int(serial), Outcome: history.OK,
+	return history.Event{N: serial, Kind: history.Hold, Key: history.LockOf("d"), Worker: int(serial), Outcome: history.OK,
 		Call: at(call), Return: at(ret), Until: at(until), Unlocked: at(until + 1), Fence: fence}
 }
 
@@ -73,7 +73,7 @@ func TestCheck(t *testing.T) {
 	for name, c := range map[string]struct {
 		events events
 		final  history.Final
-		rules  []string // none: it is right
+		rules  []string // the broken rules
 	}{
 		"nothing": {nil, none, nil},
 		"two writes": {
@@ -174,22 +174,22 @@ func TestCheck(t *testing.T) {
 			events{write(0, 1, "a", "1", 1, `{"a":1}`), read(2, 3, 1, `{"a":2}`)},
 			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.ReadVersion},
 		},
-		"tenures in turn":        {events{tenure(0, 1, 2, 7), tenure(0, 3, 4, 8)}, none, nil},
-		"tenures at once":        {events{tenure(0, 1, 5, 7), tenure(0, 3, 6, 8)}, none, []string{history.Exclusion, history.Linearizable}},
-		"a tenure in another":    {events{tenure(0, 1, 9, 0), tenure(0, 3, 4, 0)}, none, []string{history.Exclusion, history.Linearizable}},
-		"sharers":                {events{shared(tenure(0, 1, 5, 0)), shared(tenure(0, 2, 6, 0))}, none, nil},
-		"a sharer and another":   {events{shared(tenure(0, 1, 5, 0)), tenure(0, 2, 6, 0)}, none, []string{history.Exclusion}},
-		"a loss told soon":       {events{lost(tenure(0, 1, 5, 7)), tenure(0, 3, 6, 8)}, none, nil},
-		"a loss told late":       {events{lost(tenure(0, 1, 500, 7)), tenure(0, 3, 600, 8)}, none, []string{history.ToldLate}},
-		"a fence that falls":     {events{tenure(0, 1, 2, 8), tenure(0, 3, 4, 7)}, none, []string{history.FenceOrder}},
-		"a fence that stays":     {events{tenure(0, 1, 2, 8), tenure(0, 3, 4, 8)}, none, []string{history.FenceOrder}},
-		"an eviction, told soon": {events{lost(tenure(0, 1, 40, 0)), eviction(2, 30)}, none, nil},
-		"an eviction in vain":    {events{tenure(0, 1, 200, 0), eviction(2, 30)}, none, []string{history.Freed}},
+		"holds in turn":          {events{hold(0, 1, 2, 7), hold(0, 3, 4, 8)}, none, nil},
+		"holds at once":          {events{hold(0, 1, 5, 7), hold(0, 3, 6, 8)}, none, []string{history.Exclusion, history.Linearizable}},
+		"a hold in another":      {events{hold(0, 1, 9, 0), hold(0, 3, 4, 0)}, none, []string{history.Exclusion, history.Linearizable}},
+		"sharers":                {events{shared(hold(0, 1, 5, 0)), shared(hold(0, 2, 6, 0))}, none, nil},
+		"a sharer and another":   {events{shared(hold(0, 1, 5, 0)), hold(0, 2, 6, 0)}, none, []string{history.Exclusion}},
+		"a loss told soon":       {events{lost(hold(0, 1, 5, 7)), hold(0, 3, 6, 8)}, none, nil},
+		"a loss told late":       {events{lost(hold(0, 1, 500, 7)), hold(0, 3, 600, 8)}, none, []string{history.ToldLate}},
+		"a fence that falls":     {events{hold(0, 1, 2, 8), hold(0, 3, 4, 7)}, none, []string{history.FenceOrder}},
+		"a fence that stays":     {events{hold(0, 1, 2, 8), hold(0, 3, 4, 8)}, none, []string{history.FenceOrder}},
+		"an eviction, told soon": {events{lost(hold(0, 1, 40, 0)), eviction(2, 30)}, none, nil},
+		"an eviction in vain":    {events{hold(0, 1, 200, 0), eviction(2, 30)}, none, []string{history.Freed}},
 		"an eviction that failed, or was of an earlier holder": {
-			events{tenure(0, 9, 200, 0), eviction(2, 30), as(history.Failed, eviction(10, 30))}, none, nil,
+			events{hold(0, 9, 200, 0), eviction(2, 30), as(history.Failed, eviction(10, 30))}, none, nil,
 		},
-		"a writer within a tenure": {
-			events{tenure(0, 1, 9, 0), write(2, 3, "a", "1", 1, `{"a":1}`)},
+		"a writer within a hold": {
+			events{hold(0, 1, 9, 0), write(2, 3, "a", "1", 1, `{"a":1}`)},
 			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.KeptOut},
 		},
 	} {
@@ -212,12 +212,12 @@ func TestCheckUnharmed(t *testing.T) {
 		events events
 		right  bool
 	}{
-		"a hold":                             {events{tenure(0, 1, 5, 0)}, true},
-		"a hold that was lost":               {events{lost(tenure(0, 1, 5, 0))}, false},
-		"one that was evicted":               {events{lost(tenure(0, 1, 5, 0)), eviction(2, 6)}, true},
-		"one that was evicted, told later":   {events{lost(tenure(0, 1, 50, 0)), eviction(2, 6)}, true},
-		"one that was evicted, but long ago": {events{lost(tenure(0, 1, 500, 0)), eviction(2, 6)}, false},
-		"an eviction of later":               {events{lost(tenure(0, 1, 5, 0)), eviction(6, 7)}, false},
+		"a hold":                             {events{hold(0, 1, 5, 0)}, true},
+		"a hold that was lost":               {events{lost(hold(0, 1, 5, 0))}, false},
+		"one that was evicted":               {events{lost(hold(0, 1, 5, 0)), eviction(2, 6)}, true},
+		"one that was evicted, told later":   {events{lost(hold(0, 1, 50, 0)), eviction(2, 6)}, true},
+		"one that was evicted, but long ago": {events{lost(hold(0, 1, 500, 0)), eviction(2, 6)}, false},
+		"an eviction of later":               {events{lost(hold(0, 1, 5, 0)), eviction(6, 7)}, false},
 		"a write that failed":                {events{as(history.Failed, write(0, 1, "a", "1", 0, ""))}, true},
 		"a write of unknown outcome":         {events{as(history.Unknown, write(0, 1, "a", "1", 0, ""))}, false},
 	} {
@@ -226,30 +226,30 @@ func TestCheckUnharmed(t *testing.T) {
 }
 
 func TestPausedProcessCannotBeTold(t *testing.T) {
-	stopped := lost(tenure(0, 1, 500, 7))
+	stopped := lost(hold(0, 1, 500, 7))
 	stopped.Process = 3
-	events := []history.Event{stopped, tenure(0, 3, 600, 8)}
+	events := []history.Event{stopped, hold(0, 3, 600, 8)}
 	pause := history.Pause{Process: 3, From: at(2), To: at(490)}
 	assert.Empty(t, history.CheckLocks(events, []history.Pause{pause}, 100*time.Millisecond))
 	pause.Process = 4
 	assert.NotEmpty(t, history.CheckLocks(events, []history.Pause{pause}, 100*time.Millisecond))
 }
 
-// What stands still twice at a time stands still once.
+// Pauses that overlap count once.
 func TestPausesAreCountedOnce(t *testing.T) {
-	stopped := lost(tenure(0, 1, 500, 7))
+	stopped := lost(hold(0, 1, 500, 7))
 	stopped.Process = 3
-	events := []history.Event{stopped, tenure(0, 3, 600, 8)}
+	events := []history.Event{stopped, hold(0, 3, 600, 8)}
 	half := []history.Pause{{Process: 3, From: at(2), To: at(250)}, {Process: history.Everybody, From: at(100), To: at(260)}}
 	assert.NotEmpty(t, history.CheckLocks(events, half, 100*time.Millisecond))
 	rest := append(half, history.Pause{Process: history.Everybody, From: at(255), To: at(410)})
 	assert.Empty(t, history.CheckLocks(events, rest, 100*time.Millisecond))
 }
 
-// That the one who has it next loses it, too, says nothing of the one before, unless they
-// may have had it in the other order.
+// If the next holder loses the key, too, that does not excuse the previous one, unless they may
+// have had it in the other order.
 func TestOneOfTwoWasToldLate(t *testing.T) {
-	stopped := lost(tenure(0, 1, 500, 7))
+	stopped := lost(hold(0, 1, 500, 7))
 	stopped.Process = 3
 	pause := []history.Pause{{Process: 3, From: at(2), To: at(490)}}
 	for name, c := range map[string]struct {
@@ -257,23 +257,23 @@ func TestOneOfTwoWasToldLate(t *testing.T) {
 		pauses []history.Pause
 		right  bool
 	}{
-		"the first could not be told":          {[]history.Event{stopped, lost(tenure(0, 3, 450, 8))}, pause, true},
-		"it could":                             {[]history.Event{stopped, lost(tenure(2, 3, 450, 8))}, nil, false},
-		"it was not told, but its successor":   {[]history.Event{stopped, lost(tenure(2, 3, 50, 8))}, nil, true},
-		"it has lost nothing, and came before": {[]history.Event{tenure(0, 1, 500, 7), lost(tenure(2, 3, 50, 8))}, nil, false},
-		"it has lost nothing, and came behind": {[]history.Event{tenure(0, 1, 500, 7), lost(tenure(0, 3, 50, 6))}, nil, true},
+		"the first could not be told":          {[]history.Event{stopped, lost(hold(0, 3, 450, 8))}, pause, true},
+		"it could":                             {[]history.Event{stopped, lost(hold(2, 3, 450, 8))}, nil, false},
+		"it was not told, but its successor":   {[]history.Event{stopped, lost(hold(2, 3, 50, 8))}, nil, true},
+		"it has lost nothing, and came before": {[]history.Event{hold(0, 1, 500, 7), lost(hold(2, 3, 50, 8))}, nil, false},
+		"it has lost nothing, and came behind": {[]history.Event{hold(0, 1, 500, 7), lost(hold(0, 3, 50, 6))}, nil, true},
 	} {
 		assert.Equal(t, c.right, len(history.CheckLocks(c.events, c.pauses, 100*time.Millisecond)) == 0, name)
 	}
 }
 
-// Who is evicted while the network is black is told of it by nobody, and notices the
-// silence by itself; who could be told must have been.
+// A holder that is evicted while its network loses everything learns of it only by noticing the
+// silence. Other holders must learn of it in time.
 func TestBlackNetworkTellsNobody(t *testing.T) {
 	const silence, grace = 300 * time.Millisecond, 100 * time.Millisecond
 	for name, c := range map[string]struct {
-		process, from, to int // of the network that is black
-		told              int // of the loss of the key, which another has at 10, and an eviction that returns then
+		process, from, to int // of the network that loses everything
+		told              int // when the holder learns of the loss; another has the key at 10, when an eviction returns
 		right             bool
 	}{
 		"told when the silence was noticed":      {3, 5, 900, 400, true},
@@ -287,9 +287,9 @@ func TestBlackNetworkTellsNobody(t *testing.T) {
 		"told late, of what ended in an instant": {3, 10, 11, 150, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			evicted := lost(tenure(0, 1, c.told, 0))
+			evicted := lost(hold(0, 1, c.told, 0))
 			evicted.Process = 3
-			events := []history.Event{evicted, tenure(0, 10, 1000, 0), eviction(2, 10)}
+			events := []history.Event{evicted, hold(0, 10, 1000, 0), eviction(2, 10)}
 			black := []history.Pause{{Process: c.process, From: at(c.from), To: at(c.to), Silence: silence}}
 			assert.Equal(t, c.right, len(history.CheckLocks(events, black, grace)) == 0, "lost to another")
 			assert.Equal(t, c.right, len(history.CheckEvictions(events, black, grace)) == 0, "evicted")
@@ -300,11 +300,11 @@ func TestBlackNetworkTellsNobody(t *testing.T) {
 func TestKilledProcessLeavesAHistory(t *testing.T) {
 	var out bytes.Buffer
 	r := history.NewRecorder(1, history.Write(&out))
-	e := r.Begin(history.Event{Kind: history.Tenure, Key: "k"})
+	e := r.Begin(history.Event{Kind: history.Hold, Key: "k"})
 	e.Outcome, e.Return = history.OK, time.Now()
 	r.Record(e)
 	r.Begin(history.Event{Kind: history.Merge, Key: "d"})
-	out.Truncate(out.Len() - 1) // the last line was not written whole
+	out.Truncate(out.Len() - 1) // the last line is incomplete
 	out.WriteString("\n{\"n\":3,")
 	var log history.Log
 	require.NoError(t, history.Read(&out, log.Add))
@@ -313,7 +313,7 @@ func TestKilledProcessLeavesAHistory(t *testing.T) {
 	events := log.Events()
 	require.Len(t, events, 2)
 	for _, e := range events {
-		if e.Kind == history.Tenure {
+		if e.Kind == history.Hold {
 			assert.True(t, e.Lost)
 			assert.True(t, killed.Equal(e.Until))
 		} else {
@@ -374,7 +374,7 @@ func TestHung(t *testing.T) {
 func TestLost(t *testing.T) {
 	events := []history.Event{
 		write(0, 1, "a", `1`, 1, `{"a":1}`),
-		write(2, 3, "b", `1`, 2, `{"a":1,"b":1}`), // lost, and its version made anew
+		write(2, 3, "b", `1`, 2, `{"a":1,"b":1}`), // lost, and its version made again
 		write(4, 5, "c", `1`, 2, `{"a":1,"c":1}`),
 		write(6, 7, "d", `1`, 3, `{"a":1,"b":1,"d":1}`), // beyond the end
 		as(history.Unknown, write(8, 9, "e", `1`, 4, ``)),

@@ -5,23 +5,22 @@ import (
 	"slices"
 )
 
-// Undisturbed is the rule of who changes documents that it has locked.
-const Undisturbed = "undisturbed" // a document whose lock is held changes by its holder's writes only
+// Undisturbed is the rule that only the holder of a document's lock changes the document.
+const Undisturbed = "undisturbed"
 
-// CheckHolds checks that no document changed under somebody's hold but by its
-// holder, also by a write that was called before that hold. The tenures of a
-// document's lock have the key that lockOf returns.
+// CheckHolds checks that, while a document's lock is held, only the holder's writes change the
+// document, whenever other writes were called. The holds of a document's lock have the key that
+// lockOf returns.
 //
-// Versions tell what changed when. One that is greater than any document seen
-// after Lock returned was made afterwards; one that is less than that of a
-// write under the hold was made before the server found, for that write, that
-// the lock was still held. Between these two all versions are the holder's.
-// That holds for those who have lost the lock, too: not by what they were told
-// or when, but by what the server let them do.
+// Versions show the order of changes. A version greater than any document seen after Lock
+// returned was made afterwards. A version less than that of a write under the hold was made
+// before the server found, for that write, that the lock was still held. All versions between
+// these two must be the holder's. This also applies to holds that were lost: what counts is what
+// the server allowed, not when the holder learned of the loss.
 func CheckHolds(events []Event, lockOf func(id string) string) (found []Violation) {
-	tenures := byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK && !e.Shared })
+	byLock := byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Shared })
 	for id, calls := range byKey(events, func(e Event) bool { return e.writes() || e.Kind == Get }) {
-		holds := tenures[lockOf(id)]
+		holds := byLock[lockOf(id)]
 		if len(holds) == 0 {
 			continue
 		}
@@ -35,12 +34,12 @@ func CheckHolds(events []Event, lockOf func(id string) string) (found []Violatio
 	return found
 }
 
-// holds are the calls on one document, for whoever held its lock.
+// holds has the calls on one document, for checking the holds of its lock.
 type holds struct {
 	made map[int64]Event    // writes, by version
 	of   map[[2]int][]Event // writes, by process and worker, in the order of their calls
 	seen []Event            // calls that returned the document, in the order of their calls
-	low  []Event            // for each of seen, what returned the least version from there on
+	low  []Event            // for each of seen: the event with the least version from there on
 }
 
 func newHolds(calls []Event) *holds {
@@ -68,14 +67,14 @@ func newHolds(calls []Event) *holds {
 
 func (e Event) who() [2]int { return [2]int{e.Process, e.Worker} }
 
-// disturbed finds a version that was made under the hold h by somebody else,
-// and the events that show it.
+// disturbed finds a version that another caller made under the hold h, and the events that
+// show it.
 func (d *holds) disturbed(h Event) (by []Event, reason string) {
 	first, _ := slices.BinarySearchFunc(d.seen, h, func(e, h Event) int { return e.Call.Compare(h.Return) })
 	if first == len(d.seen) {
 		return nil, ""
 	}
-	before, maybe := d.low[first], 0 // made by the holder, which was not told of it
+	before, maybe := d.low[first], 0 // maybe counts the holder's writes whose outcome it does not know
 	var last Event
 	mine := d.of[h.who()]
 	from, _ := slices.BinarySearchFunc(mine, h, func(e, h Event) int { return e.Call.Compare(h.Return) })
@@ -83,7 +82,7 @@ func (d *holds) disturbed(h Event) (by []Event, reason string) {
 		if e.Call.After(h.Until) {
 			break
 		}
-		if !e.made() { // other rules judge those that were to fail
+		if !e.made() { // other rules check those that failed
 			maybe++
 		} else if e.Version > last.Version && !e.Return.After(h.Until) {
 			last = e

@@ -8,7 +8,7 @@ import (
 	"example.com/lockstore/internal/faults/history"
 )
 
-// by makes e the call of whoever has the tenure.
+// by makes e a call of the hold's holder.
 func by(holder, e history.Event) history.Event {
 	e.Process, e.Worker = holder.Process, holder.Worker
 	return e
@@ -16,7 +16,7 @@ func by(holder, e history.Event) history.Event {
 
 func TestCheckHolds(t *testing.T) {
 	type events = []history.Event
-	h := tenure(0, 10, 50, 0)
+	h := hold(0, 10, 50, 0)
 	first := by(h, read(11, 12, 1, `{}`))
 	mine := by(h, write(30, 31, "h", "1", 2, ``))
 	mine3 := by(h, write(30, 31, "h", "1", 3, ``))

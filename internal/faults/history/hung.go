@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// HeldUp is the rule of callers whose connections hang.
-const HeldUp = "held up" // nobody else waits for these
+// HeldUp is the rule that no other caller waits for a caller whose connection hangs.
+const HeldUp = "held up"
 
-// released is how long it takes at most to return once what was waited for has come.
+// released is how long calls take at most to return once the hanging connection is free.
 const released = time.Second
 
-// CheckHung checks that, while a caller's connection hangs, the writes of others in its
-// process go on: of those that were called in the first half of that time, no more
-// returned once it was over than succeeded. Those that go on waiting then do not count, as
-// they wait for something else, nor do those of a document that other processes wait for,
-// too: an earlier fault has left a transaction that keeps it.
+// CheckHung checks that, while a caller's connection hangs, the writes of other callers in its
+// process continue. Of the writes that were called in the first half of that time, at least as
+// many must have succeeded meanwhile as returned when it was over. Not counted are writes that
+// wait even longer, which wait for something else, and writes of a document for which other
+// processes wait, too, which a transaction left by an earlier fault locks.
 func CheckHung(events []Event) (found []Violation) {
 	for _, h := range events {
 		if h.Hung.IsZero() {

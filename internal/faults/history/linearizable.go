@@ -9,20 +9,19 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// Linearizable is the rule that porcupine checks: each operation takes effect
-// at one moment between its call and its return.
+// Linearizable is the rule that porcupine checks: each operation takes effect at one moment
+// between its call and its return.
 const Linearizable = "linearizability"
 
-// window is how many operations of one key porcupine is given at a time.
+// window is the number of operations of one key that porcupine checks at a time.
 const window = 1000
 
-// judgement bounds the time porcupine may take for one window. A window that
-// it cannot decide on counts as a violation.
+// judgement limits porcupine's time for one window. A window that it cannot decide in that
+// time counts as a violation.
 const judgement = 20 * time.Second
 
-// CheckLinearizable checks locks and documents with porcupine, key by key, in
-// windows. A part of a history that is linearizable is so by itself, from the
-// state in which it begins.
+// CheckLinearizable checks locks and documents with porcupine, key by key, in windows. (Each
+// part of a linearizable history is linearizable, from the state in which it begins.)
 func CheckLinearizable(events []Event) (found []Violation, windows int) {
 	check := func(model porcupine.Model, key string, ops []porcupine.Operation, events []Event) {
 		windows++
@@ -30,9 +29,9 @@ func CheckLinearizable(events []Event) (found []Violation, windows int) {
 			found = append(found, Violation{Linearizable, key, fmt.Sprintf("porcupine says %s", result), shortest(model, ops, events)})
 		}
 	}
-	for key, tenures := range byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK && !e.Shared }) {
-		slices.SortFunc(tenures, func(a, b Event) int { return a.Return.Compare(b.Return) })
-		for part := range slices.Chunk(tenures, window/2) {
+	for key, holds := range byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Shared }) {
+		slices.SortFunc(holds, func(a, b Event) int { return a.Return.Compare(b.Return) })
+		for part := range slices.Chunk(holds, window/2) {
 			check(lockModel, key, lockOperations(part), part)
 		}
 	}
@@ -45,8 +44,7 @@ func CheckLinearizable(events []Event) (found []Violation, windows int) {
 	return found, windows
 }
 
-// shortest is the shortest run of operations that is wrong by itself, given
-// that all of them are.
+// shortest returns the events at the end of the shortest prefix that is not linearizable.
 func shortest(model porcupine.Model, ops []porcupine.Operation, events []Event) []Event {
 	bad := func(n int) bool {
 		return porcupine.CheckOperationsTimeout(model, ops[:n], time.Second) == porcupine.Illegal
@@ -68,31 +66,31 @@ func shortest(model porcupine.Model, ops []porcupine.Operation, events []Event) 
 
 type lockInput struct {
 	release bool
-	tenure  int
+	hold    int
 }
 
-// lockModel is a key: free (0), or held by the tenure with a number.
+// lockModel models a key: free (0), or held by the hold with this number.
 var lockModel = porcupine.Model{
 	Init: func() any { return 0 },
 	Step: func(state, input, _ any) (bool, any) {
 		in, holder := input.(lockInput), state.(int)
 		if in.release {
-			return holder == in.tenure, 0
+			return holder == in.hold, 0
 		}
-		return holder == 0, in.tenure
+		return holder == 0, in.hold
 	},
 	DescribeOperation: func(input, _ any) string { return fmt.Sprint(input) },
 }
 
-// lockOperations makes two operations of each tenure. A lock is given back
-// between the call of Unlock and its return; one that is lost, at any time
-// after it was granted and before that was told.
-func lockOperations(tenures []Event) (ops []porcupine.Operation) {
+// lockOperations makes two operations of each hold. A lock is released between the call of
+// Unlock and its return. A lock that is lost ends at any time between its grant and the moment
+// when the holder learns of the loss.
+func lockOperations(holds []Event) (ops []porcupine.Operation) {
 	var last time.Time
-	for _, e := range tenures {
+	for _, e := range holds {
 		last = latest(last, latest(e.Until, e.Unlocked))
 	}
-	for i, e := range tenures {
+	for i, e := range holds {
 		from, to := e.Until, e.Unlocked
 		switch {
 		case e.Lost:
@@ -115,9 +113,8 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// versionModel is a document: the state is how many of the writes have been
-// made, whose versions give their order. (What there is between versions that
-// do not follow each other, CheckDocuments finds out.)
+// versionModel models a document. The state is the number of writes so far; their versions give
+// the order. (CheckDocuments checks gaps between versions.)
 var versionModel = porcupine.Model{
 	Init:              func() any { return 0 },
 	Step:              func(state, input, _ any) (bool, any) { return state == input, state.(int) + 1 },

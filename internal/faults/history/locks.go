@@ -9,42 +9,42 @@ import (
 
 // The rules of locks.
 const (
-	Exclusion  = "exclusion"   // while one holds a key alone, nobody else does
-	ToldLate   = "told late"   // who has lost a lock is told before long
-	FenceOrder = "fence order" // a later tenure of a key has a greater fence
-	KeptOut    = "kept out"    // who has a document's lock keeps other writers out
+	Exclusion  = "exclusion"   // while a key is held exclusively, there is no other holder
+	ToldLate   = "told late"   // a holder learns soon that it has lost its lock
+	FenceOrder = "fence order" // a later hold of a key has a greater fence
+	KeptOut    = "kept out"    // while a document's lock is held, no other caller writes the document
 )
 
-// Pause is a time in which a process could be told nothing: it was stopped, or the machine
-// had no time for it, or its network lost what the server sent.
+// Pause is a time in which a process could not learn of anything: it was stopped, or the
+// machine did not run it, or its network lost what the server sent.
 type Pause struct {
 	Process  int // or Everybody
 	From, To time.Time
-	Silence  time.Duration // of the network, of which the process may take a third more to notice it; 0: it stood still
+	Silence  time.Duration // of the network: the process notices it within Silence and a third; 0: it was stopped
 }
 
-// Everybody is the Process of a Pause of all, such as that of what stands between them and the server.
+// Everybody is the Process of a Pause that affects all processes.
 const Everybody = -1
 
-// CheckLocks checks tenures. A tenure that was lost may overlap its successor
-// by grace: the server gives a key away at the moment at which it ends a
-// session, and the network needs a while to tell. See also untold.
+// CheckLocks checks holds. A hold that was lost may overlap its successor by grace: the server
+// grants the key to the next waiter when it ends a session, and the network needs time to
+// report that. See also untold.
 func CheckLocks(events []Event, pauses []Pause, grace time.Duration) (found []Violation) {
-	for key, tenures := range byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK }) {
-		slices.SortFunc(tenures, func(a, b Event) int { return a.Return.Compare(b.Return) })
-		var held []Event // that may overlap what comes
-		var fence Event  // the greatest among tenures alone
-		ended := slices.Clone(tenures)
+	for key, holds := range byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK }) {
+		slices.SortFunc(holds, func(a, b Event) int { return a.Return.Compare(b.Return) })
+		var held []Event // holds that may overlap later ones
+		var fence Event  // the exclusive hold with the greatest fence
+		ended := slices.Clone(holds)
 		slices.SortFunc(ended, func(a, b Event) int { return a.Until.Compare(b.Until) })
-		for _, b := range tenures {
+		for _, b := range holds {
 			held = slices.DeleteFunc(held, func(a Event) bool { return !a.Until.After(b.Return) })
 			for _, a := range held {
 				if a.Shared && b.Shared {
 					continue
 				}
 				both := earliest(a.Until, b.Until).Sub(b.Return)
-				// One of them had lost it before the other was granted it: the second one can
-				// be that only if it may have been granted it first.
+				// One of them lost the key before the other got it. That can be the second one
+				// only if it may have got the key first.
 				toldInTime := func(loser Event) bool {
 					return loser.Lost && both-paused(pauses, loser.Process, b.Return, loser.Until) <= max(grace, untold(pauses, loser.Process, b.Return, grace))
 				}
@@ -69,16 +69,16 @@ func CheckLocks(events []Event, pauses []Pause, grace time.Duration) (found []Vi
 	return found
 }
 
-// CheckWriters checks that nobody wrote a document while another had its lock,
-// whose tenures have the key that lockOf returns. Each write was made at some
-// moment between its call and its return.
+// CheckWriters checks that no document was written while another caller held its lock. The
+// holds of that lock have the key that lockOf returns. A write happens at some moment between
+// its call and its return.
 func CheckWriters(events []Event, lockOf func(id string) string) (found []Violation) {
-	tenures := byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK && !e.Lost })
-	for _, t := range tenures {
+	holds := byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Lost })
+	for _, t := range holds {
 		slices.SortFunc(t, func(a, b Event) int { return a.Return.Compare(b.Return) })
 	}
 	for id, writes := range byKey(events, Event.made) {
-		t := tenures[lockOf(id)]
+		t := holds[lockOf(id)]
 		for _, w := range writes {
 			after, _ := slices.BinarySearchFunc(t, w, func(a, w Event) int { return a.Return.Compare(w.Call) })
 			if after == 0 {
@@ -92,14 +92,13 @@ func CheckWriters(events []Event, lockOf func(id string) string) (found []Violat
 	return found
 }
 
-// Overlap is the longest time for which a lost tenure and its successor
-// overlapped, but for pauses.
+// Overlap returns the longest overlap of a lost hold and its successor, without pauses.
 func Overlap(events []Event, pauses []Pause) (longest time.Duration) {
-	for _, tenures := range byKey(events, func(e Event) bool { return e.Kind == Tenure && e.Outcome == OK && !e.Shared }) {
-		slices.SortFunc(tenures, func(a, b Event) int { return a.Return.Compare(b.Return) })
-		for i, b := range tenures {
-			if i > 0 && tenures[i-1].Lost {
-				a := tenures[i-1]
+	for _, holds := range byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Shared }) {
+		slices.SortFunc(holds, func(a, b Event) int { return a.Return.Compare(b.Return) })
+		for i, b := range holds {
+			if i > 0 && holds[i-1].Lost {
+				a := holds[i-1]
 				longest = max(longest, earliest(a.Until, b.Until).Sub(b.Return)-paused(pauses, a.Process, b.Return, a.Until))
 			}
 		}
@@ -107,9 +106,9 @@ func Overlap(events []Event, pauses []Pause) (longest time.Duration) {
 	return longest
 }
 
-// untold is how long after a session has ended, while the network lost what its process was
-// to be told of that, the process may know nothing of it: until it has noticed the silence,
-// or for grace once the network is back. Zero: the network lost nothing.
+// untold returns how long a process may be unaware that its session has ended, because its
+// network lost the message: until it notices the silence, or until grace after the network is
+// back. It is zero if the network lost nothing.
 func untold(pauses []Pause, process int, ended time.Time, grace time.Duration) time.Duration {
 	for _, p := range pauses {
 		if p.Process == process && p.Silence > 0 && !p.From.After(ended) && p.To.After(ended) {
@@ -119,13 +118,13 @@ func untold(pauses []Pause, process int, ended time.Time, grace time.Duration) t
 	return 0
 }
 
-// paused is for how long a process stood still between two moments.
+// paused returns how long a process was stopped between two moments.
 func paused(pauses []Pause, process int, from, to time.Time) (sum time.Duration) {
 	pauses = slices.DeleteFunc(slices.Clone(pauses), func(p Pause) bool {
 		return p.Process != process && p.Process != Everybody || p.Silence > 0 || p.To.Before(from) || p.From.After(to)
 	})
 	slices.SortFunc(pauses, func(a, b Pause) int { return a.From.Compare(b.From) })
-	for _, p := range pauses { // of which some are at the same time
+	for _, p := range pauses { // they may overlap
 		begin, end := p.From, earliest(p.To, to)
 		if begin.Before(from) {
 			begin = from

@@ -2,15 +2,13 @@ package history
 
 import "fmt"
 
-// The rules of writes that are repeated with their tokens until it is told what became of
-// them.
+// The rules of writes with tokens, which are repeated until their outcome is known.
 const (
-	ToldOnce = "told once" // in the end, of each which version it made
-	MadeOnce = "made once" // which is no other's, and there are no other versions
+	ToldOnce = "told once" // in the end, each caller knows which version its write made
+	MadeOnce = "made once" // each write made its own version, and there are no other versions
 )
 
-// CheckOnce checks documents that have no writes but those with tokens, each of which
-// makes a version.
+// CheckOnce checks documents that are written only with tokens; each write makes a version.
 func CheckOnce(events []Event, final map[string]Final) (found []Violation) {
 	for id, writes := range byKey(events, func(e Event) bool { return e.Kind == Once }) {
 		violates := func(rule, reason string, events ...Event) {

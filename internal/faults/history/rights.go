@@ -1,10 +1,9 @@
 package history
 
-// Rights is the rule that nobody writes what it may not, and that nobody is refused
-// what it may.
+// Rights is the rule that a write succeeds if its caller has the right, and only then.
 const Rights = "rights"
 
-// CheckRights checks what callers were answered who had rights, or had none.
+// CheckRights checks the outcomes of writes by the document's tenant and by others.
 func CheckRights(events []Event) (found []Violation) {
 	for _, e := range events {
 		switch {

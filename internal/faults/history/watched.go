@@ -6,14 +6,14 @@ import (
 	"slices"
 )
 
-// The rules of what watchers are told.
+// The rules of watchers.
 const (
-	ToldInOrder = "told in order" // no state after a later one
-	ToldWhatWas = "told what was" // a version has one document, which was written before it is told
-	ToldTheLast = "told the last" // a watcher that goes on is told what there is
+	ToldInOrder = "told in order" // a watcher receives no state after a later one
+	ToldWhatWas = "told what was" // a version has one document, which was written before a watcher receives it
+	ToldTheLast = "told the last" // a watcher that continues receives the last state
 )
 
-// CheckWatched checks what the watchers of documents that were never deleted were told.
+// CheckWatched checks what watchers received, of documents that were never deleted.
 func CheckWatched(events []Event) (found []Violation) {
 	written := byKey(events, Event.made)
 	for id, told := range byKey(events, func(e Event) bool { return e.Kind == Watched }) {

@@ -2,7 +2,7 @@ package neighbour
 
 import "time"
 
-// An Attack is what one of the roles does over and over.
+// An Attack is something that one of the roles does repeatedly.
 type Attack struct {
 	Name string
 	as   string
@@ -16,16 +16,16 @@ const (
 	owner    = "squatter"
 )
 
-// held are the keys that others have, or wait for, as pg_locks has them.
+// held selects the keys that others hold or wait for, from pg_locks.
 const held = `SELECT l.pid, l.classid::bigint << 32 | l.objid::bigint AS key,
 	(l.objid::bigint << 32 | l.classid::bigint) # 4577714487288373607 AS guard
 	FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.pid <> pg_backend_pid()`
 
-// flag is that by which a session is asked for something.
+// flag is the flag that asks a session for something.
 const flag = "((1796314182::bigint << 32) | pid)"
 
-// Attacks are all there are. What they take, they give back after a moment; for how
-// long anybody can keep a key, nothing but the server's owner can bound.
+// Attacks are all attacks. They release what they take after a moment: only the server's owner
+// can limit how long a role keeps a key.
 var Attacks = []Attack{
 	{"a neighbour sends small notifications", stranger,
 		`SELECT count(pg_notify(channel, 'x' || n)) FROM generate_series(1, 2000) AS n,
@@ -59,16 +59,16 @@ var Attacks = []Attack{
 		CREATE OPERATOR squatter.<=> (FUNCTION = squatter.anew, LEFTARG = text, RIGHTARG = varchar);
 		ALTER TABLE squatter.lockstore_metadata RENAME TO gone; ALTER TABLE squatter.gone RENAME TO lockstore_metadata;
 		DROP OPERATOR squatter.<=> (text, varchar);
-		DROP FUNCTION squatter.anew(text, varchar)`, 10 * time.Millisecond}, // each has all sessions plan all statements anew
+		DROP FUNCTION squatter.anew(text, varchar)`, 10 * time.Millisecond}, // each makes all sessions plan all statements again
 }
 
-// answerSQL says that what a notification ($1) asks for was done.
+// answerSQL pretends that the request of a notification ($1) was fulfilled.
 const answerSQL = `SELECT pg_notify('lockstore_evicted', split_part($1, ' ', 3))`
 
-// Load is no attack, but what any query costs others that share the machine.
+// Load is no attack, but the cost of any query for others on the machine.
 var Load = Attack{"a query", stranger, `SELECT count(*) FROM generate_series(1, 20000)`, 0}
 
-// storeSQL makes the objects of a store that has no schema, for everybody to use.
+// storeSQL creates a store's objects outside its schema, for all roles.
 const storeSQL = `
 CREATE TABLE squatter.lockstore_metadata (id text PRIMARY KEY, metadata jsonb, version bigint DEFAULT 0, updated_at timestamptz DEFAULT now());
 GRANT ALL ON squatter.lockstore_metadata TO PUBLIC;

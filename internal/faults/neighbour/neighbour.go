@@ -1,5 +1,5 @@
-// Package neighbour is a hostile one: two roles in the same database as others, which
-// do to these whatever PostgreSQL lets them.
+// Package neighbour is a hostile neighbour: two roles in the same database, which attack other
+// sessions in every way that PostgreSQL permits.
 package neighbour
 
 import (
@@ -15,17 +15,17 @@ import (
 	"example.com/lockstore/internal/squatter"
 )
 
-// A Neighbour has a role that can connect and nothing else, the stranger, and one that
-// may create objects in the schema squatter besides.
+// A Neighbour has two roles: the stranger, which can only connect, and one that may also create
+// objects in the schema squatter.
 type Neighbour struct {
 	admin  *pgxpool.Pool
-	suffix string // of the roles, which are the server's
+	suffix string // of the roles' names, because roles are shared by all databases
 }
 
 const password = "neighbour"
 
-// MoveIn makes the neighbour's roles, and a schema that has PostgreSQL's names and the
-// store's: for search paths, see [squatter.Paths]. It needs a superuser's pool.
+// MoveIn creates the neighbour's roles, and a schema with the names of PostgreSQL's and the
+// store's objects; for search paths, see [squatter.Paths]. It needs a superuser's pool.
 func MoveIn(ctx context.Context, admin *pgxpool.Pool) (*Neighbour, error) {
 	n := &Neighbour{admin: admin}
 	if err := admin.QueryRow(ctx, "SELECT '_' || oid FROM pg_database WHERE datname = current_database()").Scan(&n.suffix); err != nil {
@@ -55,7 +55,7 @@ func MoveIn(ctx context.Context, admin *pgxpool.Pool) (*Neighbour, error) {
 	return n, err
 }
 
-// MoveOut drops the roles, and what is theirs.
+// MoveOut drops the roles and what they own.
 func (n *Neighbour) MoveOut(ctx context.Context) error {
 	for _, role := range []string{stranger, owner} {
 		if _, err := n.admin.Exec(ctx, fmt.Sprintf("DROP OWNED BY %[1]s%[2]s; DROP ROLE %[1]s%[2]s", role, n.suffix)); err != nil {
@@ -65,8 +65,8 @@ func (n *Neighbour) MoveOut(ctx context.Context) error {
 	return nil
 }
 
-// Attack goes on with one attack until ctx ends, and returns how often it was made.
-// What it hears, it answers.
+// Attack repeats one attack until ctx ends, and returns how often. It answers the notifications
+// that it hears.
 func (n *Neighbour) Attack(ctx context.Context, a Attack) (times int, err error) {
 	heard := make(chan string, 1000)
 	conn, err := n.connect(ctx, a.as, heard)
@@ -92,7 +92,7 @@ func (n *Neighbour) Attack(ctx context.Context, a Attack) (times int, err error)
 	return times, nil
 }
 
-// lockNotAvailable is the SQLSTATE of a wait that lock_timeout has ended.
+// lockNotAvailable is the SQLSTATE of a wait that lock_timeout ended.
 const lockNotAvailable = "55P03"
 
 // connect connects as one of the roles. Notifications go to heard, if there is room.

@@ -13,8 +13,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// astray has every second connection of a client's lead to a database with an old copy
-// of the documents.
+// astray makes every second connection of a client lead to a database with an old copy of the
+// documents.
 var astray = fault{"connections lead astray", func(_ *nemesis, _ context.Context, c *client, d time.Duration) error {
 	if err := c.order(astrayOrder, d); err != nil {
 		return err
@@ -23,12 +23,12 @@ var astray = fault{"connections lead astray", func(_ *nemesis, _ context.Context
 	return nil
 }}
 
-// A detour is a store whose pool can be made to lead astray. What is done by it under a
-// lock is done where the lock is held, or not at all; and what is not, is done anywhere.
+// A detour is a store whose pool can be made to lead to the wrong database. Its calls under a
+// lock run where the lock is held, or fail; its other calls may run anywhere.
 type detour struct {
 	workload.Hosted
 	led   atomic.Bool
-	dials atomic.Int64 // while it is led
+	dials atomic.Int64 // while the pool is led astray
 }
 
 func newDetour(ctx context.Context, config *pgxpool.Config, elsewhere string, options *metadata.Options) (d *detour, err error) {
@@ -56,8 +56,8 @@ func (d *detour) close() {
 	d.Pool.Close()
 }
 
-// lead has new connections lead astray for so long, and all be new. Those that lead there
-// at the end stay in the pool until the store finds them out.
+// lead closes all connections and makes new ones lead astray for a while. Those that are wrong
+// at the end stay in the pool until the store notices.
 func (d *detour) lead(lasts time.Duration) {
 	d.led.Store(true)
 	d.Pool.Reset()

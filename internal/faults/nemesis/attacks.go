@@ -9,7 +9,7 @@ import (
 	"example.com/lockstore/internal/faults/neighbour"
 )
 
-// attacks are faults that go on beside those that follow.
+// attacks are faults that continue during later ones.
 func attacks(of ...neighbour.Attack) (all []fault) {
 	for _, a := range of {
 		all = append(all, fault{a.Name, func(n *nemesis, ctx context.Context, _ *client, d time.Duration) error {
@@ -25,7 +25,7 @@ func (n *nemesis) attack(ctx context.Context, a neighbour.Attack, d time.Duratio
 	defer cancel()
 	for ctx.Err() == nil {
 		if _, err := n.neighbour.Attack(ctx, a); err != nil && ctx.Err() == nil {
-			if n.peaceful { // otherwise it has met with another fault
+			if n.peaceful { // otherwise another fault may have stopped it
 				fmt.Fprintf(os.Stderr, "%s: %v\n", a.Name, err)
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -33,9 +33,9 @@ func (n *nemesis) attack(ctx context.Context, a neighbour.Attack, d time.Duratio
 	}
 }
 
-// hang has callers of a client, who have no deadline, hang; the others go on.
+// hang makes callers of a client without a deadline hang; the others must continue.
 var hang = fault{"callers hang", func(n *nemesis, _ context.Context, c *client, d time.Duration) error {
-	n.recovered("what was before callers hang") // others have no other reason to wait
+	n.recovered("what was before callers hang") // so that the others have no other reason to wait
 	d += time.Second
 	if err := c.order(hangOrder, d); err != nil {
 		return err
@@ -44,7 +44,7 @@ var hang = fault{"callers hang", func(n *nemesis, _ context.Context, c *client, 
 	return nil
 }}
 
-// tenant has a client serve one, beside what follows.
+// tenant makes a client serve a hostile tenant, during later faults.
 var tenant = fault{"a tenant sends dear patches", func(_ *nemesis, _ context.Context, c *client, d time.Duration) error {
 	return c.order(tenantOrder, d)
 }}

@@ -23,7 +23,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// childEnv has an order in a process that uses lockstore.
+// childEnv contains the order of a child process.
 const childEnv = "LOCKSTORE_NEMESIS_CHILD"
 
 type order struct {
@@ -38,22 +38,22 @@ type order struct {
 	Config     workload.Config
 }
 
-// What a line of the child's input says, before a time for which it is done.
+// The first word of a line of the child's input; a duration follows.
 const (
-	tenantOrder = "tenant" // it also has a tenant
-	astrayOrder = "astray" // its detour is led astray
-	hangOrder   = "hang"   // it also has callers whose connections hang
+	tenantOrder = "tenant" // serve a hostile tenant, too
+	astrayOrder = "astray" // lead the detour astray
+	hangOrder   = "hang"   // run callers whose connections hang, too
 )
 
-// child works until its input ends, or is killed. It tells of its events on its output,
-// and at the end of what is left of it.
+// child works until its input ends, or until it is killed. It writes its events to its output,
+// and at the end what it has left behind.
 func child() error {
 	var o order
 	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &o); err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(os.Stdout, 1) // unbuffered: what was told before a kill counts
-	if r, w, err := os.Pipe(); err == nil {  // so that the runtime has what it keeps open
+	out := bufio.NewWriterSize(os.Stdout, 1) // unbuffered: events before a kill must arrive
+	if r, w, err := os.Pipe(); err == nil {  // makes the runtime open its own files before they are counted
 		_, _ = r.Close(), w.Close()
 	}
 	goroutines, files := runtime.NumGoroutine(), countFiles()
@@ -135,7 +135,7 @@ func work(o order, to *history.Recorder) error {
 	}
 	defer hosted.Postgres.Close()
 	var locker *lock.Postgres
-	for locker == nil { // the server may be down just now
+	for locker == nil { // the server may be down
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -184,8 +184,8 @@ func work(o order, to *history.Recorder) error {
 	return errors.Join(wrong, unopened, kept(locker), locker.Close(bounded))
 }
 
-// tenancy has tenants write each other's documents over two connections, in every
-// other process with nothing that tells them apart but the pool.
+// tenancy lets tenants write each other's documents over two connections. In every other process
+// only the pool distinguishes them.
 func tenancy(ctx context.Context, o order, config *pgxpool.Config, to *history.Recorder) error {
 	config = config.Copy()
 	config.AfterConnect, config.PrepareConn, config.MaxConns = nil, workload.Prepare, 2
@@ -208,7 +208,7 @@ func tenancy(ctx context.Context, o order, config *pgxpool.Config, to *history.R
 	return nil
 }
 
-// kept says what a locker has that nobody holds or wants any more.
+// kept describes the keys that a locker keeps without holders or waiters.
 func kept(locker *lock.Postgres) error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		s := locker.Stats()

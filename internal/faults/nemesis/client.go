@@ -17,8 +17,8 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A client is a process that uses lockstore, over a network of its own. A
-// process that is killed has a successor.
+// A client is a process that uses lockstore over its own network. A killed process gets a
+// successor.
 type client struct {
 	n          *nemesis
 	slot       int
@@ -26,7 +26,7 @@ type client struct {
 	proxy      *pgtest.Proxy
 	cmd        *exec.Cmd
 	in         io.WriteCloser
-	read       chan struct{} // closed when all that the process told has been read
+	read       chan struct{} // closed when all output of the process has been read
 
 	mu     sync.Mutex
 	killed bool      // otherwise, it ends when its input does
@@ -34,7 +34,7 @@ type client struct {
 	stderr strings.Builder
 }
 
-// process is the number of this generation's events.
+// process returns the process number in this generation's events.
 func (c *client) process() int { return c.generation<<8 | c.slot }
 
 func (c *client) start() error {
@@ -47,7 +47,7 @@ func (c *client) start() error {
 			Patience: 5 * time.Second, Pause: 2 * time.Millisecond, Grace: time.Second, Seed: c.n.seed,
 		},
 	}
-	if c.n.peaceful { // what a busy machine does is not to look like harm
+	if c.n.peaceful { // a busy machine must not look like harm
 		work.Timeout, work.Silence, work.Config.Grace, work.Elsewhere = 0, 0, time.Hour, ""
 	}
 	o, err := json.Marshal(work)
@@ -58,7 +58,7 @@ func (c *client) start() error {
 	if err != nil {
 		return err
 	}
-	cores := []int{1, 2, 8}[c.n.rand.IntN(3)] // that it thinks it has
+	cores := []int{1, 2, 8}[c.n.rand.IntN(3)] // its GOMAXPROCS
 	c.n.Logf("process %d: GOMAXPROCS %d", c.process(), cores)
 	c.cmd = exec.Command(program)
 	c.cmd.Env = append(os.Environ(), childEnv+"="+string(o), fmt.Sprint("GOMAXPROCS=", cores))
@@ -104,14 +104,14 @@ func (c *client) start() error {
 	return nil
 }
 
-// Write takes what a client says on its standard error.
+// Write receives a client's standard error.
 func (c *client) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stderr.Write(p)
 }
 
-// order has a client do something beside its work for a while.
+// order makes a client do something in addition for a while.
 func (c *client) order(what string, d time.Duration) error {
 	_, err := fmt.Fprintln(c.in, what, d)
 	return err
@@ -130,7 +130,7 @@ func (c *client) kill() {
 	c.left(nil)
 }
 
-// stop has a client end, and say what it leaves behind.
+// stop ends a client and returns what it left behind.
 func (c *client) stop() {
 	_ = c.in.Close()
 	stuck := time.AfterFunc(3*soon, func() { _ = c.cmd.Process.Signal(syscall.SIGQUIT) })
@@ -140,7 +140,7 @@ func (c *client) stop() {
 	c.left(err)
 }
 
-// left reports what a process that has ended has said of that, if anything.
+// left returns what an ended process reported to have left behind, if anything.
 func (c *client) left(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -156,7 +156,7 @@ func (c *client) workedAfter(t time.Time) bool {
 	return c.worked.After(t)
 }
 
-// ended reports whether the process is no more.
+// ended reports whether the process has ended.
 func (c *client) ended() bool {
 	select {
 	case <-c.read:

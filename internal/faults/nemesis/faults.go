@@ -15,8 +15,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A fault does something to a client, or to the server of all, and undoes it
-// after d.
+// A fault does something to a client, or to the server, and undoes it after d.
 type fault struct {
 	name string
 	do   func(n *nemesis, ctx context.Context, c *client, d time.Duration) error
@@ -27,7 +26,7 @@ const (
 	anySession  = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = '" + app + "' ORDER BY random() LIMIT 1"
 )
 
-// faults are all there are. The seed draws from them in this order.
+// faults are all faults. The seed selects from them in this order.
 var faults = append(attacks(neighbour.Attacks...), []fault{
 	{"terminate a lock's session", statement("SELECT pg_terminate_backend(pid) FROM (" + lockSession + ") AS s")},
 	{"terminate a session", statement("SELECT pg_terminate_backend(pid) FROM (" + anySession + ") AS s")},
@@ -57,8 +56,8 @@ var faults = append(attacks(neighbour.Attacks...), []fault{
 	hang,
 }...)
 
-// rage has one fault follow the other, each once before any comes again. The
-// next does not always wait until all have recovered from the last.
+// rage runs one fault after the other, each once before any is repeated. The next fault does not
+// always wait until all clients have recovered from the last.
 func (n *nemesis) rage(ctx context.Context) {
 	var deck []int
 	for deadline := time.Now().Add(time.Duration(n.seconds) * time.Second); time.Now().Before(deadline); {
@@ -79,7 +78,7 @@ func (n *nemesis) rage(ctx context.Context) {
 		} else {
 			n.started[f.name]++
 		}
-		spell.To = latest(time.Now(), spell.From.Add(lasts)) // some go on beside the next
+		spell.To = latest(time.Now(), spell.From.Add(lasts)) // some continue during the next
 		n.spells = append(n.spells, spell)
 		if n.rand.IntN(3) > 0 {
 			n.recovered(f.name)
@@ -88,7 +87,7 @@ func (n *nemesis) rage(ctx context.Context) {
 	}
 }
 
-// A Spell is the time of one fault, and the process it was meant for, if for any.
+// A Spell is the time of one fault, and its process, if it has one.
 type Spell struct {
 	Fault   string    `json:"fault"`
 	Process int       `json:"p"`
@@ -101,7 +100,7 @@ func (s Spell) String() string {
 	return fmt.Sprintf("%s, process %d [%s, %s]", s.Fault, s.Process, s.From.Format(clock), s.To.Format(clock))
 }
 
-// beside is what was done while something was violated.
+// beside returns the faults during a violation.
 func (n *nemesis) beside(v history.Violation) (beside []Spell) {
 	for _, s := range n.spells {
 		for _, e := range v.Events {
@@ -125,7 +124,7 @@ func statement(sql string) func(*nemesis, context.Context, *client, time.Duratio
 	return func(n *nemesis, ctx context.Context, _ *client, _ time.Duration) error { return n.ask(ctx, sql) }
 }
 
-// network spoils a client's network for a while.
+// network disturbs a client's network for a while.
 func network(harm func(*pgtest.Proxy)) func(*nemesis, context.Context, *client, time.Duration) error {
 	return func(_ *nemesis, _ context.Context, c *client, d time.Duration) error {
 		harm(c.proxy)
@@ -135,7 +134,7 @@ func network(harm func(*pgtest.Proxy)) func(*nemesis, context.Context, *client, 
 	}
 }
 
-// blackhole is network that loses what a client would be told.
+// blackhole is a network that loses what the server sends to a client.
 func blackhole(d pgtest.Direction) func(*nemesis, context.Context, *client, time.Duration) error {
 	lose := network(func(p *pgtest.Proxy) { p.Blackhole(d) })
 	return func(n *nemesis, ctx context.Context, c *client, d time.Duration) error {
@@ -148,7 +147,7 @@ func blackhole(d pgtest.Direction) func(*nemesis, context.Context, *client, time
 	}
 }
 
-// lostReplies loses what the server answers, and then the connections.
+// lostReplies loses the server's answers, and then the connections.
 func lostReplies(_ *nemesis, _ context.Context, c *client, d time.Duration) error {
 	c.proxy.Discard(pgtest.ToClient)
 	time.Sleep(d / 20)
@@ -226,8 +225,8 @@ func (n *nemesis) paused(c *client, meanwhile func() error) error {
 	return failed
 }
 
-// pauseAndTerminate has a client find, when it goes on, that all it held is
-// held by others.
+// pauseAndTerminate stops a client and terminates its sessions: when it continues, others hold
+// its locks.
 func pauseAndTerminate(n *nemesis, ctx context.Context, c *client, d time.Duration) error {
 	return n.paused(c, func() error {
 		c.proxy.Reset() // its sessions end; it cannot notice
@@ -236,7 +235,7 @@ func pauseAndTerminate(n *nemesis, ctx context.Context, c *client, d time.Durati
 	})
 }
 
-// stranger has somebody else hold a lock of another kind.
+// stranger makes another session hold a lock of another kind.
 func stranger(sql string) func(*nemesis, context.Context, *client, time.Duration) error {
 	return func(n *nemesis, ctx context.Context, _ *client, d time.Duration) error {
 		conn, err := pgx.Connect(ctx, n.db.URL())
@@ -253,8 +252,7 @@ func stranger(sql string) func(*nemesis, context.Context, *client, time.Duration
 	}
 }
 
-// exhaust takes every connection the server has to give, and then those of a
-// client away.
+// exhaust takes all free connections of the server, and then those of a client.
 func exhaust(n *nemesis, ctx context.Context, c *client, d time.Duration) error {
 	var taken []*pgx.Conn
 	defer func() {

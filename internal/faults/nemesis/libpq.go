@@ -31,7 +31,7 @@ func openLibPQ(address, searchPath string, silence time.Duration) (*sql.DB, erro
 	return db, nil
 }
 
-// A dialer bounds how long lib/pq waits for a network that hangs.
+// A dialer limits how long lib/pq waits for a network that hangs.
 type dialer struct {
 	net.Dialer
 	silence time.Duration
@@ -51,8 +51,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	return bounded{conn, d.silence}, nil
 }
 
-// bounded is a connection whose server has to answer in time: lib/pq reads when it waits
-// for an answer.
+// bounded is a connection with a read deadline for the server's answers.
 type bounded struct {
 	net.Conn
 	silence time.Duration

@@ -1,15 +1,14 @@
-// Program nemesis has many processes lock and merge while it does to them, to
-// their network and to their server whatever may happen to a computer. Then it
-// judges what they saw.
+// Program nemesis injects faults into processes that lock and merge, into their network and into
+// their server. Then it checks what the processes saw.
 //
 //	go run ./nemesis -seconds 60 -seed 7 [-json]
 //	go run ./nemesis -neighbour
 //
-// The second hurts nothing, but has a hostile neighbour in the same database come and
-// go, and prints the rate that the processes keep meanwhile.
+// With -neighbour there are no faults, but attacks by a hostile neighbour in the same database.
+// It prints the rate that the processes keep meanwhile.
 //
-// The seed decides which faults there are, of whom and in which order; how they
-// meet with what is under way, it cannot. It exits 1 if anything was violated.
+// The seed decides which faults there are, their processes and their order, but not how they
+// coincide with calls. The exit status is 1 if a rule was violated.
 package main
 
 import (
@@ -45,7 +44,7 @@ func main() {
 	keep := flag.String("history", "", "a file for all that the processes saw, one event a line")
 	flag.Parse()
 	fmt.Fprintf(os.Stderr, "seed %d\n", *seed)
-	if *peaceful { // hasty goroutines come at a rate of their own
+	if *peaceful { // hasty goroutines have their own rate
 		*hasty = 0
 	}
 	n := nemesis{seed: *seed, workers: *workers, hasty: *hasty, watchers: *watchers, repeaters: *repeaters, seconds: *seconds, only: *only, peaceful: *peaceful, keep: *keep, started: map[string]int{}}
@@ -66,7 +65,7 @@ func main() {
 	}
 }
 
-// A Report is what a run has shown.
+// A Report is the result of a run.
 type Report struct {
 	Seed       uint64              `json:"seed"`
 	Seconds    int                 `json:"seconds"`
@@ -82,7 +81,7 @@ type Report struct {
 	Windows    int                 `json:"porcupine_windows"`
 	Rates      []Rate              `json:"rates,omitempty"`
 	Violations []history.Violation `json:"violations"`
-	Beside     [][]Spell           `json:"beside_violations,omitempty"` // of each: what was done meanwhile
+	Beside     [][]Spell           `json:"beside_violations,omitempty"` // for each violation: the faults during it
 	Leaks      []string            `json:"leaks"`
 }
 
@@ -96,7 +95,7 @@ func (r *Report) count(events []history.Event) {
 			r.Failed++
 		case e.Outcome == history.Unknown:
 			r.Unknown++
-		case e.Kind == history.Tenure && e.Lost:
+		case e.Kind == history.Hold && e.Lost:
 			r.LostLocks++
 		}
 	}

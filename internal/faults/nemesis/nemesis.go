@@ -21,22 +21,22 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// What must hold, beside the rules of history.
+// Rules in addition to those of package history, and their limits.
 const (
-	squatted = "squatted"             // nothing that others have put into the search path is used
-	liveness = "liveness"             // who is not disturbed any more makes progress within
-	soon     = 20 * time.Second       // so long
-	late     = 500 * time.Millisecond // for a holder to be told that it has lost a lock
-	silence  = time.Second            // that a client takes for the loss of its locks
+	squatted = "squatted" // no object that others have created in the search path is used
+	liveness = "liveness" // processes without a fault make progress within soon
+	soon     = 20 * time.Second
+	late     = 500 * time.Millisecond // for a holder to learn that it has lost a lock
+	silence  = time.Second            // after which a client considers its locks lost
 )
 
 // app is the clients' role, its password, and the schema of their documents.
 const app = "app"
 
-// table has the clients' documents.
+// table is the table of the clients' documents.
 var table = metadata.Table{Schema: app, Tokens: metadata.DefaultTokens}
 
-// A nemesis is a server, processes that use it, and the faults of both.
+// A nemesis is a server, the processes that use it, and the faults of both.
 type nemesis struct {
 	seed      uint64
 	workers   int
@@ -45,7 +45,7 @@ type nemesis struct {
 	repeaters int
 	seconds   int
 	only      string
-	peaceful  bool   // nothing is hurt, but the neighbour comes and goes
+	peaceful  bool   // no faults but the neighbour's attacks
 	keep      string // file for the history; empty: none
 	rand      *rand.Rand
 	server    *pgtest.Server
@@ -68,7 +68,7 @@ type nemesis struct {
 	pauses []history.Pause
 }
 
-// pause notes a time in which processes could be told nothing.
+// pause records a time in which processes could not learn of anything.
 func (n *nemesis) pause(p history.Pause) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -104,7 +104,7 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	}
 	watched, watchedEnough := context.WithCancel(ctx)
 	defer watchedEnough()
-	go history.Stalls(watched, func(from, to time.Time) { // what all connections lead through
+	go history.Stalls(watched, func(from, to time.Time) { // this process runs all proxies
 		n.pause(history.Pause{Process: history.Everybody, From: from, To: to})
 	})
 	n.recovered("the beginning")
@@ -161,8 +161,7 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// settle makes the databases that the clients use, as a role of their own, and has the
-// neighbour move in.
+// settle creates the databases and the role of the clients, and the neighbour.
 func (n *nemesis) settle(ctx context.Context) (err error) {
 	if n.neighbour, err = neighbour.MoveIn(ctx, n.db.Pool()); err != nil {
 		return err
@@ -173,13 +172,13 @@ func (n *nemesis) settle(ctx context.Context) (err error) {
 	if err := n.migrate(ctx, n.db); err != nil {
 		return err
 	}
-	if err := n.migrate(ctx, n.elsewhere, "doc0", "doc1"); err != nil { // others are not there yet
+	if err := n.migrate(ctx, n.elsewhere, "doc0", "doc1"); err != nil { // the other documents do not exist there
 		return err
 	}
 	return n.ask(ctx, workload.Settle(app, app))
 }
 
-// migrate makes the clients' table in a database, with the first versions of documents.
+// migrate creates the clients' table in a database, with the first versions of documents.
 func (n *nemesis) migrate(ctx context.Context, db *pgtest.DB, ids ...string) error {
 	if _, err := db.Pool().Exec(ctx, "CREATE SCHEMA "+app+" AUTHORIZATION "+app); err != nil {
 		return err
@@ -207,7 +206,7 @@ func (n *nemesis) migrate(ctx context.Context, db *pgtest.DB, ids ...string) err
 	return nil
 }
 
-// caught finds what the clients have used of the squatter's.
+// caught reports objects of the squatter that the clients have used.
 func (n *nemesis) caught(ctx context.Context) error {
 	what, err := squatter.Caught(ctx, n.db.Pool())
 	if what != "" {
@@ -216,7 +215,7 @@ func (n *nemesis) caught(ctx context.Context) error {
 	return err
 }
 
-// trespassed finds what tenants have written into documents of others.
+// trespassed reports values that tenants have written into documents of others.
 func (n *nemesis) trespassed(ctx context.Context) error {
 	var fields int
 	err := n.db.Pool().QueryRow(ctx, workload.Trespasses(app)).Scan(&fields)
@@ -242,8 +241,8 @@ func (n *nemesis) final(ctx context.Context) (map[string]history.Final, error) {
 	return final, nil
 }
 
-// repeat goes on with the writes that are made once where their clients were killed, or
-// stopped, before they were told what became of them.
+// repeat repeats the writes with tokens whose clients were killed or stopped before they knew
+// the outcome.
 func (n *nemesis) repeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*soon)
 	defer cancel()
@@ -265,7 +264,7 @@ func (n *nemesis) repeat(ctx context.Context) error {
 	return nil
 }
 
-// recovered waits until every client has done something again.
+// recovered waits until a call of every client has succeeded again.
 func (n *nemesis) recovered(what string) {
 	healed := time.Now()
 	for _, c := range n.clients {
@@ -292,7 +291,7 @@ func (n *nemesis) violated(c *client, reason string) {
 	n.found = append(n.found, history.Violation{Rule: liveness, Key: fmt.Sprint("process ", c.process()), Reason: reason, Events: []history.Event{}})
 }
 
-// left finds what the clients have left in the server.
+// left reports what the clients have left in the server.
 func (n *nemesis) left(ctx context.Context) {
 	const sql = `SELECT count(*) FILTER (WHERE l.pid IS NOT NULL), count(DISTINCT a.pid) FROM pg_stat_activity AS a
 		LEFT JOIN pg_locks AS l ON l.pid = a.pid AND l.locktype = 'advisory'
@@ -311,7 +310,7 @@ func (n *nemesis) left(ctx context.Context) {
 	}
 }
 
-// ask runs a statement for the nemesis itself.
+// ask runs a statement of the nemesis itself.
 func (n *nemesis) ask(ctx context.Context, sql string, args ...any) error {
 	conn, err := pgx.Connect(ctx, n.db.URL())
 	if err != nil {

@@ -11,20 +11,20 @@ import (
 	"example.com/lockstore/internal/faults/neighbour"
 )
 
-// A phase is a time in which the neighbour does one thing, or nothing.
+// A phase is a time with one attack of the neighbour, or none.
 type phase struct {
-	attack   string // empty: nothing
+	attack   string // empty: none
 	from, to time.Time
 }
 
-// A phase is measured for so long, when it has begun so long ago.
+// How long a phase is measured, and how long after its begin.
 const (
 	measured = 500 * time.Millisecond
 	leadIn   = 100 * time.Millisecond
 )
 
-// alternate has the neighbour do nothing, and one of the things that it can do, in
-// turns: each once before any comes again.
+// alternate alternates between no attack and one of the neighbour's attacks: each once before
+// any is repeated.
 func (n *nemesis) alternate(ctx context.Context) error {
 	hostile := append(attacks(neighbour.Attacks...), tenant)
 	harmless := attacks(neighbour.Load)
@@ -63,8 +63,8 @@ func (n *nemesis) phase(attack string) {
 	n.phases = append(n.phases, phase{attack, from, time.Now()})
 }
 
-// A Rate is what the clients keep of theirs beside an attack: calls that succeed, as a
-// share of those before and after it.
+// A Rate is the clients' rate of successful calls during an attack, as a share of the rate
+// before and after it.
 type Rate struct {
 	Attack string  `json:"attack"`
 	Turns  int     `json:"turns"`
@@ -72,7 +72,7 @@ type Rate struct {
 	Kept   float64 `json:"kept"`             // the median
 	Least  float64 `json:"least"`
 	Most   float64 `json:"most"`
-	Locks  float64 `json:"locks_kept"` // of these alone, the median
+	Locks  float64 `json:"locks_kept"` // of locks alone, the median
 	Writes float64 `json:"writes_kept"`
 }
 
@@ -81,7 +81,7 @@ func (r Rate) String() string {
 		r.Attack, r.Kept, r.Quiet, r.Least, r.Most, r.Turns, r.Locks, r.Writes)
 }
 
-// rates compares each phase of an attack with those around it.
+// rates compares each phase with an attack to those around it.
 func (n *nemesis) rates(events []history.Event) (rates []Rate) {
 	type turn struct{ quiet, kept, locks, writes float64 }
 	turns := map[string][]turn{}
@@ -118,7 +118,7 @@ func (n *nemesis) rates(events []history.Event) (rates []Rate) {
 	return rates
 }
 
-// A tally is what succeeded in a second of a phase.
+// A tally counts the calls that succeeded in a second of a phase.
 type tally struct{ locks, writes float64 }
 
 func (n *nemesis) tally(events []history.Event) []tally {
@@ -130,7 +130,7 @@ func (n *nemesis) tally(events []history.Event) []tally {
 		}
 		each := 1 / n.phases[i].to.Sub(n.phases[i].from).Seconds()
 		switch e.Kind {
-		case history.Tenure:
+		case history.Hold:
 			all[i].locks += each
 		case history.Merge, history.Update, history.Replace:
 			all[i].writes += each

@@ -15,10 +15,10 @@ const firstToHang = 990
 
 type hangKey struct{}
 
-// Hang has two callers without a deadline merge at each of the times that hangs gives,
-// whose connections hang for so long: one into a hot document, one into its own. They are
-// cancelled if they wait for longer than that and c.Patience, as for a lock that has leaked.
-// The connections of the store are prepared by [PrepareHanging].
+// Hang runs two callers without a deadline for each duration that hangs sends. They merge, one
+// into a hot document, one into its own, over connections that hang for that duration. They are
+// cancelled if they wait for longer than that and c.Patience, as for a leaked lock. The store's
+// connections must be prepared by [PrepareHanging].
 func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Config) {
 	var workers []*worker
 	ids := []string{"doc0", "hung"}
@@ -45,7 +45,7 @@ func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Confi
 	}
 }
 
-// PrepareHanging gives a caller whose connections hang none before that is over.
+// PrepareHanging blocks a caller whose connections hang until that is over.
 func PrepareHanging(ctx context.Context, _ *pgx.Conn) (bool, error) {
 	if over, ok := ctx.Value(hangKey{}).(<-chan struct{}); ok {
 		<-over
@@ -53,5 +53,5 @@ func PrepareHanging(ctx context.Context, _ *pgx.Conn) (bool, error) {
 	return true, nil
 }
 
-// NobodyInParticular is a principal: all callers over connections so prepared are the same.
+// NobodyInParticular is a principal that is the same for all callers over such connections.
 func NobodyInParticular(context.Context) string { return "" }

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Hasty workers come all at once, of every process: many enough to disturb each
-// other as no steady load does, and seldom enough to keep the history small.
+// Hasty workers of all processes start at the same moment: enough of them to disturb each other
+// more than a steady load, and rarely enough to keep the history small.
 const (
 	squallEvery = time.Second
 	squallLasts = 300 * time.Millisecond
-	squallCalls = 30 // of each worker, at most
+	squallCalls = 30 // per worker, at most
 )
 
-// hasty makes calls whose contexts end before they have begun, after they are
-// done, and at every moment between.
+// hasty makes calls whose contexts end before the call begins, after it is done, and at every
+// moment between.
 func (w *worker) hasty() {
 	for w.ctx.Err() == nil {
 		squall := time.Now().Truncate(squallEvery)
@@ -34,9 +34,8 @@ func (w *worker) hasty() {
 	}
 }
 
-// hurry makes a random call. Most are merges into a document that is this
-// process's, and seldom held, so that many share a commit; the others are on
-// whatever is hot in this squall.
+// hurry makes a random call. Most are merges into a document of this process, which is rarely
+// locked, so that many share a commit; the others use the hot document of this squall.
 func (w *worker) hurry(number int) {
 	own, doc, key := fmt.Sprint("hasty", w.Process), fmt.Sprint("doc", number), fmt.Sprint("key", number)
 	switch n := w.rand.IntN(200); {
@@ -63,8 +62,8 @@ func (w *worker) hurry(number int) {
 	}
 }
 
-// Contexts of hasty workers end after what is drawn from between these two, or
-// about as long as calls take at present.
+// Contexts of hasty workers end after a random time between these two, or after about the
+// current duration of calls.
 const (
 	soonest = 500 * time.Microsecond
 	latest  = 30 * time.Millisecond
@@ -72,7 +71,7 @@ const (
 	together = 4 * time.Millisecond
 )
 
-// A pace is that of a process's calls.
+// A pace measures the duration of a process's calls.
 type pace struct {
 	typical atomic.Int64 // nanoseconds
 	last    atomic.Int64 // when a call succeeded, in nanoseconds
@@ -84,8 +83,8 @@ func newPace() *pace {
 	return p
 }
 
-// took tells of a call that succeeded. Those of others than the hasty tell how long a call
-// takes if they wait for nobody.
+// took records a call that succeeded. Calls of workers that are not hasty show how long a call
+// takes without waiting.
 func (p *pace) took(d time.Duration, tells bool) {
 	p.last.Store(time.Now().UnixNano())
 	if tells {
@@ -93,18 +92,17 @@ func (p *pace) took(d time.Duration, tells bool) {
 	}
 }
 
-// stands reports that no call has succeeded for a while. Then each squall is of one call: a
-// connection costs the server more than what is cut off on it, and it would never come to more.
+// stands reports whether no call has succeeded for a while. Each squall then makes one call
+// only: new connections would cost the server so much that no call ever succeeded.
 func (p *pace) stands() bool { return time.Since(time.Unix(0, p.last.Load())) > time.Second }
 
-// bounded is a context that ends soon: by its deadline, or as if its caller had
-// changed its mind.
+// bounded returns a context that ends soon, by its deadline or by cancellation.
 func (p *pace) bounded(ctx context.Context, r *rand.Rand) (context.Context, context.CancelFunc) {
 	d := soonest + time.Duration(r.Int64N(int64(latest-soonest)))
 	if typical := time.Duration(p.typical.Load()); r.IntN(2) == 0 && typical > soonest {
 		d = typical/2 + time.Duration(r.Int64N(int64(typical)*3/2))
 	}
-	if end := time.Now().Add(d); r.IntN(2) == 0 { // many give up at the same moment
+	if end := time.Now().Add(d); r.IntN(2) == 0 { // many end at the same moment
 		d = time.Until(end.Truncate(together).Add(together))
 	}
 	ctx = context.WithoutCancel(ctx)

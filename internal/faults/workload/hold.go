@@ -10,14 +10,14 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// stuck is a key that is held until somebody evicts its holder, or for so long.
+// stuck is a key that is held until its holder is evicted, for at most stuckLasts.
 const (
 	stuck      = "stuck"
 	stuckLasts = 3 * time.Second
 )
 
-// hold takes a lock in one of several ways, and stays away for a while: a key
-// of its own, or a document's, which is then written under the tenure.
+// hold takes a lock in one of several ways and keeps it for a while: a key that is no
+// document's, or a document's lock, under which it then writes.
 func (w *worker) hold(what, name string) {
 	ctx, cancel := w.bounded()
 	defer cancel()
@@ -36,7 +36,7 @@ func (w *worker) hold(what, name string) {
 	case n == 2 && what == "key":
 		take, shared = w.locker.TryRLock, true
 	}
-	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Tenure, Key: history.LockOf(name), Shared: shared})
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Hold, Key: history.LockOf(name), Shared: shared})
 	held, err := take(ctx, key)
 	e.Return = time.Now()
 	if err != nil {
@@ -82,9 +82,8 @@ func (w *worker) hold(what, name string) {
 	written()
 }
 
-// writeUnder writes a document whose lock is held, which b's contexts carry. It
-// may return while a write is on its way, which the function that it returns
-// waits for.
+// writeUnder writes a document whose hold b's contexts carry. It may return while a write is in
+// progress; the function that it returns waits for that.
 func (w *worker) writeUnder(b bound, id string) (written func()) {
 	if w.rand.IntN(2) == 0 {
 		_, _ = w.get(b, id)
@@ -113,7 +112,7 @@ func (w *worker) writeUnder(b bound, id string) (written func()) {
 	return func() {}
 }
 
-// mergeMeanwhile merges while its caller goes on, to Unlock perhaps.
+// mergeMeanwhile merges while its caller continues, perhaps with Unlock.
 func (w *worker) mergeMeanwhile(b bound, id string) (written func()) {
 	ctx, cancel := b()
 	e, patch := w.patch(id)
@@ -124,8 +123,8 @@ func (w *worker) mergeMeanwhile(b bound, id string) (written func()) {
 	})
 }
 
-// commitLate merges in a transaction of the host's, which commits it while its
-// caller goes on, to Unlock perhaps.
+// commitLate merges in a transaction of the host and commits while its caller continues, perhaps
+// with Unlock.
 func (w *worker) commitLate(host Host, b bound, id string) (written func()) {
 	own, cancel := w.long()
 	tx, err := host.Begin(own)
@@ -153,7 +152,7 @@ func (w *worker) commitLate(host Host, b bound, id string) (written func()) {
 	})
 }
 
-// background has do done by another goroutine, for which wait waits.
+// background runs do in another goroutine; wait waits for it.
 func background(do func()) (wait func()) {
 	over := make(chan struct{})
 	go func() {
@@ -163,7 +162,7 @@ func background(do func()) (wait func()) {
 	return func() { <-over }
 }
 
-// evict takes a lock from whoever has it, and records that.
+// evict evicts the holders of a lock and records that.
 func (w *worker) evict() {
 	evicter, ok := w.locker.(Evicter)
 	if !ok {
@@ -179,7 +178,7 @@ func (w *worker) evict() {
 		name = w.hot("doc")
 		key = w.store.Key(name)
 	}
-	ctx, cancel := w.long() // holders take a moment to look
+	ctx, cancel := w.long() // holders need a moment to notice
 	defer cancel()
 	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Eviction, Key: history.LockOf(name)})
 	err := evicter.Evict(ctx, key, w.Grace)

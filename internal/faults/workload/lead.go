@@ -21,15 +21,14 @@ type Limiter interface {
 	Acquire(ctx context.Context, name lock.Key, permits int) (*lock.Held, error)
 }
 
-// permits is how many there are of the semaphore.
+// permits is the size of the semaphore.
 const permits = 2
 
-// permit takes a permit, and stays away for a while. Each permit is held as a key of its
-// own is.
+// permit takes a permit and keeps it for a while. Each permit is recorded as a separate key.
 func (w *worker) permit() {
 	ctx, cancel := w.bounded()
 	defer cancel()
-	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Tenure, Key: history.LockOf("permit")})
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Hold, Key: history.LockOf("permit")})
 	held, err := w.acquire(ctx, lock.Name("permit"))
 	e.Return = time.Now()
 	if err != nil {
@@ -39,7 +38,7 @@ func (w *worker) permit() {
 	}
 	e.Outcome, e.Key = history.OK, history.LockOf(held.Key().String())
 	w.stay(held, &e, func() {
-		for range 5 { // so long that two with one permit meet, on a slow machine, too
+		for range 5 { // long enough that two holders of one permit meet, even on a slow machine
 			w.away(held.Context().Done())
 		}
 	})
@@ -58,12 +57,12 @@ func (w *worker) acquire(ctx context.Context, name lock.Key) (*lock.Held, error)
 	return sem.Acquire(ctx)
 }
 
-// lead stands for leader, and leads once, for a while. Its context may end before its
-// function does, which takes a moment to notice.
+// lead campaigns and leads once, for a while. Its function takes a moment to notice that its
+// context has ended.
 func (w *worker) lead(name string) {
 	ctx, cancel := w.bounded()
 	defer cancel()
-	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Tenure, Key: history.LockOf(name)})
+	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Hold, Key: history.LockOf(name)})
 	var held *lock.Held
 	err := w.leads(ctx, lock.Name(name), func(ctx context.Context, term int64) error {
 		held = lock.FromContext(ctx, lock.Name(name))
@@ -85,7 +84,7 @@ func (w *worker) lead(name string) {
 		w.to.Record(e)
 		return
 	}
-	w.unlocked(e, held.Unlock()) // which says what it said before
+	w.unlocked(e, held.Unlock()) // returns the same as the first call
 }
 
 func (w *worker) leads(ctx context.Context, key lock.Key, fn func(context.Context, int64) error) error {
@@ -95,7 +94,7 @@ func (w *worker) leads(ctx context.Context, key lock.Key, fn func(context.Contex
 	return lock.Lead(ctx, w.locker, key, backoff.Constant{Base: time.Millisecond}, fn)
 }
 
-// stay records for how long a hold lasts: while do runs, unless it is lost.
+// stay records how long a hold lasts: while do runs, unless it is lost.
 func (w *worker) stay(held *lock.Held, e *history.Event, do func()) {
 	w.to.Record(*e)
 	told := make(chan time.Time, 1)
@@ -109,7 +108,7 @@ func (w *worker) stay(held *lock.Held, e *history.Event, do func()) {
 	w.to.Record(*e)
 }
 
-// away passes a while, until done.
+// away waits for a random time, or until done.
 func (w *worker) away(done <-chan struct{}) {
 	if w.Pause > 0 {
 		select {

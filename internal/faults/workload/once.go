@@ -11,13 +11,13 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A Repeater makes writes once for a token.
+// A Repeater executes writes once per token.
 type Repeater interface {
 	Once(token string) *metadata.Postgres
 }
 
-// repeat makes writes, each again and again until it is told what became of it. Some are
-// made twice at a time.
+// repeat makes writes, and repeats each until its outcome is known. Some are made twice
+// concurrently.
 func (w *worker) repeat(store Repeater) {
 	for w.ctx.Err() == nil {
 		w.serial++
@@ -35,7 +35,7 @@ func (w *worker) repeat(store Repeater) {
 				}
 				w.to.Record(e)
 			case w.ctx.Err() != nil:
-				return // somebody else goes on
+				return // nemesis continues with it
 			default:
 				w.rest(err)
 			}
@@ -43,10 +43,10 @@ func (w *worker) repeat(store Repeater) {
 	}
 }
 
-// errTold says that what was told cannot be.
+// errTold is the error of an answer that is impossible.
 var errTold = errors.New("one write is told two versions")
 
-// attempt is MakeOnce with little patience, or twice that at a time.
+// attempt is MakeOnce with a short time limit, once or twice concurrently.
 func (w *worker) attempt(store Repeater, e history.Event) (version int64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+w.rand.IntN(100))*time.Millisecond)
 	defer cancel()
@@ -67,8 +67,7 @@ func (w *worker) attempt(store Repeater, e history.Event) (version int64, err er
 	return version, nil
 }
 
-// MakeOnce makes the write of an event, unless it is made already, and returns which
-// version it has made.
+// MakeOnce makes the write of an event, unless it has been made before, and returns its version.
 func MakeOnce(ctx context.Context, store Repeater, e history.Event) (version int64, err error) {
 	once := store.Once(e.Field)
 	var doc metadata.Document

@@ -15,13 +15,13 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// Tenancy is a table of three tenants' documents, of which each may be seen and
-// written by its own tenant only.
+// Tenancy is a table with the documents of three tenants. Only its tenant may see and write a
+// document.
 var Tenancy = metadata.Table{Name: "tenancy", Version: "version"}
 
 const tenants, documentsOfEach = "abc", 4
 
-// Settle is the SQL that makes that table for a role.
+// Settle returns the SQL that creates that table for a role.
 func Settle(schema, role string) string {
 	return fmt.Sprintf(`CREATE TABLE %[1]s.tenancy (id text PRIMARY KEY, tenant text, metadata jsonb NOT NULL DEFAULT '{}', version bigint NOT NULL DEFAULT 0);
 		INSERT INTO %[1]s.tenancy SELECT tenant || n, tenant FROM generate_series(1, %[3]d) AS n, string_to_table('%[4]s', NULL) AS tenant;
@@ -31,27 +31,27 @@ func Settle(schema, role string) string {
 		ALTER TABLE %[1]s.tenancy OWNER TO %[2]s`, schema, role, documentsOfEach, tenants)
 }
 
-// Trespasses is SQL that counts what tenants have left in documents of others.
+// Trespasses is SQL that counts the values that tenants have written into documents of others.
 func Trespasses(schema string) string {
 	return "SELECT count(*) FROM " + schema + ".tenancy, jsonb_object_keys(metadata) AS key WHERE left(key, 1) <> tenant"
 }
 
 type tenantKey struct{}
 
-// TenantOf is for whom a call is made.
+// TenantOf returns the tenant of a call.
 func TenantOf(ctx context.Context) string {
 	tenant, _ := ctx.Value(tenantKey{}).(string)
 	return tenant
 }
 
-// Prepare tells the server for whom a connection is used.
+// Prepare tells the server for which tenant a connection is used.
 func Prepare(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	_, err := conn.Exec(ctx, "SELECT pg_catalog.set_config('app.tenant', $1, false)", TenantOf(ctx))
 	return err == nil, err
 }
 
-// Rights has so many workers write each other's documents, until ctx ends, in a store
-// of the tenancy whose connections are prepared.
+// Rights runs workers that write each other's documents until ctx ends, in a store of the
+// tenancy whose connections are prepared.
 func Rights(ctx context.Context, store *metadata.Postgres, to *history.Recorder, workers int, c Config) {
 	var group sync.WaitGroup
 	for n := range workers {
@@ -65,7 +65,7 @@ func Rights(ctx context.Context, store *metadata.Postgres, to *history.Recorder,
 	group.Wait()
 }
 
-// rightsOf is one tenant's call, for one document or some.
+// rightsOf makes a call of one tenant, for one document or several.
 func rightsOf(ctx context.Context, store *metadata.Postgres, to *history.Recorder, n int, c Config, r *rand.Rand) {
 	tenant := string(tenants[r.IntN(len(tenants))])
 	ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), tenantKey{}, tenant), c.Patience)

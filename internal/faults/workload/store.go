@@ -13,36 +13,36 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A Store is what is used of one: its Key is that of a document's lock. What
-// else it can do is used, too: see Replacer, ManyMerger and Host.
+// A Store is a store of documents; Key is the key of a document's lock. A workload also uses the
+// methods of Replacer, ManyMerger and Host, if the store has them.
 type Store interface {
 	metadata.MetadataStore
 	Key(id string) lock.Key
 }
 
-// A Replacer stores a document in the place of another.
+// A Replacer replaces documents.
 type Replacer interface {
 	Replace(ctx context.Context, id string, document json.RawMessage) (metadata.Document, error)
 }
 
-// A ManyMerger merges into several documents by one call.
+// A ManyMerger merges into several documents with one call.
 type ManyMerger interface {
 	MergeMany(ctx context.Context, patches []metadata.Patch) ([]metadata.Result, error)
 }
 
-// A Host has transactions of its own, in which it can write.
+// A Host has its own transactions, in which it can write.
 type Host interface {
 	Begin(ctx context.Context) (Tx, error)
 }
 
-// A Tx is such a transaction, and the store in it.
+// A Tx is a transaction of a Host, and the store in it.
 type Tx interface {
 	metadata.MetadataStore
 	Commit(ctx context.Context) error
 	Rollback(ctx context.Context) error
 }
 
-// An Evicter can take a lock from its holder.
+// An Evicter can evict the holder of a lock.
 type Evicter interface {
 	Evict(ctx context.Context, key lock.Key, grace time.Duration) error
 }
@@ -51,10 +51,10 @@ type Evicter interface {
 type Hosted struct {
 	*metadata.Postgres
 	Pool *pgxpool.Pool
-	SQL  *sql.DB // if it is not nil, the store's, and what the host's transactions are of
+	SQL  *sql.DB // if not nil, the store's pool, and that of the host's transactions
 }
 
-// Begin implements [Host].
+// Begin begins a transaction of the host.
 func (h Hosted) Begin(ctx context.Context) (Tx, error) {
 	if h.SQL != nil {
 		tx, err := h.SQL.BeginTx(context.WithoutCancel(ctx), nil)

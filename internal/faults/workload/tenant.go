@@ -12,12 +12,12 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// tenantPatience is how long a tenant's call may take.
+// tenantPatience limits a tenant's call.
 const tenantPatience = 10 * time.Second
 
-// dear has documents of about so many bytes, and patches for them, whose shapes have
-// cost more than their sizes in one store or another.
-var dear = []func(bytes int) (document, patch string){
+// expensive has functions that return documents of about so many bytes, and patches for them,
+// whose shapes have cost more than their size in some store.
+var expensive = []func(bytes int) (document, patch string){
 	func(n int) (string, string) { return members(n, `1`), members(n, `2`) },
 	func(n int) (string, string) { return within(members(n-400, `1`)), within(members(n-400, `2`)) },
 	func(n int) (string, string) { return members(n, `{"x":1}`), members(n, `{"y":1}`) },
@@ -29,7 +29,7 @@ var dear = []func(bytes int) (document, patch string){
 	func(n int) (string, string) { return `{}`, `{"a":"` + strings.Repeat("x", n-400) + `"}` },
 }
 
-// refused are patches that nobody may apply.
+// refused are patches that every store must refuse.
 var refused = map[string]string{
 	"too large":    `{"a":"` + strings.Repeat("x", 2<<20) + `"}`,
 	"too deep":     strings.Repeat(`{"a":`, 100) + `1` + strings.Repeat(`}`, 100),
@@ -38,8 +38,8 @@ var refused = map[string]string{
 	"half":         `{"a":[` + repeat(64<<10, `[1]`),
 }
 
-// Tenant sends patches that are dear, and others that are to be refused, to documents
-// of its own until ctx ends. It returns what it was answered wrongly.
+// Tenant sends expensive patches, and others that must be refused, to its own documents until
+// ctx ends. It returns the wrong answers.
 func Tenant(ctx context.Context, store Store, name string, seed uint64) (err error) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	call := func(id, patch string) error {
@@ -55,13 +55,13 @@ func Tenant(ctx context.Context, store Store, name string, seed uint64) (err err
 				err = errors.Join(err, fmt.Errorf("a patch that is %s: %w", what, got))
 			}
 		}
-		document, patch := dear[r.IntN(len(dear))](64 << 10 << r.IntN(5))
-		_, _ = call(id, document), call(id, patch) // they may fail, as everybody's
+		document, patch := expensive[r.IntN(len(expensive))](64 << 10 << r.IntN(5))
+		_, _ = call(id, document), call(id, patch) // they may fail, like all calls
 	}
 	return err
 }
 
-// members are an object of about n bytes.
+// members returns an object of about n bytes.
 func members(n int, value string) string {
 	var b strings.Builder
 	for i := 0; b.Len() < n-16; i++ {
@@ -70,12 +70,12 @@ func members(n int, value string) string {
 	return "{" + b.String()[1:] + "}"
 }
 
-// within is an object in 60 others.
+// within returns an object nested in 60 others.
 func within(object string) string {
 	return strings.Repeat(`{"a":`, 60) + object + strings.Repeat(`}`, 60)
 }
 
-// repeat has about n bytes of the same element.
+// repeat returns about n bytes of the same element.
 func repeat(n int, element string) string {
 	return strings.Repeat(element+",", n/(len(element)+1)) + element
 }

@@ -12,20 +12,20 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// A Watcher tells what becomes of documents.
+// A Watcher reports the states of documents.
 type Watcher interface {
 	Watch(ctx context.Context, ids ...string) iter.Seq2[metadata.Document, error]
 }
 
-// A follower is one run of Watch, of the hot documents.
+// A follower is a watch of the hot documents.
 type follower struct {
 	*worker
 	mu   sync.Mutex
-	last map[string]int64 // the versions that it was told
+	last map[string]int64 // the last version of each document that it received
 }
 
-// follow records what a watcher is told until the others have written, and then until it has
-// been told what there is. Every other one is slow.
+// follow records what a watcher receives until the others have finished writing, and then
+// until it has received the last state. Every other watcher is slow.
 func (w *worker) follow(watcher Watcher, written <-chan struct{}) {
 	f := &follower{worker: w, last: map[string]int64{}}
 	ids := make([]string, w.Hot)
@@ -60,7 +60,7 @@ func (f *follower) record(e history.Event, doc metadata.Document, err error) {
 	f.last[doc.ID] = doc.Version
 }
 
-// reach waits until the follower has been told what a document is, or something later.
+// reach waits until the follower has received a document's current state, or a later one.
 func (f *follower) reach(id string) {
 	ctx, cancel := context.WithTimeout(context.Background(), f.Patience)
 	defer cancel()

@@ -1,4 +1,4 @@
-// Package workload uses lockers and stores hard, and records what happens.
+// Package workload puts a heavy load on lockers and stores, and records what happens.
 package workload
 
 import (
@@ -14,23 +14,23 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// Config says how much is done, and on what.
+// Config is the size of a workload, and what it uses.
 type Config struct {
-	Process    int // tells this process's values from those of others
-	Generation int // and from those of processes that had its number before
-	Workers    int // that have Patience
-	Hasty      int // whose contexts end about when their calls do: see hasty
-	Watchers   int // of the hot documents, where the store is a Watcher
-	Repeaters  int // that make writes once, where the store is a Repeater
-	Hot, Cold  int // documents, and keys
+	Process    int // makes this process's values differ from those of others
+	Generation int // and from those of earlier processes of its number
+	Workers    int // patient workers: see Patience
+	Hasty      int // workers whose contexts end about when their calls do: see hasty
+	Watchers   int // of the hot documents, if the store is a Watcher
+	Repeaters  int // workers that write with tokens, if the store is a Repeater
+	Hot, Cold  int // numbers of documents, and of keys
 	Patience   time.Duration
-	Pause      time.Duration // that a holder stays away at most
-	Rest       time.Duration // of a patient worker, between two calls
-	Grace      time.Duration // that an evicted holder is given
+	Pause      time.Duration // how long a holder keeps a lock, at most
+	Rest       time.Duration // of a patient worker between two calls
+	Grace      time.Duration // for evicted holders
 	Seed       uint64
 }
 
-// Run has workers at work until ctx ends, and returns when the last call has.
+// Run runs workers until ctx ends, and returns when the last call has ended.
 func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recorder, c Config) {
 	var group sync.WaitGroup
 	pace := newPace()
@@ -62,8 +62,8 @@ func Run(ctx context.Context, locker lock.Locker, store Store, to *history.Recor
 	watchers.Wait()
 }
 
-// HoldDocuments has so many more workers, until ctx ends, who use the store only under
-// the locks of its documents.
+// HoldDocuments runs more workers until ctx ends, which use the store only under the locks of
+// its documents.
 func HoldDocuments(ctx context.Context, workers int, locker lock.Locker, store Store, to *history.Recorder, c Config) {
 	var group sync.WaitGroup
 	for n := range workers {
@@ -142,8 +142,8 @@ func (w *worker) document() string {
 	return fmt.Sprint("doc", w.Hot+w.rand.IntN(w.Cold))
 }
 
-// bounded is the context of a call. The call that is under way when the
-// workload ends is not cut short.
+// bounded returns the context of a call. The end of the workload does not cancel a call in
+// progress.
 func (w *worker) bounded() (context.Context, context.CancelFunc) {
 	if w.haste {
 		return w.pace.bounded(w.ctx, w.rand)
@@ -151,20 +151,20 @@ func (w *worker) bounded() (context.Context, context.CancelFunc) {
 	return w.long()
 }
 
-// long is the context of what is not to be cut short by haste either.
+// long returns a context that hasty workers do not cut short, either.
 func (w *worker) long() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(w.ctx), w.Patience)
 }
 
-// ended records what a call returned, and rests if it failed by itself.
+// ended records what a call returned, and rests if it failed before its context ended.
 func (w *worker) ended(e history.Event, doc metadata.Document, err error) {
 	if w.record(e, doc, err) == history.Failed && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 		w.rest(err)
 	}
 }
 
-// rest keeps failures from filling the history, and callers from being all that a server
-// has to do that is down, or has just come back.
+// rest waits, so that failures do not fill the history, and callers do not overload a server
+// that is down or has just come back.
 func (w *worker) rest(err error) { time.Sleep(restAfter(err, w.rand)) }
 
 func restAfter(err error, r *rand.Rand) time.Duration {

@@ -10,11 +10,11 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// bound makes the context of a call.
+// bound returns the context of a call.
 type bound = func() (context.Context, context.CancelFunc)
 
-// patch begins the event of a merge. It sets this worker's field, which some
-// hasty ones share so that documents stay small, to a value of its own.
+// patch begins the event of a merge. It sets this worker's field to a unique value. Some hasty
+// workers share a field, so that documents stay small.
 func (w *worker) patch(id string) (history.Event, json.RawMessage) {
 	w.serial++
 	field := fmt.Sprintf("w%d_%d", w.Process, w.n)
@@ -69,7 +69,7 @@ func (w *worker) update(b bound, id string) {
 			return nil, err
 		}
 		e.Value = fmt.Append(nil, count)
-		w.to.Record(e) // its value is known before it can be in the document
+		w.to.Record(e) // record the value before it can be in the document
 		return fmt.Appendf(nil, `{"%s":%d}`, history.Counter, count), nil
 	})
 	if err != nil && e.Value == nil {
@@ -78,8 +78,8 @@ func (w *worker) update(b bound, id string) {
 	w.ended(e, doc, err)
 }
 
-// increment is update by hand: it reads, decides and merges, each by a call of its own.
-// It is for those who hold the document's lock, before they write anything else.
+// increment is an update by hand: it reads, decides and merges with separate calls. Only the
+// holder of the document's lock may call it, before it writes anything else.
 func (w *worker) increment(b bound, id string) {
 	ctx, cancel := b()
 	defer cancel()
@@ -96,7 +96,7 @@ func (w *worker) increment(b bound, id string) {
 	w.ended(e, doc, err)
 }
 
-// next is what follows the count of a document.
+// next returns the next count of a document.
 func next(doc metadata.Document) (int, error) {
 	var counted struct{ Count int }
 	if len(doc.Metadata) > 0 {
@@ -116,8 +116,8 @@ func (w *worker) get(b bound, id string) (metadata.Document, error) {
 	return doc, err
 }
 
-// replace is merge by hand: it reads, and stores what it has read and changed.
-// It is for those who hold the document's lock.
+// replace is a merge by hand: it reads, changes and replaces the document. Only the holder of
+// the document's lock may call it.
 func (w *worker) replace(b bound, id string) {
 	store, ok := w.store.(Replacer)
 	if !ok {
