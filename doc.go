@@ -1,67 +1,89 @@
-// Package lockstore is for applications in which many workers change the same
-// JSON metadata in PostgreSQL at once, and none of their changes may be lost.
-// It holds no code of its own: a host imports the packages below, and wires
-// them into what it has. No transport is assumed, and no state is kept outside
-// the database.
+// Package lockstore is for applications in which many workers change the same JSON metadata
+// in PostgreSQL at once, and none of their changes may be lost. It has no code: import the
+// packages below, and wire them into what you have. They assume no transport, and keep no
+// state outside the database.
 //
-//   - [example.com/lockstore/metadata] merges JSON patches (RFC 7396) into a
-//     jsonb column. Many merges of one document share a commit, so that a
-//     document under heavy fire gets more of them per second, not fewer.
-//   - [example.com/lockstore/lock] gives goroutines and processes named locks,
-//     backed by PostgreSQL's advisory locks on one connection. Who holds a lock
-//     is told when it is lost, and everybody can see and free it.
-//   - [example.com/lockstore/backoff] says how long to wait before the next
-//     attempt, by policies without state.
+//   - [example.com/lockstore/metadata] merges JSON patches (RFC 7396) into a jsonb column.
+//     Many merges of one document share a commit, so that a busy document gets more merges
+//     per second, not fewer.
+//   - [example.com/lockstore/lock] provides named locks across goroutines and processes,
+//     backed by PostgreSQL advisory locks on one connection. A holder learns when its lock is
+//     lost, and an operator can list and free locks.
+//   - [example.com/lockstore/backoff] says how long to wait before the next attempt, by
+//     policies without state.
 //   - [example.com/lockstore/pgtest] gives each test a real database of its own.
 //
-// The usual case needs two calls:
+// The usual case takes two calls:
 //
 //	store, err := metadata.NewPostgres(pool, nil) // a *pgxpool.Pool, *sql.DB or *sqlx.DB
 //	...
 //	doc, err := store.Merge(ctx, userID, json.RawMessage(`{"plan": "pro", "trial": null}`))
 //
+// # Find it by its usual name
+//
+//   - Leader election: [example.com/lockstore/lock.Lead].
+//   - Semaphore: [example.com/lockstore/lock.NewSemaphore].
+//   - Mutex for the time of a function: [example.com/lockstore/lock.Do]; where the caller may
+//     hold it already, [example.com/lockstore/lock.Ensure].
+//   - Fencing token: [example.com/lockstore/lock.Held.Fence].
+//   - Lease, TTL: there is none. A lock lasts until its holder unlocks it or its connection
+//     ends; [example.com/lockstore/lock.Postgres.Evict] frees the lock of a holder that hangs.
+//   - Counter, increment: [example.com/lockstore/metadata.Postgres.Update], which returns the
+//     document after the caller's own change.
+//   - Compare-and-swap, optimistic locking: [example.com/lockstore/metadata.Postgres.IfVersion].
+//   - Idempotency key: [example.com/lockstore/metadata.Postgres.Once].
+//   - Subscribe: [example.com/lockstore/metadata.Postgres.Watch].
+//   - The host's transaction: [example.com/lockstore/metadata.Postgres.In] for documents,
+//     [example.com/lockstore/lock.InTx] for locks.
+//   - All documents, search: [example.com/lockstore/metadata.Postgres.Find].
+//   - Migrations: [example.com/lockstore/metadata.Postgres.Migrate], or
+//     [example.com/lockstore/metadata.Table.DDL] for a migration tool of the host's.
+//   - Shutdown: close the store, then the locker, then the pool.
+//   - Unit tests without a database: [example.com/lockstore/metadata.Memory] and
+//     [example.com/lockstore/lock.Memory].
+//
+// README.md has more of them, and docs/questions.md says where common questions are answered.
+//
 // # Why
 //
-// The obvious solution takes an advisory lock through a connection pool, reads
-// the metadata, merges in Go, writes it back, and unlocks through the pool. It
-// loses updates: the unlock may run on another session than the lock, a session
-// that has a lock gets it again when asked, and a cancelled request never
-// unlocks. The program in examples/hotuser shows it, beside what this module
-// does instead.
+// The obvious solution takes an advisory lock through a connection pool, reads the metadata,
+// merges in Go, writes it back, and unlocks through the pool. It loses updates: the unlock may
+// run on another session than the lock, a session that holds a lock gets it again when it
+// asks, and a cancelled request never unlocks. The program examples/hotuser shows this, beside
+// what this module does instead.
 //
 // # Security
 //
-// An advisory lock is no authorization. Whoever can connect to the database can
-// take every key; and whoever may write a table need not ask this module first.
-// What keeps others out is the database's own privileges. SECURITY.md says what is
-// promised against tenants, other roles and other users of a test machine.
+// An advisory lock is no authorization. Whoever can connect to the database can take every
+// key, and whoever may write a table can do so without this module. What keeps others out is
+// the database's own privileges. SECURITY.md says what is promised against tenants, other
+// roles and other users of a machine that runs tests.
 //
-// A role needs little (TestLeastPrivilegesSuffice in package metadata):
+// A role needs few privileges (TestLeastPrivilegesSuffice in package metadata):
 //
 //	GRANT USAGE ON SCHEMA s TO r;                                 -- of the table and the function
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON s.lockstore_metadata TO r; -- DELETE for Delete only
 //	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA s TO r;              -- PUBLIC has it by default
 //
-// Locks need the right to connect, and no more. Migrate needs CREATE on the
-// schema. Details of other roles' sessions in a Status need pg_read_all_stats,
-// and Evict needs pg_signal_backend or the holder's own role.
+// Locks need the right to connect, and no more. Migrate needs CREATE on the schema. To see
+// details of other roles' sessions in a Status takes pg_read_all_stats. Evict takes
+// pg_signal_backend or the holder's own role.
 //
-// No error, log line or observer carries a value of a document or a patch, nor
-// what the server says that could quote one. Names of tables and constraints do
-// appear, and so do ids and names of keys, quoted where they do not print. Every
-// string that reaches SQL is a parameter, except names of schemas, tables and
-// columns, which are quoted in one place.
+// No error, log line or observer gets a value of a document or a patch, or text of the server
+// that could quote one. They do get names of tables and constraints, and ids and names of
+// keys, quoted where they are not printable. Every string that reaches SQL is a parameter,
+// except names of schemas, tables and columns, which are quoted in one place.
 //
 // # Caveats
 //
-// What is promised is promised by the primary server. A failover loses locks,
-// and tells so. Of the merges that were acknowledged it keeps what its
-// replication has kept: with asynchronous replication the last ones can be gone,
-// with synchronous_commit = on and synchronous_standby_names set they are not.
-// With synchronous_commit = off a crash may lose the last ones, with fsync = off
-// anything. Fences grow across a crash, and across a failover as far as their
-// transactions were replicated.
+// The promises are those of the primary server. A failover drops all locks, and ends the
+// context of every holder. Of the acknowledged merges it keeps those that were replicated:
+// with asynchronous replication the last ones can be lost, with synchronous_commit = on and
+// synchronous_standby_names set they are not. With synchronous_commit = off a crash can lose
+// the last ones, with fsync = off anything. Fences grow across a crash, and across a failover
+// as far as their transactions were replicated.
 //
-// A process that is stopped or cut off can not know that its lock is lost. What
-// it merges then is refused; what it does elsewhere needs a fence.
+// A process that is stopped or cut off cannot know that its lock is lost. What it merges then
+// is refused; what it does elsewhere needs a fence. A process that is stopped while its
+// connection stands keeps its locks until Evict frees them, or it goes on.
 package lockstore

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Attempts is [Retry] as a range loop: it yields 1, 2, … before each attempt, and
-// waits between them as p says. A nil p is [Default]. The body leaves the loop
-// when an attempt succeeds; reaching its end means that the attempt failed.
+// Attempts is [Retry] as a range loop: it yields 1, 2, …, one number for each attempt, and
+// waits between them as p says. A nil p means [Default]. The body leaves the loop when an
+// attempt has succeeded; to reach the body's end means that the attempt has failed.
 //
 //	for n, err := range backoff.Attempts(ctx, policy) {
 //		if err != nil {
@@ -19,12 +19,12 @@ import (
 //		}
 //	}
 //
-// When there are to be no more attempts, a last pair carries the number of those
-// that were made and an error that says why: it matches [ErrExhausted] when p gave
-// up, and both ctx.Err() and [context.Cause] when ctx ended. What the attempts
-// themselves failed of, the body knows.
+// When there are no more attempts, a last pair has the number of attempts that were made
+// and an error that says why they are over: it matches [ErrExhausted] if p gave up, and
+// both ctx.Err() and [context.Cause] if ctx ended. It does not match the errors of the
+// attempts, which only the body knows.
 //
-// Each range over the result starts anew, so it may be kept and shared.
+// Each range over the result starts anew, so the result may be kept and shared.
 func Attempts(ctx context.Context, p Policy) iter.Seq2[int, error] {
 	return func(yield func(int, error) bool) {
 		seq, ok := Start(p), true

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// Decorrelated waits for anything from Base to three times the wait before, so
-// that each client soon has a rhythm of its own. It is jitter through and through,
-// and has no field for it.
+// Decorrelated waits for a random time between Base and three times the last wait, so
+// that clients soon stop waiting in step. It needs no Jitter, and has no field for it.
 //
-// It is the decorrelated jitter of "Exponential Backoff And Jitter" (AWS
-// Architecture Blog, 2015), except that the cap comes first, here as in the other
-// policies: capping afterwards would gather the clients at the cap.
+// It is the decorrelated jitter of "Exponential Backoff And Jitter" (AWS Architecture
+// Blog, 2015), except that it caps the range before it draws, where the article caps the
+// drawn wait: capping afterward would gather the clients at the cap.
 type Decorrelated struct {
 	Base time.Duration // the shortest wait; 0 or less means 5 ms
 	Cap  time.Duration // the longest wait; 0 or less means no cap
-	Rand rand.Source   // where waits are drawn from, if not nil: the caller keeps it from concurrent use
+	Rand rand.Source   // random source of the waits, used without a mutex; nil: math/rand/v2's
 }
 
-// Delay implements [Policy]. It never gives up.
+// Delay returns a random wait, at most Cap, drawn from Base to three times prev. It never
+// gives up: ok is always true.
 func (p Decorrelated) Delay(_ int, prev time.Duration) (time.Duration, bool) {
 	base, limit := bounds(p.Base, p.Cap)
 	prev = max(prev, base)

@@ -19,9 +19,8 @@ func show(p backoff.Policy) {
 	fmt.Println()
 }
 
-// Three retries, 200 ms apart: four attempts in all. Clients that collide under
-// this rule collide again, since nothing spreads them; examples/hotuser measures it
-// as zep-v0.24.
+// Three retries, 200 ms apart: four attempts in all. Without jitter, clients that collide
+// collide again. The program examples/hotuser measures this rule as zep-v0.24.
 func ExampleConstant() {
 	show(backoff.Limit(backoff.Constant{
 		Base:   200 * time.Millisecond,
@@ -30,7 +29,7 @@ func ExampleConstant() {
 	// Output: 200ms 200ms 200ms
 }
 
-// Seven retries, 200 ms apart at first and doubling up to 10 s: zep-v0.25 in
+// Seven retries, 200 ms apart at first, doubling up to 10 s: zep-v0.25 in the program
 // examples/hotuser.
 func ExampleExponential() {
 	show(backoff.Limit(backoff.Exponential{
@@ -51,7 +50,7 @@ func ExampleFibonacci() {
 	// Output: 1s 1s 2s 3s 5s 8s 13s
 }
 
-// A given source makes jitter repeatable, for tests and simulations.
+// A source with a fixed seed makes the waits repeatable, for tests and simulations.
 func ExampleDecorrelated() {
 	show(backoff.Limit(backoff.Decorrelated{
 		Base: 100 * time.Millisecond,
@@ -98,7 +97,7 @@ func ExamplePermanent() {
 	// Output: permission denied
 }
 
-// An event loop waits with a timer of its own, and takes only the durations.
+// An event loop takes the waits, and uses a timer of its own.
 func ExampleSequence() {
 	seq := backoff.Start(backoff.Limit(backoff.Constant{Base: time.Millisecond}, 3))
 	for {

@@ -10,13 +10,14 @@ import (
 // times Base, with the default Factor.
 type Exponential struct {
 	Base   time.Duration // the first wait; 0 or less means 5 ms
-	Factor float64       // the growth per attempt; 0 and whatever else is not at least 1 means 2
+	Factor float64       // the growth per attempt; 0, NaN and anything below 1 mean 2
 	Cap    time.Duration // the longest wait, jitter included; 0 or less means no cap
-	Jitter Jitter        // how waits are spread; the zero value is FullJitter
-	Rand   rand.Source   // where Jitter draws from, if not nil: the caller keeps it from concurrent use
+	Jitter Jitter        // how waits are shortened at random; the zero value is FullJitter
+	Rand   rand.Source   // random source of Jitter, used without a mutex; nil: math/rand/v2's
 }
 
-// Delay implements [Policy]. It never gives up.
+// Delay returns the wait after attempt, at most Cap, shortened by Jitter. It never gives
+// up: ok is always true.
 func (p Exponential) Delay(attempt int, _ time.Duration) (time.Duration, bool) {
 	wait, limit := bounds(p.Base, p.Cap)
 	factor := p.Factor
@@ -27,7 +28,7 @@ func (p Exponential) Delay(attempt int, _ time.Duration) (time.Duration, bool) {
 	return p.Jitter.spread(wait, p.Rand), true
 }
 
-// grow returns wait × factor^steps, or limit where that is less.
+// grow returns wait × factor^steps, at most limit.
 func grow(wait time.Duration, factor float64, steps int, limit time.Duration) time.Duration {
 	if factor == 2 { // the usual case is exact, and several times faster
 		if steps > 62 || wait > limit>>steps {
@@ -35,8 +36,8 @@ func grow(wait time.Duration, factor float64, steps int, limit time.Duration) ti
 		}
 		return wait << steps
 	}
-	// The product may round up to limit, or be as large as +Inf, but it is never
-	// NaN: neither of its operands can be zero.
+	// The product may round up to limit or be +Inf, but is never NaN: neither operand can
+	// be zero.
 	grown := float64(wait) * math.Pow(factor, float64(steps))
 	if grown >= float64(limit) {
 		return limit

@@ -9,9 +9,9 @@ import (
 	"example.com/lockstore/backoff"
 )
 
-// FuzzDelay looks for a wait that is negative, zero or above its cap, whatever the
-// fields, the attempt and the wait before. It also holds each growing policy to
-// never wait less for a later attempt, jitter aside.
+// FuzzDelay looks for a wait that is negative, zero or above its cap, for any fields,
+// attempt and previous wait. It also checks that without jitter no growing policy waits
+// less after a later attempt.
 func FuzzDelay(f *testing.F) {
 	f.Add(int64(200*ms), int64(10*time.Second), 2.0, uint8(0), 7, int64(0), uint64(1))
 	f.Add(int64(0), int64(0), 0.0, uint8(2), 10_000, int64(0), uint64(2))

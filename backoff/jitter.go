@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Jitter spreads the waits of clients that failed together, so that they do not
-// come back together. It only ever shortens a wait, and never to zero.
+// Jitter says how waits are shortened at random, so that clients that failed together do
+// not retry together. It never lengthens a wait, and never shortens one to zero.
 //
-// The zero value is [FullJitter]. Forgetting to switch jitter on is the costly
-// mistake, so it must be switched off instead.
+// The zero value is [FullJitter]: jitter has to be turned off, by [NoJitter], since to
+// forget turning it on would be the costly mistake. An unknown value is FullJitter, too.
 type Jitter uint8
 
 const (
@@ -18,7 +18,7 @@ const (
 	NoJitter                  // exactly the wait
 )
 
-// spread returns a wait in the range that j leaves of 1 <= wait.
+// spread returns wait, which is at least 1, shortened as j says.
 func (j Jitter) spread(wait time.Duration, source rand.Source) time.Duration {
 	switch j {
 	case NoJitter:
@@ -30,8 +30,7 @@ func (j Jitter) spread(wait time.Duration, source rand.Source) time.Duration {
 	}
 }
 
-// between returns a duration with low <= d <= high, each as likely as any other,
-// for 1 <= low.
+// between returns a random duration from low, which is at least 1, to high, uniformly.
 func between(low, high time.Duration, source rand.Source) time.Duration {
 	n := int64(high-low) + 1
 	if source == nil {

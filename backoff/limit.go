@@ -2,9 +2,9 @@ package backoff
 
 import "time"
 
-// Limit returns p with an end: it gives up once that many attempts have failed.
-// The first try counts, so three retries are four attempts. There is always one
-// attempt, also when attempts is less than 1. A nil p is [Default].
+// Limit returns p with a bound on the attempts: it gives up after that many have failed.
+// The first attempt counts, so three retries are four attempts. There is always one
+// attempt, also if attempts is less than 1. A nil p means [Default].
 func Limit(p Policy, attempts int) Policy {
 	return limited{orDefault(p), attempts}
 }

@@ -5,29 +5,28 @@ import (
 	"time"
 )
 
-// A Policy says how long to wait between attempts. It keeps no state: the caller
-// counts the attempts and remembers the last wait, most simply with a [Sequence].
+// A Policy says how long to wait between attempts. It keeps no state: the caller counts
+// the attempts and remembers the last wait, most simply with a [Sequence].
 //
-// The policies of this package are comparable values that are safe for concurrent
-// use (but see Rand in each of them), and their Delay neither blocks nor allocates.
-// The zero value of each is ready for use.
+// The policies of this package are comparable values. They are safe for concurrent use
+// if Rand is, as nil is. Their Delay neither blocks nor allocates, and their zero values
+// are ready for use.
 type Policy interface {
-	// Delay returns the wait before attempt n+1, after attempt n (1, 2, …)
-	// failed; prev is the wait it returned last, 0 at first. Attempts below 1
-	// count as 1. ok=false means: give up.
+	// Delay returns how long to wait before the next attempt, after the given one (1, 2, …)
+	// has failed. prev is the wait that the last call returned, 0 at first. An attempt
+	// below 1 counts as 1. If ok is false, there is no next attempt: give up.
 	Delay(attempt int, prev time.Duration) (wait time.Duration, ok bool)
 }
 
-// Default returns the policy that stands in wherever a nil Policy is given:
-// exponential from 5 ms to 100 ms with full jitter, without a limit. It suits
-// polling for a lock that is held for milliseconds.
+// Default returns the policy that a nil Policy means: exponential from 5 ms to 100 ms with
+// full jitter, without a limit. It suits polling for a lock that is held for milliseconds.
 func Default() Exponential {
 	return Exponential{Base: defaultBase, Cap: 100 * time.Millisecond}
 }
 
 const defaultBase = 5 * time.Millisecond
 
-// fallback is boxed once, so that a nil Policy costs no allocation per use.
+// fallback is converted to a Policy once, so that a nil Policy costs no allocation per use.
 var fallback Policy = Default()
 
 func orDefault(p Policy) Policy {
@@ -37,8 +36,8 @@ func orDefault(p Policy) Policy {
 	return p
 }
 
-// bounds returns the limits of a policy's waits, with 1 <= base <= limit: what
-// the zero and the negative values of Base and Cap stand for is decided here.
+// bounds returns what Base and Cap mean, zero and negative values included: the first
+// wait and the longest, with 1 <= base <= limit.
 func bounds(base, limit time.Duration) (time.Duration, time.Duration) {
 	if base <= 0 {
 		base = defaultBase

@@ -17,7 +17,7 @@ const (
 	longest = time.Duration(math.MaxInt64)
 )
 
-// waits returns the first n waits of p, as a caller that fails every time sees them.
+// waits returns the first n waits of p, for a caller whose attempts all fail.
 func waits(t testing.TB, p backoff.Policy, n int) []time.Duration {
 	t.Helper()
 	var all []time.Duration
@@ -132,8 +132,8 @@ func TestJitterOnlyShortens(t *testing.T) {
 	}
 }
 
-// extremes returns the shortest and the longest of many first waits: the chance
-// that they miss a tenth of the range is below 1e-40.
+// extremes returns the shortest and the longest of many first waits. The chance that they
+// miss a tenth of the range is below 1e-40.
 func extremes(t testing.TB, p backoff.Policy) (low, high time.Duration) {
 	t.Helper()
 	low = longest
@@ -218,7 +218,7 @@ func TestNilPolicyIsDefault(t *testing.T) {
 	assert.True(t, backoff.Within(nil, ms) == backoff.Within(backoff.Default(), ms))
 }
 
-// policies is one of each, for what must hold of all.
+// policies returns one policy of each type, for tests of what all have in common.
 func policies(source rand.Source) map[string]backoff.Policy {
 	return map[string]backoff.Policy{
 		"constant":     backoff.Constant{Base: ms, Rand: source},

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// ErrExhausted says that the policy gave up. [Retry] wraps it together with the
-// last error; [Attempts] yields it.
+// ErrExhausted means that the policy gave up. [Retry] wraps it together with the last
+// error; [Attempts] yields it.
 var ErrExhausted = errors.New("backoff: gave up")
 
-// Retry calls fn until it returns nil, and waits between the calls as p says. A
-// nil p is [Default]. fn gets ctx, and runs on the caller's goroutine.
+// Retry calls fn until it returns nil, and waits between the calls as p says. A nil p
+// means [Default]. fn gets ctx, and runs on the caller's goroutine.
 //
-// An error with the method RetryAfter() time.Duration, anywhere in its tree, makes
-// Retry wait for at least that long, past the policy's cap too; when [Within]
-// leaves less, Retry gives up at once.
+// If fn's error, or one that it wraps, has the method RetryAfter() time.Duration, Retry
+// waits for at least that long, even beyond the policy's cap. If [Within] leaves less time
+// than that, Retry gives up at once.
 //
-// Retry returns
+// Retry returns:
 //   - nil as soon as fn does;
-//   - the error inside, at once, when fn returns [Permanent];
-//   - an error that matches [ErrExhausted] and fn's last error when p gives up;
-//   - an error that matches ctx.Err(), [context.Cause] and fn's last error when ctx
-//     ends. It cuts a wait short, and no call begins after it.
+//   - the error inside, at once, if fn returns one marked by [Permanent];
+//   - an error that matches [ErrExhausted] and fn's last error if p gives up;
+//   - an error that matches ctx.Err(), [context.Cause] and fn's last error, if there was
+//     one, when ctx ends. The end of ctx cuts a wait short; no call begins after it.
 //
 // Retry is safe for concurrent use.
 func Retry(ctx context.Context, p Policy, fn func(ctx context.Context) error) error {
@@ -51,9 +51,9 @@ func Retry(ctx context.Context, p Policy, fn func(ctx context.Context) error) er
 	}
 }
 
-// Permanent marks err as one that another attempt cannot mend: [Retry] stops and
-// returns err itself. It also stops at an error that wraps a permanent one, and
-// returns that as it is. Permanent(nil) is nil.
+// Permanent marks err as an error that another attempt cannot mend: [Retry] stops and
+// returns err itself. Retry also stops at an error that wraps a permanent one, and returns
+// that error unchanged. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -71,7 +71,7 @@ func isPermanent(err error) bool {
 	return errors.As(err, &mark)
 }
 
-// unmarked takes the mark off err, but nothing that was wrapped around the mark.
+// unmarked returns err without the mark. An error that wraps the mark stays as it is.
 func unmarked(err error) error {
 	if mark, ok := err.(*permanent); ok {
 		return mark.err
@@ -79,7 +79,7 @@ func unmarked(err error) error {
 	return err
 }
 
-// retryAfter returns how long err asks to be left alone, 0 if it does not.
+// retryAfter returns the wait that err asks for, 0 if it asks for none.
 func retryAfter(err error) time.Duration {
 	var asks interface{ RetryAfter() time.Duration }
 	if errors.As(err, &asks) {
@@ -98,8 +98,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// stopped returns the error of a context that has ended: one that matches both
-// its Err and its Cause.
+// stopped returns an error that matches both Err and Cause of a context that has ended.
 func stopped(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {

@@ -17,8 +17,8 @@ import (
 
 var errRefused = errors.New("connection refused")
 
-// failing returns a function that fails with each of errs in turn, and for ever
-// with the last; calls is when it was called, since the first call.
+// failing returns a function that returns each of errs in turn, then always the last one.
+// calls returns the times of its calls, counted from the first.
 func failing(errs ...error) (fn func(context.Context) error, calls func() []time.Duration) {
 	var start time.Time
 	var times []time.Duration
@@ -154,7 +154,7 @@ func TestPermanent(t *testing.T) {
 	assert.EqualError(t, backoff.Permanent(errRefused), errRefused.Error())
 }
 
-// busy is an error of a server that says when to come back.
+// busy is the error of a server that says when to retry.
 type busy time.Duration
 
 func (b busy) Error() string             { return "busy" }
@@ -193,7 +193,7 @@ func TestOnePolicyServesManyCallers(t *testing.T) {
 			wg.Go(func() {
 				fn, calls := failing(errRefused)
 				assert.ErrorIs(t, backoff.Retry(t.Context(), policy, fn), backoff.ErrExhausted)
-				assert.Equal(t, 15*time.Second, calls()[4], "nobody shortens or lengthens another's waits")
+				assert.Equal(t, 15*time.Second, calls()[4], "no caller changes another's waits")
 			})
 		}
 		wg.Wait()

@@ -2,24 +2,22 @@ package backoff
 
 import "time"
 
-// A Sequence walks one caller through a policy: it counts the attempts, remembers
-// the last wait and keeps the time that [Within] allows. It does not sleep, so it
-// fits an event loop with timers of its own; where there is none, [Retry] and
-// [Attempts] are simpler.
+// A Sequence yields the waits of a policy for one caller: it counts the attempts, remembers
+// the last wait and enforces the time that [Within] allows. It does not sleep, so it fits
+// an event loop with timers of its own. Elsewhere, [Retry] and [Attempts] are simpler.
 //
-// It is a small value that may be embedded, copied and thrown away. The zero value
+// A Sequence is a small value that may be embedded, copied and thrown away. The zero value
 // is a sequence of [Default]. It is not safe for concurrent use.
 type Sequence struct {
 	policy   Policy
-	attempts int           // that have failed
-	prev     time.Duration // what policy returned last
-	bounded  bool          // by total, counted from start
+	attempts int           // how many have failed
+	prev     time.Duration // the last wait of policy
+	bounded  bool          // whether total, counted from start, applies
 	total    time.Duration
 	start    time.Time
 }
 
-// Start returns the sequence of p for a first attempt that begins now. A nil p is
-// [Default].
+// Start returns a sequence of p whose first attempt begins now. A nil p means [Default].
 func Start(p Policy) Sequence {
 	s := Sequence{policy: p}
 	if s.total, s.bounded = totalOf(p); s.bounded {
@@ -28,14 +26,14 @@ func Start(p Policy) Sequence {
 	return s
 }
 
-// Next returns how long to wait before the next attempt, now that one has failed.
-// The wait is never negative. ok=false means: give up. Next neither blocks nor
-// allocates.
+// Next returns how long to wait before the next attempt, after one has failed. The wait is
+// never negative. If ok is false, there is no next attempt: give up. Next neither blocks nor
+// allocates, as long as the policy does not.
 func (s *Sequence) Next() (wait time.Duration, ok bool) {
 	return s.next(0)
 }
 
-// next is Next for a failure that asks for a wait of at least floor.
+// next is Next for an error that asks for a wait of at least floor.
 func (s *Sequence) next(floor time.Duration) (time.Duration, bool) {
 	s.policy = orDefault(s.policy)
 	s.attempts++

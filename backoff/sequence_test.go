@@ -29,7 +29,7 @@ func TestSequenceWalksThePolicy(t *testing.T) {
 	}
 }
 
-// previous answers with one more than the wait before.
+// previous returns one more than the previous wait.
 type previous struct{}
 
 func (previous) Delay(_ int, prev time.Duration) (time.Duration, bool) { return prev + 1, true }

@@ -2,16 +2,15 @@ package backoff
 
 import "time"
 
-// Within returns p with an end in time: no attempt begins later than total after
-// the first one did. A wait that would pass the end is shortened to it, so that a
-// last attempt is made there; then the policy gives up. A total of 0 or less
-// leaves the first attempt only. A nil p is [Default].
+// Within returns p with a bound on the time: no attempt begins later than total after the
+// first one began. A wait that would end later is shortened, so that a last attempt begins
+// when total is over; after that the policy gives up. If total is 0 or less, there is only
+// the first attempt. A nil p means [Default].
 //
-// The clock is kept by [Sequence], [Retry] and [Attempts], which begin to count
-// when they start; they find the bound in any nesting of Within and [Limit], and
-// the tightest counts. Delay alone has no clock: it only keeps each single wait
-// within total. So a policy of your own that wraps one of these hides the bound;
-// wrap Within around yours instead.
+// [Sequence], [Retry] and [Attempts] enforce the bound, counted from their start. They find
+// it in any nesting of Within and [Limit]; of several, the tightest applies. Delay alone has
+// no clock: it only keeps each single wait within total. A policy of your own that wraps
+// Within therefore hides the bound; wrap Within around your policy instead.
 func Within(p Policy, total time.Duration) Policy {
 	return within{orDefault(p), total}
 }
@@ -29,7 +28,7 @@ func (w within) Delay(attempt int, prev time.Duration) (time.Duration, bool) {
 	return min(wait, w.total), ok
 }
 
-// totalOf returns the time that p may take from first to last attempt.
+// totalOf returns the bound on the time from p's first attempt to its last, if p has one.
 func totalOf(p Policy) (total time.Duration, bounded bool) {
 	switch p := p.(type) {
 	case limited:
