@@ -9,7 +9,7 @@ import (
 type Constant struct {
 	Base   time.Duration // the wait; 0 or less means 5 ms
 	Jitter Jitter        // how waits are shortened at random; the zero value is FullJitter
-	Rand   rand.Source   // random source of Jitter, used without a mutex; nil: math/rand/v2's
+	Rand   rand.Source   // random source of Jitter, not to be used by others at the same time; nil: math/rand/v2's
 }
 
 // Delay returns Base, shortened by Jitter. It never gives up: ok is always true.

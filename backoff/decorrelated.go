@@ -15,11 +15,11 @@ import (
 type Decorrelated struct {
 	Base time.Duration // the shortest wait; 0 or less means 5 ms
 	Cap  time.Duration // the longest wait; 0 or less means no cap
-	Rand rand.Source   // random source of the waits, used without a mutex; nil: math/rand/v2's
+	Rand rand.Source   // random source of the waits, not to be used by others at the same time; nil: math/rand/v2's
 }
 
-// Delay returns a random wait, at most Cap, drawn from Base to three times prev. It never
-// gives up: ok is always true.
+// Delay returns a random wait, at most Cap, drawn from Base to three times prev, or to
+// three times Base if prev is less. It never gives up: ok is always true.
 func (p Decorrelated) Delay(_ int, prev time.Duration) (time.Duration, bool) {
 	base, limit := bounds(p.Base, p.Cap)
 	prev = max(prev, base)

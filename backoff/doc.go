@@ -13,7 +13,7 @@
 //
 //   - [Constant] stays at Base.
 //   - [Linear], [Fibonacci] and [Exponential] grow from it, in the end each faster than the
-//     one before.
+//     one before (Exponential with its default Factor).
 //   - [Decorrelated] draws each wait at random between Base and three times the last wait.
 //
 // [Limit] bounds the attempts of any policy, [Within] bounds its time. A policy without

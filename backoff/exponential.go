@@ -13,7 +13,7 @@ type Exponential struct {
 	Factor float64       // the growth per attempt; 0, NaN and anything below 1 mean 2
 	Cap    time.Duration // the longest wait, jitter included; 0 or less means no cap
 	Jitter Jitter        // how waits are shortened at random; the zero value is FullJitter
-	Rand   rand.Source   // random source of Jitter, used without a mutex; nil: math/rand/v2's
+	Rand   rand.Source   // random source of Jitter, not to be used by others at the same time; nil: math/rand/v2's
 }
 
 // Delay returns the wait after attempt, at most Cap, shortened by Jitter. It never gives

@@ -10,7 +10,7 @@ import "time"
 // [Sequence], [Retry] and [Attempts] enforce the bound, counted from their start. They find
 // it in any nesting of Within and [Limit]; of several, the tightest applies. Delay alone has
 // no clock: it only keeps each single wait within total. A policy of your own that wraps
-// Within therefore hides the bound; wrap Within around your policy instead.
+// such a nesting therefore hides the bound; wrap Within around your policy instead.
 func Within(p Policy, total time.Duration) Policy {
 	return within{orDefault(p), total}
 }

@@ -1,5 +1,6 @@
 // Package lock provides named locks across goroutines and processes, backed by PostgreSQL's
-// advisory locks. A process holds all of its locks on one connection.
+// advisory locks. A [Postgres] holds its locks on one connection, however many they are, and
+// on up to PostgresOptions.WaitConns more those keys that it had to queue for at the server.
 //
 //	locker, err := lock.NewPostgres(ctx, pool, nil)
 //	...
@@ -43,7 +44,7 @@
 //
 // There is no TTL and no lease to renew. A lock ends when its holder unlocks it, or with the
 // session that holds it. So it does not run out under a slow holder, and a crash ends it: at
-// once if only the process dies, and after twice PostgresOptions.Silence if its machine
+// once if only the process dies, and after about twice PostgresOptions.Silence if its machine
 // vanishes. The price: a process that is stopped, but whose connection stands, keeps its
 // locks until it runs again. [Postgres.Evict] frees them.
 //
@@ -63,8 +64,8 @@
 //
 // # Shutdown
 //
-// Stop what uses the locks first, then close, in this order: the server of requests, the
-// metadata store, the locker, the pool.
+// Stop what uses the locks first, then close, in this order: the HTTP
+// or other server, the metadata store, the locker, the pool.
 //
 // # Caveats
 //
@@ -88,6 +89,7 @@
 // this or another process, that takes them in the other order. Take both with LockAll, or
 // bound the wait with a context. The error of a long wait says who waits for whom.
 //
-// Load: Status and List ask the other processes only when they are called. For that a
-// process in which calls wait polls the server fifty times a second.
+// Load: a process that holds keys polls the server ten times a second for what Evict, Status
+// and List of other processes ask, and one in which calls wait fifty times. Nothing else is
+// sent for them before they are called.
 package lock

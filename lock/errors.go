@@ -51,8 +51,8 @@ var (
 	// was given.
 	ErrInvalidKey = errors.New("lock: invalid key")
 
-	// ErrUnsupported means that the database, the server, the driver or the transaction given
-	// cannot do what was asked. The error's text says why and what to do.
+	// ErrUnsupported means that the database, the server, the driver, the transaction or the
+	// Locker given cannot carry such a lock. The error's text says why and what to do.
 	ErrUnsupported = errors.New("lock: unsupported")
 )
 
@@ -62,7 +62,7 @@ var (
 type BusyError struct {
 	Key      Key
 	Waited   time.Duration // from the call to its end
-	Attempts int           // how often the key was tried for this call
+	Attempts int           // how often it was checked whether this call can have the key; not each check asks the server
 	Cause    error         // why the wait ended, or nil
 	Status   *Status       // who holds the key, or nil: see PostgresOptions.DescribeBusy
 }

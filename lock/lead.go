@@ -22,10 +22,10 @@ import (
 //     long as p says; nil is exponential, from a tenth of a second to ten seconds.
 //   - If fn panics, the panic continues after the unlock.
 //
-// Lead returns an error only. It matches
+// Lead returns only with an error, never nil. It is
 //
-//   - the cause of ctx, once that has ended;
-//   - [backoff.ErrExhausted] and the error of fn, if p gives up;
+//   - one that matches the cause of ctx, once that has ended;
+//   - one that matches [backoff.ErrExhausted] and the error of fn, if p gives up;
 //   - the error that fn has marked as [backoff.Permanent];
 //   - that of a Locker which cannot give this lock at all, such as [ErrClosed] or
 //     [ErrHeld].

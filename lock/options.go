@@ -29,16 +29,17 @@ type PostgresOptions struct {
 
 	// HandOff is how long a key is handed from holder to holder within this process before
 	// other processes get a chance. If another process is known to want the key, it is handed
-	// on at most 20 times. Callers of RLock that come later than HandOff to shared holders of
-	// this process join them if the server confirms that no other process wants the key
+	// on at most 20 times. Calls for a shared lock that come later than HandOff to shared holders
+	// of this process join them if the server confirms that no other process wants the key
 	// exclusively. Default: 50 ms.
 	HandOff time.Duration
 
 	// WaitConns is the maximum number of extra connections used to queue at the server for keys
 	// that other processes keep busy, so that busy processes take turns.
 	//
-	// They are opened when needed, and closed after half a minute without use. There are none
-	// if the role cannot use PL/pgSQL, which keeps these waits out of the server's log.
+	// They are opened when needed, and closed after half a minute without use. They need
+	// PL/pgSQL, by which these waits stay out of the server's log; there are none if the role
+	// cannot use it.
 	// Without any, overlapping shared holders of other processes can keep a key from an
 	// exclusive waiter forever. Negative: none. Default: 2.
 	WaitConns int

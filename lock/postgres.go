@@ -15,8 +15,9 @@ import (
 )
 
 // Postgres is a [Locker] whose locks are PostgreSQL's session-level advisory locks. One
-// connection of its own, beside the host's pool, holds all of them, however many; a waiter
-// needs none. Its methods are safe for concurrent use.
+// connection of its own, beside the host's pool, holds them, however many, and up to
+// PostgresOptions.WaitConns more those that it had to queue for at the server; a waiter needs
+// none. Its methods are safe for concurrent use.
 type Postgres struct {
 	table  keyTable
 	open   opener
@@ -195,8 +196,8 @@ func (p *Postgres) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
 	return held, err
 }
 
-// Close releases every lock and ends the Locker. Calls that wait, and later ones, fail with
-// [ErrClosed]; the contexts of holders are canceled with that cause.
+// Close releases every lock and ends the Locker. Calls that wait for a lock, and
+// later ones, fail with [ErrClosed]; the contexts of holders are canceled with that cause.
 //
 // It returns when the connections are closed and all goroutines have ended. If ctx ends
 // before, Close cuts the connections, and the error matches the context's cause; the server

@@ -6,8 +6,8 @@ import "time"
 // counts since the Locker was made: subtract two of them for what happened in between.
 type Stats struct {
 	Keys    int // keys held or waited for here
-	Holders int // Helds that have not been unlocked or lost
-	Waiters int // calls that wait
+	Holders int // holds that have not been unlocked or lost, one for each key
+	Waiters int // requests that wait, one for each key
 
 	Connections int // open connections of a Postgres for locks: one, unless it is lost, and those of PostgresOptions.WaitConns
 

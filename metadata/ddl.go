@@ -31,8 +31,8 @@ var schemaSQL string
 
 // DDL returns the SQL that prepares the database for a store on this table (up), and the SQL
 // that reverts it (down), for hosts with a migration tool of their own. [Postgres.Migrate] runs
-// the same SQL. Both are safe to run again. They contain DO blocks, with semicolons inside: a
-// tool that splits files must keep each file whole (goose: StatementBegin and StatementEnd).
+// up. Both are safe to run again. Up contains DO blocks, with semicolons inside: a tool that
+// splits files must keep it whole (goose: StatementBegin and StatementEnd).
 //
 // Up creates what is missing: the merge function in the table's schema; the table of Tokens if
 // one is named; for the default table, the table and its schema. A host's own table is created

@@ -74,8 +74,9 @@
 // # Timeouts and cancellation
 //
 // The context of a call bounds its waiting: for the document's lock, for other writes and for
-// a connection. Without a deadline only [Options].Backoff can end the wait for the lock. If
-// the context ends before the write is sent, nothing is written, and the error matches that of
+// a connection. Without a deadline, only cancellation, [Postgres.Close] or
+// [Options].Backoff ends the wait for the lock; the default policy never does. If the context
+// ends before the write is sent, nothing is written, and the error matches that of
 // the context; also [lock.ErrBusy], where the document's lock was found taken.
 //
 // Once a write has been sent, the end of the context does not interrupt it: the call returns
@@ -92,7 +93,8 @@
 // does. [Memory.Once] does the same.
 //
 // [ErrUnavailable], [ErrWrongServer], [ErrStale] and [lock.ErrBusy] say that nothing was
-// written, and can be retried without a token.
+// written, and can be retried without a token. Of MergeMany that holds for each Result.Err,
+// not for the error of the call.
 //
 // # Watching
 //
@@ -110,6 +112,7 @@
 //	504   ErrUnknownOutcome             made or not: repeat it with its token; also 500
 //	503   ErrUnavailable, ErrWrongServer, ErrStale, ErrClosed
 //	                                    nothing was done; try later
+//	503   lock.ErrLost                  the hold of the write's context ended before it
 //	400   ErrMalformed, ErrInvalidID, ErrInvalidToken
 //	413   ErrTooLarge                   the patch, or the document that it would make
 //	422   ErrInvalidPatch, ErrInvalidFilter
@@ -121,7 +124,6 @@
 //	412   ErrConflict                   409 where the client has sent no If-Match
 //	423   lock.ErrBusy                  the document is locked, or too much waits for it;
 //	                                    also 409, or 429
-//	503   lock.ErrLost                  the hold of the write's context ended before it
 //	504   context.DeadlineExceeded      nothing was written
 //	500   ErrSchema, ErrUnsupported, ErrSharedHold and all others
 //
@@ -253,9 +255,9 @@
 //
 //   - The store sends a query on a connection before it uses it, as nothing else shows that
 //     the server has ended the connection. Each statement takes a round trip.
-//   - A failure is [ErrUnknownOutcome] unless it is known that nothing was sent. That
-//     includes driver.ErrBadConn, which drivers also return for what the server has carried
-//     out. Nothing is sent again.
+//   - A write that gets no answer from the server fails with [ErrUnknownOutcome], unless it
+//     is known that nothing was sent. So does one with driver.ErrBadConn, which drivers also
+//     return for what the server has carried out. Nothing is sent again.
 //   - A [*RejectedError] names the constraint if the driver's error has a method Get or Field
 //     for the protocol's fields, and only its SQLSTATE if it has a method SQLState.
 //   - The driver must heed contexts for [Options].Timeout to bound a statement. lib/pq has the

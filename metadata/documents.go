@@ -92,8 +92,8 @@ func (d *documents) Get(ctx context.Context, id string) (doc Document, err error
 // host commits. Any other error means that it was not applied, unless it matches
 // [ErrUnknownOutcome].
 //
-// While others hold the document's lock, Merge waits until ctx ends or [Options].Backoff gives
-// up, and then fails with [lock.ErrBusy]. [MetadataStore] has the whole contract, and the
+// While others hold the document's lock, Merge waits until ctx ends or [Options].Backoff (of a
+// Memory: its Locker) gives up, and then fails with [lock.ErrBusy]. [MetadataStore] has the whole contract, and the
 // package documentation a table of the errors.
 func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) (Document, error) {
 	p, err := d.parsePatch(text)

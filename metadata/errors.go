@@ -11,12 +11,8 @@ import (
 // Errors returned by stores, for errors.Is. They carry the document's id, keys and the names of
 // database objects, but never a value of a document or patch.
 //
-// A few errors match several of these. To turn them into HTTP statuses, ask in this order:
-// [ErrUnknownOutcome] (500, or 504), [ErrUnavailable], [ErrWrongServer] and [ErrStale] (503),
-// [ErrMalformed], [ErrInvalidID] and [ErrInvalidToken] (400), [ErrTooLarge] (413),
-// [ErrInvalidPatch], [ErrRejected] and [ErrTokenReused] (422), [ErrProtected] (403),
-// [ErrNotFound] (404), [lock.ErrBusy] and [ErrConflict] (409, or 412). The package
-// documentation has a table.
+// A few errors match several of these. The package documentation has the order in which to ask
+// for them, and their HTTP statuses.
 //
 // A write that finds the document's lock taken to the end fails with an error that matches
 // [lock.ErrBusy]. A write under a hold that has ended fails with one that matches
@@ -188,8 +184,8 @@ var errorTypes = []struct {
 
 // PatchError says what is wrong with a patch or document, and where. It matches
 // [ErrInvalidPatch], and [ErrMalformed] or [ErrTooLarge] if that is what is wrong, or
-// [ErrInvalidFilter] if it is from [Postgres.Find]. For a document that is no patch, it
-// matches [ErrInvalidDocument] instead.
+// [ErrInvalidFilter] if it is from [Postgres.Find]. For the target of [MergePatch], and from
+// [Memory.Put], it matches [ErrInvalidDocument] instead.
 type PatchError struct {
 	Path   string // such as $.profile["first name"][0]; $ is the whole
 	Reason string

@@ -21,7 +21,8 @@ SELECT {key}, {row} FROM {table} AS t
 WHERE t.{id} {=} ANY ($1::{text}[]::{idtype}[]){within}`
 
 // GetMany returns those of the documents that exist, by the ids as given, in one round trip. A
-// missing document is no error. Holds in ctx, and [AtLeast], mean what they mean for Get.
+// missing document is no error, except with [AtLeast]. Holds in ctx, and AtLeast, mean what they
+// mean for Get.
 func (p *Postgres) GetMany(ctx context.Context, ids ...string) (found map[string]Document, err error) {
 	err = p.observe(ctx, "GetMany", func() []string { return ids }, func(ctx context.Context, _ *OperationEnd) error {
 		found, err = p.getMany(ctx, ids)

@@ -216,8 +216,8 @@ func (m *memory) store(wc *workingCopy, under *carriedHolds, t *token) (Document
 	return doc, nil
 }
 
-// Watch yields the current documents, one for each id, and then later states of them: see
-// [Postgres.Watch].
+// Watch yields the current documents, one for each id, and then each later state of them
+// that the loop is ready for: see [Postgres.Watch].
 func (m *Memory) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
 	return m.observeLoop(ctx, "Watch", ids, func(ctx context.Context) iter.Seq2[Document, error] {
 		return m.engine.(*memory).watching.watch(ctx, &m.documents, ids)

@@ -19,10 +19,9 @@ import (
 // Objects that exist may have been made by another role, so as to run code in the host's name.
 // So Migrate checks owners:
 //
-//   - An object must belong to the role itself, a role of which it is a member, a superuser,
-//     the database's owner, [Table].Owner, or the schema's owner.
-//   - The schema must belong to one of the same, unless the host names it for a table of its
-//     own.
+//   - The schema must belong to the role itself, a role of which it is a member, a superuser,
+//     the database's owner or [Table].Owner, unless the host names it for a table of its own.
+//   - A table or function in it must belong to one of the same, or to the schema's owner.
 //
 // Otherwise, or if the search path finds others of the same names first, Migrate creates
 // nothing, and the error matches [ErrSchema] and says why.

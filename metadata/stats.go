@@ -8,8 +8,8 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// Stats counts what a store, with all its views, has done since it was made. Subtract two to
-// see what happened in between.
+// Stats counts what a store, with all its views, has done since it was made. Subtract two,
+// except for Largest, to see what happened in between.
 type Stats struct {
 	Writes    int64         // writes by Merge, MergeMany, Update, Replace, Delete that succeeded
 	Bytes     int64         // of their patches and documents, as PostgreSQL prints them

@@ -46,8 +46,10 @@ type MetadataStore interface {
 	//
 	//   - those writes fail, or the commit cannot be made and the document has changed;
 	//   - it takes longer than 20 ms, for which other writers of the process wait for it;
-	//   - it takes longer than 250 ms, where it is the first of its commit, and the document
-	//     has changed meanwhile. A repeated decide is the first, and has twice the time.
+	//   - it takes longer than 250 ms, where it is the first of its commit and others wait, and
+	//     the document has changed meanwhile. A decide that runs again because it was slow is
+	//     the first: it has 250 ms, and twice as long each further time, up to a quarter of
+	//     [Options].Timeout.
 	//
 	// The other writers go on as soon as decide takes too long. While no other in the process
 	// waits, a [Postgres] keeps the document for half of [Options].Timeout; a decide that

@@ -29,7 +29,8 @@ type Table struct {
 	// part of the lock's key: all stores of a table must name it, or none.
 	Schema string
 
-	// Name is the table's name. Empty: the default table.
+	// Name is the table's name. Empty: the default table, of which only Schema, Owner and
+	// Tokens can be set.
 	Name string
 
 	// Owner is a role whose objects [Postgres.Migrate] trusts, besides those that it trusts

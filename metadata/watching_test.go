@@ -573,7 +573,7 @@ func TestWatchAndErrorsThatNothingIsKnownOf(t *testing.T) {
 	t.Cleanup(func() { host.Close() })
 	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(host, o) }}
 	failed := make(chan struct{}, 1000)
-	options := &metadata.Options{WatchInterval: 10 * time.Millisecond, Timeout: 50 * time.Millisecond, Logger: slog.New(unread(failed))}
+	options := &metadata.Options{WatchInterval: 10 * time.Millisecond, Timeout: 500 * time.Millisecond, Logger: slog.New(unread(failed))}
 	store := d.migrated(t, options)
 	await := func() {
 		t.Helper()

@@ -69,8 +69,9 @@
 // A process that needs a server joins the one recorded in the cache, or starts one: it
 // copies a cached data directory, into memory where there is room (/dev/shm). Each process
 // keeps a connection open, its lease. A watchdog runs inside the server, as a PL/pgSQL loop
-// without a client: when there has been no lease for PGTEST_LINGER, it ends the server and
-// removes its directory. All processes of a server inherit a file lock, which shows that
+// without a client: when there has been no lease for PGTEST_LINGER, or PGTEST_KEEP if the
+// database of a failed test is kept and that is longer, it ends the server and removes its
+// directory. All processes of a server inherit a file lock, which shows that
 // the directory is in use. Clients connect with the server's random password, over a Unix
 // socket that only the server's user can reach. No TCP port is opened unless a [Setting]
 // or a [Proxy] asks for it.
@@ -86,8 +87,8 @@
 //   - Files are created only where no other user can replace them. Other places for
 //     PGTEST_CACHE and servers are refused, after links are resolved.
 //   - Each server has its own password, which is forgotten with its directory.
-//   - Before a connection is used, the socket's directory must belong to the server's user
-//     and be closed to others. On Linux, the process at the other end must be that user's.
+//   - Before the package connects to a socket, its directory must belong to the server's
+//     user and be closed to others. On Linux, the process at the other end must be that user's.
 //     The server must prove that it knows the password (SCRAM), which is never sent to it.
 //   - This holds for [DB.Pool], [DB.SQLX] and all that the package does. A test that uses
 //     [DB.URL] is as careful as its driver: pgx is, with require_auth=scram-sha-256. The

@@ -16,7 +16,8 @@ import (
 
 // Play runs a random story, drawn from seed, of callers that use a few keys through lockers
 // that share them. It covers all that a Locker offers, several keys at once, contexts that
-// end, and holds that last longer than long, which must exceed the Lockers' periods of time.
+// end, and holds that last longer than long, which must exceed the time for which a Locker hands
+// a key on by itself, such as PostgresOptions.HandOff.
 // It compares every answer with what a small model allows, and at the first that differs fails
 // t with the story. The same seed draws the same steps.
 func Play(t testing.TB, seed uint64, steps int, long time.Duration, lockers ...lock.Locker) {

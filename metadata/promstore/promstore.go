@@ -53,7 +53,7 @@ var (
 	_ lock.BatchObserver         = (*Collector)(nil)
 )
 
-// New returns a Collector in which all metrics are zero.
+// New returns a Collector that has recorded nothing.
 func New() *Collector {
 	seconds := func(name, help string, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
