@@ -29,8 +29,10 @@ import (
 //	                            idle  if nothing is pending
 //	any  --error, silence, end> lost  unanswered operations go to owner.lost
 //
-// One goroutine at a time reads what the server sends, and has the mutex reading. Mostly that is
-// serve, so that the end of the session is noticed when it comes, not at its next use. But if
+// Any goroutine may send: the caller of flush, the reader (ready) and the heartbeat, one at a
+// time, by the mutex writing. One goroutine at a time reads what the server sends, and has the
+// mutex reading. Mostly that is serve, which NewPostgres or the goroutine that connects anew
+// starts, so that the end of the session is noticed when it comes, not at its next use. But if
 // operations come one by one, each soon after the last, their callers read for themselves:
 // waking another goroutine, and being woken by it, would take longer than the server does.
 //

@@ -21,8 +21,10 @@ import (
 // the document is still the same, its decision counts; else it decides again, with twice the
 // time.
 //
-// A decision is not stored yet. If its commit fails, because the database rejects it or
-// another session has the lock or the row, the calls concerned decide again.
+// A decision is not stored yet. If its commit fails or is rolled back, because the database
+// rejects it or another session has the lock or the row, commit (lead.go) has the calls
+// concerned wait again (putBack). In their next commit, apply compares the document with the one
+// that was decided on (holdsFor), and otherwise runs decide again; followers always do (answer).
 
 // How long a commit waits for decide: of its leader, if others wait, and of its followers.
 const (
