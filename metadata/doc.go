@@ -233,8 +233,9 @@
 //
 // The table's schema has one function of the store's, lockstore_merge_patch. Hosts that may
 // not create functions set [Options].MergeInGo. A release that needs another function gives it
-// another name, so that both releases can run at once: run Migrate, or the new DDL, before the
-// new release. Nothing removes the old function; drop it when no process of the old release is
+// another name, so that both releases can run at once: run Migrate, or the new DDL's up, before the
+// new release. The down of such a migration stays empty, as that of DDL drops the default table
+// with all its documents. Nothing removes the old function; drop it when no process of the old release is
 // left. [Postgres.Check] reports a function that is not this release's.
 //
 // # Shutdown
