@@ -1,10 +1,14 @@
 package metadata_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +128,51 @@ func TestTablesThatKeepDocuments(t *testing.T) {
 			for operation, do := range allOf(t, d, store) {
 				assert.NoError(t, do(t.Context()), "%s, %s", table, operation)
 			}
+		}
+	})
+}
+
+// A statement's WITH query hides a table of the same name. So the names of all begin with an
+// underscore, and a host's table, of any other name, is found.
+func TestTableMayHaveTheNameOfAQuery(t *testing.T) {
+	statements, err := os.ReadFile("testdata/statements.sql")
+	require.NoError(t, err)
+	names := []string{}
+	for _, q := range regexp.MustCompile(`(?:WITH|\)|,)\s+(\w+) AS (?:MATERIALIZED )?\(`).FindAllSubmatch(statements, -1) {
+		name, isMarked := strings.CutPrefix(string(q[1]), "_")
+		assert.True(t, isMarked, name)
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	require.Subset(t, names, []string{"condition", "doc", "new", "ours", "server", "share", "stored", "wait"})
+	eachDriver(t, func(t *testing.T, d *database) {
+		for _, table := range names {
+			d.exec(t, fmt.Sprintf(`CREATE TABLE %q (id text PRIMARY KEY, metadata jsonb, version bigint, updated_at timestamptz)`, table))
+			store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: table, Version: "version", UpdatedAt: "updated_at", Create: true, Tokens: table + " tokens"}})
+			do := allOf(t, d, store)
+			do["Once"] = func(ctx context.Context) error {
+				_, err := store.Once("t").Merge(ctx, "once", raw(`{"n":1}`))
+				return err
+			}
+			do["Once, Replace"] = func(ctx context.Context) error {
+				_, err := store.Once("u").Replace(ctx, "once", raw(`{"n":1}`))
+				return err
+			}
+			do["Watch"] = func(ctx context.Context) error {
+				for doc, err := range store.Watch(ctx, "a") {
+					if doc.Metadata == nil {
+						return cmp.Or(err, metadata.ErrNotFound)
+					}
+					break
+				}
+				return nil
+			}
+			require.NoError(t, do["Merge"](t.Context()), table)
+			for operation, do := range do {
+				assert.NoError(t, do(t.Context()), "%s, %s", table, operation)
+			}
+			assert.NoError(t, store.Delete(t.Context(), "a"), table)
 		}
 	})
 }

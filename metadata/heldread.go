@@ -32,11 +32,11 @@ func newReading(expand func(string) statement, text string, place int) reading {
 // server does not know the holds: a standby, a former primary, another database. Without
 // documents it returns one row, without a document.
 var heldReadSQL = `
-WITH proof AS MATERIALIZED (SELECT NOT EXISTS (
+WITH _holds AS MATERIALIZED (SELECT NOT EXISTS (
 	SELECT FROM pg_catalog.jsonb_to_recordset({holds}::{text}::{jsonb}) AS h (high bigint, low bigint, mode {text}, pid int, start {text})
-	WHERE NOT ` + strings.NewReplacer("{high}", "h.high", "{low}", "h.low", "{pid}", "h.pid", "{start}", "h.start", "{mode}", "h.mode").Replace(stillHeldSQL) + `) AS here)
-SELECT proof.here, coalesce(doc.id::{text}, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
-FROM proof LEFT JOIN ({document}
+	WHERE NOT ` + strings.NewReplacer("{high}", "h.high", "{low}", "h.low", "{pid}", "h.pid", "{start}", "h.start", "{mode}", "h.mode").Replace(stillHeldSQL) + `) AS held)
+SELECT _holds.held, coalesce(doc.id::{text}, ''), doc.metadata, coalesce(doc.version, 0), doc.updated_at
+FROM _holds LEFT JOIN ({document}
 ) AS doc ON true ORDER BY doc.id`
 
 // serverHolds are the holds under which documents are read, as far as sessions of a server

@@ -24,7 +24,7 @@ import (
 var slotsKey = strconv.FormatInt(lock.Namespace("lockstore").Name("metadata", "slots").Int64(), 10)
 
 // shareSQL computes how many locks a statement may take, and takes the slots for them.
-var shareSQL = strings.ReplaceAll(`share AS MATERIALIZED (
+var shareSQL = strings.ReplaceAll(`_share AS MATERIALIZED (
 	SELECT own {+} (64 {*} (SELECT pg_catalog.count(*) FROM (
 		SELECT FROM pg_catalog.generate_series(1, slots) AS slot
 		WHERE pg_catalog.pg_try_advisory_xact_lock({slots}::bigint {+} slot)
@@ -41,9 +41,9 @@ var shareSQL = strings.ReplaceAll(`share AS MATERIALIZED (
 const patchesSQL = `(
 	SELECT id, patch::{jsonb} AS patch, key, flat, sets, room
 	FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[], {2}::bigint[], {3}::boolean[], {4}::boolean[], {5}::bigint[]) AS p (id, patch, key, flat, sets, room)
-	LIMIT (SELECT locks FROM share)
+	LIMIT (SELECT locks FROM _share)
 ) AS p`
 
 // reportSQL returns how many patches a statement may have done, and with it the id and
 // {row} of each document: without an id where there are none.
-const reportSQL = `SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM share LEFT JOIN `
+const reportSQL = `SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM _share LEFT JOIN `

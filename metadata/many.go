@@ -108,33 +108,33 @@ UPDATE {table} AS t SET {column} = {merged}{bump}
 FROM ` + patchesSQL + `
 WHERE t.{id} {=} p.id{within} AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND {fits} AND {changes}
 	AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `)
-RETURNING (SELECT locks FROM share), t.{id}::{text}, {row}`
+RETURNING (SELECT locks FROM _share), t.{id}::{text}, {row}`
 
 // mergeFreeSQL is mergeManySQL without waiting: it skips rows that others have locked. It also
 // returns the documents that their patch does not change. A number that is written otherwise
 // is a change, which only the text shows. All that is stored was computed from rows that were
 // locked before.
 var mergeFreeSQL = `
-WITH ` + shareSQL + `, doc AS MATERIALIZED (
+WITH ` + shareSQL + `, _doc AS MATERIALIZED (
 	SELECT t.{id} AS id, coalesce(t.{column}, '{}') AS metadata, {version} AS version, {at} AS updated_at, p.patch, p.key, p.flat, p.room
 	FROM ` + patchesSQL + ` JOIN {table} AS t ON t.{id} {=} p.id{within}
 	FOR NO KEY UPDATE OF t SKIP LOCKED
-), free AS MATERIALIZED (
-	SELECT * FROM doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
-), new AS MATERIALIZED (
-	SELECT id, metadata, version, updated_at, {merged} AS merged FROM free WHERE {fits}
-), made AS MATERIALIZED (
-	SELECT *, merged {<>} metadata OR merged::{text} {<>} metadata::{text} AS changed FROM new
-), stored AS (
-	UPDATE {table} AS t SET {column} = made.merged{bump} FROM made
-	WHERE t.{id} {=} made.id{within} AND made.changed
+), _free AS MATERIALIZED (
+	SELECT * FROM _doc WHERE pg_catalog.pg_try_advisory_xact_lock(key)
+), _new AS MATERIALIZED (
+	SELECT id, metadata, version, updated_at, {merged} AS merged FROM _free WHERE {fits}
+), _made AS MATERIALIZED (
+	SELECT *, merged {<>} metadata OR merged::{text} {<>} metadata::{text} AS changed FROM _new
+), _stored AS (
+	UPDATE {table} AS t SET {column} = _made.merged{bump} FROM _made
+	WHERE t.{id} {=} _made.id{within} AND _made.changed
 	RETURNING t.{id} AS id, t.{column} AS metadata, {version} AS version, {at} AS updated_at
 )
 ` + reportSQL + `(
 	SELECT id::{text}, metadata, version, ` + micros("updated_at") + ` AS updated_at FROM (
-		SELECT id, metadata, version, updated_at FROM stored
+		SELECT id, metadata, version, updated_at FROM _stored
 		UNION ALL
-		SELECT id, metadata, version, updated_at FROM made WHERE NOT changed
+		SELECT id, metadata, version, updated_at FROM _made WHERE NOT changed
 	) AS done{busy}
 ) AS done ON true`
 
@@ -142,7 +142,7 @@ WITH ` + shareSQL + `, doc AS MATERIALIZED (
 // missing.
 const busySQL = `
 	UNION ALL
-	SELECT id::{text}, NULL, 0, NULL FROM free
+	SELECT id::{text}, NULL, 0, NULL FROM _free
 	UNION ALL
 	SELECT p.id::{text}, NULL, 0, NULL FROM ` + patchesSQL + `
 	WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})`
@@ -152,7 +152,7 @@ const busySQL = `
 // distinguish two rows. For another transaction that creates one of them it waits no longer
 // than mergeManySQL does. A row that gets another id from a trigger fails the statement.
 var createManySQL = `
-WITH ` + shareSQL + `, done AS (
+WITH ` + shareSQL + `, _created AS (
 INSERT INTO {table} AS t ({id}, {column}{columns})
 SELECT p.id, {merge}('{}'::{jsonb}, p.patch){firsts}
 FROM ` + patchesSQL + `
@@ -161,7 +161,7 @@ WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN t.{id}::{text} {=} ANY ($1::{text}[]) THEN t.{id}::{text} ELSE (t.{id}::{text} {||} ' is not what was inserted')::bigint::{text} END AS id, {row}
 )
-` + reportSQL + `done ON true`
+` + reportSQL + `_created AS done ON true`
 
 // Limits of one statement of MergeMany.
 const (

@@ -23,13 +23,13 @@ const (
 	WHERE (SELECT true FROM {tokens} AS o WHERE o.token {=} n.token::{uuid}))`
 
 	keptSQL = `,
-kept AS (
+_kept AS (
 	INSERT INTO {tokens} (token, digest, version, at)
 	SELECT k.token::{uuid}, k.digest::{uuid}, {made} {-} k.behind, pg_catalog.clock_timestamp()
 	FROM {source}, unnest((SELECT {named}::{text}[]), (SELECT {digests}::{text}[]), (SELECT {behind}::bigint[])) AS k (token, digest, behind)
 )` + agedSQL
 
-	agedSQL = `, aged AS (
+	agedSQL = `, _aged AS (
 	DELETE FROM {tokens} AS a WHERE (SELECT true FROM {tokens} AS o WHERE o.token {=} a.token) AND a.ctid {=} ANY (ARRAY(
 		SELECT o.ctid FROM {tokens} AS o WHERE o.at {<=} (pg_catalog.now() {-} '{keep}'::interval) AND EXISTS (SELECT FROM {source})
 		ORDER BY o.at LIMIT (SELECT {old}::bigint) FOR UPDATE SKIP LOCKED))
@@ -42,19 +42,19 @@ const usedSQL = `SELECT n.place, o.digest, o.version FROM pg_catalog.unnest($1::
 
 // noteSQL keeps tokens of writes that change nothing. It returns what saveSQL does.
 const noteSQL = `
-WITH gate AS MATERIALIZED (SELECT {held}{unused} AS open),
-stored AS (SELECT coalesce((SELECT {version} FROM {table} AS t WHERE {match}), 0::bigint) AS version FROM gate WHERE gate.open){kept}
-SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), NULL::bigint, NULL::{jsonb}
-FROM gate LEFT JOIN stored ON true`
+WITH _condition AS MATERIALIZED (SELECT {held}{unused} AS met),
+_stored AS (SELECT coalesce((SELECT {version} FROM {table} AS t WHERE {match}), 0::bigint) AS version FROM _condition WHERE _condition.met){kept}
+SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), NULL::bigint, NULL::{jsonb}
+FROM _condition LEFT JOIN _stored ON true`
 
 // mergeOnceSQL is mergeSQL with one token. No row can also mean that the token is there.
 var mergeOnceSQL = strings.Replace(`
-WITH stored AS (`+mergeSQL+`),
-kept AS (
+WITH _stored AS (`+mergeSQL+`),
+_kept AS (
 	INSERT INTO {tokens} (token, digest, version, at)
-	SELECT ({named}::{text}[])[1]::{uuid}, ({digests}::{text}[])[1]::{uuid}, version {-} ({behind}::bigint[])[1], pg_catalog.clock_timestamp() FROM stored
+	SELECT ({named}::{text}[])[1]::{uuid}, ({digests}::{text}[])[1]::{uuid}, version {-} ({behind}::bigint[])[1], pg_catalog.clock_timestamp() FROM _stored
 ){aged}
-SELECT metadata, version, updated_at FROM stored`, "{unused}",
+SELECT metadata, version, updated_at FROM _stored`, "{unused}",
 	" AND (SELECT true FROM {tokens} AS o WHERE o.token {=} ({named}::{text}[])[1]::{uuid}) IS NULL", 1)
 
 // newStoring makes a statement of a text with {unused} and {kept}. The arguments for tokens

@@ -84,8 +84,8 @@ func (p *Postgres) Privileged() *Postgres {
 // [Table].Version, writes fail with [ErrUnsupported].
 //
 // With the error, writes return the document as it is, to decide on again; it has no Metadata
-// if there is no document. If many write it, this can be the state in which the process
-// itself has left it up to 10 ms before.
+// if there is no document. If this process has written the document in the last 10 ms, it can
+// be as that write left it, without what other processes have written since.
 func (p *Postgres) IfVersion(version int64) *Postgres {
 	view := *p
 	view.version = &version
@@ -138,7 +138,7 @@ func newStatements(o *Options) statements {
 	lone := func(text string) string {
 		return merging(text, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")
 	}
-	one := func(text string) storing { return newStoring(expand, lone(text), 6, "stored", "stored.version") }
+	one := func(text string) storing { return newStoring(expand, lone(text), 6, "_stored", "_stored.version") }
 	return statements{
 		get:       newReading(expand, getSQL, 1),
 		getMany:   newReading(expand, getManySQL, 1),
@@ -157,7 +157,7 @@ func newStatements(o *Options) statements {
 		taking:     newPreconditionSQL(expand, tryLockSQL, "true", 0),
 		under:      newPreconditionSQL(expand, tryLockSQL, stillHeldSQL, 4),
 		underAll:   newPreconditionSQL(expand, tryLockUnderSQL, allHeldSQL, 1),
-		saveOn:     newStoring(expand, saveOnSQL, 6, "stored", "stored.version"),
+		saveOn:     newStoring(expand, saveOnSQL, 6, "_stored", "_stored.version"),
 		used:       expand(usedSQL),
 
 		watch: newWatchStatements(expand),

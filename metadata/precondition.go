@@ -74,8 +74,8 @@ func newPreconditionSQL(expand func(string) statement, try, held string, holds i
 		return newStoring(expand, fill(text, first), first+holds, source, version)
 	}
 	return preconditionSQL{
-		open: expand(fill(openSQL, 3)), insert: store(insertSQL, 3, "stored", "stored.version"), save: store(saveSQL, 3, "stored", "stored.version"),
-		remove: store(removeSQL, 1, "removed", "0::bigint"), note: store(noteSQL, 1, "stored", "stored.version"),
+		open: expand(fill(openSQL, 3)), insert: store(insertSQL, 3, "_stored", "_stored.version"), save: store(saveSQL, 3, "_stored", "_stored.version"),
+		remove: store(removeSQL, 1, "_removed", "0::bigint"), note: store(noteSQL, 1, "_stored", "_stored.version"),
 	}
 }
 

@@ -108,7 +108,7 @@ func (v *server) rowOrder(number int64, id string) *row {
 	return v.rowOrders[number]
 }
 
-const rowOrderOf = "turn of "
+const rowOrderOf = "order of "
 
 // committed is what everybody sees of a row.
 func (v *server) committed(id string) *image {

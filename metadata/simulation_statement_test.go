@@ -151,7 +151,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			return err
 		}
 	case "merge here":
-		q.run = mergeHere(q, args[1].(string), args[2].(int64), args[6].(int64), strings.Contains(text, "pg_try_advisory_xact_lock("), strings.Contains(text, "NOT EXISTS (SELECT FROM ours)"), dest)
+		q.run = mergeHere(q, args[1].(string), args[2].(int64), args[6].(int64), strings.Contains(text, "pg_try_advisory_xact_lock("), strings.Contains(text, "NOT EXISTS (SELECT FROM _ours)"), dest)
 	case "merge many", "merge free", "merge busy", "create many":
 		q.commits = true
 		q.run = mergeAll(q, each, args[1].([]string), args[2].([]int64), args[5].([]int64))

@@ -16,7 +16,8 @@ import (
 // operators, and {text} and other types, stand for PostgreSQL's own, whatever others have put
 // into the schemas of the search path (PostgreSQL documentation, section 5.9.6). Functions are
 // written qualified. No statement uses an operator without naming it: no IN, IS DISTINCT FROM,
-// BETWEEN, NULLIF, nor CASE with an operand.
+// BETWEEN, NULLIF, nor CASE with an operand. The names of WITH queries begin with an underscore,
+// because a query hides a host's table of the same name.
 type statement struct {
 	text   string
 	scopes []any
@@ -71,7 +72,7 @@ func (t *Table) expand(text string) statement {
 		version = fmt.Sprintf("coalesce(t.%s, 0)::bigint", name)
 		bump = fmt.Sprintf(", %s = coalesce(t.%s, 0) %s ", name, name, plus)
 		columns.WriteString(", " + name)
-		values.WriteString(", gate.changes")
+		values.WriteString(", _condition.changes")
 		firsts.WriteString(", 1")
 	}
 	if t.UpdatedAt != "" {
@@ -100,11 +101,11 @@ func (t *Table) expand(text string) statement {
 		"{within}", within.String(),
 		"{row}", fmt.Sprintf("coalesce(t.%s, '{}') AS metadata, %s AS version, %s AS updated_at", quoteName(t.Column), version, updated),
 		"{bump}", counted("1") + stamp,
-		"{bumps}", counted("gate.changes") + stamp,
+		"{bumps}", counted("_condition.changes") + stamp,
 		"{columns}", columns.String(),
 		"{values}", values.String(), // of a new document
 		"{firsts}", firsts.String(), // of one with one patch
-		"{restored}", "pg_catalog.set_config('lock_timeout', wait.host, true) IS NOT NULL",
+		"{restored}", "pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL",
 		"{creates}", strconv.FormatBool(t.Create),
 		"{version}", version,
 		"{updated}", updated,

@@ -225,7 +225,7 @@ func TestWaitsOfAMergeLeaveTheHostsTransaction(t *testing.T) {
 			return has
 		}
 		const byHand = `UPDATE lockstore_metadata SET updated_at = now() WHERE id = 'a'`
-		<-holds(`WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($1)) UPDATE lockstore_metadata SET updated_at = now() FROM turn WHERE id = 'a'`, metadata.RowOrderLock(store.Key("a")))
+		<-holds(`WITH row_order AS MATERIALIZED (SELECT pg_advisory_xact_lock($1)) UPDATE lockstore_metadata SET updated_at = now() FROM row_order WHERE id = 'a'`, metadata.RowOrderLock(store.Key("a")))
 		for n := range 2 {
 			holds(byHand)
 			waitFor(t, d, `SELECT count(*) > $1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`, n)

@@ -20,7 +20,7 @@ import (
 // A view has no system columns, and a role may have no right to them. There the mark is a hash
 // of the text, which takes the server longer.
 const (
-	rowMarkSQL  = `server.since {||} ' ' {||} t.xmin::{text} {||} ' ' {||} t.ctid::{text} {||} ' ' {||} {version}::{text}`
+	rowMarkSQL  = `_server.since {||} ' ' {||} t.xmin::{text} {||} ' ' {||} t.ctid::{text} {||} ' ' {||} {version}::{text}`
 	textMarkSQL = `CASE WHEN t.{id} IS NOT NULL THEN pg_catalog.hashtextextended(coalesce(t.{column}, '{}')::{text} COLLATE pg_catalog."C", 0::bigint)::{text}
 		{||} ' ' {||} {version}::{text} {||} ' ' {||} coalesce(({updated})::{text}, '') END`
 
@@ -33,7 +33,7 @@ const (
 // primary from the one before, which may still run (PostgreSQL documentation, section 26.3.6
 // Timelines). Some servers do not tell their timeline.
 const (
-	watchedOnSQL = `server AS MATERIALIZED (
+	watchedOnSQL = `_server AS MATERIALIZED (
 	SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN {timeline} END AS timeline, extract(epoch FROM pg_catalog.pg_postmaster_start_time())::{text} AS since
 )`
 	timelineSQL   = `(SELECT system_identifier::{text} FROM pg_catalog.pg_control_system()) {||} ' ' {||} pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)`
@@ -43,22 +43,22 @@ const (
 // lookSQL reads documents as they are stored: the first, and those after it until they have
 // {1} bytes together.
 const lookSQL = `
-WITH ` + watchedOnSQL + `, found AS (
+WITH ` + watchedOnSQL + `, _found AS (
 	SELECT k.place, t.{id} IS NOT NULL AS here, coalesce({mark}, '` + noMark + `') AS mark, {row},
 		pg_catalog.sum(coalesce(pg_catalog.pg_column_size(t.{column}), 0)) OVER (ORDER BY k.place) AS size
-	FROM pg_catalog.unnest($1::{text}[]::{idtype}[]) WITH ORDINALITY AS k (id, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
+	FROM pg_catalog.unnest($1::{text}[]::{idtype}[]) WITH ORDINALITY AS k (id, place) CROSS JOIN _server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
 )
-SELECT server.timeline, found.place, found.here, found.mark, found.metadata, found.version, found.updated_at
-FROM server LEFT JOIN found ON found.place {=} 1::bigint OR found.size {<=} {1}::bigint`
+SELECT _server.timeline, _found.place, _found.here, _found.mark, _found.metadata, _found.version, _found.updated_at
+FROM _server LEFT JOIN _found ON _found.place {=} 1::bigint OR _found.size {<=} {1}::bigint`
 
 // differSQL finds documents whose mark is not the known one.
 const differSQL = `
-WITH ` + watchedOnSQL + `, other AS (
+WITH ` + watchedOnSQL + `, _other AS (
 	SELECT k.place
-	FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
+	FROM unnest($1::{text}[]::{idtype}[], {1}::{text}[]) WITH ORDINALITY AS k (id, mark, place) CROSS JOIN _server LEFT JOIN {table} AS t ON t.{id} {=} k.id{within}
 	WHERE coalesce({mark}, '` + noMark + `') {<>} k.mark
 )
-SELECT server.timeline, coalesce(other.place, 0) FROM server LEFT JOIN other ON true`
+SELECT _server.timeline, coalesce(_other.place, 0) FROM _server LEFT JOIN _other ON true`
 
 // watchStatements are the statements for one kind of marks, with or without timelines.
 type watchStatements struct{ look, differ statement }

@@ -85,13 +85,13 @@ func merging(text, most, target, patch, flat, sets, room string) string {
 // the host's own transaction {1} is NULL, and the limit is for this statement alone: after it,
 // lock_timeout is what it was (PostgreSQL documentation, 20.11.1 Statement Behavior).
 var openSQL = `
-WITH ` + waitSQL + `, doc AS MATERIALIZED (
-	SELECT {row} FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE
+WITH ` + waitSQL + `, _doc AS MATERIALIZED (
+	SELECT {row} FROM {table} AS t WHERE {match} AND (SELECT limited FROM _wait) FOR NO KEY UPDATE
 )
-SELECT doc.metadata, coalesce(doc.version, 0), doc.updated_at,
-	{held}, doc.version IS NOT NULL, CASE WHEN {creates} OR doc.version IS NOT NULL THEN {lock} ELSE false END,
+SELECT _doc.metadata, coalesce(_doc.version, 0), _doc.updated_at,
+	{held}, _doc.version IS NOT NULL, CASE WHEN {creates} OR _doc.version IS NOT NULL THEN {lock} ELSE false END,
 	CASE WHEN {1}::{text} IS NULL THEN {restored} ELSE ` + atMost("idle_in_transaction_session_timeout", "{1}") + ` END
-FROM wait LEFT JOIN doc ON true`
+FROM _wait LEFT JOIN _doc ON true`
 
 // mergeHereSQL is openSQL and saveSQL in one, for a merge in the host's own transaction, which
 // makes other writers of the document wait from here on. A transaction that finds the row
@@ -106,25 +106,25 @@ FROM wait LEFT JOIN doc ON true`
 // lock, for the row behind other waiters, and for the row itself, for {patience} each, in
 // vain; triggers that run before it have that limit, too.
 var mergeHereSQL = `
-WITH ` + waitSQL + `, ours AS MATERIALIZED (
-	SELECT FROM {table} AS t WHERE {match} AND (SELECT limited FROM wait) FOR NO KEY UPDATE SKIP LOCKED
-), turn AS MATERIALIZED (
-	SELECT pg_catalog.pg_advisory_xact_lock({6}::bigint) FROM wait WHERE NOT EXISTS (SELECT FROM ours) AND EXISTS (SELECT FROM {table} AS t WHERE {match})
-), doc AS MATERIALIZED (
-	SELECT FROM {table} AS t WHERE {match} AND EXISTS (SELECT FROM turn) FOR NO KEY UPDATE
-), gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (SELECT FROM ours UNION ALL SELECT FROM doc) AS locked),
-stored AS (
-	UPDATE {table} AS t SET {column} = {merged}{bump} FROM gate
-	WHERE {match} AND gate.free AND {fits} AND {changes}
+WITH ` + waitSQL + `, _ours AS MATERIALIZED (
+	SELECT FROM {table} AS t WHERE {match} AND (SELECT limited FROM _wait) FOR NO KEY UPDATE SKIP LOCKED
+), _row_order AS MATERIALIZED (
+	SELECT pg_catalog.pg_advisory_xact_lock({6}::bigint) FROM _wait WHERE NOT EXISTS (SELECT FROM _ours) AND EXISTS (SELECT FROM {table} AS t WHERE {match})
+), _doc AS MATERIALIZED (
+	SELECT FROM {table} AS t WHERE {match} AND EXISTS (SELECT FROM _row_order) FOR NO KEY UPDATE
+), _doc_lock AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (SELECT FROM _ours UNION ALL SELECT FROM _doc) AS locked),
+_stored AS (
+	UPDATE {table} AS t SET {column} = {merged}{bump} FROM _doc_lock
+	WHERE {match} AND _doc_lock.free AND {fits} AND {changes}
 	RETURNING {row}
 )
-SELECT stored.metadata, coalesce(stored.version, 0), stored.updated_at, coalesce(gate.free, true),
+SELECT _stored.metadata, coalesce(_stored.version, 0), _stored.updated_at, coalesce(_doc_lock.free, true),
 	(extract(epoch FROM pg_catalog.clock_timestamp() {-} pg_catalog.statement_timestamp()) {*} 1000000::numeric)::bigint, {restored}
-FROM wait LEFT JOIN gate ON true LEFT JOIN stored ON true`
+FROM _wait LEFT JOIN _doc_lock ON true LEFT JOIN _stored ON true`
 
 // waitSQL limits how long a statement waits for others. {restored}, in the select list of the
 // same statement, sets the limit back.
-var waitSQL = `wait AS MATERIALIZED (
+var waitSQL = `_wait AS MATERIALIZED (
 	SELECT old AS host, ` + atMost("lock_timeout", "'{patience}'") + ` AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 )`
 
@@ -150,39 +150,39 @@ func mostSQL(timeout, part string) string {
 // saveSQL does. Nothing is stored where another row is in the way; it waits for that row's
 // transaction no longer than openSQL does.
 var insertSQL = `
-WITH ` + waitSQL + `, gate AS MATERIALIZED (SELECT {held}{unused} AS open, {1}::bigint AS changes FROM wait WHERE limited),
-new AS MATERIALIZED (SELECT {2}::{text}::{jsonb} AS doc),
-stored AS (
+WITH ` + waitSQL + `, _condition AS MATERIALIZED (SELECT {held}{unused} AS met, {1}::bigint AS changes FROM _wait WHERE limited),
+_new AS MATERIALIZED (SELECT {2}::{text}::{jsonb} AS doc),
+_stored AS (
 	INSERT INTO {table} AS t ({id}, {column}{columns})
-	SELECT $1::{text}::{idtype}, new.doc{values} FROM gate, new WHERE gate.open
+	SELECT $1::{text}::{idtype}, _new.doc{values} FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
 	RETURNING t.{id}::{text} {=} $1::{text} AS done, {version} AS version, {updated} AS updated_at,
-		CASE WHEN t.{column} {=} (SELECT doc FROM new) THEN NULL ELSE t.{column} END AS altered
+		CASE WHEN t.{column} {=} (SELECT doc FROM _new) THEN NULL ELSE t.{column} END AS altered
 ){kept}
-SELECT gate.open AND {restored}, coalesce(stored.done, false), coalesce(stored.version, 0), stored.updated_at, stored.altered
-FROM wait CROSS JOIN gate LEFT JOIN stored ON true`
+SELECT _condition.met AND {restored}, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
+FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true`
 
 // saveSQL stores a document whose row openSQL has locked. It returns the document only if a
 // trigger has changed it.
 var saveSQL = strings.Replace(storeSQL, "{still}", "", 1)
 
 const storeSQL = `
-WITH gate AS MATERIALIZED (SELECT {held}{unused} AS open, {1}::bigint AS changes),
-stored AS (
+WITH _condition AS MATERIALIZED (SELECT {held}{unused} AS met, {1}::bigint AS changes),
+_stored AS (
 	UPDATE {table} AS t SET {column} = new.doc{bumps}
-	FROM gate, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
-	WHERE {match} AND gate.open{still}
+	FROM _condition, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
+	WHERE {match} AND _condition.met{still}
 	RETURNING {version} AS version, {updated} AS updated_at,
 		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered
 ){kept}
-SELECT gate.open, stored.version IS NOT NULL, coalesce(stored.version, 0), stored.updated_at, stored.altered
-FROM gate LEFT JOIN stored ON true`
+SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
+FROM _condition LEFT JOIN _stored ON true`
 
 const removeSQL = `
-WITH gate AS MATERIALIZED (SELECT {held}{unused} AS open),
-removed AS (DELETE FROM {table} AS t USING gate WHERE {match} AND gate.open RETURNING 1){kept}
-SELECT gate.open, EXISTS (SELECT FROM removed), 0::bigint, NULL::bigint, NULL::{jsonb}
-FROM gate`
+WITH _condition AS MATERIALIZED (SELECT {held}{unused} AS met),
+_removed AS (DELETE FROM {table} AS t USING _condition WHERE {match} AND _condition.met RETURNING 1){kept}
+SELECT _condition.met, EXISTS (SELECT FROM _removed), 0::bigint, NULL::bigint, NULL::{jsonb}
+FROM _condition`
 
 // errTaken says that another session holds the document's lock.
 var errTaken = errors.New("lock is taken")
@@ -310,10 +310,10 @@ func (p *postgres) carryOut(ctx context.Context, s session, wq *waitQueue, g pre
 
 // changeAll makes the changes of calls on a working copy, in order, and then those of calls
 // that have joined the queue behind the last of the batch meanwhile. It makes as many as fit
-// into one answer. The last of them are made on the working copy that it returns; what a write
-// covers, stage stores before. A call whose token is among the used is a repetition. Tokens
-// are looked up before a call is told that it has failed; if it has not, the statement that
-// stores it tells. The error is errSlowDecision, or, of all calls, that of looking up or of
+// into one answer. The working copy that it returns has the changes of the last of them; where a
+// write replaces what was changed before it, stage stores that first. A call whose token is
+// among the used is a repetition. If a call fails, its token is looked up before it returns; if
+// it does not, the statement that stores it finds out whether the token is used. The error is errSlowDecision, or, of all calls, that of looking up or of
 // stage.
 func (p *postgres) changeAll(s session, wq *waitQueue, calls []*call, wc *workingCopy, used *lookup, stage func(*workingCopy, []*call) error) (made, last []*call, _ *workingCopy, err error) {
 	n, from, until := 0, 0, time.Time{}

@@ -408,7 +408,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "what a write under a hold reads is not proved", File: "write.go",
-		Old: "\t{held}, doc.version IS NOT NULL", New: "\ttrue, doc.version IS NOT NULL",
+		Old: "\t{held}, _doc.version IS NOT NULL", New: "\ttrue, _doc.version IS NOT NULL",
 		Rule: "ELSEWHERE",
 	},
 	{
@@ -465,12 +465,12 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a merge in a host's transaction goes without the lock", File: "write.go",
-		Old: "gate AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (", New: "gate AS MATERIALIZED (SELECT true AS free FROM (",
+		Old: "_doc_lock AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (", New: "_doc_lock AS MATERIALIZED (SELECT true AS free FROM (",
 		Rule: "UNLOCKED",
 	},
 	{
 		Name: "a host's transaction that has the row queues for it", File: "write.go",
-		Old: "WHERE NOT EXISTS (SELECT FROM ours) AND EXISTS", New: "WHERE EXISTS",
+		Old: "WHERE NOT EXISTS (SELECT FROM _ours) AND EXISTS", New: "WHERE EXISTS",
 		Rule: "DEADLOCK",
 	},
 	{
