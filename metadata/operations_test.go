@@ -250,6 +250,8 @@ func TestTypedHelpers(t *testing.T) {
 		assert.Equal(t, profile{Plan: "pro"}, got)
 		_, err = metadata.MergeValue(ctx, view(false), "a", func() {})
 		assert.ErrorIs(t, err, metadata.ErrInvalidPatch)
+		var invalid *metadata.PatchError
+		assert.ErrorAs(t, err, &invalid)
 		for _, text := range []string{`{"seats":"` + canary + `"}`, `{"seats":123456789012345678901234567890}`, `{`} {
 			_, err = metadata.Decode[profile](metadata.Document{ID: "a", Metadata: raw("%s", text)})
 			assert.ErrorIs(t, err, metadata.ErrInvalidDocument)
