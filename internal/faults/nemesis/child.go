@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,6 +81,60 @@ func child() error {
 
 func work(o order, to *history.Recorder) error {
 	ctx, stop := context.WithCancel(context.Background())
+	orders := readOrders(stop)
+	c, err := open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.openLocker(ctx, o.Silence); err != nil {
+		return nil // the work has ended before the server was reached
+	}
+	var led *detour
+	if o.Elsewhere != "" {
+		if led, err = newDetour(ctx, c.config, o.Elsewhere, c.options); err != nil {
+			return err
+		}
+		defer led.close()
+	}
+	var wrong, unopened error
+	var group sync.WaitGroup
+	group.Go(func() {
+		history.Stalls(ctx, func(from, until time.Time) {
+			e := to.Begin(history.Event{Kind: history.Stall})
+			e.Call, e.Return, e.Outcome = from, until, history.OK
+			to.Record(e)
+		})
+	})
+	group.Go(func() {
+		for d := range orders[tenantOrder] {
+			brief, cancel := context.WithTimeout(ctx, d)
+			wrong = errors.Join(wrong, workload.Tenant(brief, c.hosted, fmt.Sprint(o.Config.Process), o.Config.Seed))
+			cancel()
+		}
+	})
+	group.Go(func() { workload.Hang(orders[hangOrder], c.hosted, to, o.Config) })
+	if o.Tenancy {
+		group.Go(func() { unopened = tenancy(ctx, o, c.config, to) })
+	}
+	if led != nil {
+		group.Go(func() {
+			for d := range orders[astrayOrder] {
+				led.lead(d)
+			}
+		})
+		group.Go(func() { workload.HoldDocuments(ctx, 4, c.locker, led, to, o.Config) })
+	}
+	workload.Run(ctx, c.locker, c.hosted, to, o.Config)
+	group.Wait()
+	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(wrong, unopened, kept(c.locker), c.locker.Close(bounded))
+}
+
+// readOrders sends each line of the input to the channel of its order. At the input's end it
+// calls stop and closes the channels.
+func readOrders(stop func()) map[string]chan time.Duration {
 	orders := map[string]chan time.Duration{tenantOrder: make(chan time.Duration), astrayOrder: make(chan time.Duration), hangOrder: make(chan time.Duration)}
 	go func() {
 		defer stop()
@@ -93,95 +148,89 @@ func work(o order, to *history.Recorder) error {
 			close(order)
 		}
 	}()
-	config, err := pgxpool.ParseConfig(o.URL)
-	if err != nil {
-		return err
+	return orders
+}
+
+// clients are a child's pools, store and locker.
+type clients struct {
+	config  *pgxpool.Config // of the locks' pool
+	locks   *pgxpool.Pool
+	options *metadata.Options
+	hosted  workload.Hosted
+	locker  *lock.Postgres
+	closers []func()
+}
+
+// open opens all but the locker.
+func open(ctx context.Context, o order) (c *clients, err error) {
+	c = &clients{options: &metadata.Options{Table: table, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20, Principal: workload.NobodyInParticular}}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.config, err = pgxpool.ParseConfig(o.URL); err != nil {
+		return nil, err
 	}
-	config.ConnConfig.User, config.ConnConfig.Password = app, app
-	config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
-	config.MaxConns = 6
-	config.ConnConfig.ConnectTimeout = 10 * time.Second
-	config.PrepareConn = workload.PrepareHanging
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return err
+	c.config.ConnConfig.User, c.config.ConnConfig.Password = app, app
+	c.config.ConnConfig.RuntimeParams["search_path"] = o.SearchPath
+	c.config.MaxConns = 6
+	c.config.ConnConfig.ConnectTimeout = 10 * time.Second
+	c.config.PrepareConn = workload.PrepareHanging
+	if c.hosted.Pool, err = c.pool(ctx); err != nil {
+		return nil, err
 	}
-	defer pool.Close()
-	locks := pool
+	c.locks = c.hosted.Pool
 	if o.Listen {
-		config = config.Copy()
-		config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		c.config = c.config.Copy()
+		c.config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			_, err := conn.Exec(ctx, "LISTEN jobs")
 			return err
 		}
-		if locks, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-			return err
+		if c.locks, err = c.pool(ctx); err != nil {
+			return nil, err
 		}
-		defer locks.Close()
 	}
-	hosted := workload.Hosted{Pool: pool}
-	options := &metadata.Options{Table: table, Timeout: o.Timeout, MaxDocumentBytes: 2 << 20, Principal: workload.NobodyInParticular}
 	if o.LibPQ {
-		if hosted.SQL, err = openLibPQ(o.URL, o.SearchPath, 2*cmp.Or(o.Timeout, 10*time.Second)); err != nil {
-			return err
+		if c.hosted.SQL, err = openLibPQ(o.URL, o.SearchPath, 2*cmp.Or(o.Timeout, 10*time.Second)); err != nil {
+			return nil, err
 		}
-		defer hosted.SQL.Close()
-		hosted.Postgres, err = metadata.NewPostgres(hosted.SQL, options)
+		c.closers = append(c.closers, func() { _ = c.hosted.SQL.Close() })
+		c.hosted.Postgres, err = metadata.NewPostgres(c.hosted.SQL, c.options)
 	} else {
-		hosted.Postgres, err = metadata.NewPostgres(pool, options)
+		c.hosted.Postgres, err = metadata.NewPostgres(c.hosted.Pool, c.options)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer hosted.Postgres.Close()
-	var locker *lock.Postgres
-	for locker == nil { // the server may be down
-		if ctx.Err() != nil {
+	c.closers = append(c.closers, c.hosted.Postgres.Close)
+	return c, nil
+}
+
+func (c *clients) pool(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.NewWithConfig(ctx, c.config)
+	if err == nil {
+		c.closers = append(c.closers, pool.Close)
+	}
+	return pool, err
+}
+
+// openLocker tries until it succeeds, as the server may be down, or until ctx ends.
+func (c *clients) openLocker(ctx context.Context, silence time.Duration) (err error) {
+	for ctx.Err() == nil {
+		if c.locker, err = lock.NewPostgres(ctx, c.locks, &lock.PostgresOptions{Silence: silence, HandOff: 5 * time.Millisecond}); err == nil {
 			return nil
 		}
-		if locker, err = lock.NewPostgres(ctx, locks, &lock.PostgresOptions{Silence: o.Silence, HandOff: 5 * time.Millisecond}); err != nil {
-			time.Sleep(10 * time.Millisecond)
-		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	var wrong error
-	var group sync.WaitGroup
-	group.Go(func() {
-		history.Stalls(ctx, func(from, until time.Time) {
-			e := to.Begin(history.Event{Kind: history.Stall})
-			e.Call, e.Return, e.Outcome = from, until, history.OK
-			to.Record(e)
-		})
-	})
-	group.Go(func() {
-		for d := range orders[tenantOrder] {
-			brief, cancel := context.WithTimeout(ctx, d)
-			wrong = errors.Join(wrong, workload.Tenant(brief, hosted, fmt.Sprint(o.Config.Process), o.Config.Seed))
-			cancel()
-		}
-	})
-	group.Go(func() { workload.Hang(orders[hangOrder], hosted, to, o.Config) })
-	var unopened error
-	if o.Tenancy {
-		group.Go(func() { unopened = tenancy(ctx, o, config, to) })
+	return ctx.Err()
+}
+
+// close closes what was opened last first.
+func (c *clients) close() {
+	for _, close := range slices.Backward(c.closers) {
+		close()
 	}
-	if o.Elsewhere != "" {
-		led, err := newDetour(ctx, config, o.Elsewhere, options)
-		if err != nil {
-			return err
-		}
-		defer led.close()
-		group.Go(func() {
-			for d := range orders[astrayOrder] {
-				led.lead(d)
-			}
-		})
-		group.Go(func() { workload.HoldDocuments(ctx, 4, locker, led, to, o.Config) })
-	}
-	workload.Run(ctx, locker, hosted, to, o.Config)
-	group.Wait()
-	bounded, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return errors.Join(wrong, unopened, kept(locker), locker.Close(bounded))
 }
 
 // tenancy lets tenants write each other's documents over two connections. In every other process

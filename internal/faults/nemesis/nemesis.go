@@ -128,7 +128,11 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	if err := errors.Join(n.caught(ctx), n.trespassed(ctx)); err != nil {
 		return r, err
 	}
+	return n.judge(ctx)
+}
 
+// judge checks what has been recorded, and the documents as they are in the end.
+func (n *nemesis) judge(ctx context.Context) (r Report, err error) {
 	events := n.log.Events()
 	if n.keep != "" {
 		if err := history.Save(n.keep, events); err != nil {
@@ -139,7 +143,6 @@ func (n *nemesis) run(ctx context.Context, processes int) (r Report, err error) 
 	if err != nil {
 		return r, err
 	}
-	watchedEnough()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	v := history.Check(events, final, n.pauses, late)
