@@ -12,20 +12,20 @@ import (
 	"example.com/lockstore/lock"
 )
 
-// A leadership is a way to elect a leader: it runs fn whenever this process leads, until ctx
-// ends.
+// A leadership is a way to elect a leader: lead runs fn whenever this process leads, until ctx
+// ends. It calls rest before it closes its connections.
 type leadership struct {
 	name string
 	how  string
-	lead func(ctx context.Context, in *arena, fn func(context.Context)) error
+	lead func(ctx context.Context, in *arena, fn func(context.Context), rest func()) error
 }
 
-var leaderships = []leadership{lockstoreLead, redisLead, clientGoLead}
+var leaderships = []leadership{lockstoreLead, handLead, redisLead, clientGoLead}
 
 var lockstoreLead = leadership{
 	name: "lockstore (pgx)",
 	how:  "lock.Lead on a pgx pool",
-	lead: func(ctx context.Context, in *arena, fn func(context.Context)) error {
+	lead: func(ctx context.Context, in *arena, fn func(context.Context), rest func()) error {
 		opened, err := lockstorePgx.open(ctx, in, lockSetup{Keys: 1})
 		if err != nil {
 			return err
@@ -35,7 +35,34 @@ var lockstoreLead = leadership{
 			fn(ctx)
 			return nil
 		})
+		rest()
 		return errors.Join(err, l.close())
+	},
+}
+
+// handLead is the least that does it, without a term.
+var handLead = leadership{
+	name: "floor: server wait",
+	how:  "pg_advisory_lock and pg_advisory_unlock on a pgx connection",
+	lead: func(ctx context.Context, in *arena, fn func(context.Context), rest func()) error {
+		conn, err := pgx.Connect(ctx, in.DSN)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		defer rest()
+		for {
+			if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock(1)"); err != nil {
+				return err
+			}
+			fn(ctx)
+			if _, err := conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock(1)"); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
 	},
 }
 
@@ -45,13 +72,14 @@ var lockstoreLead = leadership{
 var clientGoLead = leadership{
 	name: "client-go's rule",
 	how:  "a lease of 15 s in a row, renewed and looked at every 2 s, given up by its holder at the end",
-	lead: func(ctx context.Context, in *arena, fn func(context.Context)) error {
+	lead: func(ctx context.Context, in *arena, fn func(context.Context), rest func()) error {
 		const duration, retry = 15 * time.Second, 2 * time.Second
 		pool, err := in.pool(ctx, 2)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
+		defer rest()
 		if _, err := pool.Exec(ctx, `CREATE TABLE IF NOT EXISTS bench_lease (id int PRIMARY KEY, renewals bigint NOT NULL, holder bigint NOT NULL);
 			INSERT INTO bench_lease VALUES (1, 0, 0) ON CONFLICT DO NOTHING`); err != nil {
 			return err
@@ -103,12 +131,13 @@ var clientGoLead = leadership{
 var redisLead = leadership{
 	name: redisLock.name,
 	how:  "github.com/bsm/redislock: a lease of 10 s, refreshed every 3 s, that others look at every 100 ms (LinearBackoff), released at the end",
-	lead: func(ctx context.Context, in *arena, fn func(context.Context)) error {
+	lead: func(ctx context.Context, in *arena, fn func(context.Context), rest func()) error {
 		client, err := in.redisClient(ctx, 2)
 		if err != nil {
 			return err
 		}
 		defer client.Close()
+		defer rest()
 		for ctx.Err() == nil {
 			lease, err := redislock.Obtain(ctx, client, "leader", 10*time.Second, &redislock.Options{RetryStrategy: redislock.LinearBackoff(100 * time.Millisecond)})
 			if errors.Is(err, redislock.ErrNotObtained) {
@@ -178,7 +207,7 @@ func succeed(way leadership, killed bool) runFunc {
 			if killed {
 				_ = leader.cmd.Process.Kill()
 			} else {
-				leader.orders.Close()
+				_ = leader.send("end")
 			}
 			g := <-leads
 			_ = workers{leader}.stop()
@@ -209,13 +238,20 @@ func leaderRole(ctx context.Context, j job, coordinator *wire) error {
 			return err
 		}
 		ctx, stop := context.WithCancel(ctx)
+		orders := make(chan struct{})
 		go func() {
-			defer stop()
-			_ = coordinator.receive(new(string))
+			defer close(orders)
+			_ = coordinator.receive(new(string)) // to end
+			stop()
+			_ = coordinator.receive(new(string)) // that the next one leads
 		}()
 		err := way.lead(ctx, j.Arena, func(ctx context.Context) {
 			_ = coordinator.send(grant{At: time.Now().UnixNano()})
 			<-ctx.Done()
+		}, func() {
+			if ctx.Err() != nil {
+				<-orders // on few cores, the end of a process takes longer than that of its term
+			}
 		})
 		if errors.Is(err, context.Canceled) {
 			return nil
