@@ -85,5 +85,5 @@
 //
 // A process that is stopped or cut off cannot know that its lock is lost. What it merges then
 // is refused; what it does elsewhere needs a fence. A process that is stopped while its
-// connection stands keeps its locks until Evict frees them, or it goes on.
+// connection stands keeps its locks until Evict frees them, or it goes on and unlocks them.
 package lockstore

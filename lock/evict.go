@@ -14,17 +14,17 @@ import (
 // Evict takes a key from its holders, in any process. It returns nil once none of the sessions
 // that held the key when Evict was called holds it. By then another holder may have it.
 //
-// It first asks. A [Postgres] that holds the key ends that hold, cancels its context with a
-// cause that matches [ErrEvicted] and [ErrLost], and unlocks. After grace Evict terminates the
-// server session of a holder that has not given the key up, and with it all locks of that
-// session. The same goes for sessions that hold the key by a transaction or by SQL written by
-// hand. A [Postgres] looks for such requests every tenth of a second, so a grace of less than
-// half a second counts as half a second.
+// It first asks the holder. If that is a [Postgres], it ends the hold, cancels its context with a
+// cause that matches [ErrEvicted] and [ErrLost], and unlocks. If the holder's session has the
+// key still after grace, Evict terminates the session, which frees all its locks. That is also
+// how a key is taken from a transaction, or from SQL written by hand, as they cannot be asked.
+// A [Postgres] looks for requests every tenth of a second, so a grace of less than half a
+// second counts as half a second.
 //
-// The server's lock table decides whether the key was given up, not the holder's answer. A
-// [Postgres] that has given it up does not take it for its next caller before Evict has seen
-// that. Holders that came after Evict was called keep the key, unless they have had it for a
-// tenth of a second when their session looks.
+// The server's lock table decides whether the key was given up, not the holder's answer, and a
+// [Postgres] that gives it up waits until Evict has seen that before it asks for the key again.
+// Those who get the key after Evict was called keep it, unless they have had it for a tenth of a
+// second when their session looks for requests.
 //
 // Asking and terminating need the holder's role, pg_signal_backend, or superuser (PostgreSQL
 // documentation, 9.28.2 Server Signaling Functions). Otherwise the holder is not disturbed,

@@ -45,8 +45,8 @@ func (t *keyTable) endHold(r *request, why error) {
 
 // handOff passes on a key whose last holder here has left: to the next waiter here if it may
 // have it, or else to the server, which answers to r. It reports whether the server gets it.
-// If a write of a hold that has ended may be under way, the server gets the key, and does not
-// give it to anyone before that write's transaction has ended.
+// If a write under an ended hold may still be under way, the server gets the key, and gives it
+// to nobody until that write's transaction has ended.
 func (t *keyTable) handOff(e *entry, r *reply) (released bool) {
 	t.prune(e)
 	if e.waiters.n == 0 {

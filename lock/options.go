@@ -28,19 +28,18 @@ type PostgresOptions struct {
 	Backoff backoff.Policy
 
 	// HandOff is how long a key is handed from holder to holder within this process before
-	// other processes get a chance. If another process is known to want the key, it is handed
-	// on at most 20 times. Calls for a shared lock that come later than HandOff to shared holders
-	// of this process join them if the server confirms that no other process wants the key
-	// exclusively. Default: 50 ms.
+	// other processes get a chance, and at most 20 times if another process is known to want it.
+	// Callers of RLock join the shared holders of this process for that time without asking the
+	// server; later ones join them only if the server confirms that no other process wants the
+	// key exclusively. Default: 50 ms.
 	HandOff time.Duration
 
 	// WaitConns is the maximum number of extra connections used to queue at the server for keys
 	// that other processes keep busy, so that busy processes take turns.
 	//
-	// They are opened when needed, and closed after half a minute without use. They need
-	// PL/pgSQL, by which these waits stay out of the server's log; there are none if the role
-	// cannot use it.
-	// Without any, overlapping shared holders of other processes can keep a key from an
+	// They are opened when needed, and closed after half a minute without use. A role that
+	// cannot use PL/pgSQL has none: it is what keeps these waits out of the server's log.
+	// Without any, shared holders of other processes that overlap can keep a key from an
 	// exclusive waiter forever. Negative: none. Default: 2.
 	WaitConns int
 
@@ -51,9 +50,10 @@ type PostgresOptions struct {
 	MaxKeys int
 
 	// Silence is how long the server may leave a ping unanswered before the connection, and
-	// with it every lock, counts as lost. A server that has not been heard for a third of that
-	// is pinged. The server is told to wait twice as long before it gives the locks to others;
-	// over a unix socket it does not need to be told. Default: 5 s.
+	// with it every lock, counts as lost. A ping is sent when nothing has come from the server
+	// for a third of that. The server, for its part, is told to give the locks of a client that
+	// it no longer hears to others, but only after twice this time; over a unix socket it does
+	// not need to be told. Default: 5 s.
 	Silence time.Duration
 
 	// ConnectTimeout bounds each attempt to connect. Several hosts, or addresses of one, share
@@ -66,12 +66,13 @@ type PostgresOptions struct {
 	// that belong to other clients.
 	SessionPooler bool
 
-	// DescribeBusy makes every [*BusyError] name the holders of the key. The server is asked
-	// for them on a connection of the host's pool, for up to a second. After a wait of a
-	// second or more the other processes are asked as well, as by Status.
+	// DescribeBusy makes every [*BusyError] name the holders of the key. For that the call asks
+	// the server, on a connection of the host's pool, and takes up to a second longer. A call
+	// that has waited for a second or more asks the other processes too, as Status does.
 	//
-	// If it is false, that is still done, for up to a quarter of a second, after a wait of a
-	// second or more in a process that itself holds keys, but for one call at a time.
+	// If it is false, a call names the holders only if it has waited for a second or more, this
+	// process holds keys itself (so that the wait may be a deadlock), and no other call is
+	// asking. That takes up to a quarter of a second longer.
 	DescribeBusy bool
 
 	// Observers are notified of locks, holds, connections and batches. Default: none.

@@ -31,8 +31,9 @@ import (
 //
 // Any goroutine may send: the caller of flush, the reader (ready) and the heartbeat, one at a
 // time, by the mutex writing. One goroutine at a time reads what the server sends, and has the
-// mutex reading. Mostly that is serve, which NewPostgres or the goroutine that connects anew
-// starts, so that the end of the session is noticed when it comes, not at its next use. But if
+// mutex reading. Mostly that is serve, so that the end of the session is noticed when it
+// comes, not at its next use. NewPostgres starts it in a goroutine; after a loss, the goroutine
+// that has connected anew runs it. But if
 // operations come one by one, each soon after the last, their callers read for themselves:
 // waking another goroutine, and being woken by it, would take longer than the server does.
 //
@@ -110,11 +111,11 @@ type pace struct {
 	// maxSent batches: the server has work while the answers are processed here.
 	minBatch, maxSent int
 
-	// Over a network, where answers take longer, a batch is also sent when it makes up a part
-	// of the operations in flight. There are as many parts as spacings in the round trip, up
-	// to maxDepth, which fit a socket's buffers both ways. So a few operations are sent at
-	// once, each alone. If answers come late one end is busy, and each batch costs it time:
-	// then there are fewer parts, and none from half a round trip on.
+	// Over a network, where answers take longer, a batch is also sent when it has at least 1/n
+	// of the operations in flight, where n is the number of spacings in the round trip, but at
+	// most maxDepth, whose batches fit a socket's buffers both ways. So a few operations are
+	// sent at once, each alone. If answers come late one end is busy, and each batch costs it
+	// time: then n is less, and if they are late by half a round trip nothing is sent early.
 	spacing  time.Duration
 	maxDepth int
 
@@ -224,8 +225,8 @@ func (s *session) sendDue() {
 // pending, or as many as make a part of those in flight.
 //
 // A blind unlock, of what may not be locked, travels alone. If its batch fails before it, it
-// is sent again. By then a batch behind it could have taken the same key anew, which it would
-// give back. Within a batch unlocks come first.
+// is sent again. If a batch behind it had taken the same key meanwhile, the repeated unlock would
+// give back that new lock. Within a batch unlocks come first.
 func (s *session) isDue(enough int) bool {
 	if s.why != nil || s.waiting == 0 || s.inFlight > 0 && s.blind > 0 {
 		return false
@@ -324,8 +325,8 @@ var binaryFormat = []int16{pgtype.BinaryFormatCode}
 // session if a question stays unanswered for all of it.
 //
 // An answer proves that the server lived when it was asked, not when the answer is read: a
-// process that was stopped finds old answers. A heartbeat that comes late shortens the rest
-// accordingly, but leaves the server a third of silence to answer.
+// process that was stopped finds old answers. If a heartbeat comes late, the server has less time
+// by that much, but never less than a third of silence.
 func (s *session) heartbeat() {
 	s.mu.Lock()
 	beat, quiet, lost, busy := s.beat, time.Since(s.heard), s.why != nil, len(s.sent) > 0

@@ -25,8 +25,8 @@ import (
 // A base is used only by callers with the rights of those whose commit has left it, since
 // their decide functions see it before the server is asked.
 
-// misses is how many commits of a queue leave no base after a base was of no use: others write
-// the document, too.
+// After a base was of no use, the next misses commits of the queue leave none: others write the
+// document, too.
 const misses = 16
 
 // mostOfBase is how long the text of a base may be; the server needs time for a longer one.
@@ -48,8 +48,8 @@ type base struct {
 	since     time.Time // when it was known to be stored; zero: not yet
 }
 
-// baseLife is how long a base tells a conflict without asking the server, where others may
-// have written meanwhile. A commit on a base has the server check it, however old it is.
+// A conflict with a base younger than baseLife is reported without asking the server, where
+// others may have written since. A commit on a base has the server check it, however old it is.
 const baseLife = 10 * time.Millisecond
 
 // saveOn is saveOnSQL for what a working copy has made of a base.
@@ -71,6 +71,10 @@ func (wq *waitQueue) setBase(c *call, doc Document) {
 }
 
 // baseFor returns the base for a commit that c leads, or nil. A base is used once.
+//
+// So commit (lead.go) decides by it whether a batch is stored without locking and reading the
+// document first. If the document has another version or digest by then, saveOnSQL stores
+// nothing; finish reports that as errSuppressed, and commitOnBase as errStale.
 func (q *queues) baseFor(wq *waitQueue, c *call, o *Options) *base {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -100,8 +104,8 @@ func (q *queues) recall(wq *waitQueue) {
 	}
 }
 
-// keepBase keeps a base, on which all calls of a commit ended in conflicts, for the next
-// commit. It reports whether the base proves these conflicts by itself: it was stored a moment
+// keepBase keeps a base for the next commit if all calls of this one ended in conflicts on it.
+// It reports whether the base is proof enough of the conflicts, because it was stored a moment
 // ago. A base that a commit of the chain will leave proves nothing yet.
 func (q *queues) keepBase(wq *waitQueue, b *base) (tells bool) {
 	q.mu.Lock()
@@ -113,9 +117,9 @@ func (q *queues) keepBase(wq *waitQueue, b *base) (tells bool) {
 	return tells
 }
 
-// areConflicts reports whether all calls have lost to a version that was stored before. A call
-// that wants a newer version than that knows more than the base. One that wants no document
-// may know that it was removed.
+// areConflicts reports whether all calls have lost to a version that was stored before. Not so
+// a call that wants a newer version than the base's: its caller knows more than the base. Nor a
+// call that wants no document: its caller may know that it was removed.
 func areConflicts(calls []*call) bool {
 	return !slices.ContainsFunc(calls, func(c *call) bool {
 		return c.lost == nil || c.lost.Want == 0 || c.lost.Want > c.lost.Have
@@ -126,7 +130,7 @@ func areConflicts(calls []*call) bool {
 var errStale = errors.New("the document is not what it was")
 
 // commitOnBase makes the changes of calls on a base and stores the result. If the base is of
-// no use, the error is errStale, and they are to be made again in another way.
+// no use, the error is errStale, and the changes are to be made again in another way.
 func (p *postgres) commitOnBase(ctx context.Context, conn pgdb.Conn, wq *waitQueue, leader *call, b *base, calls []*call) (made []*call, err error) {
 	wc := newWorkingCopy(b.doc, false, p.options)
 	s := session{last: conn.QueryRow, bound: p.bounded, undo: func() {}}

@@ -21,10 +21,13 @@ import (
 // the document is still the same, its decision counts; else it decides again, with twice the
 // time.
 //
-// A decision is not stored yet. If its commit fails or is rolled back, because the database
-// rejects it or another session has the lock or the row, commit (lead.go) has the calls
-// concerned wait again (putBack). In their next commit, apply compares the document with the one
-// that was decided on (holdsFor), and otherwise runs decide again; followers always do (answer).
+// A decision is not stored yet. Its commit can fail or be rolled back, because the database
+// rejects it or another session has the lock or the row. Then commit (lead.go) makes the changes
+// again at once if the base was stale, or halves the batch if it was rejected; otherwise settle
+// (queue.go) puts the calls back into the queue, or conclude (chain.go) if they were pipelined.
+// When a change is made again, apply keeps the decision of a leader if the document is the one
+// that was decided on (holdsFor), and else runs decide again; that of a follower always runs
+// again (answer).
 
 // How long a commit waits for decide: of its leader, if others wait, and of its followers.
 const (

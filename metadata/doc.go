@@ -236,7 +236,7 @@
 // another name, so that both releases can run at once: run Migrate, or the new DDL's up, before the
 // new release. The down of such a migration stays empty, as that of DDL drops the default table
 // with all its documents. Nothing removes the old function; drop it when no process of the old release is
-// left. [Postgres.Check] reports a function that is not this release's.
+// left. [Postgres.Check] reports if the function of this release's name is not this release's.
 //
 // # Shutdown
 //

@@ -52,7 +52,7 @@ func (p *postgres) write(ctx context.Context, id string, w *write) (doc Document
 	return c.result(err)
 }
 
-// lead commits for c, the first of l, and for its batch, until c is done, gives up, or is put
+// lead commits for c, the first call of wq, and for its batch, until c is done, gives up, or is put
 // back. It reports whether c was put back, and so waits again.
 func (p *postgres) lead(ctx context.Context, wq *waitQueue, c *call) (back bool) {
 	defer p.queues.handOff(wq, c)

@@ -60,8 +60,9 @@ type Options struct {
 	MaxDocumentBytes int
 
 	// MaxWaitingBytes limits the patches, as PostgreSQL prints them, that wait in this store
-	// for one document while another commit is under way. A write that would exceed it fails
-	// with [lock.ErrBusy] at once. If no other waits, a write of any size may. 0: 64 MiB.
+	// while another write of the same document is under way. A write that would exceed it
+	// fails with [lock.ErrBusy] at once. A document that no other write is changing or waiting
+	// for takes a write of any size. 0: 64 MiB.
 	MaxWaitingBytes int
 
 	// MaxBatch and MaxBatchBytes limit how many writes share a commit, and how large their
@@ -114,7 +115,8 @@ type Options struct {
 	Observers []Observer
 
 	// Logger receives what an operator should look into: unknown outcomes, transactions that
-	// could not be rolled back, and what keeps a Watch waiting. nil: no logs.
+	// could not be rolled back, what keeps a Watch waiting, and why there is no connection for
+	// its hints. nil: no logs.
 	Logger *slog.Logger
 
 	keyParts  []string // of Table

@@ -50,9 +50,9 @@ import (
 //
 // One rule keeps this true. Calls that were decided on leave the queue in one critical section,
 // as soon as the outcome is known and before foreign code runs. Only after that does the
-// host's pool get its connection back. Then the next call is made the leader, so that the
-// connection is there for it; in a chain, that happens as soon as a commit was sent. The
-// host's observer and logger are called last. Whatever foreign code does, even if it panics,
+// host's pool get its connection back, and only then is the next call made the leader, so that
+// it finds the connection there. (In a chain, the next call is made the leader as soon as a
+// commit was sent.) The host's observer and logger are called last. Whatever foreign code does, even if it panics,
 // it finds nothing half done.
 type queues struct {
 	mu         seam.Mutex
@@ -480,9 +480,9 @@ func (q *queues) promote(wq *waitQueue) {
 	}
 }
 
-// isDue decides whether the first call of a queue is to lead. Without a chain it is, if no call
-// leads. In a chain it is once enough calls wait, in proportion to those under way, so that
-// calls that come one by one make few commits. Its caller has queues.mu.
+// isDue decides whether the first call of a queue is to lead. Without a chain it is to lead if
+// no call leads. In a chain it is to lead once enough calls wait, in proportion to those under
+// way, so that calls that come one by one make few commits. Its caller has queues.mu.
 func (q *queues) isDue(wq *waitQueue) bool {
 	ch, depth := wq.chain, q.pace.depth()
 	switch {

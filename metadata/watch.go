@@ -11,7 +11,8 @@ import (
 
 // A watcher is told documents as they are, one after the other. What may have changed is
 // due: all of it at first, then what a hint names (hints.go), and what differs when the
-// documents are compared, which finds whatever hints have not told (watch_sql.go).
+// documents are compared, once per WatchInterval (group.compare in watch_read.go; its SQL is
+// in watch_sql.go), which finds all changes without a hint.
 //
 // A watcher that waits has what is due read, and is told what differs from what it was told
 // before. One whose reader is slow does not wait: what is due to it stays so, and is read as
@@ -43,8 +44,8 @@ type watching struct {
 
 // A source is where documents are read.
 type source interface {
-	// look reads documents, and calls seen with the place of each that fits into one
-	// answer, the first in any case. One that is missing has no Metadata.
+	// look reads documents, and calls seen with the place of each, up to those that no longer
+	// fit into one answer; the first always does. One that is missing has no Metadata.
 	look(ctx context.Context, ids []string, seen func(i int, doc Document, mark string)) error
 
 	// differ calls seen with the place of each document whose mark is another one.
@@ -87,12 +88,12 @@ func newWatching(from source, o *Options, closing <-chan struct{}, audience func
 //     UPDATE by hand of any column, a write in the host's own transaction ([Postgres.In]), or
 //     one by a process that has not noticed yet that others watch, which takes a second.
 //
-// Documents are read together for all callers that are the same to [Options].Principal, with
-// the context, and so the rights, of one of them, and for each caller separately if the pool
-// prepares its connections for each: see Security in the package documentation. A document
-// that the caller may not see is missing. The reads use connections of the pool that lead to a
-// primary, and never to one that was replaced in a failover that the store has seen. Holds that
-// ctx carries, and [AtLeast], have no effect.
+// One read serves all callers for whom [Options].Principal returns the same; it is made with the
+// context, and so the rights, of one of them. If the pool prepares its connections for each
+// caller, each has reads of its own: see Security in the package documentation. A document that
+// the caller may not see is yielded as missing. Reads use the pool's connections to a primary,
+// and never to one that was replaced in a failover that the store has seen. Holds that ctx
+// carries, and [AtLeast], have no effect.
 func (p *Postgres) Watch(ctx context.Context, ids ...string) iter.Seq2[Document, error] {
 	return p.observeLoop(ctx, "Watch", ids, func(ctx context.Context) iter.Seq2[Document, error] {
 		return p.pg.watching.watch(ctx, &p.documents, ids)

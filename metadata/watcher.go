@@ -58,7 +58,8 @@ func (s *subject) forget() {
 	s.isDue()
 }
 
-// isDue has a document read for all its watchers. Those who were told another state are told.
+// isDue has a document read for all its watchers. A watcher is told if it was told another
+// state last.
 func (s *subject) isDue() {
 	for _, v := range s.views {
 		v.isDue()

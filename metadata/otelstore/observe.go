@@ -210,7 +210,7 @@ func (o *Observer) SessionEnd(ctx context.Context, e lock.SessionEnd) {
 // BatchStart does nothing.
 func (*Observer) BatchStart(ctx context.Context, _ lock.BatchStart) context.Context { return ctx }
 
-// BatchEnd records the duration and size of a round trip.
+// BatchEnd records the duration and size of a round trip, unless it waited for a key.
 func (o *Observer) BatchEnd(ctx context.Context, e lock.BatchEnd) {
 	if e.Waits { // the answer comes when the key is free
 		return

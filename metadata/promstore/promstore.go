@@ -10,9 +10,9 @@
 //	metrics.Locker(locker) // export their Stats
 //	metrics.Store(store)
 //
-// The names of its metrics begin with lockstore_lock_ and lockstore_metadata_. Histograms come
-// from the calls of observers, the other metrics from Stats at the time of a scrape. Labels are
-// operation, a method's name, and error_type, as [metadata.ErrorType] returns it, empty without
+// The names of its metrics begin with lockstore_lock_ and lockstore_metadata_. Histograms,
+// and the counter of lost connections, come from the calls of observers, the other metrics from
+// Stats at the time of a scrape. Labels are operation, a method's name, and error_type, as [metadata.ErrorType] returns it, empty without
 // an error. They are never a key or an id.
 //
 // dashboard.json is a dashboard for Grafana, and alerts.yaml has alerting rules for Prometheus.
@@ -235,7 +235,7 @@ func (c *Collector) SessionEnd(_ context.Context, e lock.SessionEnd) {
 // BatchStart does nothing.
 func (*Collector) BatchStart(ctx context.Context, _ lock.BatchStart) context.Context { return ctx }
 
-// BatchEnd records the duration and size of a round trip.
+// BatchEnd records the duration and size of a round trip, unless it waited for a key.
 func (c *Collector) BatchEnd(_ context.Context, e lock.BatchEnd) {
 	if !e.Waits { // else the answer comes when the key is free
 		c.batch.WithLabelValues(lock.ErrorType(e.Err)).Observe(e.Took.Seconds())
