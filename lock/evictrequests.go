@@ -144,6 +144,9 @@ func (p *Postgres) readEvictRequests(s *session, o op, text string) (evicted []K
 	p.dropEvictRequests(func(r *evictRequest) bool { return r.session == s && !there[r.token] })
 	if s == p.session {
 		p.questioned(questions)
+		if len(questions) > 0 {
+			p.sayAgain(s)
+		}
 	}
 	for _, r := range p.evictRequests {
 		if r.session == s {

@@ -18,8 +18,9 @@ import (
 // may see what a session does (PostgreSQL documentation, 27.2.3 pg_stat_activity). No other
 // role is answered, or can answer for another. One answer is for all who ask at the time, and
 // is no longer than what the server shows. It is first a statement of the session itself, and
-// stands until its next one. As that may be too soon for it to be read, the answer is repeated
-// on a connection of the host's pool, if there is one, until the question is gone.
+// stands until its next one; each look for questions repeats it. As a busy session overwrites
+// it too soon, an answer that is not read at once is repeated on a connection of the host's
+// pool, if there is one, until the question is gone.
 //
 // A process that may have something to report is recognized by its session's last statement:
 // one of a locker's that is not [opRest].
@@ -31,9 +32,10 @@ const (
 	answerEnd      = "' IS NULL" // so that its result is small
 
 	// answerTime is how long to wait for an answer. standTime is how long an answer stands at
-	// least, if the question does.
+	// least, if the question does, and readTime how long for it to be read on the session.
 	answerTime = 500 * time.Millisecond
 	standTime  = answerTime / 5
+	readTime   = standTime / 5
 
 	// askedAgain is how long a question makes another one likely.
 	askedAgain = 10 * time.Second
@@ -107,9 +109,11 @@ func (p *Postgres) answer() {
 		defer p.table.mu.Unlock()
 		p.answering, p.questions = false, nil // questions that still stand are answered again
 	}()
+	a, asked := p.sayAll()
+	if !asked {
+		return
+	}
 	ctx, cancel := context.WithTimeout(p.life, standTime)
-	a := p.report(ctx) // may need a connection
-	p.say(a)
 	conn, err := p.db.Acquire(ctx)
 	cancel()
 	if err != nil {
@@ -147,6 +151,27 @@ func (p *Postgres) answer() {
 	}
 }
 
+// sayAll answers on the session itself until no new question has come for readTime. It
+// reports whether a question still stands then.
+func (p *Postgres) sayAll() (a report, asked bool) {
+	for {
+		ctx, cancel := context.WithTimeout(p.life, standTime)
+		a = p.report(ctx) // may need a connection
+		cancel()
+		p.say(a)
+		select {
+		case <-p.news:
+			if len(p.present()) == 0 {
+				return a, false
+			}
+		case <-time.After(readTime):
+			return a, len(p.present()) > 0
+		case <-p.life.Done():
+			return a, false
+		}
+	}
+}
+
 // say answers on the session itself.
 func (p *Postgres) say(a report) {
 	text := lockerMark + a.text(p.present(), usualRoom-len(lockerMark))
@@ -156,6 +181,16 @@ func (p *Postgres) say(a report) {
 		s.mu.Lock()
 		s.answer = text
 		s.mu.Unlock()
+		p.table.submit(s, op{code: opAnswer})
+	}
+}
+
+// sayAgain repeats the answer behind a look, which has overwritten it.
+func (p *Postgres) sayAgain(s *session) {
+	s.mu.Lock()
+	answers := s.answer != ""
+	s.mu.Unlock()
+	if answers {
 		p.table.submit(s, op{code: opAnswer})
 	}
 }

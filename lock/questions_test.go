@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -186,7 +187,7 @@ func TestForgedAnswersToAQuestionAreNotBelieved(t *testing.T) {
 	answer, ask, forger := connect(), connect(), connect()
 	_, err := ask.Exec(t.Context(), "SELECT set_config('application_name', 'lockstore_who 0 1', false), pg_advisory_lock(7715110665030991872)")
 	require.NoError(t, err)
-	for _, text := range []string{"x", "", "AAAA", forgedReport(t, session.PID)} {
+	for _, text := range []string{"x", "", "AAAA", "=", "=AAAA", "=" + base64.StdEncoding.EncodeToString(forgedReport(session.PID)), packed(t, forgedReport(session.PID))} {
 		_, err = answer.Exec(t.Context(), "/* lockstore waits */ SELECT '"+text+"' IS NULL")
 		require.NoError(t, err)
 		_, err = forger.Exec(t.Context(), "/* lockstore */ SELECT 1")
@@ -203,15 +204,45 @@ func TestForgedAnswersToAQuestionAreNotBelieved(t *testing.T) {
 }
 
 // forgedReport is an answer to every question, with a process and its waiters.
-func forgedReport(t *testing.T, pid uint32) string {
+func forgedReport(pid uint32) []byte {
+	tokens := strings.Repeat("1,", 9) + "1"
+	return fmt.Appendf(nil, `{"t":[%s],"p":[%d],"k":[{"i":%d,"n":"k","c":9}]}`, tokens, pid, lock.Name("k").Int64())
+}
+
+func packed(t *testing.T, report []byte) string {
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, flate.BestSpeed)
 	require.NoError(t, err)
-	tokens := strings.Repeat("1,", 9) + "1"
-	_, err = fmt.Fprintf(w, `{"t":[%s],"p":[%d],"k":[{"i":%d,"n":"k","c":9}]}`, tokens, pid, lock.Name("k").Int64())
+	_, err = w.Write(report)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	return base64.StdEncoding.EncodeToString(b.Bytes())
+}
+
+// A look for questions is a statement, too, and overwrites the answer. So each look repeats it:
+// it can be read whenever the asker comes.
+func TestAnswerStandsWhileTheQuestionDoes(t *testing.T) {
+	db := pgtest.New(t)
+	other := newPostgres(t, db.Pool(), nil)
+	held := take(t, other, lock.Name("k"))
+	session, _ := held.Backend(held.Key())
+	ask, err := pgx.ConnectConfig(t.Context(), db.Pool().Config().ConnConfig)
+	require.NoError(t, err)
+	defer ask.Close(context.Background())
+	_, err = ask.Exec(t.Context(), "SELECT set_config('application_name', 'lockstore_who 0 1', false), pg_advisory_lock(7715110665030991872)")
+	require.NoError(t, err)
+	answers := map[time.Time]bool{}
+	require.Eventually(t, func() bool {
+		var text string
+		var start time.Time
+		err := db.Pool().QueryRow(t.Context(), "SELECT query, query_start FROM pg_stat_activity WHERE pid = $1", session.PID).Scan(&text, &start)
+		require.NoError(t, err)
+		if strings.HasPrefix(text, "/* lockstore */ /* lockstore waits */") {
+			answers[start] = true
+		}
+		return len(answers) > 3
+	}, patience, time.Millisecond)
+	assert.NoError(t, held.Unlock())
 }
 
 // The size of a process's answer is bounded. What was asked about comes first.

@@ -162,17 +162,24 @@ func (a report) text(questions []question, size int) string {
 		for i := range a.Keys {
 			a.Keys[i].Waits = a.Keys[i].Waits[:min(len(a.Keys[i].Waits), waits)]
 		}
+		plain, _ := json.Marshal(a) // numbers and strings: no error
+		text := answerMark + plainMark + base64.StdEncoding.EncodeToString(plain) + answerEnd
+		if len(text) < min(size, mostAnswer) {
+			return text // as most are: a compressor takes a megabyte, and longer than all else
+		}
 		var b bytes.Buffer
 		z, _ := flate.NewWriter(&b, flate.BestSpeed) // valid level: no error
-		plain, _ := json.Marshal(a)                  // numbers and strings: no error
 		_, _ = z.Write(plain)                        // to memory: no error
 		_ = z.Close()
-		text := answerMark + base64.StdEncoding.EncodeToString(b.Bytes()) + answerEnd
+		text = answerMark + base64.StdEncoding.EncodeToString(b.Bytes()) + answerEnd
 		if len(text) < min(size, mostAnswer) || len(a.Keys) == 0 {
 			return text
 		}
 	}
 }
+
+// plainMark stands before a report that is not compressed.
+const plainMark = "="
 
 // reportOf decodes an answer.
 func reportOf(text string) (a report, ok bool) {
@@ -181,10 +188,10 @@ func reportOf(text string) (a report, ok bool) {
 	if !is || !whole {
 		return a, false
 	}
-	packed, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return a, false
+	text, isPlain := strings.CutPrefix(text, plainMark)
+	plain, err := base64.StdEncoding.DecodeString(text)
+	if err == nil && !isPlain {
+		plain, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(plain)), 1<<20))
 	}
-	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), 1<<20))
 	return a, err == nil && json.Unmarshal(plain, &a) == nil && len(a.PIDs) > 0
 }
