@@ -11,8 +11,8 @@ type column struct {
 	name, typeName      string
 	base                int64 // its type, below domains
 	required            bool  // NOT NULL, and without a default
-	generated, identity bool
-	sel, insert, update bool // privileges
+	generated, identity bool  // generated: or an expression of a view
+	sel, insert, update bool  // privileges
 }
 
 // columnsSQL lists a table's columns, with the types below their domains.
@@ -25,7 +25,9 @@ WITH RECURSIVE types AS (
 	FROM types JOIN pg_catalog.pg_type AS t ON t.oid {=} types.type WHERE t.typtype {=} 'd'
 )
 SELECT a.attname::{text}, pg_catalog.format_type(a.atttypid, a.atttypmod), types.type::bigint,
-	types.required AND NOT types.fallback AND a.attidentity {=} '', a.attgenerated {<>} '', a.attidentity {=} 'a',
+	types.required AND NOT types.fallback AND a.attidentity {=} '',
+	a.attgenerated {<>} '' OR pg_catalog.pg_relation_is_updatable(a.attrelid::pg_catalog.regclass, false) {<>} 0 AND NOT pg_catalog.pg_column_is_updatable(a.attrelid::pg_catalog.regclass, a.attnum, false),
+	a.attidentity {=} 'a',
 	pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'), pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'INSERT'),
 	pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE')
 FROM types JOIN pg_catalog.pg_type AS t ON t.oid {=} types.type

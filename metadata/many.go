@@ -159,7 +159,7 @@ FROM ` + patchesSQL + `
 WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE t.{id} {=} p.id{within})
 	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room {>=} 0 AND (SELECT ` + atMost("lock_timeout", "'100ms'") + `) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING CASE WHEN t.{id}::{text} {=} ANY ($1::{text}[]) THEN t.{id}::{text} ELSE (t.{id}::{text} {||} ' is not what was inserted')::bigint::{text} END AS id, {row}
+RETURNING CASE WHEN t.{id}::{text} {=} ANY ($1::{text}[]){within} THEN t.{id}::{text} ELSE (t.{id}::{text} {||} ' is not what was inserted')::bigint::{text} END AS id, {row}
 )
 ` + reportSQL + `_created AS done ON true`
 
@@ -176,7 +176,7 @@ const (
 // except that a lost connection leaves all of a statement with an unknown outcome. Patches for
 // the same document are merged in their order. Documents whose lock or row others have are
 // merged last, as they become free; MergeMany waits for all of them together, by
-// [Options].Backoff.
+// [Options].Backoff. (So it does for a row that a policy lets the role read but not write.)
 //
 // The error is nil if that of every Result is. Otherwise it says how many merges failed, and
 // matches the error of the first of them. A merge has a commit of its own with

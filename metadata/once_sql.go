@@ -17,7 +17,8 @@ import (
 //
 // A statement also deletes the oldest tokens that are old enough: up to {old}, without those
 // that other transactions are deleting. Each is looked up once more, so that the server does
-// not read a whole table that was small when it planned, and has grown.
+// not read a whole table that was small when it planned, and has grown; and its age, as the
+// rows of two partitions may have the same ctid.
 const (
 	unusedSQL = ` AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT {named}::{text}[])) AS n (token)
 	WHERE (SELECT true FROM {tokens} AS o WHERE o.token {=} n.token::{uuid}))`
@@ -30,7 +31,7 @@ _kept AS (
 )` + agedSQL
 
 	agedSQL = `, _aged AS (
-	DELETE FROM {tokens} AS a WHERE (SELECT true FROM {tokens} AS o WHERE o.token {=} a.token) AND a.ctid {=} ANY (ARRAY(
+	DELETE FROM {tokens} AS a WHERE (SELECT true FROM {tokens} AS o WHERE o.token {=} a.token) AND a.at {<=} (pg_catalog.now() {-} '{keep}'::interval) AND a.ctid {=} ANY (ARRAY(
 		SELECT o.ctid FROM {tokens} AS o WHERE o.at {<=} (pg_catalog.now() {-} '{keep}'::interval) AND EXISTS (SELECT FROM {source})
 		ORDER BY o.at LIMIT (SELECT {old}::bigint) FOR UPDATE SKIP LOCKED))
 )`

@@ -216,7 +216,7 @@ func (p *postgres) read(ctx context.Context, q pgdb.Querier, s statement, args [
 // failure turns an error of the database into one of this package. sent says that the statement
 // may have committed.
 func (p *postgres) failure(err error, sent bool) error {
-	switch code, class := pgdb.Code(err), pgdb.Class(err); {
+	switch code := pgdb.Code(err); {
 	case err == nil:
 		return nil
 	case isOurs(err):
@@ -237,9 +237,9 @@ func (p *postgres) failure(err error, sent bool) error {
 		return err
 	case code == pgdb.LockNotAvailable:
 		return fmt.Errorf("%w: %w", errTaken, err)
-	case code == "42P01", code == "42703", code == "42883", code == "42804", code == "42846", code == "3F000":
+	case isOfSchema(err):
 		return fmt.Errorf("%w: %w; run Migrate, or look at Options.Table", ErrSchema, err)
-	case code == "42501", !isSystem(class):
+	case isOfData(err):
 		var e *pgdb.Error
 		errors.As(err, &e)
 		return &RejectedError{SQLState: e.Code, Schema: e.Schema, Table: e.Table, Constraint: e.Constraint, Cause: err}
@@ -247,13 +247,35 @@ func (p *postgres) failure(err error, sent bool) error {
 	return fmt.Errorf("metadata: %w", err)
 }
 
-// isSystem reports whether errors of a class are about the server's state, not the data.
-func isSystem(class string) bool {
-	switch class {
-	case "08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "XX":
-		return true
+// isOfSchema reports whether the server has refused what a statement of the store says: it
+// names what there is not, or writes to what cannot be written, such as an expression of a view.
+func isOfSchema(err error) bool {
+	var e *pgdb.Error
+	errors.As(err, &e)
+	switch e.Code {
+	case "42P01", "42703", "42883", "42804", "42846", "3F000":
+		return e.Positioned
+	case "0A000", "55000":
+		return !e.Inside
 	}
 	return false
+}
+
+// isOfData reports whether the server has refused what a write stores, or the write itself.
+// That can be with any code, from within a trigger, or with one for errors in SQL, where the
+// data is SQL to an expression of the table.
+func isOfData(err error) bool {
+	var e *pgdb.Error
+	errors.As(err, &e)
+	switch pgdb.Class(err) {
+	case "08", "25", "28", "3D", "3F", "40", "53", "57", "58":
+		return false
+	case "42":
+		return e.Code == "42501" || !e.Positioned
+	case "55", "XX":
+		return e.Inside
+	}
+	return true
 }
 
 // isOurs reports whether failure has already turned err into one of this package.

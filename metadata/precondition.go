@@ -31,10 +31,13 @@ func (g *precondition) open(idle any) query {
 	return query{s, s.args(g.id, append([]any{idle, g.number}, g.holds...)...)}
 }
 
-// insert, save, remove and note are insertSQL, saveSQL, removeSQL and noteSQL with their
-// arguments and the tokens that are kept.
+// insert, collide, save, remove and note are insertSQL, collideSQL, saveSQL, removeSQL and
+// noteSQL with their arguments and the tokens that are kept.
 func (g *precondition) insert(d *workingCopy, k kept) query {
 	return g.store(g.sql.insert, k, d.stored()...)
+}
+func (g *precondition) collide(d *workingCopy, k kept) query {
+	return g.store(g.sql.collide, k, d.stored()...)
 }
 func (g *precondition) save(d *workingCopy, k kept) query {
 	return g.store(g.sql.save, k, d.stored()...)
@@ -58,8 +61,8 @@ type query struct {
 
 // preconditionSQL is the statements of one kind of precondition.
 type preconditionSQL struct {
-	open                       statement
-	insert, save, remove, note storing
+	open                                statement
+	insert, collide, save, remove, note storing
 }
 
 // newPreconditionSQL makes the statements. try takes the lock, and held looks the holds up,
@@ -74,7 +77,7 @@ func newPreconditionSQL(expand func(string) statement, try, held string, holds i
 		return newStoring(expand, fill(text, first), first+holds, source, version)
 	}
 	return preconditionSQL{
-		open: expand(fill(openSQL, 3)), insert: store(insertSQL, 3, "_stored", "_stored.version"), save: store(saveSQL, 3, "_stored", "_stored.version"),
+		open: expand(fill(openSQL, 3)), insert: store(insertSQL, 3, "_stored", "_stored.version"), collide: store(collideSQL, 3, "_stored", "_stored.version"), save: store(saveSQL, 3, "_stored", "_stored.version"),
 		remove: store(removeSQL, 1, "_removed", "0::bigint"), note: store(noteSQL, 1, "_stored", "_stored.version"),
 	}
 }

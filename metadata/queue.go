@@ -110,6 +110,7 @@ type call struct {
 	gone      bool             // it no longer leads
 	attempts  int              // that found the lock taken, whichever call led
 	due       time.Time        // its policy allows no attempt before
+	displaced int              // how often another row was there when it created its document
 	leaving   error            // its error if it is put back, as it no longer waits
 	wait      time.Duration    // how long it may decide as the leader while others wait
 

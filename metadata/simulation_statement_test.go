@@ -80,6 +80,10 @@ func newDialect(sql statements) *dialect {
 		}
 	}
 	d.names[sql.mergeManyFree.text] = "merge free"
+	for name, s := range map[string]storing{"insert": sql.taking.collide, "insert under": sql.under.collide, "insert under all": sql.underAll.collide} {
+		d.names[s.plain.text], d.names[s.once.text] = name, name+" once" // rows of the model collide with none but their own
+		d.keeps[s.once.text] = keepingOf(s.once)
+	}
 	for _, name := range []string{"SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT"} {
 		d.names[name+" lockstore"], d.names[name+" host"] = name, name
 	}

@@ -77,8 +77,8 @@ func (t *Table) expand(text string) statement {
 	}
 	if t.UpdatedAt != "" {
 		name := quoteName(t.UpdatedAt)
-		at = catalog.Replace("t." + name + "::{timestamptz}")
-		updated = catalog.Replace(micros(at))
+		at = "t." + name + catalog.Replace("::{timestamptz}")
+		updated = strings.ReplaceAll(catalog.Replace(micros("{at}")), "{at}", at)
 		stamp = fmt.Sprintf(", %s = pg_catalog.clock_timestamp()", name)
 		columns.WriteString(", " + name)
 		values.WriteString(", pg_catalog.clock_timestamp()")

@@ -38,7 +38,7 @@ func sentStatements(t *testing.T, table Table) (*Options, []namedStatement) {
 		{"MergeMany of larger documents, and merges that share a connection", sql.mergeFree},
 		{"MergeMany, what is free or late", sql.mergeBusy},
 		{"MergeMany, what is missing", sql.createMany},
-		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert.plain}, {"write: store", sql.taking.save.plain}, {"write: store if it is the same still", sql.saveOn.plain}, {"Delete", sql.taking.remove.plain},
+		{"write: lock", sql.taking.open}, {"write: create", sql.taking.insert.plain}, {"write: create, or say what is in the way", sql.taking.collide.plain}, {"write: store", sql.taking.save.plain}, {"write: store if it is the same still", sql.saveOn.plain}, {"Delete", sql.taking.remove.plain},
 		{"write under a hold: lock", sql.under.open}, {"write under a hold: create", sql.under.insert.plain},
 		{"write under a hold: store", sql.under.save.plain}, {"Delete under a hold", sql.under.remove.plain},
 		{"write under several holds, or one of another key: lock", sql.underAll.open}, {"write under several holds: create", sql.underAll.insert.plain},

@@ -16,7 +16,8 @@ import (
 // A host's own table needs a unique id and a jsonb column; NULL in it counts as an empty
 // document. Triggers, constraints, row-level security and partitions work as for any other
 // INSERT or UPDATE, and so do views that the server updates by itself. A trigger must not
-// change the id; the version that it gives a row is the one returned.
+// change the id or a scope; the version that it gives a row is the one returned (for all writes
+// that share the commit, if it counts commits).
 //
 // Two ids are the same only if their bytes are. The first operation asks the server about the
 // table, and every operation fails with a [*TableError] if

@@ -135,7 +135,7 @@ var waitSQL = `_wait AS MATERIALIZED (
 func atMost(timeout, value string) string {
 	limits := value + "::interval" + mostSQL(timeout, "")
 	if timeout == "lock_timeout" {
-		limits += mostSQL("statement_timeout", " {/} 4::float8") + mostSQL("transaction_timeout", " {/} 4::float8")
+		limits += mostSQL("statement_timeout", " {/} 4::double precision") + mostSQL("transaction_timeout", " {/} 4::double precision")
 	}
 	return "pg_catalog.set_config('" + timeout + "', (extract(epoch FROM GREATEST(LEAST(" + limits + "), interval '1ms')) {*} 1000::numeric)::int::{text}, true) IS NOT NULL"
 }
@@ -156,11 +156,15 @@ _stored AS (
 	INSERT INTO {table} AS t ({id}, {column}{columns})
 	SELECT $1::{text}::{idtype}, _new.doc{values} FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
-	RETURNING t.{id}::{text} {=} $1::{text} AS done, {version} AS version, {updated} AS updated_at,
-		CASE WHEN t.{column} {=} (SELECT doc FROM _new) THEN NULL ELSE t.{column} END AS altered
+	RETURNING t.{id}::{text} {=} $1::{text}{within} AS done, {version} AS version, {updated} AS updated_at,
+		CASE WHEN t.{column} {=} (SELECT doc FROM _new) THEN NULL ELSE coalesce(t.{column}, '{}') END AS altered
 ){kept}
 SELECT _condition.met AND {restored}, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true`
+
+// collideSQL is insertSQL for a document that insertSQL has not stored although its row is not
+// there. A unique index that another row stands in the way of is the server's error then.
+var collideSQL = strings.Replace(insertSQL, "\tON CONFLICT DO NOTHING\n", "", 1)
 
 // saveSQL stores a document whose row openSQL has locked. It returns the document only if a
 // trigger has changed it.
@@ -173,7 +177,7 @@ _stored AS (
 	FROM _condition, (SELECT {2}::{text}::{jsonb} AS doc OFFSET 0) AS new
 	WHERE {match} AND _condition.met{still}
 	RETURNING {version} AS version, {updated} AS updated_at,
-		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE t.{column} END AS altered
+		CASE WHEN t.{column} {=} new.doc THEN NULL ELSE coalesce(t.{column}, '{}') END AS altered
 ){kept}
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true`
@@ -410,7 +414,8 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g precondi
 }
 
 // create stores a new document. If a row is in the way, another session has inserted it
-// without the lock, and the write can be made again.
+// without the lock, and the write can be made again. If that comes to nothing, it was our own
+// transaction that has inserted it, by a trigger that has put the row elsewhere.
 func (p *postgres) create(ctx context.Context, s session, id string, g precondition, wc *workingCopy, k kept, calls, all []*call) error {
 	s.last = s.checked
 	err := p.finish(ctx, s, g.insert(wc, k), wc, calls, all)
@@ -420,11 +425,19 @@ func (p *postgres) create(ctx context.Context, s session, id string, g precondit
 	switch row, err := p.lockRow(ctx, s, id, g); {
 	case err != nil:
 		return err
-	case row.found:
+	case row.found && calls[0].displaced < mostDisplaced:
+		calls[0].displaced++
 		return &unsettled{fmt.Errorf("somebody else has inserted it: %w", errTaken)}
+	case !row.found:
+		if err := p.finish(ctx, s, g.collide(wc, k), wc, calls, all); !errors.Is(err, errSuppressed) {
+			return err
+		}
 	}
 	return &RejectedError{Table: p.options.Table.Name, Cause: errNotInserted}
 }
+
+// mostDisplaced is how often a call finds that another session has inserted its document.
+const mostDisplaced = 5
 
 // within is the session for statements that are not the transaction's last.
 func (s session) within() session {
@@ -476,6 +489,9 @@ func (p *postgres) finish(ctx context.Context, s session, q query, wc *workingCo
 		}
 		if c.doc.Metadata != nil && c.changes > 0 {
 			c.doc.Version += version - wc.doc.Version
+			if version < wc.doc.Version { // a trigger counts the commit, not the changes
+				c.doc.Version = version
+			}
 		}
 		if c.lost != nil {
 			c.lost.Have = c.doc.Version

@@ -27,6 +27,8 @@ type Error struct {
 	Column     string
 	Constraint string
 	Fatal      bool // the session has ended
+	Positioned bool // the error is at a place in the statement's text
+	Inside     bool // it was raised in a function, such as that of a trigger
 }
 
 // Error returns the fields that are not empty, in one line.
@@ -164,7 +166,7 @@ func asServer(err error, server **pgconn.PgError) bool {
 		*server = fromFields(bun.Field)
 	case errors.As(err, &state):
 		code := state.SQLState()
-		*server = &pgconn.PgError{Code: code, Where: "unknown"}
+		*server = &pgconn.PgError{Code: code, Position: 1} // as if in the statement's text
 		if code == queryCanceled || code == OutOfMemory {
 			(*server).SeverityUnlocalized = "ERROR"
 		}
@@ -181,14 +183,14 @@ func fromFields(field func(byte) string) *pgconn.PgError {
 	return &pgconn.PgError{
 		SeverityUnlocalized: cmp.Or(field('V'), field('S')), // a driver with only the localized severity may make an error look fatal
 		Code:                field('C'), Message: field('M'), Where: field('W'), InternalQuery: field('q'),
-		SchemaName: field('s'), TableName: field('t'), ColumnName: field('c'), ConstraintName: field('n'),
+		SchemaName: field('s'), TableName: field('t'), ColumnName: field('c'), ConstraintName: field('n'), Position: int32(len(field('P'))),
 	}
 }
 
 func fromServer(e *pgconn.PgError) *Error {
 	c := &Error{
 		Code: e.Code, Schema: e.SchemaName, Table: e.TableName, Column: e.ColumnName, Constraint: e.ConstraintName,
-		Fatal: e.SeverityUnlocalized != "ERROR",
+		Fatal: e.SeverityUnlocalized != "ERROR", Positioned: e.Position > 0, Inside: e.Where != "" || e.InternalQuery != "",
 	}
 	if keepsMessage(e) {
 		c.Message = e.Message
@@ -197,18 +199,25 @@ func fromServer(e *pgconn.PgError) *Error {
 }
 
 // keepsMessage reports whether a message cannot quote the data. Messages of the classes below
-// name objects, settings and states. A message from within a function (it has a context) is
-// never kept: it may come from RAISE, or from a statement that was built from data.
+// name objects, settings and states. But a message of class 42 names an object of the statement
+// only if it has a position there; otherwise it may be about a name or a query in the data, as
+// in a generated column. A message from within a function (it has a context) is never kept: it
+// may come from RAISE, or from a statement that was built from data.
 func keepsMessage(e *pgconn.PgError) bool {
 	if e.Where != "" || e.InternalQuery != "" || len(e.Code) != 5 {
 		return false
 	}
 	switch e.Code[:2] {
-	case "08", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58":
+	case "08", "25", "28", "3D", "3F", "40", "53", "55", "57", "58":
 		return true
+	case "42":
+		return e.Position > 0 || e.Code == insufficientPrivilege
 	}
 	return false
 }
+
+// insufficientPrivilege is the SQLSTATE of what a role may not do. Its message names an object.
+const insufficientPrivilege = "42501"
 
 // isEncoding reports whether a driver's error quotes a value that it could not convert. Both
 // drivers show that only in the text.

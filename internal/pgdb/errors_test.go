@@ -123,22 +123,24 @@ func (notServers) Get(byte) string        { return canary }
 
 func TestErrorsOfOtherDrivers(t *testing.T) {
 	violation := fields{'S': "ERROR", 'C': "23514", 'M': canary, 'D': canary, 's': "public", 't': "small", 'c': "n", 'n': "positive"}
-	missing := fields{'V': "ERROR", 'S': "FEHLER", 'C': "42P01", 'M': `relation "nowhere" does not exist`}
+	missing := fields{'V': "ERROR", 'S': "FEHLER", 'C': "42P01", 'M': `relation "nowhere" does not exist`, 'P': "15"}
+	ofData := fields{'S': "ERROR", 'C': "42P01", 'M': canary}
 	raised := fields{'S': "ERROR", 'C': "42P01", 'M': canary, 'W': "PL/pgSQL function " + canary}
 	for name, c := range map[string]struct {
 		err       error
 		want      pgdb.Error
 		uncertain bool
 	}{
-		"SQLSTATE alone":         {stateError{"23514"}, pgdb.Error{Code: "23514", Fatal: true}, false},
-		"SQLSTATE of a shutdown": {stateError{"57P01"}, pgdb.Error{Code: "57P01", Fatal: true}, true},
-		"SQLSTATE of a timeout":  {stateError{"57014"}, pgdb.Error{Code: "57014"}, false},
+		"SQLSTATE alone":         {stateError{"23514"}, pgdb.Error{Code: "23514", Fatal: true, Positioned: true}, false},
+		"SQLSTATE of a shutdown": {stateError{"57P01"}, pgdb.Error{Code: "57P01", Fatal: true, Positioned: true}, true},
+		"SQLSTATE of a timeout":  {stateError{"57014"}, pgdb.Error{Code: "57014", Positioned: true}, false},
 		"lib/pq":                 {&getterError{violation}, pgdb.Error{Code: "23514", Schema: "public", Table: "small", Column: "n", Constraint: "positive"}, false},
 		"lib/pq, of a session":   {&getterError{fields{'S': "FATAL", 'C': "57P01"}}, pgdb.Error{Code: "57P01", Fatal: true}, true},
 		"lib/pq, in Chinese":     {&getterError{fields{'S': "致命错误", 'C': "XX000"}}, pgdb.Error{Code: "XX000", Fatal: true}, true},
 		"bun":                    {fieldsError{violation}, pgdb.Error{Code: "23514", Schema: "public", Table: "small", Column: "n", Constraint: "positive"}, false},
-		"bun, of the server's":   {fieldsError{missing}, pgdb.Error{Code: "42P01", Message: `relation "nowhere" does not exist`}, false},
-		"bun, within a function": {fieldsError{raised}, pgdb.Error{Code: "42P01"}, false},
+		"bun, of the server's":   {fieldsError{missing}, pgdb.Error{Code: "42P01", Message: `relation "nowhere" does not exist`, Positioned: true}, false},
+		"bun, of the data":       {fieldsError{ofData}, pgdb.Error{Code: "42P01"}, false},
+		"bun, within a function": {fieldsError{raised}, pgdb.Error{Code: "42P01", Inside: true}, false},
 	} {
 		err := pgdb.Clean(fmt.Errorf("traced: %w", c.err))
 		var got *pgdb.Error

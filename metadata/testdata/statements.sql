@@ -71,8 +71,8 @@ ORDER BY t."id" LIMIT $3::bigint
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
@@ -81,8 +81,8 @@ RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bi
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('2500ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _ours AS MATERIALIZED (
 	SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM _wait) FOR NO KEY UPDATE SKIP LOCKED
 ), _row_order AS MATERIALIZED (
@@ -122,8 +122,8 @@ WHERE t."id" OPERATOR(pg_catalog.=) p.id AND pg_catalog.pg_try_advisory_xact_loc
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."metadata" OPERATOR(pg_catalog.@>) p.patch OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) p.patch ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, p.patch) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 RETURNING (SELECT locks FROM _share), t."id"::pg_catalog.text, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- .lockstore_metadata: MergeMany, what is free
@@ -274,8 +274,8 @@ FROM (
 WHERE NOT EXISTS (SELECT FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) p.id)
 	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL) ORDER BY p.id
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
 RETURNING CASE WHEN t."id"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."id"::pg_catalog.text ELSE (t."id"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
@@ -285,8 +285,8 @@ SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at 
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _doc AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM _wait) FOR NO KEY UPDATE
 )
@@ -300,8 +300,8 @@ FROM _wait LEFT JOIN _doc ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT true AS met, $2::bigint AS changes FROM _wait WHERE limited),
 _new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
 _stored AS (
@@ -309,7 +309,24 @@ _stored AS (
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
 	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
+)
+SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
+FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
+
+-- .lockstore_metadata: write: create, or say what is in the way
+WITH _wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), _condition AS MATERIALIZED (SELECT true AS met, $2::bigint AS changes FROM _wait WHERE limited),
+_new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
+_stored AS (
+	INSERT INTO "lockstore_metadata" AS t ("id", "metadata", "version", "updated_at")
+	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
+	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 )
 SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
@@ -321,7 +338,7 @@ _stored AS (
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -329,14 +346,14 @@ FROM _condition LEFT JOIN _stored ON true
 -- .lockstore_metadata: write: store if it is the same still
 WITH _condition AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AS met, $2::bigint AS changes),
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AS met, $2::bigint AS changes),
 _stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) _condition.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met AND coalesce(t."version", 0)::bigint OPERATOR(pg_catalog.=) $5::bigint AND CASE WHEN coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 262144 THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(t."metadata", '{}')::pg_catalog.text, 'UTF8')), 'hex') OPERATOR(pg_catalog.=) $6::pg_catalog.text ELSE false END
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -351,8 +368,8 @@ FROM _condition
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _doc AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM _wait) FOR NO KEY UPDATE
 )
@@ -372,8 +389,8 @@ FROM _wait LEFT JOIN _doc ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($6::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
@@ -387,7 +404,7 @@ _stored AS (
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
 	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 )
 SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
@@ -405,7 +422,7 @@ _stored AS (
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -426,8 +443,8 @@ FROM _condition
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _doc AS MATERIALIZED (
 	SELECT coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "lockstore_metadata" AS t WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT limited FROM _wait) FOR NO KEY UPDATE
 )
@@ -449,8 +466,8 @@ FROM _wait LEFT JOIN _doc ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
@@ -465,7 +482,7 @@ _stored AS (
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
 	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 )
 SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
@@ -484,7 +501,7 @@ _stored AS (
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -543,8 +560,8 @@ WITH _stored AS (
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}')) AND (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) ($7::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
@@ -559,8 +576,8 @@ WITH _stored AS (
 UPDATE "lockstore_metadata" AS t SET "metadata" = CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) 1, "updated_at" = pg_catalog.clock_timestamp()
 WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($3::bigint) AND (coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $6::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($4::boolean OR coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."metadata"::pg_catalog.text) OPERATOR(pg_catalog.<=) $6::bigint) AND ($5::boolean AND NOT t."metadata" OPERATOR(pg_catalog.@>) $2::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $4::boolean AND pg_catalog.jsonb_typeof(t."metadata") OPERATOR(pg_catalog.=) 'object' THEN t."metadata" OPERATOR(pg_catalog.||) $2::pg_catalog.text::pg_catalog.jsonb ELSE "lockstore_merge_patch"(t."metadata"::pg_catalog.jsonb, $2::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."metadata", '{}')) AND (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) ($7::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
 RETURNING coalesce(t."metadata", '{}') AS metadata, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
@@ -568,7 +585,7 @@ _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT ($7::pg_catalog.text[])[1]::pg_catalog.uuid, ($8::pg_catalog.text[])[1]::pg_catalog.uuid, version OPERATOR(pg_catalog.-) ($9::bigint[])[1], pg_catalog.clock_timestamp() FROM _stored
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -578,8 +595,8 @@ SELECT metadata, version, updated_at FROM _stored
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $4::pg_catalog.text[])) AS n (token)
 	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS met, $2::bigint AS changes FROM _wait WHERE limited),
 _new AS MATERIALIZED (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc),
@@ -588,14 +605,14 @@ _stored AS (
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
 	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -610,14 +627,14 @@ _stored AS (
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -627,22 +644,22 @@ FROM _condition LEFT JOIN _stored ON true
 -- .lockstore_metadata: Once: store if it is the same still
 WITH _condition AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $7::pg_catalog.text[])) AS n (token)
 	WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS met, $2::bigint AS changes),
 _stored AS (
 	UPDATE "lockstore_metadata" AS t SET "metadata" = new.doc, "version" = coalesce(t."version", 0) OPERATOR(pg_catalog.+) _condition.changes, "updated_at" = pg_catalog.clock_timestamp()
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met AND coalesce(t."version", 0)::bigint OPERATOR(pg_catalog.=) $5::bigint AND CASE WHEN coalesce(pg_catalog.pg_column_size(t."metadata" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 262144 THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(t."metadata", '{}')::pg_catalog.text, 'UTF8')), 'hex') OPERATOR(pg_catalog.=) $6::pg_catalog.text ELSE false END
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -658,7 +675,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _removed, unnest((SELECT $2::pg_catalog.text[]), (SELECT $3::pg_catalog.text[]), (SELECT $4::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _removed)
 		ORDER BY o.at LIMIT (SELECT $5::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -674,7 +691,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $2::pg_catalog.text[]), (SELECT $3::pg_catalog.text[]), (SELECT $4::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $5::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -685,8 +702,8 @@ FROM _condition LEFT JOIN _stored ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($6::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
@@ -701,14 +718,14 @@ _stored AS (
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
 	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -729,14 +746,14 @@ _stored AS (
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -758,7 +775,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _removed, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _removed)
 		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -780,7 +797,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -791,8 +808,8 @@ FROM _condition LEFT JOIN _stored ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
@@ -808,14 +825,14 @@ _stored AS (
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
 	RETURNING t."id"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -837,14 +854,14 @@ _stored AS (
 	FROM _condition, (SELECT $3::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."id" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND _condition.met
 	RETURNING coalesce(t."version", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."updated_at"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."updated_at"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."metadata" END AS altered
+		CASE WHEN t."metadata" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."metadata", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "lockstore_once" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -867,7 +884,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _removed, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _removed)
 		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -890,7 +907,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "lockstore_once" AS a WHERE (SELECT true FROM "lockstore_once" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "lockstore_once" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -970,8 +987,8 @@ ORDER BY t."email" LIMIT $4::bigint
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
@@ -980,8 +997,8 @@ RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bi
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('2500ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _ours AS MATERIALIZED (
 	SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM _wait) FOR NO KEY UPDATE SKIP LOCKED
 ), _row_order AS MATERIALIZED (
@@ -1021,8 +1038,8 @@ WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) p.room) AND (p.sets AND NOT t."profile" OPERATOR(pg_catalog.@>) p.patch OR NOT CASE WHEN p.flat AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) p.patch ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, p.patch) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}'))
 	AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 RETURNING (SELECT locks FROM _share), t."email"::pg_catalog.text, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 
 -- app.users: MergeMany, what is free
@@ -1173,10 +1190,10 @@ FROM (
 WHERE NOT EXISTS (SELECT FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) p.id AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid)
 	AND pg_catalog.pg_try_advisory_xact_lock(p.key) AND p.room OPERATOR(pg_catalog.>=) 0 AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('100ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL) ORDER BY p.id
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL) ORDER BY p.id
 ON CONFLICT DO NOTHING
-RETURNING CASE WHEN t."email"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) THEN t."email"::pg_catalog.text ELSE (t."email"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
+RETURNING CASE WHEN t."email"::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]) AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid THEN t."email"::pg_catalog.text ELSE (t."email"::pg_catalog.text OPERATOR(pg_catalog.||) ' is not what was inserted')::bigint::pg_catalog.text END AS id, coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at
 )
 SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at FROM _share LEFT JOIN _created AS done ON true
 
@@ -1184,8 +1201,8 @@ SELECT locks, coalesce(done.id, ''), metadata, coalesce(version, 0), updated_at 
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _doc AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM _wait) FOR NO KEY UPDATE
 )
@@ -1199,16 +1216,33 @@ FROM _wait LEFT JOIN _doc ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT true AS met, $3::bigint AS changes FROM _wait WHERE limited),
 _new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
 _stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, $2::pg_catalog.text::pg_catalog.uuid, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
-	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."profile" END AS altered
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
+)
+SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
+FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
+
+-- app.users: write: create, or say what is in the way
+WITH _wait AS MATERIALIZED (
+	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
+	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+), _condition AS MATERIALIZED (SELECT true AS met, $3::bigint AS changes FROM _wait WHERE limited),
+_new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
+_stored AS (
+	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
+	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, $2::pg_catalog.text::pg_catalog.uuid, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 )
 SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
@@ -1220,7 +1254,7 @@ _stored AS (
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -1228,14 +1262,14 @@ FROM _condition LEFT JOIN _stored ON true
 -- app.users: write: store if it is the same still
 WITH _condition AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($5::bigint) AS met, $3::bigint AS changes),
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($5::bigint) AS met, $3::bigint AS changes),
 _stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) _condition.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met AND coalesce(t."revision", 0)::bigint OPERATOR(pg_catalog.=) $6::bigint AND CASE WHEN coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 262144 THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(t."profile", '{}')::pg_catalog.text, 'UTF8')), 'hex') OPERATOR(pg_catalog.=) $7::pg_catalog.text ELSE false END
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -1250,8 +1284,8 @@ FROM _condition
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _doc AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM _wait) FOR NO KEY UPDATE
 )
@@ -1271,8 +1305,8 @@ FROM _wait LEFT JOIN _doc ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($7::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
@@ -1285,8 +1319,8 @@ _stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, $2::pg_catalog.text::pg_catalog.uuid, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
-	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."profile" END AS altered
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 )
 SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
@@ -1304,7 +1338,7 @@ _stored AS (
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -1325,8 +1359,8 @@ FROM _condition
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _doc AS MATERIALIZED (
 	SELECT coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at FROM "app"."users" AS t WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT limited FROM _wait) FOR NO KEY UPDATE
 )
@@ -1348,8 +1382,8 @@ FROM _wait LEFT JOIN _doc ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
@@ -1363,8 +1397,8 @@ _stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, $2::pg_catalog.text::pg_catalog.uuid, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
-	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."profile" END AS altered
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 )
 SELECT _condition.met AND pg_catalog.set_config('lock_timeout', _wait.host, true) IS NOT NULL, coalesce(_stored.done, false), coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true
@@ -1383,7 +1417,7 @@ _stored AS (
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 )
 SELECT _condition.met, _stored.version IS NOT NULL, coalesce(_stored.version, 0), _stored.updated_at, _stored.altered
 FROM _condition LEFT JOIN _stored ON true
@@ -1442,8 +1476,8 @@ WITH _stored AS (
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}')) AND (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) ($8::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
@@ -1458,8 +1492,8 @@ WITH _stored AS (
 UPDATE "app"."users" AS t SET "profile" = CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) 1, "changed" = pg_catalog.clock_timestamp()
 WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL)
 	AND pg_catalog.pg_try_advisory_xact_lock($4::bigint) AND (coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) LEAST(2147483647, 65536, $7::bigint OPERATOR(pg_catalog./) 90) OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 2147483647 AND ($5::boolean OR coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 65536)
 		AND pg_catalog.octet_length(t."profile"::pg_catalog.text) OPERATOR(pg_catalog.<=) $7::bigint) AND ($6::boolean AND NOT t."profile" OPERATOR(pg_catalog.@>) $3::pg_catalog.text::pg_catalog.jsonb OR NOT CASE WHEN $5::boolean AND pg_catalog.jsonb_typeof(t."profile") OPERATOR(pg_catalog.=) 'object' THEN t."profile" OPERATOR(pg_catalog.||) $3::pg_catalog.text::pg_catalog.jsonb ELSE "app"."lockstore_merge_patch"(t."profile"::pg_catalog.jsonb, $3::pg_catalog.text::pg_catalog.jsonb) END OPERATOR(pg_catalog.=) coalesce(t."profile", '{}')) AND (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) ($8::pg_catalog.text[])[1]::pg_catalog.uuid) IS NULL
 RETURNING coalesce(t."profile", '{}') AS metadata, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at),
@@ -1467,7 +1501,7 @@ _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT ($8::pg_catalog.text[])[1]::pg_catalog.uuid, ($9::pg_catalog.text[])[1]::pg_catalog.uuid, version OPERATOR(pg_catalog.-) ($10::bigint[])[1], pg_catalog.clock_timestamp() FROM _stored
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1477,8 +1511,8 @@ SELECT metadata, version, updated_at FROM _stored
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT true AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $5::pg_catalog.text[])) AS n (token)
 	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS met, $3::bigint AS changes FROM _wait WHERE limited),
 _new AS MATERIALIZED (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc),
@@ -1486,15 +1520,15 @@ _stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, $2::pg_catalog.text::pg_catalog.uuid, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
-	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."profile" END AS altered
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1509,14 +1543,14 @@ _stored AS (
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $5::pg_catalog.text[]), (SELECT $6::pg_catalog.text[]), (SELECT $7::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $8::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1526,22 +1560,22 @@ FROM _condition LEFT JOIN _stored ON true
 -- app.users: Once: store if it is the same still
 WITH _condition AS MATERIALIZED (SELECT pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($5::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AND pg_catalog.pg_try_advisory_xact_lock($5::bigint) AND NOT EXISTS (SELECT FROM pg_catalog.unnest((SELECT $8::pg_catalog.text[])) AS n (token)
 	WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) n.token::pg_catalog.uuid)) AS met, $3::bigint AS changes),
 _stored AS (
 	UPDATE "app"."users" AS t SET "profile" = new.doc, "revision" = coalesce(t."revision", 0) OPERATOR(pg_catalog.+) _condition.changes, "changed" = pg_catalog.clock_timestamp()
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met AND coalesce(t."revision", 0)::bigint OPERATOR(pg_catalog.=) $6::bigint AND CASE WHEN coalesce(pg_catalog.pg_column_size(t."profile" OPERATOR(pg_catalog.||) '{}')::bigint, 0) OPERATOR(pg_catalog.<=) 262144 THEN pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(t."profile", '{}')::pg_catalog.text, 'UTF8')), 'hex') OPERATOR(pg_catalog.=) $7::pg_catalog.text ELSE false END
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $8::pg_catalog.text[]), (SELECT $9::pg_catalog.text[]), (SELECT $10::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $11::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1557,7 +1591,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _removed, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _removed)
 		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1573,7 +1607,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $3::pg_catalog.text[]), (SELECT $4::pg_catalog.text[]), (SELECT $5::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $6::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1584,8 +1618,8 @@ FROM _condition LEFT JOIN _stored ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity($7::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted
@@ -1599,15 +1633,15 @@ _stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, $2::pg_catalog.text::pg_catalog.uuid, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
-	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."profile" END AS altered
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $12::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1628,14 +1662,14 @@ _stored AS (
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $9::pg_catalog.text[]), (SELECT $10::pg_catalog.text[]), (SELECT $11::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $12::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1657,7 +1691,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _removed, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _removed)
 		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1679,7 +1713,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $7::pg_catalog.text[]), (SELECT $8::pg_catalog.text[]), (SELECT $9::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $10::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1690,8 +1724,8 @@ FROM _condition LEFT JOIN _stored ON true
 WITH _wait AS MATERIALIZED (
 	SELECT old AS host, pg_catalog.set_config('lock_timeout', (extract(epoch FROM GREATEST(LEAST('5000ms'::interval,
 	CASE WHEN pg_catalog.current_setting('lock_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('lock_timeout', true)::interval END,
-	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END,
-	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::float8 END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
+	CASE WHEN pg_catalog.current_setting('statement_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('statement_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END,
+	CASE WHEN pg_catalog.current_setting('transaction_timeout', true) OPERATOR(pg_catalog.<>) '0' THEN pg_catalog.current_setting('transaction_timeout', true)::interval OPERATOR(pg_catalog./) 4::double precision END), interval '1ms')) OPERATOR(pg_catalog.*) 1000::numeric)::int::pg_catalog.text, true) IS NOT NULL AS limited FROM pg_catalog.current_setting('lock_timeout') AS old
 ), _condition AS MATERIALIZED (SELECT (SELECT pg_catalog.bool_and(EXISTS (
 		SELECT FROM pg_catalog.pg_locks AS l, pg_catalog.pg_stat_get_activity(h.pid::int) AS a
 		WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.mode OPERATOR(pg_catalog.=) h.mode AND l.granted
@@ -1706,15 +1740,15 @@ _stored AS (
 	INSERT INTO "app"."users" AS t ("email", "profile", "tenant", "revision", "changed")
 	SELECT $1::pg_catalog.text::pg_catalog.text, _new.doc, $2::pg_catalog.text::pg_catalog.uuid, _condition.changes, pg_catalog.clock_timestamp() FROM _condition, _new WHERE _condition.met
 	ON CONFLICT DO NOTHING
-	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE t."profile" END AS altered
+	RETURNING t."email"::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AS done, coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) (SELECT doc FROM _new) THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1736,14 +1770,14 @@ _stored AS (
 	FROM _condition, (SELECT $4::pg_catalog.text::pg_catalog.jsonb AS doc OFFSET 0) AS new
 	WHERE t."email" OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.text AND t."tenant" OPERATOR(pg_catalog.=) $2::pg_catalog.text::pg_catalog.uuid AND _condition.met
 	RETURNING coalesce(t."revision", 0)::bigint AS version, CASE WHEN pg_catalog.isfinite(t."changed"::pg_catalog.timestamptz) THEN ((extract(epoch FROM t."changed"::pg_catalog.timestamptz) OPERATOR(pg_catalog.-) 946684800::numeric) OPERATOR(pg_catalog.*) 1000000::numeric)::bigint END AS updated_at,
-		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE t."profile" END AS altered
+		CASE WHEN t."profile" OPERATOR(pg_catalog.=) new.doc THEN NULL ELSE coalesce(t."profile", '{}') END AS altered
 ),
 _kept AS (
 	INSERT INTO "app"."tokens" (token, digest, version, at)
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $6::pg_catalog.text[]), (SELECT $7::pg_catalog.text[]), (SELECT $8::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $9::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1766,7 +1800,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, 0::bigint OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _removed, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _removed)
 		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )
@@ -1789,7 +1823,7 @@ _kept AS (
 	SELECT k.token::pg_catalog.uuid, k.digest::pg_catalog.uuid, _stored.version OPERATOR(pg_catalog.-) k.behind, pg_catalog.clock_timestamp()
 	FROM _stored, unnest((SELECT $4::pg_catalog.text[]), (SELECT $5::pg_catalog.text[]), (SELECT $6::bigint[])) AS k (token, digest, behind)
 ), _aged AS (
-	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	DELETE FROM "app"."tokens" AS a WHERE (SELECT true FROM "app"."tokens" AS o WHERE o.token OPERATOR(pg_catalog.=) a.token) AND a.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
 		SELECT o.ctid FROM "app"."tokens" AS o WHERE o.at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) '604800000ms'::interval) AND EXISTS (SELECT FROM _stored)
 		ORDER BY o.at LIMIT (SELECT $7::bigint) FOR UPDATE SKIP LOCKED))
 )

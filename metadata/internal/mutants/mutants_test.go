@@ -460,7 +460,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a row that was in the way has the write refused", File: "write.go",
-		Old: "\tcase row.found:\n\t\treturn &unsettled", New: "\tcase row.found && false:\n\t\treturn &unsettled",
+		Old: "\tcase row.found && calls[0].displaced < mostDisplaced:\n", New: "\tcase row.found && false:\n",
 		Rule: "UNFOUNDED",
 	},
 	{
@@ -539,8 +539,8 @@ var mutants = []simulate.Mutant{
 		Rule: "INVENTED",
 	},
 	{
-		Name: "tokens go before their time", File: "once_sql.go",
-		Old: "'{keep}'::interval", New: "'0ms'::interval",
+		Name: "tokens go before their time", File: "postgres.go",
+		Old: `"{keep}", milliseconds(o.KeepTokens)`, New: `"{keep}", "0ms"`,
 		Rule: "TWICE, INVENTED, LOST WRITE",
 	},
 	{
