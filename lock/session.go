@@ -33,9 +33,9 @@ import (
 // time, by the mutex writing. One goroutine at a time reads what the server sends, and has the
 // mutex reading. Mostly that is serve, so that the end of the session is noticed when it
 // comes, not at its next use. NewPostgres starts it in a goroutine; after a loss, the goroutine
-// that has connected anew runs it. But if
-// operations come one by one, each soon after the last, their callers read for themselves:
-// waking another goroutine, and being woken by it, would take longer than the server does.
+// that has connected anew runs it. But if operations come one by one, each soon after the last,
+// their callers read for themselves: waking another goroutine, and being woken by it, would
+// take longer than the server does.
 //
 //	serve reads   --a few lone operations--------------------------> callers read
 //	callers read  --more than one under way, or none for a moment--> serve reads

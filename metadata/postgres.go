@@ -216,6 +216,7 @@ func (p *postgres) read(ctx context.Context, q pgdb.Querier, s statement, args [
 // failure turns an error of the database into one of this package. sent says that the statement
 // may have committed.
 func (p *postgres) failure(err error, sent bool) error {
+	var e *pgdb.Error
 	switch code := pgdb.Code(err); {
 	case err == nil:
 		return nil
@@ -233,15 +234,13 @@ func (p *postgres) failure(err error, sent bool) error {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case pgdb.Unavailable(err):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case code == "":
+	case code == "", !errors.As(err, &e):
 		return err
 	case code == pgdb.LockNotAvailable:
 		return fmt.Errorf("%w: %w", errTaken, err)
-	case isOfSchema(err):
+	case isOfSchema(e):
 		return fmt.Errorf("%w: %w; run Migrate, or look at Options.Table", ErrSchema, err)
-	case isOfData(err):
-		var e *pgdb.Error
-		errors.As(err, &e)
+	case isOfData(e):
 		return &RejectedError{SQLState: e.Code, Schema: e.Schema, Table: e.Table, Constraint: e.Constraint, Cause: err}
 	}
 	return fmt.Errorf("metadata: %w", err)
@@ -249,9 +248,7 @@ func (p *postgres) failure(err error, sent bool) error {
 
 // isOfSchema reports whether the server has refused what a statement of the store says: it
 // names what there is not, or writes to what cannot be written, such as an expression of a view.
-func isOfSchema(err error) bool {
-	var e *pgdb.Error
-	errors.As(err, &e)
+func isOfSchema(e *pgdb.Error) bool {
 	switch e.Code {
 	case "42P01", "42703", "42883", "42804", "42846", "3F000":
 		return e.Positioned
@@ -264,10 +261,8 @@ func isOfSchema(err error) bool {
 // isOfData reports whether the server has refused what a write stores, or the write itself.
 // That can be with any code, from within a trigger, or with one for errors in SQL, where the
 // data is SQL to an expression of the table.
-func isOfData(err error) bool {
-	var e *pgdb.Error
-	errors.As(err, &e)
-	switch pgdb.Class(err) {
+func isOfData(e *pgdb.Error) bool {
+	switch pgdb.Class(e) {
 	case "08", "25", "28", "3D", "3F", "40", "53", "57", "58":
 		return false
 	case "42":

@@ -317,8 +317,8 @@ func (p *postgres) carryOut(ctx context.Context, s session, wq *waitQueue, g pre
 // into one answer. The working copy that it returns has the changes of the last of them; where a
 // write replaces what was changed before it, stage stores that first. A call whose token is
 // among the used is a repetition. If a call fails, its token is looked up before it returns; if
-// it does not, the statement that stores it finds out whether the token is used. The error is errSlowDecision, or, of all calls, that of looking up or of
-// stage.
+// it does not, the statement that stores it finds out whether the token is used. The error is
+// errSlowDecision, or, of all calls, that of looking up or of stage.
 func (p *postgres) changeAll(s session, wq *waitQueue, calls []*call, wc *workingCopy, used *lookup, stage func(*workingCopy, []*call) error) (made, last []*call, _ *workingCopy, err error) {
 	n, from, until := 0, 0, time.Time{}
 	for size := 0; n == 0 || size < p.options.MaxBatchBytes; n++ {
