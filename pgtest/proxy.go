@@ -81,7 +81,9 @@ func (p *Proxy) Restore() { p.set(func(f *faults) { *f = faults{} }) }
 func (p *Proxy) Blackhole(d Direction) { p.set(func(f *faults) { f.hold = d }) }
 
 // Discard throws away what is sent in the direction. To lose the reply to a statement:
-// discard [ToClient], send the statement, wait until it has run, and [Proxy.Cut].
+// let it wait for a row that another session locks, discard [ToClient], free the row, wait
+// until it has run, and [Proxy.Cut]. A statement that is sent later may wait for an earlier
+// reply: a pool asks a connection that was idle for a second whether it lives.
 func (p *Proxy) Discard(d Direction) { p.set(func(f *faults) { f.discard = d }) }
 
 // Delay delivers everything later, in both directions, by between d and d+jitter.

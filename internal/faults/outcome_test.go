@@ -52,12 +52,9 @@ func Test15ReplyLost(t *testing.T) {
 	store := w.store(w.pool(proxy.URL(), 1), nil)
 	version := w.merged(store, "a").Version
 	for range 5 {
+		failed, unblock := w.blockedMerge(w.ctx, store, "a") // its connection is asked for no sign of life from now on
 		proxy.Discard(pgtest.ToClient)
-		failed := make(chan error, 1)
-		go func() {
-			_, err := w.merge(w.ctx, store, "a")
-			failed <- err
-		}()
+		unblock()
 		w.soon(func() bool {
 			return one[int64](w, "SELECT version FROM lockstore_metadata WHERE id = 'a'") == version+1
 		}, "the commit")
