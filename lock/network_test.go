@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -194,4 +197,45 @@ func TestCallersReadForThemselves(t *testing.T) {
 		oneByOne()
 		require.NoError(t, locker.Close(t.Context()))
 	})
+}
+
+// deaf is a connection whose end is not heard of.
+type deaf struct {
+	net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *deaf) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+		<-c.closed
+	}
+	return n, err
+}
+
+func (c *deaf) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// A server that ends a session says so, then releases its locks, and closes the connection at
+// last. Holders learn of it from what it says.
+func TestEndOfASessionIsKnownBeforeItsConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	config, err := pgxpool.ParseConfig(db.URL())
+	require.NoError(t, err)
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		return &deaf{Conn: conn, closed: make(chan struct{})}, err
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	held := take(t, newPostgres(t, pool, &lock.PostgresOptions{Silence: 10 * patience}), lock.Name("k"))
+	terminate(t, db.Pool(), held)
+	await(t, held.Context().Done(), "loss")
+	assert.ErrorContains(t, held.Unlock(), "57P01")
 }

@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"slices"
@@ -79,6 +80,9 @@ func (s *session) attend() {
 
 // receive reads one message. If it was the last of a batch, n is the batch's number of
 // operations, and otherwise negative.
+//
+// A message that the session ends is its end. The server releases the locks next, and may take
+// long to close the connection.
 func (s *session) receive() (n int, err error) {
 	msg, err := s.wire.Receive()
 	switch {
@@ -98,6 +102,10 @@ func (s *session) receive() (n int, err error) {
 		s.values = append(s.values, valueOf(column))
 	case *pgproto3.ErrorResponse:
 		s.failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
+		switch cmp.Or(msg.SeverityUnlocalized, msg.Severity) { // a pooler may send one of them
+		case "FATAL", "PANIC":
+			return -1, s.failure
+		}
 	case *pgproto3.ReadyForQuery:
 		values, failure := s.values, s.failure
 		s.values, s.failure = s.values[:0], nil

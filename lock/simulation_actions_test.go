@@ -156,7 +156,7 @@ func (w *world) fault() {
 		if w.N(2) == 0 {
 			b.conn.down = nil // its last answers are lost
 		}
-		b.end(simulate.One(w.Schedule, told, reset, silent))
+		b.end(simulate.One(w.Schedule, told, reset, lingering, silent))
 	case 3, 4, 5:
 		w.Tell("%s is cancelled", b)
 		b.canceled()

@@ -405,9 +405,10 @@ func (b *backend) flush() {
 type ending uint8
 
 const (
-	told   ending = iota // a message and an EOF
-	reset                // that it is over
-	silent               // nothing
+	told      ending = iota // a message and an EOF
+	reset                   // that it is over
+	lingering               // a message: the process takes long to exit
+	silent                  // nothing
 )
 
 // end ends the session, and with it all it holds.
@@ -415,17 +416,18 @@ func (b *backend) end(how ending) {
 	if !b.alive {
 		return
 	}
-	b.server.w.Tell("%s ends, %s", b, [...]string{"and says so", "by a reset", "silently"}[how])
+	b.server.w.Tell("%s ends, %s", b, [...]string{"and says so", "by a reset", "says so, and lingers", "silently"}[how])
 	b.alive, b.diedAt, b.wait, b.todo = false, time.Now(), wait{}, nil
 	b.server.table.release(b)
 	if b.conn == nil || how == silent {
 		return
 	}
-	if how == told {
+	if how != reset {
 		b.send(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: shutdown, Message: "terminating connection"})
 		b.flush()
+		b.conn.message = true
 	}
-	b.conn.over = true
+	b.conn.over = how != lingering
 }
 
 // restart ends every session; a crash undoes what is not durable.

@@ -240,6 +240,9 @@ func (p *process) checkHeld(e *entry) {
 			p.w.Problem("EXCLUSION", "%s: %s is held by %s, which does not have it", p, e.key, b)
 		}
 	}
+	if told := b.conn.told; !told.IsZero() && time.Since(told) > slack && time.Since(p.w.stalled) > slack && !p.frozen.Load() {
+		p.w.Problem("TOLD LATE", "%s: %s has said %s ago that it ends, and %s is held", p, b, time.Since(told), e.key)
+	}
 	// The ping comes after a third of the time, and leaves the server all of it.
 	silence := p.w.options.Silence
 	if quiet := time.Since(b.conn.heard); quiet > silence+silence/3+slack && time.Since(p.w.stalled) > silence/3+slack && !p.frozen.Load() {

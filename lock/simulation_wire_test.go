@@ -17,10 +17,12 @@ type simConn struct {
 	// What is on the way. Protected by w.mu.
 	up, down []byte // to the server, to the client
 	hungUp   bool   // by the client, after up
+	message  bool   // down ends with the server's message that the session ends
 	over     bool   // at the server, after down
 	cut      cut
 	said     time.Time // when the server last answered a batch
 	heard    time.Time // of that, what the client can know by what it was given
+	told     time.Time // when the client was given the message
 
 	// The client's end.
 	mu     sync.Mutex
@@ -62,7 +64,10 @@ func (c *simConn) deliver(n int) {
 	defer c.mu.Unlock()
 	n = min(n, len(c.down))
 	c.in = append(c.in, c.down[:n]...)
-	if c.down = c.down[:copy(c.down, c.down[n:])]; len(c.down) == 0 && c.over {
+	if c.down = c.down[:copy(c.down, c.down[n:])]; len(c.down) == 0 && c.message {
+		c.message, c.told = false, time.Now()
+	}
+	if len(c.down) == 0 && c.over {
 		c.over = false
 		c.err = errReset
 		if c.w.N(2) == 0 {

@@ -53,6 +53,11 @@ var mutants = []simulate.Mutant{
 		New:  "\tif e.waiters.n == 0 {\n\t\tt.forget(e)\n\t\treturn\n\t}\n",
 		Rule: "LOST WAKE-UP, PANIC, ENTRY",
 	}, {
+		Name: "the end of a session is its connection's", File: "reading.go",
+		Old:  "\t\tcase \"FATAL\", \"PANIC\":\n",
+		New:  "\t\tcase \"none\":\n",
+		Rule: "TOLD LATE",
+	}, {
 		Name: "all waiters are admitted", File: "handoff.go",
 		Old:  "if len(e.holders) > 0 && (first.mode == alone || e.holders[0].mode == alone) {",
 		New:  "if len(e.holders) > 7 && (first.mode == alone || e.holders[0].mode == alone) {",
