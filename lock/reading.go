@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"cmp"
 	"errors"
 	"os"
 	"slices"
@@ -81,8 +80,8 @@ func (s *session) attend() {
 // receive reads one message. If it was the last of a batch, n is the batch's number of
 // operations, and otherwise negative.
 //
-// A message that the session ends is its end. The server releases the locks next, and may take
-// long to close the connection.
+// The server's message that it ends the session is the end: next it releases the locks, and it
+// may take long to close the connection.
 func (s *session) receive() (n int, err error) {
 	msg, err := s.wire.Receive()
 	switch {
@@ -102,8 +101,7 @@ func (s *session) receive() (n int, err error) {
 		s.values = append(s.values, valueOf(column))
 	case *pgproto3.ErrorResponse:
 		s.failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
-		switch cmp.Or(msg.SeverityUnlocalized, msg.Severity) { // a pooler may send one of them
-		case "FATAL", "PANIC":
+		if pgdb.EndsSession(msg) {
 			return -1, s.failure
 		}
 	case *pgproto3.ReadyForQuery:

@@ -106,6 +106,9 @@ func (w *hintConn) receive(received func(payload string)) error {
 			a.text = string(msg.Values[0])
 		case *pgproto3.ErrorResponse:
 			a.err = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
+			if pgdb.EndsSession(msg) {
+				return a.err
+			}
 		case *pgproto3.ReadyForQuery:
 			w.answers <- a
 			a = hintAnswer{}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // Error is an error from the server, without the parts that may quote the data.
@@ -108,6 +109,14 @@ func isStatements(code string) bool {
 		return true
 	}
 	return false
+}
+
+// EndsSession reports whether the server ends the session with this message (PostgreSQL
+// documentation, Error and Notice Message Fields). A server says so in the field that is not
+// translated, a pooler perhaps only in the other one.
+func EndsSession(m *pgproto3.ErrorResponse) bool {
+	severity := cmp.Or(m.SeverityUnlocalized, m.Severity)
+	return severity == "FATAL" || severity == "PANIC"
 }
 
 // Clean makes an error safe to return and log: an error from the server becomes an
