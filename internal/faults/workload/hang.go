@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,12 +14,18 @@ import (
 // firstToHang is the number of the first worker whose connections hang, above all others.
 const firstToHang = 990
 
+// A hanging is a caller whose connections hang until over is closed.
+type hanging struct {
+	over <-chan struct{}
+	hung atomic.Bool // one did
+}
+
 type hangKey struct{}
 
 // Hang runs two callers without a deadline for each duration that hangs sends. They merge, one
 // into a hot document, one into its own, over connections that hang for that duration. They are
-// cancelled if they wait for longer than that and c.Patience, as for a leaked lock. The store's
-// connections must be prepared by [PrepareHanging].
+// cancelled if they wait for longer than that and c.Patience, as for a leaked lock. Only
+// connections that [PrepareHanging] prepares hang; a caller that met none is recorded as any other.
 func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Config) {
 	var workers []*worker
 	ids := []string{"doc0", "hung"}
@@ -27,14 +34,17 @@ func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Confi
 	}
 	for d := range hangs {
 		over, cancel := context.WithTimeout(context.Background(), d)
-		caller, giveUp := context.WithCancel(context.WithValue(context.Background(), hangKey{}, over.Done()))
+		caller, giveUp := context.WithCancel(context.Background())
 		limit := time.AfterFunc(d+c.Patience, giveUp)
 		var group sync.WaitGroup
 		for i, w := range workers {
 			group.Go(func() {
 				e, patch := w.patch(ids[i])
-				e.Hung, _ = over.Deadline()
-				doc, err := store.Merge(caller, ids[i], patch)
+				hangs := &hanging{over: over.Done()}
+				doc, err := store.Merge(context.WithValue(caller, hangKey{}, hangs), ids[i], patch)
+				if hangs.hung.Load() {
+					e.Hung, _ = over.Deadline()
+				}
 				w.record(e, doc, err)
 			})
 		}
@@ -47,8 +57,9 @@ func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Confi
 
 // PrepareHanging blocks a caller whose connections hang until that is over.
 func PrepareHanging(ctx context.Context, _ *pgx.Conn) (bool, error) {
-	if over, ok := ctx.Value(hangKey{}).(<-chan struct{}); ok {
-		<-over
+	if h, ok := ctx.Value(hangKey{}).(*hanging); ok {
+		h.hung.Store(true)
+		<-h.over
 	}
 	return true, nil
 }
