@@ -32,7 +32,8 @@ type connQueue struct {
 }
 
 // How long others wait for one caller's connection while the server or the host's hooks
-// hang. Waiting ends if the pool has room then, and at the last look in any case.
+// hang. Waiting ends if the pool has room then, and at the last look in any case. All count
+// from the beginning.
 const (
 	lateConnLeader = 10 * time.Millisecond
 	lateLeader     = 250 * time.Millisecond
@@ -85,16 +86,16 @@ func (p *postgres) connect(ctx context.Context, wq *waitQueue, c *call) (conn pg
 // acquire gets a connection for c alone, which leads l. If that takes long, the calls behind c
 // go on without it.
 func (p *postgres) acquire(ctx context.Context, wq *waitQueue, c *call) (pgdb.Conn, error) {
-	defer p.whenLate(lateLeader, func() { p.queues.split(wq, c) }).Stop()
+	defer p.whenLate(0, lateLeader, func() { p.queues.split(wq, c) }).Stop()
 	return p.connection(ctx)
 }
 
-// whenLate has others go on after a time. If the pool is full then, it looks again, until the
-// last look.
-func (p *postgres) whenLate(after time.Duration, goOn func()) *time.Timer {
-	return time.AfterFunc(after, func() {
-		if after < lastLook && p.db.Full() {
-			p.whenLate(2*after, goOn)
+// whenLate has others go on once a caller who has waited is late. If the pool is full then, it
+// looks again, each time after twice as long in all, until the last look.
+func (p *postgres) whenLate(waited, late time.Duration, goOn func()) *time.Timer {
+	return time.AfterFunc(late-waited, func() {
+		if late < lastLook && p.db.Full() {
+			p.whenLate(late, min(2*late, lastLook), goOn)
 		} else {
 			goOn()
 		}
@@ -107,7 +108,7 @@ func (p *postgres) acquireForBatch(ctx context.Context, leader *connWaiter) (o o
 	var batch []*connWaiter
 	func() {
 		defer func() { batch = p.queues.closeBatch(leader, conn != nil, p.options) }()
-		defer p.whenLate(lateConnLeader, func() { p.queues.replaceLeader(leader) }).Stop()
+		defer p.whenLate(0, lateConnLeader, func() { p.queues.replaceLeader(leader) }).Stop()
 		conn, err = p.acquire(ctx, leader.queue, leader.call)
 	}()
 	if len(batch) == 0 {

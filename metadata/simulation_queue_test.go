@@ -46,7 +46,7 @@ func (wq *waitQueue) all() []*call {
 type watched struct{ before, since time.Time }
 
 // judgeConnLeaders judges for how long others wait for one that waits for a connection:
-// for twice as long as the pool was full.
+// for twice as long as the pool was full, and until the last look at most.
 func (p *process) judgeConnLeaders() {
 	now, seen, kept := time.Now(), map[*connWaiter]watched{}, p.yielding.Load() > 0
 	for principal, b := range p.store.pg.queues.connQueues {
@@ -62,7 +62,7 @@ func (p *process) judgeConnLeaders() {
 			continue
 		}
 		age, full := now.Sub(c.since), max(0, p.pool.freed.Sub(c.before))
-		if p.pool.free > 0 && age > 2*full+2*lateConnLeader || age > 3*lastLook {
+		if p.pool.free > 0 && age > 2*full+2*lateConnLeader || age > lastLook+2*lateConnLeader {
 			p.Problem("HELD UP", "%d wait for the connection leader of %q, for %s", len(b.waiting), principal, age)
 		}
 	}

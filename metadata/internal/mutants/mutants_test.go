@@ -314,8 +314,13 @@ var mutants = []simulate.Mutant{
 		Rule: "LATE ANSWER, LIVENESS",
 	},
 	{
-		Name: "a connection leader that hangs is waited for for a second", File: "sharedconn.go",
-		Old: "after < lastLook && p.db.Full()", New: "after < lastLook",
+		Name: "a connection leader that hangs is waited for until the last look", File: "sharedconn.go",
+		Old: "late < lastLook && p.db.Full()", New: "late < lastLook",
+		Rule: "HELD UP",
+	},
+	{
+		Name: "while the pool is full, each look counts anew", File: "sharedconn.go",
+		Old: "p.whenLate(late, min(2*late, lastLook), goOn)", New: "p.whenLate(0, 2*late, goOn)",
 		Rule: "HELD UP",
 	},
 	{
