@@ -32,8 +32,8 @@ type connQueue struct {
 }
 
 // How long others wait for one caller's connection while the server or the host's hooks
-// hang. Waiting ends if the pool has room then, and at the last look in any case. All count
-// from the beginning.
+// hang, all from the beginning. Waiting ends if the pool has room then, and at the last look in
+// any case.
 const (
 	lateConnLeader = 10 * time.Millisecond
 	lateLeader     = 250 * time.Millisecond

@@ -81,7 +81,10 @@ func stranger() error {
 }
 
 func credential(uid int) *syscall.Credential {
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid), NoSetGroups: !isRoot}
+	if uid == os.Geteuid() {
+		return nil // whose group may have another number
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 }
 
 // serversID returns the id of the user that servers run as.
