@@ -18,8 +18,8 @@ import (
 
 const root = "../.."
 
-// markdown are the module's pages, and those of the modules below it.
-func markdown(t *testing.T) (pages []string) {
+// filesOf returns the files of the module, and of those below it, whose names end so.
+func filesOf(t *testing.T, ending string) (files []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		switch {
@@ -27,13 +27,13 @@ func markdown(t *testing.T) (pages []string) {
 			return err
 		case d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") && d.Name() != "..":
 			return filepath.SkipDir
-		case strings.HasSuffix(path, ".md"):
-			pages = append(pages, path)
+		case strings.HasSuffix(path, ending):
+			files = append(files, path)
 		}
 		return nil
 	}))
-	require.NotEmpty(t, pages)
-	return pages
+	require.NotEmpty(t, files)
+	return files
 }
 
 var (
@@ -60,7 +60,7 @@ func anchors(page string) (all []string) {
 }
 
 func TestLinksLeadSomewhere(t *testing.T) {
-	for _, path := range markdown(t) {
+	for _, path := range filesOf(t, ".md") {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for _, link := range linkRE.FindAllStringSubmatch(fenceRE.ReplaceAllString(string(text), ""), -1) {
@@ -79,6 +79,31 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			page, err := os.ReadFile(target)
 			require.NoError(t, err)
 			assert.Contains(t, anchors(string(page)), anchor, "%s links to %s", path, link[1])
+		}
+	}
+}
+
+var (
+	testRE     = regexp.MustCompile(`\b(?:Test|Benchmark|Fuzz|Example)[A-Z0-9]\w*`)
+	testFuncRE = regexp.MustCompile(`(?m)^func (\w+)\(`)
+)
+
+// TestNamedTestsExist looks whether the tests that pages name, as proof of what they say or to
+// be run, are there.
+func TestNamedTestsExist(t *testing.T) {
+	declared := map[string]bool{}
+	for _, path := range filesOf(t, "_test.go") {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, f := range testFuncRE.FindAllStringSubmatch(string(text), -1) {
+			declared[f[1]] = true
+		}
+	}
+	for _, path := range filesOf(t, ".md") {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, name := range testRE.FindAllString(string(text), -1) {
+			assert.True(t, declared[name], "%s names %s", path, name)
 		}
 	}
 }
