@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
@@ -63,7 +64,7 @@ const (
 // each other.
 const maxConnBatch = 64
 
-// connect gets a connection for c, which leads l. If c can share a batch with other documents,
+// connect gets a connection for c, which leads wq. If c can share a batch with other documents,
 // its write may be done when connect returns; then there is no connection.
 func (p *postgres) connect(ctx context.Context, wq *waitQueue, c *call) (conn pgdb.Conn, done bool, err error) {
 	if wq.chain != nil {
@@ -83,23 +84,33 @@ func (p *postgres) connect(ctx context.Context, wq *waitQueue, c *call) (conn pg
 	return conn, false, err
 }
 
-// acquire gets a connection for c alone, which leads l. If that takes long, the calls behind c
+// acquire gets a connection for c alone, which leads wq. If that takes long, the calls behind c
 // go on without it.
 func (p *postgres) acquire(ctx context.Context, wq *waitQueue, c *call) (pgdb.Conn, error) {
-	defer p.whenLate(0, lateLeader, func() { p.queues.split(wq, c) }).Stop()
+	defer p.whenLate(lateLeader, func() { p.queues.split(wq, c) })()
 	return p.connection(ctx)
 }
 
-// whenLate has others go on once a caller who has waited is late. If the pool is full then, it
-// looks again, each time after twice as long in all, until the last look.
-func (p *postgres) whenLate(waited, late time.Duration, goOn func()) *time.Timer {
-	return time.AfterFunc(late-waited, func() {
-		if late < lastLook && p.db.Full() {
-			p.whenLate(late, min(2*late, lastLook), goOn)
-		} else {
+// whenLate has others go on once a caller is late, unless stop was called before. If the pool is
+// full then, it looks again, each time after twice as long in all, until the last look.
+func (p *postgres) whenLate(late time.Duration, goOn func()) (stop func()) {
+	var stopped atomic.Bool
+	var look func()
+	look = func() {
+		switch waited := late; {
+		case stopped.Load():
+		case late < lastLook && p.db.Full():
+			late = min(2*late, lastLook)
+			time.AfterFunc(late-waited, look)
+		default:
 			goOn()
 		}
-	})
+	}
+	timer := time.AfterFunc(late, look)
+	return func() {
+		stopped.Store(true)
+		timer.Stop()
+	}
 }
 
 // acquireForBatch acquires a connection as the leader of the queue, and merges its batch.
@@ -108,7 +119,7 @@ func (p *postgres) acquireForBatch(ctx context.Context, leader *connWaiter) (o o
 	var batch []*connWaiter
 	func() {
 		defer func() { batch = p.queues.closeBatch(leader, conn != nil, p.options) }()
-		defer p.whenLate(0, lateConnLeader, func() { p.queues.replaceLeader(leader) }).Stop()
+		defer p.whenLate(lateConnLeader, func() { p.queues.replaceLeader(leader) })()
 		conn, err = p.acquire(ctx, leader.queue, leader.call)
 	}()
 	if len(batch) == 0 {

@@ -320,7 +320,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "while the pool is full, each look counts anew", File: "sharedconn.go",
-		Old: "p.whenLate(late, min(2*late, lastLook), goOn)", New: "p.whenLate(0, 2*late, goOn)",
+		Old: "\t\t\tlate = min(2*late, lastLook)\n\t\t\ttime.AfterFunc(late-waited, look)\n", New: "\t\t\tlate = 2*late + 0*waited\n\t\t\ttime.AfterFunc(late, look)\n",
 		Rule: "HELD UP",
 	},
 	{
