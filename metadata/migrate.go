@@ -11,7 +11,8 @@ import (
 
 // Migrate creates what is missing in the database, by the table's DDL ([Table.DDL]) in one
 // transaction. It changes nothing that exists, needs no more than the right to create objects
-// in the schema, and may run in many processes at once. It blocks until ctx ends.
+// in the schema, and may run in many processes at once: it waits for other migrations of the
+// database, at most until ctx ends.
 //
 // Without a [Table].Schema it uses the schema in which the search path finds the objects, or
 // else the first of the path, and names that schema in all that it creates.
@@ -26,6 +27,9 @@ import (
 // Otherwise, or if the search path finds others of the same names first, Migrate creates
 // nothing, and the error matches [ErrSchema] and says why.
 func (p *Postgres) Migrate(ctx context.Context) error {
+	if p.pg.queues.isClosed() {
+		return ErrClosed
+	}
 	conn, err := p.pg.db.Acquire(ctx)
 	if err != nil {
 		return p.pg.failure(because(ctx, err), false)

@@ -235,6 +235,9 @@ func TestClosedStoreRefuses(t *testing.T) {
 		for _, err := range store.Find(ctx, raw(`{}`), nil) {
 			assert.ErrorIs(t, err, metadata.ErrClosed)
 		}
+		_, err = store.Check(ctx)
+		assert.ErrorIs(t, err, metadata.ErrClosed)
+		assert.ErrorIs(t, store.Migrate(ctx), metadata.ErrClosed)
 	})
 }
 
