@@ -34,11 +34,12 @@ const mostOfBase = 32 << 10
 
 // saveOnSQL is saveSQL for a document that no statement before has locked. It takes the
 // document's lock, and stores only if the document has this version and its text this digest.
+// Of a document larger than any base no digest is computed.
 var saveOnSQL = strings.NewReplacer(
 	"{held}", atMost("lock_timeout", "'{patience}'")+" AND pg_catalog.pg_try_advisory_xact_lock({3}::bigint)",
 	"{still}", " AND {version} {=} {4}::bigint AND CASE WHEN "+strings.ReplaceAll(sizeSQL, "{target}", "t.{column}")+" {<=} 262144 THEN "+digestSQL+" {=} {5}::{text} ELSE false END").Replace(storeSQL)
 
-// digestSQL is the digest of a document's text. A document so large has no base.
+// digestSQL is the digest of a document's text.
 const digestSQL = `pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(coalesce(t.{column}, '{}')::{text}, 'UTF8')), 'hex')`
 
 // A base is a document as a commit has left it.
@@ -72,9 +73,9 @@ func (wq *waitQueue) setBase(c *call, doc Document) {
 
 // baseFor returns the base for a commit that c leads, or nil. A base is used once.
 //
-// So commit (lead.go) decides by it whether a batch is stored without locking and reading the
-// document first. If the document has another version or digest by then, saveOnSQL stores
-// nothing; finish reports that as errSuppressed, and commitOnBase as errStale.
+// With a base, commit (lead.go) stores the batch without locking and reading the document first.
+// If the document has another version or digest by then, saveOnSQL stores nothing; finish
+// reports that as errSuppressed, and commitOnBase as errStale.
 func (q *queues) baseFor(wq *waitQueue, c *call, o *Options) *base {
 	q.mu.Lock()
 	defer q.mu.Unlock()

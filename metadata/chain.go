@@ -115,7 +115,8 @@ func smooth(old, now time.Duration) time.Duration {
 // pipeline makes a leader's commit a pipelined one, in the queue's chain or a new one. nil:
 // the commit is made without a chain.
 func (p *postgres) pipeline(wq *waitQueue, leader *call, calls []*call, conn pgdb.Conn, wc *workingCopy) *pipelinedCommit {
-	if calls[0] != leader || wq.chain == nil && !p.queues.isPaceDue() { // else it halves a commit
+	halves := calls[0] != leader // of a commit that was rejected
+	if halves || wq.chain == nil && !p.queues.isPaceDue() {
 		return nil
 	}
 	f := &pipelinedCommit{chain: wq.chain, queue: wq, queues: &p.queues, leader: leader, calls: calls, workingCopy: wc, received: make(chan struct{}), fills: p.db.Full()}

@@ -17,9 +17,10 @@ import (
 //     decideBudget, and asks no more of them once that time is used up. A follower that takes
 //     longer is dropped.
 //
-// A call that was given up or dropped joins the queue again once it has decided, to lead. If
-// the document is still the same, its decision counts; else it decides again, with twice the
-// time.
+// A leader that has given the document up, and a follower that was dropped, join the queue again
+// once they have decided, to lead. The decision of such a leader counts if the document is still
+// the same. Otherwise decide runs again: for leaderBudget at first, and for twice as long each
+// further time.
 //
 // A decision is not stored yet. Its commit can fail or be rolled back, because the database
 // rejects it or another session has the lock or the row. Then commit (lead.go) makes the changes

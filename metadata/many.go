@@ -179,8 +179,11 @@ const (
 // [Options].Backoff. (So it does for a row that a policy lets the role read but not write.)
 //
 // The error is nil if that of every Result is. Otherwise it says how many merges failed, and
-// matches the error of the first of them. A merge has a commit of its own with
-// [Options].MergeInGo, if ctx carries a hold, and with a token.
+// matches the error of the first of them.
+//
+// A merge shares no statement with others if it has a token, if its patch is expensive (see
+// Limits in the package documentation), in a view of [Postgres.IfVersion], if ctx carries a
+// hold, and with [Options].MergeInGo.
 //
 // A statement takes a lock of the server for each of its documents. The statements of all
 // processes together take up to half of the server's lock table. If that is in use, others do

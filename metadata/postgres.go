@@ -273,7 +273,7 @@ func isOfData(e *pgdb.Error) bool {
 	return true
 }
 
-// isOurs reports whether failure has already turned err into one of this package.
+// isOurs reports whether an error of a statement is one of this package already.
 func isOurs(err error) bool {
 	for _, ours := range []error{errTaken, ErrNotFound, ErrConflict, ErrRejected, ErrSchema, ErrUnknownOutcome, ErrUnavailable, ErrWrongServer, lock.ErrBusy, lock.ErrLost} {
 		if errors.Is(err, ours) {

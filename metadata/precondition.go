@@ -15,8 +15,8 @@ import (
 // A precondition is what must be true for a write to be stored. The write's transaction takes
 // the document's lock, unless a hold that the write's context carries has it. Every hold in
 // the context must still be there: the statements that read and store look each of them up.
-// holdsIn finds the holds of a context; newPreconditionSQL makes the statements. In their SQL,
-// gate is the precondition.
+// holdsIn finds the holds of a context; newPreconditionSQL makes the statements. In those that
+// store, _condition.met is the precondition.
 type precondition struct {
 	sql    *preconditionSQL
 	id     string

@@ -52,8 +52,8 @@ import (
 // as soon as the outcome is known and before foreign code runs. Only after that does the
 // host's pool get its connection back, and only then is the next call made the leader, so that
 // it finds the connection there. (In a chain, the next call is made the leader as soon as a
-// commit was sent.) The host's observer and logger are called last. Whatever foreign code does, even if it panics,
-// it finds nothing half done.
+// commit was sent.) The host's observer and logger are called last. Whatever foreign code
+// does, even if it panics, it finds nothing half done.
 type queues struct {
 	mu         seam.Mutex
 	byKey      map[queueKey]*waitQueue
@@ -79,7 +79,7 @@ type waitQueue struct {
 	lock  lock.Key
 	calls []*call // if led, the first leads; the first taken are its batch
 	size  int     // of all calls
-	led   bool    // else the first is about to lead
+	led   bool    // else the first is to lead, once isDue says so
 	apart bool    // the document has another queue: see split
 	taken int
 	bytes int  // of the batch
@@ -342,7 +342,7 @@ func (q *queues) drop(wq *waitQueue, c *call) {
 
 // abandon decides on the batch of a leader that a panic of foreign code has stopped. Calls
 // that were decided on stay so. For calls that may have been committed the outcome is unknown.
-// It returns how many these are, from the first on; the others can be tried again.
+// It returns how many calls, from the first on, are decided on; the others can be tried again.
 func (q *queues) abandon(wq *waitQueue) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -438,8 +438,8 @@ func (wq *waitQueue) note(first int) {
 	}
 }
 
-// handOff is the hand-off: it has the first call lead, if it is due. If c still leads, it leaves.
-// A queue without calls is removed.
+// handOff has the next call lead, if it is due. If c still leads, it leaves. The queue is
+// removed if it has no calls.
 func (q *queues) handOff(wq *waitQueue, c *call) {
 	q.mu.Lock()
 	if wq.led && !c.gone {

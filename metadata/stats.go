@@ -22,7 +22,7 @@ type Stats struct {
 
 	Commits int64 // transactions that gave writes their outcome; Writes ÷ Commits is the mean batch
 	Largest int64 // the most writes that shared one
-	Waits   int64 // attempts that found the lock taken, and were made again
+	Waits   int64 // attempts that failed for the time being, mostly because the lock or row was taken
 }
 
 // counts are the counters of Stats.

@@ -7,11 +7,11 @@ import (
 )
 
 // MetadataStore stores one JSON document for each id. Code that is to be tested without a
-// database takes a MetadataStore, and its tests pass a [Memory]. All methods are safe for
-// concurrent use.
+// database takes a MetadataStore, and its tests pass a [Memory].
 //
-// Implementations are [Postgres] and [Memory]. Package storetest has a conformance suite for
-// others.
+// Implementations are [Postgres], [Memory] and [Tx]. All methods are safe for concurrent use,
+// except those of a Tx, which is for one goroutine. Package storetest has a conformance suite
+// for others.
 type MetadataStore interface {
 	// Get returns the current document, or [ErrNotFound]. It does not wait for the
 	// document's lock.
@@ -27,10 +27,12 @@ type MetadataStore interface {
 	// object. A patch that changes nothing writes nothing. The caller may reuse the bytes of
 	// patch after Merge has returned.
 	//
-	// A nil error means that the patch is in the document for good, exactly once. Any other
-	// error means that it was not applied, unless it matches [ErrUnknownOutcome].
+	// A nil error means that the patch is in the document for good, exactly once; of a [Tx], if
+	// the host commits. Any other error means that it was not applied, unless it matches
+	// [ErrUnknownOutcome].
 	//
-	// While others hold the document's lock, Merge waits until ctx ends.
+	// While others hold the document's lock, Merge waits until ctx ends or [Options].Backoff (of
+	// a Memory: its Locker) gives up, and then fails with [lock.ErrBusy].
 	Merge(ctx context.Context, id string, patch json.RawMessage) (Document, error)
 
 	// Update reads the document, calls decide to make a patch from it, and applies the patch
@@ -44,7 +46,8 @@ type MetadataStore interface {
 	// it is given can include writes before it in the same commit. It runs again, on the
 	// document as it is then, if
 	//
-	//   - those writes fail, or the commit cannot be made and the document has changed;
+	//   - those writes fail, or the commit cannot be made; where it is the first of its commit,
+	//     only if the document has changed;
 	//   - it takes longer than 20 ms, for which other writers of the process wait for it;
 	//   - it takes longer than 250 ms, where it is the first of its commit and others wait, and
 	//     the document has changed meanwhile. A decide that runs again because it was slow is
@@ -53,7 +56,7 @@ type MetadataStore interface {
 	//
 	// The other writers go on as soon as decide takes too long. While no other in the process
 	// waits, a [Postgres] keeps the document for half of [Options].Timeout; a decide that
-	// takes longer fails.
+	// takes longer fails, if the document was locked for it.
 	//
 	// In a host's transaction ([Postgres.In]), and with an [Options].MaxBatch of 1, decide
 	// runs at most once. If others insert the document without the lock meanwhile, Update

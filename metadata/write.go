@@ -163,7 +163,7 @@ SELECT _condition.met AND {restored}, coalesce(_stored.done, false), coalesce(_s
 FROM _wait CROSS JOIN _condition LEFT JOIN _stored ON true`
 
 // collideSQL is insertSQL for a document that insertSQL has not stored although its row is not
-// there. A unique index that another row stands in the way of is the server's error then.
+// there. If another row is in its way, the server's error names the unique index.
 var collideSQL = strings.Replace(insertSQL, "\tON CONFLICT DO NOTHING\n", "", 1)
 
 // saveSQL stores a document whose row openSQL has locked. It returns the document only if a
@@ -208,8 +208,8 @@ type session struct {
 	undo   func()                      // ends the transaction before its time
 }
 
-// mergeOne sends a merge as one statement. ErrNotFound means that carryOut is to find out what
-// is wrong.
+// mergeOne sends a merge as one statement. ErrNotFound means that it has done nothing, and that
+// carryOut is to find out why.
 func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, wq *waitQueue, c *call) (Document, error) {
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
