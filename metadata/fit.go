@@ -65,10 +65,8 @@ var exact = []int64{25, 1043, 2950, 20, 21, 23}
 // connection takes a connection for a write, after the table was found fit. Nothing was sent
 // on it yet, so that the first statement can still be sent on another.
 func (p *postgres) connection(ctx context.Context) (pgdb.Conn, error) {
-	if !p.fits.Load() {
-		if err := p.fitOf(ctx); err != nil {
-			return nil, err
-		}
+	if err := p.fit(ctx, p.db); err != nil {
+		return nil, err
 	}
 	conn, err := p.db.Acquire(ctx)
 	if err == nil {
@@ -77,24 +75,20 @@ func (p *postgres) connection(ctx context.Context) (pgdb.Conn, error) {
 	return conn, err
 }
 
-// fitOf is fit on a connection of its own, which it waits for until ctx ends.
-func (p *postgres) fitOf(ctx context.Context) error {
-	conn, err := p.db.Acquire(ctx)
-	if err != nil {
-		return p.failure(because(ctx, err), false)
-	}
-	defer conn.Release()
-	return p.fit(ctx, conn)
-}
-
 // fit refuses a host's table in which one row could have several ids, and so several locks, or
-// whose rows cannot be locked. It asks until a table is found fit, and ignores a missing one.
+// whose rows cannot be locked. It asks until a table is found fit, and ignores a missing one. On
+// the pool it takes a connection, for which it waits until ctx ends.
 func (p *postgres) fit(ctx context.Context, q pgdb.Querier) error {
 	if p.fits.Load() {
 		return nil
 	}
 	if q == pgdb.Querier(p.db) {
-		return p.fitOf(ctx)
+		conn, err := p.db.Acquire(ctx)
+		if err != nil {
+			return p.failure(because(ctx, err), false)
+		}
+		defer conn.Release()
+		return p.fit(ctx, conn) // another call may have found it fit meanwhile
 	}
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()

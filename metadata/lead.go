@@ -310,14 +310,4 @@ func (p *postgres) reportWrites(ctx context.Context, id string, r report) {
 	}
 }
 
-// preconditionOf is the precondition under which c's queue writes.
-func (p *postgres) preconditionOf(wq *waitQueue, c *call) precondition {
-	if len(c.under.onServer) > 0 {
-		return p.under(c.under, wq.key.id, wq.lock)
-	}
-	g := p.taking(wq.key.id, wq.lock)
-	g.under = c.under
-	return g
-}
-
 var _ engine = (*postgres)(nil)

@@ -220,17 +220,16 @@ func (p *Postgres) mergeMany(ctx context.Context, patches []Patch) ([]Result, er
 		}
 	}
 	c.wait(ctx, eachBatch(jobs, func(now []*job) []*job { return c.merge(ctx, now) }))
-	failed := 0
-	for i := range results {
-		if results[i].Err != nil {
-			failed++
+	failed, first := 0, error(nil)
+	for _, r := range results {
+		if r.Err != nil {
+			failed, first = failed+1, cmp.Or(first, r.Err)
 		}
 	}
 	if failed == 0 {
 		return results, nil
 	}
-	first := slices.IndexFunc(results, func(r Result) bool { return r.Err != nil })
-	return results, fmt.Errorf("metadata: %d of %d merges failed, the first: %w", failed, len(patches), results[first].Err)
+	return results, fmt.Errorf("metadata: %d of %d merges failed, the first: %w", failed, len(patches), first)
 }
 
 // A target is a document and the patch for it.

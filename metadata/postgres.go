@@ -138,6 +138,9 @@ func newStatements(o *Options) statements {
 	lone := func(text string) string {
 		return merging(text, mostOfOne, "t.{column}", "{1}::{text}::{jsonb}", "{3}::boolean", "{4}::boolean", "{5}::bigint")
 	}
+	free := func(most, busy string) statement {
+		return expand(merging(strings.ReplaceAll(mergeFreeSQL, "{busy}", busy), most, "metadata", "patch", "flat", "", "room"))
+	}
 	one := func(text string) storing { return newStoring(expand, lone(text), 6, "_stored", "_stored.version") }
 	return statements{
 		get:       newReading(expand, getSQL, 1),
@@ -149,9 +152,9 @@ func newStatements(o *Options) statements {
 		mergeHere: expand(strings.ReplaceAll(lone(mergeHereSQL), "{patience}", o.patience(4))),
 		mergeMany: expand(merging(mergeManySQL, mostOfMany, "t.{column}", "p.patch", "p.flat", "p.sets", "p.room")),
 
-		mergeManyFree: expand(merging(strings.ReplaceAll(mergeFreeSQL, "{busy}", ""), mostOfMany, "metadata", "patch", "flat", "", "room")),
-		mergeFree:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{busy}", ""), mostOfFew, "metadata", "patch", "flat", "", "room")),
-		mergeBusy:     expand(merging(strings.ReplaceAll(mergeFreeSQL, "{busy}", busySQL), mostOfFew, "metadata", "patch", "flat", "", "room")),
+		mergeManyFree: free(mostOfMany, ""),
+		mergeFree:     free(mostOfFew, ""),
+		mergeBusy:     free(mostOfFew, busySQL),
 
 		createMany: expand(createManySQL),
 		taking:     newPreconditionSQL(expand, tryLockSQL, "true", 0),

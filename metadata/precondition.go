@@ -31,27 +31,10 @@ func (g *precondition) open(idle any) query {
 	return query{s, s.args(g.id, append([]any{idle, g.number}, g.holds...)...)}
 }
 
-// insert, collide, save, remove and note are insertSQL, collideSQL, saveSQL, removeSQL and
-// noteSQL with their arguments and the tokens that are kept.
-func (g *precondition) insert(d *workingCopy, k kept) query {
-	return g.store(g.sql.insert, k, d.stored()...)
-}
-func (g *precondition) collide(d *workingCopy, k kept) query {
-	return g.store(g.sql.collide, k, d.stored()...)
-}
-func (g *precondition) save(d *workingCopy, k kept) query {
-	return g.store(g.sql.save, k, d.stored()...)
-}
-func (g *precondition) remove(k kept) query { return g.store(g.sql.remove, k) }
-func (g *precondition) note(k kept) query   { return g.store(g.sql.note, k) }
-
+// store is a statement that stores, with its arguments and the tokens that are kept.
 func (g *precondition) store(s storing, k kept, args ...any) query {
 	return s.query(g.id, k, slices.Concat(args, g.holds)...)
 }
-
-// check returns an error if a hold is known in this process to have ended. The server may not
-// know: after Evict, for instance, the same session may have given the lock to another holder.
-func (g *precondition) check() error { return g.under.check() }
 
 // A query is a statement and its arguments.
 type query struct {
@@ -85,11 +68,6 @@ func newPreconditionSQL(expand func(string) statement, try, held string, holds i
 // tryLockSQL takes the document's lock or, under a hold of that, the key's guard (see
 // stillHeldSQL). The transaction keeps either to its end.
 const tryLockSQL = `pg_catalog.pg_try_advisory_xact_lock({2}::bigint)`
-
-// taking is the precondition of a write without a hold: it takes the document's lock.
-func (p *postgres) taking(id string, key lock.Key) precondition {
-	return precondition{sql: &p.sql.taking, id: id, number: key.Int64()}
-}
 
 // stillHeldSQL is true while the session that got a hold still holds the lock. A write under a
 // hold is stored only then. Process ids are reused, so the session's start counts, too, where
@@ -138,14 +116,19 @@ func sessionOf(held *lock.Held, key lock.Key) []any {
 	return []any{int64(uint32(key.Int64() >> 32)), int64(uint32(key.Int64())), int32(b.PID), start}
 }
 
-// under is the precondition of a write under holds.
-func (p *postgres) under(u *carriedHolds, id string, key lock.Key) precondition {
-	g := precondition{&p.sql.underAll, id, key.Int64(), []any{u.onServer.text(key)}, u}
+// preconditionOf is the precondition of writes of a queue under the holds that they carry.
+func (p *postgres) preconditionOf(wq *waitQueue, u *carriedHolds) precondition {
+	g := precondition{id: wq.key.id, number: wq.lock.Int64(), under: u}
 	if u.own != nil {
-		g.number = key.Guard()
-		if len(u.onServer) == 1 {
-			g.sql, g.holds = &p.sql.under, sessionOf(u.own, key)
-		}
+		g.number = wq.lock.Guard()
+	}
+	switch {
+	case len(u.onServer) == 0:
+		g.sql = &p.sql.taking
+	case len(u.onServer) == 1 && u.own != nil:
+		g.sql, g.holds = &p.sql.under, sessionOf(u.own, wq.lock)
+	default:
+		g.sql, g.holds = &p.sql.underAll, []any{u.onServer.text(wq.lock)}
 	}
 	return g
 }
@@ -189,12 +172,12 @@ func holdsIn(ctx context.Context, key lock.Key) (*carriedHolds, error) {
 	return u, nil
 }
 
+// check returns an error if a hold is known in this process to have ended. The server may not
+// know: after Evict, for instance, the same session may have given the lock to another holder.
 func (u *carriedHolds) check() error {
-	if u != nil {
-		for _, held := range u.all {
-			if held.Context().Err() != nil {
-				return over(held)
-			}
+	for _, held := range u.all {
+		if held.Context().Err() != nil {
+			return over(held)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/lockstore/internal/pgdb"
+	"example.com/lockstore/internal/waiting"
 	"example.com/lockstore/lock"
 )
 
@@ -99,7 +100,7 @@ func (h *hosted) write(ctx context.Context, id string, w *write) (Document, erro
 			return c.result(wq.final(c, err))
 		}
 		if c.attempts++; c.attempts == 1 {
-			h.queues.waits.begin(c, one(key, c.since))
+			h.queues.waits.begin(c, func() []waiting.Call { return []waiting.Call{{Key: key, Since: c.since}} })
 			defer h.queues.waits.end(c)
 		}
 		h.counts.waits.Add(1)
@@ -141,7 +142,7 @@ func (h *hosted) attempt(ctx context.Context, wq *waitQueue, c *call) (err error
 			return err
 		}
 	}
-	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, wq, h.preconditionOf(wq, c), []*call{c}); err != nil {
+	if _, _, err := h.carryOut(ctx, session{h.q, h.q.QueryRow, h.bounded, nil, nil, nil}, wq, h.preconditionOf(wq, c.under), []*call{c}); err != nil {
 		return err
 	}
 	done = c.err == nil

@@ -3,11 +3,9 @@ package metadata
 import (
 	"context"
 	"sync"
-	"time"
 
 	"example.com/lockstore/internal/pgdb"
 	"example.com/lockstore/internal/waiting"
-	"example.com/lockstore/lock"
 )
 
 // waits are the calls that have found their document's lock or row taken. The Lockers of this
@@ -76,11 +74,6 @@ func (w *waits) database(ctx context.Context) (at waiting.Database, err error) {
 		w.at = at
 	}
 	return at, err
-}
-
-// one is a call that waits by itself.
-func one(key lock.Key, since time.Time) func() []waiting.Call {
-	return func() []waiting.Call { return []waiting.Call{{Key: key, Since: since}} }
 }
 
 // foundTaken notes whether the lock of a queue's document was found taken. Its caller has

@@ -240,7 +240,7 @@ func (p *postgres) transact(ctx context.Context, conn pgdb.Conn, wq *waitQueue, 
 		stuck = tx.Rollback(ctx)
 	}
 	defer undo()
-	made, wc, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, wq, p.preconditionOf(wq, calls[0]), calls)
+	made, wc, err := p.carryOut(ctx, session{tx, tx.CommitRow, p.bounded, p.idle(), tx.Commit, undo}, wq, p.preconditionOf(wq, calls[0].under), calls)
 	if err == nil && !wc.removed && !wc.fresh {
 		wq.setBase(calls[0], wc.doc)
 	}
@@ -287,21 +287,21 @@ func (p *postgres) carryOut(ctx context.Context, s session, wq *waitQueue, g pre
 		k := p.keep(wq.key.id, wc, calls)
 		switch {
 		case wc.removed:
-			return p.finish(ctx, s, g.remove(k), wc, calls, all)
+			return p.finish(ctx, s, g.store(g.sql.remove, k), wc, calls, all)
 		case wc.changes == 0 && k == nil:
 			return nil
 		case wc.changes == 0:
-			return p.finish(ctx, s, g.note(k), wc, calls, all)
+			return p.finish(ctx, s, g.store(g.sql.note, k), wc, calls, all)
 		case wc.made:
 			return p.create(ctx, s, wq.key.id, g, wc, k, calls, all)
 		}
-		return p.finish(ctx, s, g.save(wc, k), wc, calls, all)
+		return p.finish(ctx, s, g.store(g.sql.save, k, wc.stored()...), wc, calls, all)
 	}
 	made, last, wc, err := p.changeAll(s, wq, calls, newWorkingCopy(row.doc, !row.found, p.options), &used, func(wc *workingCopy, calls []*call) error {
 		return store(s.within(), wc, calls, nil)
 	})
 	if err == nil {
-		err = g.check()
+		err = g.under.check()
 	}
 	if err != nil {
 		return made, nil, err
@@ -406,7 +406,7 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g precondi
 	q := g.open(s.idle)
 	row.doc, err = p.read(ctx, s.q, q.statement, q.args, id, pgdb.Here{}, &row.found, &row.free, &set)
 	if errors.Is(err, pgdb.ErrElsewhere) {
-		if over := g.check(); over != nil {
+		if over := g.under.check(); over != nil {
 			err = over
 		}
 	}
@@ -418,7 +418,7 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g precondi
 // transaction that has inserted it, by a trigger that has put the row elsewhere.
 func (p *postgres) create(ctx context.Context, s session, id string, g precondition, wc *workingCopy, k kept, calls, all []*call) error {
 	s.last = s.checked
-	err := p.finish(ctx, s, g.insert(wc, k), wc, calls, all)
+	err := p.finish(ctx, s, g.store(g.sql.insert, k, wc.stored()...), wc, calls, all)
 	if !errors.Is(err, errSuppressed) {
 		return err
 	}
@@ -429,7 +429,7 @@ func (p *postgres) create(ctx context.Context, s session, id string, g precondit
 		calls[0].displaced++
 		return &unsettled{fmt.Errorf("somebody else has inserted it: %w", errTaken)}
 	case !row.found:
-		if err := p.finish(ctx, s, g.collide(wc, k), wc, calls, all); !errors.Is(err, errSuppressed) {
+		if err := p.finish(ctx, s, g.store(g.sql.collide, k, wc.stored()...), wc, calls, all); !errors.Is(err, errSuppressed) {
 			return err
 		}
 	}

@@ -418,7 +418,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "whether the hold has ended is not looked at", File: "write.go",
-		Old: "\t\terr = g.check()\n", New: "",
+		Old: "\t\terr = g.under.check()\n", New: "",
 		Rule: "LATE WRITE",
 	},
 	{
@@ -519,7 +519,7 @@ var mutants = []simulate.Mutant{
 	// Writes that are made once.
 	{
 		Name: "what is stored leaves no token", File: "write.go",
-		Old: "return p.finish(ctx, s, g.save(wc, k), wc, calls, all)", New: "return p.finish(ctx, s, g.save(wc, nil), wc, calls, all)",
+		Old: "g.store(g.sql.save, k, wc.stored()...)", New: "g.store(g.sql.save, nil, wc.stored()...)",
 		Rule: "TWICE, INVENTED",
 	},
 	{
@@ -530,7 +530,7 @@ var mutants = []simulate.Mutant{
 	{
 		Name: "a token is kept by a commit of its own", File: "write.go",
 		Old:  "\tdoc, err := p.read(ctx, conn, q.statement, q.args, wq.key.id)\n",
-		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, wq.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.taking(wq.key.id, wq.lock)\n\t\tn := g.note(append(q.args[6:9:9], int64(0)))\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
+		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, wq.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.preconditionOf(wq, c.under)\n\t\tn := g.store(g.sql.note, append(q.args[6:9:9], int64(0)))\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
 		Rule: "TWICE, INVENTED",
 	},
 	{
