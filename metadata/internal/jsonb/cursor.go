@@ -37,7 +37,7 @@ func (c *cursor) name() []byte {
 func (c *cursor) member() (m member, kind byte) {
 	whole := c.rest
 	name := c.name()
-	m.name, m.said = int32(len(name)), int32(saidSize(name))
+	m.name, m.unquoted = int32(len(name)), int32(unquotedSize(name))
 	if kind = c.rest[0]; kind != '{' {
 		c.value()
 	}

@@ -12,11 +12,11 @@ func compareNames(a []byte, aSize int, b []byte, bSize int) int {
 	if aSize != bSize {
 		return cmp.Compare(aSize, bSize)
 	}
-	return compareSaid(a, b)
+	return compareUnquoted(a, b)
 }
 
-// compareSaid compares two printed strings whose unquoted forms are equally long.
-func compareSaid(a, b []byte) int {
+// compareUnquoted compares two printed strings whose unquoted forms are equally long.
+func compareUnquoted(a, b []byte) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
@@ -89,7 +89,7 @@ func (d *disorder) sort(out []byte, start int32, starts []int32) *Error {
 		}
 		c := cursor{out[from:to]}
 		name := c.string()
-		d.members = append(d.members, placed{text{from, to}, from + int32(len(name)), int32(saidSize(name))})
+		d.members = append(d.members, placed{text{from, to}, from + int32(len(name)), int32(unquotedSize(name))})
 	}
 	members := d.members[first:]
 	slices.SortFunc(members, func(a, b placed) int {

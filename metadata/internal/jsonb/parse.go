@@ -194,7 +194,7 @@ func (p *parser) object(depth int) *Error {
 		}
 		name := text{begin, int32(len(p.out))}
 		if sorted {
-			size := saidSize(name.of(p.out))
+			size := unquotedSize(name.of(p.out))
 			order := compareNames(last.of(p.out), lastSize, name.of(p.out), size)
 			if order == 0 {
 				return fault("duplicate key").within(unquote(name.of(p.out)))

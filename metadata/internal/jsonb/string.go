@@ -80,8 +80,8 @@ func (p *parser) escape() (rune, *Error) {
 	}
 	c := p.data[p.pos]
 	p.pos++
-	if said := unescaped[c]; said != 0 {
-		return rune(said), nil
+	if char := unescaped[c]; char != 0 {
+		return rune(char), nil
 	}
 	r, ok := p.hex()
 	switch {
@@ -127,16 +127,16 @@ func appendQuoted(dst []byte, r rune) []byte {
 
 // unquote returns the characters of a printed string.
 func unquote(printed []byte) []byte {
-	said := make([]byte, 0, len(printed))
+	unquoted := make([]byte, 0, len(printed))
 	for rest := printed[1 : len(printed)-1]; len(rest) > 0; {
 		c, size := firstByte(rest)
-		said, rest = append(said, c), rest[size:]
+		unquoted, rest = append(unquoted, c), rest[size:]
 	}
-	return said
+	return unquoted
 }
 
-// saidSize is the size of a printed string's unquoted form.
-func saidSize(printed []byte) int {
+// unquotedSize is the size of a printed string's unquoted form.
+func unquotedSize(printed []byte) int {
 	size := len(printed) - len(`""`)
 	for {
 		at := bytes.IndexByte(printed, '\\')

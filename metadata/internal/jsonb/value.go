@@ -18,16 +18,16 @@ type object struct{ members []member }
 
 // A member is small: documents have many.
 type member struct {
-	text   []byte  // as jsonb prints it; without the value, if that is an object
-	object *object // or nil
-	name   int32   // size of the printed name, with its quotes
-	said   int32   // size of the name unquoted
+	text     []byte  // as jsonb prints it; without the value, if that is an object
+	object   *object // or nil
+	name     int32   // size of the printed name, with its quotes
+	unquoted int32   // size of the name unquoted
 }
 
 func (m *member) printedName() []byte { return m.text[:m.name] }
 
 func compareMembers(a, b member) int {
-	return compareNames(a.printedName(), int(a.said), b.printedName(), int(b.said))
+	return compareNames(a.printedName(), int(a.unquoted), b.printedName(), int(b.unquoted))
 }
 
 // Open makes a value of JSON that is as jsonb prints it.
