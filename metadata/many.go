@@ -186,9 +186,10 @@ const (
 // hold, and with [Options].MergeInGo.
 //
 // A statement takes a lock of the server for each of its documents. The statements of all
-// processes together take up to half of the server's lock table. If that is in use, others do
-// fewer documents at once, and do not fail. (The table's size is max_locks_per_transaction ×
-// max_connections; the default of 6 400 has room for several calls at once.)
+// processes on a database together take up to half of the server's lock table. If that is in
+// use, others do fewer documents at once, and do not fail. (The table's size is
+// max_locks_per_transaction × max_connections; the default of 6 400 has room for several calls
+// at once.)
 func (p *Postgres) MergeMany(ctx context.Context, patches []Patch) (results []Result, err error) {
 	ids := func() (ids []string) {
 		for _, patch := range patches {

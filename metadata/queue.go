@@ -104,7 +104,7 @@ type call struct {
 	found     chan struct{}    // an attempt found the lock taken
 	asked     chan Document    // to decide on, from the leader
 	decisions chan *decision
-	leads     bool
+	leads     bool             // it was made the leader while it waited
 	pipelined *pipelinedCommit // its last commit in a chain, if it leads
 	launched  bool             // pipelined was launched
 	gone      bool             // it no longer leads

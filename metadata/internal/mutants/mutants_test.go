@@ -412,7 +412,7 @@ var mutants = []simulate.Mutant{
 		Rule: "ELSEWHERE",
 	},
 	{
-		Name: "what a write under a hold reads is not proved", File: "write.go",
+		Name: "what a write under a hold reads is not proved", File: "write_sql.go",
 		Old: "\t{held}, _doc.version IS NOT NULL", New: "\ttrue, _doc.version IS NOT NULL",
 		Rule: "ELSEWHERE",
 	},
@@ -469,12 +469,12 @@ var mutants = []simulate.Mutant{
 		Rule: "UNFOUNDED",
 	},
 	{
-		Name: "a merge in a host's transaction goes without the lock", File: "write.go",
+		Name: "a merge in a host's transaction goes without the lock", File: "write_sql.go",
 		Old: "_doc_lock AS MATERIALIZED (SELECT ` + tryLockSQL + ` AS free FROM (", New: "_doc_lock AS MATERIALIZED (SELECT true AS free FROM (",
 		Rule: "UNLOCKED",
 	},
 	{
-		Name: "a host's transaction that has the row queues for it", File: "write.go",
+		Name: "a host's transaction that has the row queues for it", File: "write_sql.go",
 		Old: "WHERE NOT EXISTS (SELECT FROM _ours) AND EXISTS", New: "WHERE EXISTS",
 		Rule: "DEADLOCK",
 	},
