@@ -258,6 +258,8 @@ func TestTypedHelpers(t *testing.T) {
 			assert.NotContains(t, err.Error(), canary)
 			assert.NotContains(t, err.Error(), "1234567890")
 		}
+		_, err = metadata.Decode[map[string]int](metadata.Document{ID: "a", Metadata: raw(`{"plan":"pro"}`)})
+		assert.EqualError(t, err, `"a": metadata: invalid document: cannot decode it into map[string]int`)
 	})
 }
 

@@ -20,7 +20,8 @@ func MergeValue(ctx context.Context, s MetadataStore, id string, v any) (Documen
 }
 
 // Decode decodes a document into a T, as encoding/json does. The error matches
-// [ErrInvalidDocument] and names the field that does not fit, not its value.
+// [ErrInvalidDocument] and names the struct's field that does not fit, if it is one, and no
+// value.
 func Decode[T any](doc Document) (T, error) {
 	var v T
 	err := json.Unmarshal(doc.Metadata, &v)
@@ -28,7 +29,7 @@ func Decode[T any](doc Document) (T, error) {
 		return v, nil
 	}
 	var mismatch *json.UnmarshalTypeError
-	if errors.As(err, &mismatch) {
+	if errors.As(err, &mismatch) && mismatch.Field != "" {
 		return v, fmt.Errorf("%q: %w: %s.%s does not fit %s", doc.ID, ErrInvalidDocument, mismatch.Struct, mismatch.Field, mismatch.Type)
 	}
 	return v, fmt.Errorf("%q: %w: cannot decode it into %T", doc.ID, ErrInvalidDocument, v)
