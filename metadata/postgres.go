@@ -204,11 +204,11 @@ func (p *postgres) getFrom(ctx context.Context, q pgdb.Querier, id string) (doc 
 	return doc, err
 }
 
-// read runs a statement that returns {row}.
-func (p *postgres) read(ctx context.Context, q pgdb.Querier, s statement, args []any, id string, more ...any) (Document, error) {
+// read sends a query that returns {row}, and more columns behind it.
+func (p *postgres) read(ctx context.Context, on pgdb.Querier, q query, id string, more ...any) (Document, error) {
 	doc := Document{ID: id}
 	var updated nullTime
-	err := q.QueryRow(ctx, append([]any{(*[]byte)(&doc.Metadata), &doc.Version, &updated.at}, more...), s.text, args...)
+	err := on.QueryRow(ctx, append([]any{(*[]byte)(&doc.Metadata), &doc.Version, &updated.at}, more...), q.text, q.args...)
 	if errors.Is(err, pgdb.ErrNoRows) {
 		return Document{}, ErrNotFound
 	}

@@ -161,13 +161,13 @@ func rowOrderLock(key lock.Key) int64 { return key.Guard() ^ 0x5aa1813cc5eb8a7f 
 // a transaction releases its rows, and wakes their waiters, before its advisory locks.
 func (h *hosted) mergeHere(ctx context.Context, wq *waitQueue, c *call) (done bool, err error) {
 	s := h.sql.mergeHere
-	args := s.args(wq.key.id, string(c.patch.text), wq.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, rowOrderLock(wq.lock))
+	q := query{s, s.args(wq.key.id, string(c.patch.text), wq.lock.Int64(), c.patch.Flat, c.patch.Sets, c.patch.room, rowOrderLock(wq.lock))}
 	ask := func() (free bool, waited time.Duration, err error) {
 		ctx, cancel := h.bounded(ctx)
 		defer cancel()
 		var micros int64
 		var set bool
-		c.doc, err = h.read(ctx, h.q, s, args, wq.key.id, &free, &micros, &set)
+		c.doc, err = h.read(ctx, h.q, q, wq.key.id, &free, &micros, &set)
 		return free, time.Duration(micros) * time.Microsecond, err
 	}
 	free, err := insist(ask)

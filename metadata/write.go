@@ -44,7 +44,7 @@ func (p *postgres) mergeOne(ctx context.Context, conn pgdb.Conn, wq *waitQueue, 
 	if last := len(q.args) - 1; k != nil && q.args[last] == int64(0) { // no old tokens go
 		q = query{p.sql.mergeOnce, q.args[:last]}
 	}
-	doc, err := p.read(ctx, conn, q.statement, q.args, wq.key.id)
+	doc, err := p.read(ctx, conn, q, wq.key.id)
 	if err == nil && p.counts.largest.Load() > 1 { // another write is likely to build on it
 		wq.setBase(c, doc)
 	}
@@ -219,8 +219,7 @@ func (p *postgres) lockRow(ctx context.Context, s session, id string, g precondi
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var set bool
-	q := g.open(s.idle)
-	row.doc, err = p.read(ctx, s.q, q.statement, q.args, id, pgdb.Here{}, &row.found, &row.free, &set)
+	row.doc, err = p.read(ctx, s.q, g.open(s.idle), id, pgdb.Here{}, &row.found, &row.free, &set)
 	if errors.Is(err, pgdb.ErrElsewhere) {
 		if over := g.under.check(); over != nil {
 			err = over

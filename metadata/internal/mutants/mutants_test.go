@@ -529,8 +529,8 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "a token is kept by a commit of its own", File: "write.go",
-		Old:  "\tdoc, err := p.read(ctx, conn, q.statement, q.args, wq.key.id)\n",
-		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain.statement, plain.args, wq.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.preconditionOf(wq, c.under)\n\t\tn := g.store(g.sql.note, append(q.args[6:9:9], int64(0)))\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
+		Old:  "\tdoc, err := p.read(ctx, conn, q, wq.key.id)\n",
+		New:  "\tplain := query{p.sql.merge.plain, q.args[:6]}\n\tdoc, err := p.read(ctx, conn, plain, wq.key.id)\n\tif err == nil && c.token != nil {\n\t\tg := p.preconditionOf(wq, c.under)\n\t\tn := g.store(g.sql.note, append(q.args[6:9:9], int64(0)))\n\t\t_ = conn.QueryRow(ctx, []any{new(bool), new(bool), new(int64), new(*int64), new([]byte)}, n.text, n.args...)\n\t}\n",
 		Rule: "TWICE, INVENTED",
 	},
 	{
