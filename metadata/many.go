@@ -436,7 +436,7 @@ func (c *bulk) send(ctx context.Context, s statement, jobs []*job) (left []*job,
 	targets := make([]target, len(jobs))
 	for i, j := range jobs {
 		targets[i] = j.target
-		if j.apart { // so that its document is too large for the statement
+		if j.apart { // the statement only says whether its document is free: none is small enough
 			targets[i].patch = &patch{text: []byte(`{}`), room: -1}
 		}
 	}

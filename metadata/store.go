@@ -78,7 +78,8 @@ type Document struct {
 	UpdatedAt time.Time
 
 	// Repeated reports that a write of [Postgres.Once] had been made before. Made is then the
-	// version that it made, or 0 if it was a Delete. Otherwise both are zero.
+	// version that it made, or 0 if it was a Delete or the table has no versions. Otherwise both
+	// are zero.
 	Repeated bool
 	Made     int64
 }

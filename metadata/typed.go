@@ -8,9 +8,9 @@ import (
 )
 
 // MergeValue merges v, a struct or map, into a document, as encoding/json encodes it. Nil
-// pointers and nil interfaces become null, which removes their keys; omitempty and omitzero
-// leave keys unchanged. If v cannot be encoded, the error is a [*PatchError]; other errors are
-// those of [MetadataStore].Merge.
+// pointers, interfaces, slices and maps become null, which removes their keys; omitempty and
+// omitzero leave keys unchanged. If v cannot be encoded, the error is a [*PatchError]; other
+// errors are those of [MetadataStore].Merge.
 func MergeValue(ctx context.Context, s MetadataStore, id string, v any) (Document, error) {
 	patch, err := json.Marshal(v)
 	if err != nil {
