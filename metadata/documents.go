@@ -104,7 +104,12 @@ func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) 
 
 // merging is the write that merges a patch.
 func (d *documents) merging(p *patch) *write {
-	w := &write{name: "Merge", change: func(wc *workingCopy) error { return d.merge(wc, p) }}
+	w := &write{name: "Merge", version: d.version, change: func(wc *workingCopy) error {
+		if err := d.checkVersion(wc.doc.Version); err != nil {
+			return err
+		}
+		return wc.merge(p.text)
+	}}
 	if p != nil {
 		w.size, w.token = len(p.text), d.tokenFor("merge", p.text)
 	}
@@ -123,7 +128,7 @@ func (d *documents) merging(p *patch) *write {
 // write the same document. Its error is returned as it is, and nothing is changed; a nil patch
 // changes nothing either. [MetadataStore] has the whole contract.
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
-	return d.write(ctx, id, &write{name: "Update", token: d.tokenFor("update", nil), decide: func(doc Document) (*patch, error) {
+	return d.write(ctx, id, &write{name: "Update", version: d.version, token: d.tokenFor("update", nil), decide: func(doc Document) (*patch, error) {
 		if ctx.Err() != nil {
 			return nil, causeOf(ctx)
 		}
@@ -142,7 +147,7 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 // writes may create documents. It waits and fails as Merge does.
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
-	return d.write(ctx, id, &write{name: "Replace", size: len(text), token: d.tokenFor("replace", text), covers: true, change: func(wc *workingCopy) error {
+	return d.write(ctx, id, &write{name: "Replace", version: d.version, size: len(text), token: d.tokenFor("replace", text), covers: true, change: func(wc *workingCopy) error {
 		if err := d.checkVersion(wc.doc.Version); err != nil {
 			return err
 		}
@@ -163,7 +168,7 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 	if !d.options.Table.Create {
 		refused = fmt.Errorf("%w: Delete removes rows, which takes Table.Create; to empty a document, Replace it", ErrUnsupported)
 	}
-	_, err := d.write(ctx, id, &write{name: "Delete", token: d.tokenFor("delete", nil), covers: true, change: func(wc *workingCopy) error {
+	_, err := d.write(ctx, id, &write{name: "Delete", version: d.version, token: d.tokenFor("delete", nil), covers: true, change: func(wc *workingCopy) error {
 		if wc.fresh {
 			return ErrNotFound
 		}
@@ -183,7 +188,6 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 
 // write carries out a write, unless it is refused already, and calls the observers.
 func (d *documents) write(ctx context.Context, id string, w *write, refused error) (doc Document, err error) {
-	w.version = d.version
 	err = d.observe(ctx, w.name, func() []string { return []string{id} }, func(ctx context.Context, end *OperationEnd) (err error) {
 		doc, err = d.carryOut(ctx, id, w, refused)
 		if end != nil {
@@ -259,13 +263,6 @@ func (w *write) conflict(err error, wc *workingCopy) *VersionError {
 		return nil
 	}
 	return conflict
-}
-
-func (d *documents) merge(wc *workingCopy, p *patch) error {
-	if err := d.checkVersion(wc.doc.Version); err != nil {
-		return err
-	}
-	return wc.merge(p.text)
 }
 
 // named says which document an error is about.

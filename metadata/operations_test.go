@@ -137,7 +137,14 @@ func TestIfVersion(t *testing.T) {
 			assert.Equal(t, metadata.VersionError{Want: 2, Have: 1}, *conflict)
 			assert.ErrorIs(t, err, metadata.ErrConflict)
 		}
-		assert.Equal(t, int64(5), view(false).Stats().Conflicts)
+		conflicts := int64(1 + len(writes))
+		if s, ok := view(false, 2).(*metadata.Postgres); ok {
+			results, err := s.MergeMany(ctx, []metadata.Patch{{ID: "a", Patch: raw(`{"n":2}`)}})
+			assert.ErrorIs(t, err, metadata.ErrConflict)
+			assert.Equal(t, doc, results[0].Document)
+			conflicts++
+		}
+		assert.Equal(t, conflicts, view(false).Stats().Conflicts)
 		none, err = view(false).Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) {
 			return nil, &metadata.VersionError{Want: 7, Have: doc.Version} // of another document, say
 		})
