@@ -42,8 +42,12 @@ type check struct {
 	home       Table // the same with the schema that it was found in, for SQL in findings
 }
 
+// add adds a finding, unless it was found before.
 func (c *check) add(setting, value, want, why string) {
-	c.found = append(c.found, lock.Finding{Setting: setting, Value: value, Want: want, Why: why})
+	f := lock.Finding{Setting: setting, Value: value, Want: want, Why: why}
+	if !slices.Contains(c.found, f) {
+		c.found = append(c.found, f)
+	}
 }
 
 const checkRoleSQL = `SELECT CURRENT_USER::{text}, pg_catalog.array_to_string(pg_catalog.current_schemas(false), ', '), pg_catalog.current_setting('transaction_read_only')`

@@ -280,6 +280,20 @@ func TestCheckFindsStrangersAndReadOnlySessions(t *testing.T) {
 			assert.Contains(t, f, "owned by "+stranger+", want Table.Owner")
 		}
 	}
+	_, err = db.Pool().Exec(ctx, "CREATE SCHEMA theirs AUTHORIZATION "+stranger)
+	require.NoError(t, err)
+	inTheirs := &metadata.Options{Table: metadata.Table{Schema: "theirs"}}
+	theirs, err = metadata.NewPostgres(pool, inTheirs)
+	require.NoError(t, err)
+	defer theirs.Close()
+	require.NoError(t, theirs.Migrate(ctx))
+	ours, err := metadata.NewPostgres(db.Pool(), inTheirs)
+	require.NoError(t, err)
+	defer ours.Close()
+	if found := sentences(t, ours); assert.Len(t, found, 1, "%v", found) {
+		assert.Contains(t, found[0], `schema "theirs" is owned by `+stranger)
+	}
+
 	config := pool.Config()
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 	readOnly, err := metadata.NewPostgres(newPool(t, config), nil)
