@@ -14,9 +14,9 @@ import (
 
 const (
 	// A document that changes all the time is read once in readPace, and tellPace more for each
-	// of its watchers, which costs its writers little. All reads together take half of the time
-	// at most. Comparisons, without the round trip, take a hundredth, unless they would be too
-	// rare then.
+	// of its watchers, which costs its writers little. After each answer the group rests for as
+	// long as that took, and for readPace at most. Comparisons, without the round trip, take a
+	// hundredth of the time, unless they would be too rare then.
 	readPace     = 10 * time.Millisecond
 	tellPace     = 100 * time.Microsecond
 	compareShare = 100
@@ -28,30 +28,31 @@ const (
 	firstRetry = 20 * time.Millisecond // after a failure that may be temporary; then twice as long each time
 )
 
-// lead reads what is due to the watchers that wait, or compares, when it is time for either.
-// The error is why the leader no longer waits.
+// lead reads what is due to the watchers that wait, or compares, when it is time for either:
+// first what was due earlier, so that documents that change all the time do not delay
+// comparisons. The error is why the leader no longer waits.
 func (g *group) lead(ctx context.Context) error {
 	g.mu.Lock()
-	at := g.compares
+	at, reads := g.compares, false
 	for _, w := range g.waiting {
 		for _, v := range w.due {
 			if v.rests.Before(at) {
-				at = v.rests
+				at, reads = v.rests, true
 			}
 		}
 	}
 	if g.resting.After(at) {
 		at = g.resting
 	}
-	leader := g.leader
 	g.mu.Unlock()
-	if wait := time.Until(at); wait > 0 {
+	wait := time.Until(at)
+	switch {
+	case wait > 0:
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
-		return leader.pause(ctx, g.wake, timer.C)
-	}
-	if subjects := g.take(); len(subjects) > 0 {
-		return g.read(ctx, subjects)
+		return g.pause(ctx, g.wake, timer.C)
+	case reads:
+		return g.read(ctx)
 	}
 	return g.compare(ctx)
 }
@@ -78,7 +79,11 @@ func (g *group) take() (subjects []*subject) {
 }
 
 // read reads documents for the watchers to whom they are due. What is not seen stays due.
-func (g *group) read(ctx context.Context, subjects []*subject) error {
+func (g *group) read(ctx context.Context) error {
+	subjects := g.take()
+	if len(subjects) == 0 { // those to whom they were due have left
+		return nil
+	}
 	defer func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()

@@ -113,7 +113,7 @@ func (w *watcher) next(ctx context.Context) (docs []Document, err error) {
 		case leads:
 			err = g.lead(ctx)
 		default:
-			err = w.pause(ctx, w.signal, nil)
+			err = g.pause(ctx, w.signal, nil)
 		}
 		if err != nil {
 			return nil, err
@@ -121,14 +121,14 @@ func (w *watcher) next(ctx context.Context) (docs []Document, err error) {
 	}
 }
 
-// pause waits for signal or timer. The error is why the watcher no longer waits.
-func (w *watcher) pause(ctx context.Context, signal <-chan struct{}, timer <-chan time.Time) error {
+// pause waits for signal or timer. The error is why the watcher that calls it no longer waits.
+func (g *group) pause(ctx context.Context, signal <-chan struct{}, timer <-chan time.Time) error {
 	select {
 	case <-signal:
 	case <-timer:
 	case <-ctx.Done():
 		return causeOf(ctx)
-	case <-w.group.closing:
+	case <-g.closing:
 		return ErrClosed
 	}
 	return nil
