@@ -156,12 +156,9 @@ SELECT n.nspname::{text} FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namesp
 WHERE c.relname {=} $1::{text}::{name} AND c.relpersistence {<>} 't' ORDER BY 1`
 
 func (c *check) missingTable(isMigrated bool, why string) error {
-	value, want := "missing", "CREATE TABLE, or another Table.Name"
+	want := "CREATE TABLE, or another Table.Name"
 	if isMigrated {
 		want = "Migrate, or what Table.DDL returns"
-	}
-	if c.table.Schema == "" {
-		value += " from the search path (" + printable.Text(c.path) + ")"
 	}
 	var others []string
 	err := c.q.Query(c.ctx, func(row pgdb.Row) error {
@@ -173,8 +170,16 @@ func (c *check) missingTable(isMigrated bool, why string) error {
 	if len(others) > 0 {
 		want += "; or the Table.Schema that is meant, of " + strings.Join(others, ", ")
 	}
-	c.add(c.named(), value, want, why)
+	c.add(c.named(), c.missing(), want, why)
 	return err
+}
+
+// missing says that there is no table or function, and where it was looked for.
+func (c *check) missing() string {
+	if c.table.Schema != "" {
+		return "missing"
+	}
+	return "missing from the search path (" + printable.Text(c.path) + ")"
 }
 
 // named is the table's name, for findings and for SQL.
@@ -183,7 +188,7 @@ func (c *check) column(name string) string { return "column " + quoteName(name) 
 func (c *check) alter(column string) string {
 	return "ALTER TABLE " + c.home.qualify(c.table.Name) + column
 }
-func (c *check) typeOf(column string) string {
+func (c *check) alterType(column string) string {
 	return c.alter(" ALTER COLUMN " + quoteName(column) + " TYPE ")
 }
 

@@ -66,13 +66,13 @@ func typeOf(oid int64) Type {
 
 // types adds the findings of single columns.
 func (c *check) types(columns map[string]*column) {
-	has := func(option, name, want, why string, types ...int64) {
+	has := func(option, name, want, why string, oid int64) {
 		switch col := columns[name]; {
 		case name == "":
 		case col == nil:
 			c.add(c.column(name), "missing", c.alter(" ADD COLUMN "+quoteName(name)+" "+want)+", or another "+option, "every operation fails")
-		case !slices.Contains(types, col.base):
-			c.add(c.column(name), "of type "+col.typeName, c.typeOf(name)+want, why)
+		case col.base != oid:
+			c.add(c.column(name), "of type "+col.typeName, c.alterType(name)+want, why)
 		}
 	}
 	identifies := func(option, name string, typ Type) {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"example.com/lockstore/internal/pgdb"
-	"example.com/lockstore/internal/printable"
 )
 
 // functionCheckSQL looks for the merge function as relationSQL does for a table.
@@ -27,11 +26,7 @@ func (c *check) function(p *postgres) error {
 	what := "function " + c.table.qualify(mergeFunction) + "(jsonb, jsonb)"
 	const why = "every write fails"
 	if errors.Is(err, pgdb.ErrNoRows) {
-		value := "missing"
-		if c.table.Schema == "" {
-			value += " from the search path (" + printable.Text(c.path) + ")"
-		}
-		c.add(what, value, "Migrate, or what Table.DDL returns; or MergeInGo", why)
+		c.add(what, c.missing(), "Migrate, or what Table.DDL returns; or MergeInGo", why)
 		return nil
 	}
 	if err != nil {

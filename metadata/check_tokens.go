@@ -19,7 +19,7 @@ WHERE NOT pg_catalog.has_table_privilege($1::bigint::{oid}, may)`
 func (c *check) tokens() error {
 	const why = "every write of Once fails"
 	t := &check{ctx: c.ctx, q: c.q, role: c.role, path: c.path}
-	t.table = Table{Schema: c.table.Schema, Name: c.table.Tokens, ID: "token"}
+	t.table = Table{Schema: c.table.Schema, Name: c.table.Tokens, ID: "token", Owner: c.table.Owner}
 	defer func() { c.found = append(c.found, t.found...) }()
 	r, err := t.relation()
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *check) tokens() error {
 		case col == nil:
 			t.add(t.column(want.name), "missing", t.alter(" ADD COLUMN "+quoteName(want.name)+" "+want.typeName+" NOT NULL")+", or another Table.Tokens", why)
 		case col.base != want.oid:
-			t.add(t.column(want.name), "of type "+col.typeName, t.typeOf(want.name)+want.typeName, why)
+			t.add(t.column(want.name), "of type "+col.typeName, t.alterType(want.name)+want.typeName, why)
 		}
 	}
 	for name, col := range columns {
@@ -69,6 +69,5 @@ func (c *check) tokens() error {
 	if err := t.uniqueness(r, "what is made once could be made twice, and every write of Once reads the whole table"); err != nil {
 		return err
 	}
-	t.table.Owner = c.table.Owner
 	return t.strangers(r.schema, t.table.Name, nil, false)
 }
