@@ -95,8 +95,8 @@ func (d *documents) Get(ctx context.Context, id string) (doc Document, err error
 // [ErrUnknownOutcome].
 //
 // While others hold the document's lock, Merge waits until ctx ends or [Options].Backoff (of a
-// Memory: its Locker) gives up, and then fails with [lock.ErrBusy]. [MetadataStore] has the whole contract, and the
-// package documentation a table of the errors.
+// Memory: its Locker) gives up, and then fails with [lock.ErrBusy]. [MetadataStore] has the
+// whole contract, and the package documentation a table of the errors.
 func (d *documents) Merge(ctx context.Context, id string, text json.RawMessage) (Document, error) {
 	p, err := d.parsePatch(text)
 	return d.write(ctx, id, d.merging(p), err)
@@ -148,13 +148,8 @@ func (d *documents) Update(ctx context.Context, id string, decide func(Document)
 func (d *documents) Replace(ctx context.Context, id string, document json.RawMessage) (Document, error) {
 	text, _, err := d.options.parseObject(document)
 	return d.write(ctx, id, &write{name: "Replace", version: d.version, size: len(text), token: d.tokenFor("replace", text), covers: true, change: func(wc *workingCopy) error {
-		if err := d.checkVersion(wc.doc.Version); err != nil {
+		if err := d.checkReplacing(wc, text); err != nil {
 			return err
-		}
-		for _, key := range d.options.Protect {
-			if !d.privileged && !bytes.Equal(jsonb.Find(wc.doc.Metadata, key), jsonb.Find(text, key)) {
-				return &ProtectedError{key}
-			}
 		}
 		return wc.replace(text)
 	}}, err)
@@ -172,18 +167,27 @@ func (d *documents) Delete(ctx context.Context, id string) error {
 		if wc.fresh {
 			return ErrNotFound
 		}
-		if err := d.checkVersion(wc.doc.Version); err != nil {
+		if err := d.checkReplacing(wc, []byte(`{}`)); err != nil {
 			return err
-		}
-		for _, key := range d.options.Protect {
-			if !d.privileged && jsonb.Find(wc.doc.Metadata, key) != nil {
-				return &ProtectedError{key}
-			}
 		}
 		wc.remove()
 		return nil
 	}}, refused)
 	return err
+}
+
+// checkReplacing refuses to put text in place of a document that has another version than the
+// write asks for, or if that would change a protected key.
+func (d *documents) checkReplacing(wc *workingCopy, text []byte) error {
+	if err := d.checkVersion(wc.doc.Version); err != nil {
+		return err
+	}
+	for _, key := range d.options.Protect {
+		if !d.privileged && !bytes.Equal(jsonb.Find(wc.doc.Metadata, key), jsonb.Find(text, key)) {
+			return &ProtectedError{key}
+		}
+	}
+	return nil
 }
 
 // write carries out a write, unless it is refused already, and calls the observers.

@@ -78,17 +78,17 @@ func (p *Postgres) find(ctx context.Context, contained json.RawMessage, opts *Fi
 			contained = json.RawMessage(`{}`)
 		}
 		size := max(cmp.Or(o.PageSize, 100), 1)
-		if err := p.options.checkFilter(contained); err != nil {
+		filter, err := p.options.parseFilter(contained)
+		if err != nil {
 			yield(Document{}, err)
 			return
 		}
 		pages := &p.pg.sql.find
-		if printed, _, _ := p.options.parse(contained); string(printed) == "{}" {
+		if string(filter) == "{}" {
 			pages = &p.pg.sql.findAll
 		}
 		after, s := "", pages.first
 		if o.After != "" {
-			var err error
 			if after, err = p.checkID(o.After); err != nil {
 				yield(Document{}, err)
 				return
@@ -114,17 +114,17 @@ func (p *Postgres) find(ctx context.Context, contained json.RawMessage, opts *Fi
 	}
 }
 
-// checkFilter refuses what Find cannot look for.
-func (o *Options) checkFilter(filter json.RawMessage) error {
-	_, m, err := o.parse(filter)
+// parseFilter checks what Find is to look for.
+func (o *Options) parseFilter(filter json.RawMessage) (json.RawMessage, error) {
+	printed, m, err := o.parse(filter)
 	var refused *PatchError
 	switch {
 	case errors.As(err, &refused) && refused.kind != ErrTooLarge:
-		return refused.of(ErrInvalidFilter)
+		err = refused.of(ErrInvalidFilter)
 	case err == nil && m.Elements > MaxFindElements:
-		return (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d elements in arrays", MaxFindElements)}).of(ErrTooLarge)
+		err = (&PatchError{Path: "$", Reason: fmt.Sprintf("more than %d elements in arrays", MaxFindElements)}).of(ErrTooLarge)
 	}
-	return err
+	return printed, err
 }
 
 func (p *postgres) page(ctx context.Context, r reading, after, contained string, size int64) (page []Document, err error) {

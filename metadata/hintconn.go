@@ -22,10 +22,10 @@ type hintConn struct {
 	pid     uint32
 	timeout time.Duration
 	answers chan hintAnswer
-	asked   time.Time // when it was last asked whether others watch
-	known   time.Time // when others were last known to
 
 	// For the goroutine that asks.
+	asked time.Time        // when it last asked whether others watch
+	known time.Time        // when others were last known to
 	paced time.Time        // when the pace began
 	told  map[int64]bool   // documents whose hints were sent since then
 	rest  <-chan time.Time // until the next pace; nil: nothing is pending

@@ -260,11 +260,10 @@ func (h *hints) open(ctx context.Context) (*hintConn, error) {
 // connection breaks. again says that this is not the first connection.
 func (h *hints) serve(ctx context.Context, w *hintConn, again bool) error {
 	gone := make(chan error, 1)
-	h.running.Go(func() { gone <- w.receive(h.received) })
+	h.running.Go(func() { defer close(gone); gone <- w.receive(h.received) })
 	defer func() {
 		w.close()
-		if gone != nil {
-			<-gone
+		for range gone {
 		}
 	}()
 	listens, lastSent := false, time.Now()
@@ -310,7 +309,6 @@ func (h *hints) serve(ctx context.Context, w *hintConn, again bool) error {
 				lastSent = time.Now()
 			}
 		case err := <-gone:
-			gone = nil
 			return err
 		case <-ctx.Done():
 			return ctx.Err()

@@ -169,7 +169,7 @@ func (k tokens) answer(c *call, wc *workingCopy) bool {
 		c.err = err
 	case first != nil:
 		c.err = nil
-		c.repeat(first, wc)
+		c.doc, c.changes, c.first = wc.repeated(first.version), wc.changes, first.by
 	}
 	return first != nil || err != nil
 }
@@ -191,11 +191,6 @@ func (p *postgres) used(ctx context.Context, s session, id string, calls []*call
 		}
 		return err
 	}, p.sql.used.text, p.options.tokenKeys(id, calls))
-}
-
-// repeat has a call be answered as the repetition of a write that was made.
-func (c *call) repeat(first *made, wc *workingCopy) {
-	c.doc, c.changes, c.first = wc.repeated(first.version), wc.changes, first.by
 }
 
 // repeated is the document for a repetition of what made a version.
