@@ -233,10 +233,11 @@
 //
 // The table's schema has one function of the store's, lockstore_merge_patch. Hosts that may
 // not create functions set [Options].MergeInGo. A release that needs another function gives it
-// another name, so that both releases can run at once: run Migrate, or the new DDL's up, before the
-// new release. The down of such a migration stays empty, as that of DDL drops the default table
-// with all its documents. Nothing removes the old function; drop it when no process of the old release is
-// left. [Postgres.Check] reports if the function of this release's name is not this release's.
+// another name, so that both releases can run at once: run Migrate, or the new DDL's up, before
+// the new release. The down of such a migration stays empty, as that of DDL drops the default
+// table with all its documents. Nothing removes the old function; drop it when no process of
+// the old release is left. [Postgres.Check] reports if the function of this release's name is
+// not this release's.
 //
 // # Shutdown
 //

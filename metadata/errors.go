@@ -40,10 +40,10 @@ var (
 	// [MergePatch] is not JSON, or the document does not fit the type of [Decode].
 	ErrInvalidDocument = errors.New("metadata: invalid document")
 
-	// ErrTooLarge means that [Options] do not allow the size of
+	// ErrTooLarge means that a limit, mostly one of [Options], does not allow the size of
 	//
-	//   - a patch, or a document to store: the error is a [*PatchError], which also matches
-	//     ErrInvalidPatch;
+	//   - a patch, a document to store, or a value for [Postgres.Find]: the error is a
+	//     [*PatchError], which also matches ErrInvalidPatch;
 	//   - the document that a write would have made, even by a small patch: the error is a
 	//     [*DocumentSizeError], which does not.
 	ErrTooLarge = errors.New("metadata: too large")
@@ -78,8 +78,8 @@ var (
 	ErrUnknownOutcome = errors.New("metadata: outcome unknown")
 
 	// ErrUnavailable means that the server could not be reached, or ended the connection, and
-	// that nothing was written. The same call may succeed later. No operation waits for a
-	// server that is gone.
+	// that nothing was written. The same call may succeed later. Only [Postgres.Watch] waits
+	// for a server that is gone.
 	ErrUnavailable = errors.New("metadata: server unavailable")
 
 	// ErrWrongServer means that the pool's connections lead to a server that cannot do what

@@ -80,13 +80,13 @@ type Options struct {
 	// may not create one. A merge then takes two round trips instead of one.
 	MergeInGo bool
 
-	// Principal returns for whom a write or a Get is made, as far as the database treats
+	// Principal returns for whom a write, a Get or a Watch is made, as far as the database treats
 	// callers differently: a tenant or a user, for example. Only writes for the same principal
-	// share a commit or a connection, and only Gets for the same principal share a statement.
-	// It is called once for each, at its beginning, on its caller's goroutine, and
-	// concurrently. nil: all callers are the same, unless the pool has a PrepareConn or
-	// BeforeAcquire; then nothing is shared. See Security in the package documentation. A
-	// [Memory] does not call it.
+	// share a commit or a connection, and only Gets, or Watches, for the same principal share
+	// a statement. It is called once at most for each, at its beginning, on its caller's
+	// goroutine, and concurrently. nil: all callers are the same, unless the pool has a
+	// PrepareConn or BeforeAcquire; then nothing is shared. See Security in the package
+	// documentation. A [Memory] does not call it.
 	Principal func(context.Context) string
 
 	// WatchInterval is how often watched documents are compared with what their watchers know,

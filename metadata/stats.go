@@ -9,10 +9,11 @@ import (
 )
 
 // Stats counts what a store, with all its views, has done since it was made. Subtract two,
-// except for Largest, to see what happened in between.
+// except for Largest, to see what happened in between. A [Memory] counts no Commits, Largest
+// and Waits.
 type Stats struct {
 	Writes    int64         // writes by Merge, MergeMany, Update, Replace, Delete that succeeded
-	Bytes     int64         // of their patches and documents, as PostgreSQL prints them
+	Bytes     int64         // of their patches and documents, as PostgreSQL prints them; none of an Update
 	WriteTime time.Duration // the sum of the time that they took
 	Failures  int64         // writes that failed, also those refused before anything was sent
 	Busy      int64         // failures: the document's lock was taken to the end
