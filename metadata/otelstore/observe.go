@@ -176,11 +176,7 @@ func (o *Observer) HoldStart(ctx context.Context, s lock.HoldStart) context.Cont
 // HoldEnd ends the span of a hold, and records its duration.
 func (o *Observer) HoldEnd(ctx context.Context, e lock.HoldEnd) {
 	errorType := lock.ErrorType(e.Err)
-	d := o.held
-	if errorType != "" {
-		d = o.kinds.of(kind{"hold", "", errorType})
-	}
-	o.hold.Record(ctx, e.Held.Seconds(), d.measured...)
+	o.hold.Record(ctx, e.Held.Seconds(), o.kinds.of(kind{"hold", "", errorType}).measured...)
 	end(spanOf(ctx, ofHold), errorType)
 }
 

@@ -81,7 +81,6 @@ type Observer struct {
 	losses                                        metric.Int64Counter
 
 	kinds kinds
-	held  *described // most holds
 }
 
 var (
@@ -111,7 +110,6 @@ func New(opts *Options) (*Observer, error) {
 		meter:  options.MeterProvider.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL)),
 		names:  options.Names,
 	}
-	o.held = o.kinds.of(kind{"hold", "", ""})
 	var failed error
 	seconds := func(name, description string, finer ...float64) metric.Float64Histogram {
 		bounds := append(finer, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) // by the convention

@@ -12,8 +12,8 @@
 //
 // The names of its metrics begin with lockstore_lock_ and lockstore_metadata_. Histograms,
 // and the counter of lost connections, come from the calls of observers, the other metrics from
-// Stats at the time of a scrape. Labels are operation, a method's name, and error_type, as [metadata.ErrorType] returns it, empty without
-// an error. They are never a key or an id.
+// Stats at the time of a scrape. The labels are operation, a method's name, and error_type, as
+// [metadata.ErrorType] returns it, which is empty without an error. None is a key or an id.
 //
 // dashboard.json is a dashboard for Grafana, and alerts.yaml has alerting rules for Prometheus.
 package promstore

@@ -43,11 +43,11 @@ type opener func(*metadata.Options) (*metadata.Postgres, error)
 
 // drivers are all ways to a database, one of them by a driver of which nothing is known.
 func drivers(t testing.TB, db *pgtest.DB) map[string]opener {
-	any := hidden.Open(t, db)
+	unknown := hidden.Open(t, db)
 	return map[string]opener{
 		"pgx":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) },
 		"sqlx": func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX(), o) },
 		"sql":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.SQLX().DB, o) },
-		"any":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(any, o) },
+		"any":  func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(unknown, o) },
 	}
 }
