@@ -67,7 +67,7 @@ func (m *Memory) Once(token string) *Memory {
 	return &view
 }
 
-// A token is what a write is known by.
+// A token identifies a write.
 type token struct {
 	text   string
 	digest string // of what is asked, with the token, so that it tells no value
@@ -118,7 +118,7 @@ type made struct {
 	by      *call
 }
 
-// tokens are those of a document, as far as they matter to a commit.
+// tokens are the used tokens of a document that matter to a commit, by their text.
 type tokens map[string]made
 
 // find looks for the write that t repeats. The error says that it was another one.
@@ -136,11 +136,42 @@ func (k tokens) find(t *token) (first *made, err error) {
 	return &m, nil
 }
 
-// add has those behind a call in its commit know of it.
+// add notes the token of a call, for the calls behind it in the same commit.
 func (k tokens) add(c *call) {
 	if c.token != nil {
 		k[c.token.text] = made{c.token.digest, c.doc.Version, c}
 	}
+}
+
+// answer answers a call that repeats what was made, or uses its token for something else.
+func (k tokens) answer(c *call, wc *workingCopy) bool {
+	first, err := k.find(c.token)
+	switch {
+	case err != nil:
+		c.err = err
+	case first != nil:
+		c.err = nil
+		c.doc, c.changes, c.first = wc.repeated(first.version), wc.changes, first.by
+	}
+	return first != nil || err != nil
+}
+
+// repeated is the document for a repetition of what made a version.
+func (d *workingCopy) repeated(version int64) Document {
+	doc := d.present()
+	doc.Repeated, doc.Made = true, version
+	return doc
+}
+
+// missing answers calls where there is no document, and none of them makes it.
+func (k tokens) missing(id string, calls []*call) *workingCopy {
+	none := &workingCopy{doc: Document{ID: id}, removed: true}
+	for _, c := range calls {
+		if !k.answer(c, none) {
+			c.err = ErrNotFound
+		}
+	}
+	return none
 }
 
 // A lookup is what a commit knows of its calls' tokens.
@@ -155,23 +186,6 @@ func (k *lookup) upTo(calls []*call) error {
 	from := k.calls
 	k.calls = len(calls)
 	return k.look(k.tokens, calls[from:])
-}
-
-// errUsed says that a token was found to have been used when what it is for was about to
-// be stored: what was decided is decided anew.
-var errUsed = errors.New("metadata: a token has been used meanwhile")
-
-// answer answers a call that repeats what was made, or uses its token for something else.
-func (k tokens) answer(c *call, wc *workingCopy) bool {
-	first, err := k.find(c.token)
-	switch {
-	case err != nil:
-		c.err = err
-	case first != nil:
-		c.err = nil
-		c.doc, c.changes, c.first = wc.repeated(first.version), wc.changes, first.by
-	}
-	return first != nil || err != nil
 }
 
 // used looks up the tokens of calls.
@@ -193,23 +207,9 @@ func (p *postgres) used(ctx context.Context, s session, id string, calls []*call
 	}, p.sql.used.text, p.options.tokenKeys(id, calls))
 }
 
-// repeated is the document for a repetition of what made a version.
-func (d *workingCopy) repeated(version int64) Document {
-	doc := d.present()
-	doc.Repeated, doc.Made = true, version
-	return doc
-}
-
-// missing answers calls where there is no document, and none of them makes it.
-func (k tokens) missing(id string, calls []*call) *workingCopy {
-	none := &workingCopy{doc: Document{ID: id}, removed: true}
-	for _, c := range calls {
-		if !k.answer(c, none) {
-			c.err = ErrNotFound
-		}
-	}
-	return none
-}
+// errUsed says that the statement that stores has found one of its tokens used meanwhile. All is
+// decided anew then.
+var errUsed = errors.New("metadata: a token has been used meanwhile")
 
 // kept are the arguments of the statements that keep tokens: of each token its key, its
 // digest, and how many versions before the one that is stored its write has made; and how
@@ -261,16 +261,6 @@ func (m *memory) keep(id string, t *token, version int64) {
 	}
 	m.tokens[id][t.text] = made{digest: t.digest, version: version}
 	m.aging = append(m.aging, keptToken{id, t.text, now})
-}
-
-// A storing is a statement that stores, by itself and with tokens.
-type storing struct{ plain, once statement }
-
-func (s *storing) query(id string, k kept, args ...any) query {
-	if k == nil {
-		return query{s.plain, s.plain.args(id, args...)}
-	}
-	return query{s.once, s.once.args(id, slices.Concat(args, k)...)}
 }
 
 // TokenError says that a token was used before, for another write of the same document. It

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -57,6 +58,16 @@ _kept AS (
 ){aged}
 SELECT metadata, version, updated_at FROM _stored`, "{unused}",
 	" AND (SELECT true FROM {tokens} AS o WHERE o.token {=} ({named}::{text}[])[1]::{uuid}) IS NULL", 1)
+
+// A storing is a statement that stores, by itself and with tokens.
+type storing struct{ plain, once statement }
+
+func (s *storing) query(id string, k kept, args ...any) query {
+	if k == nil {
+		return query{s.plain, s.plain.args(id, args...)}
+	}
+	return query{s.once, s.once.args(id, slices.Concat(args, k)...)}
+}
 
 // newStoring makes a statement of a text with {unused} and {kept}. The arguments for tokens
 // begin at place. source has the version that their writes have made.
