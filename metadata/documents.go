@@ -125,8 +125,8 @@ func (d *documents) merging(p *patch) *write {
 //
 // decide can run several times: only its last run counts. It runs while other writers wait and
 // a connection is in use, so it should be quick and not use the same pool, and it must not
-// write the same document. Its error is returned as it is, and nothing is changed; a nil patch
-// changes nothing either. [MetadataStore] has the whole contract.
+// write the same document. If it fails, Update changes nothing, and its error wraps that of
+// decide; a nil patch changes nothing either. [MetadataStore] has the whole contract.
 func (d *documents) Update(ctx context.Context, id string, decide func(Document) (json.RawMessage, error)) (Document, error) {
 	return d.write(ctx, id, &write{name: "Update", version: d.version, token: d.tokenFor("update", nil), decide: func(doc Document) (*patch, error) {
 		if ctx.Err() != nil {

@@ -37,8 +37,8 @@ type MetadataStore interface {
 
 	// Update reads the document, calls decide to make a patch from it, and applies the patch
 	// as Merge does, to exactly the document that decide was given. If decide returns an
-	// error, Update returns that error as it is, and changes nothing. A nil patch changes
-	// nothing either.
+	// error, Update changes nothing, and its error wraps that one and names the document. A
+	// nil patch changes nothing either.
 	//
 	// decide can run several times, and only its last run counts. It runs on the caller's
 	// goroutine, while other writers wait and a connection is in use. So it should be quick
