@@ -21,7 +21,8 @@ type hintConn struct {
 	front   *pgproto3.Frontend
 	pid     uint32
 	timeout time.Duration
-	answers chan hintAnswer
+	answers chan hintAnswer // closed when receive returns
+	ended   error           // why receive has returned
 
 	// For the goroutine that asks.
 	asked time.Time        // when it last asked whether others watch
@@ -77,7 +78,7 @@ func (w *hintConn) ask(ctx context.Context, sql string) (string, error) {
 	select {
 	case a, ok := <-w.answers:
 		if !ok {
-			return "", net.ErrClosed
+			return "", w.ended
 		}
 		return a.text, a.err
 	case <-timer.C:
@@ -89,13 +90,14 @@ func (w *hintConn) ask(ctx context.Context, sql string) (string, error) {
 
 // receive takes what the server sends until the connection ends, and calls received with the
 // notifications of others.
-func (w *hintConn) receive(received func(payload string)) error {
+func (w *hintConn) receive(received func(payload string)) {
 	defer close(w.answers)
 	var a hintAnswer
 	for {
 		msg, err := w.front.Receive()
 		if err != nil {
-			return cmp.Or(a.err, pgdb.Clean(err))
+			w.ended = cmp.Or(a.err, pgdb.Clean(err))
+			return
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.NotificationResponse:
@@ -107,7 +109,8 @@ func (w *hintConn) receive(received func(payload string)) error {
 		case *pgproto3.ErrorResponse:
 			a.err = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
 			if pgdb.EndsSession(msg) {
-				return a.err
+				w.ended = a.err
+				return
 			}
 		case *pgproto3.ReadyForQuery:
 			w.answers <- a

@@ -259,11 +259,10 @@ func (h *hints) open(ctx context.Context) (*hintConn, error) {
 // serve sends and receives hints until they are no longer needed, which is no error, or the
 // connection breaks. again says that this is not the first connection.
 func (h *hints) serve(ctx context.Context, w *hintConn, again bool) error {
-	gone := make(chan error, 1)
-	h.running.Go(func() { defer close(gone); gone <- w.receive(h.received) })
+	h.running.Go(func() { w.receive(h.received) })
 	defer func() {
 		w.close()
-		for range gone {
+		for range w.answers { // until receive returns
 		}
 	}()
 	listens, lastSent := false, time.Now()
@@ -308,8 +307,8 @@ func (h *hints) serve(ctx context.Context, w *hintConn, again bool) error {
 				}
 				lastSent = time.Now()
 			}
-		case err := <-gone:
-			return err
+		case <-w.answers: // closed, as nothing was asked
+			return w.ended
 		case <-ctx.Done():
 			return ctx.Err()
 		}
