@@ -33,7 +33,7 @@ func (p *pool) Acquire(ctx context.Context) (Conn, error) {
 	c := &conn{pool: p, take: func() (taken, error) { return p.suitable(ctx) }}
 	var err error
 	if c.taken, err = c.take(); err != nil {
-		return nil, Clean(err)
+		return nil, unsent{Clean(err)}
 	}
 	if g, ok := c.taken.(*genericConn); ok {
 		return g, nil

@@ -24,9 +24,6 @@ func (Here) Scan(value any) error {
 	return nil
 }
 
-// ReadOnly is the SQLSTATE of a write on a standby, or in a read-only transaction.
-const ReadOnly = "25006"
-
 // IsStandby reports whether err is that of a connection to a standby.
 func IsStandby(err error) bool {
 	var m wrongServer

@@ -50,13 +50,16 @@ func (e *Error) Error() string {
 // SQLState returns Code; pgx and other libraries look for this method.
 func (e *Error) SQLState() string { return e.Code }
 
-// LockNotAvailable is the SQLSTATE of a wait that lock_timeout ended
-// (PostgreSQL documentation, Appendix A).
-const LockNotAvailable = "55P03"
+// SQLSTATEs (PostgreSQL documentation, Appendix A).
+const (
+	LockNotAvailable = "55P03" // lock_timeout ended a wait
+	OutOfMemory      = "53200" // the server's lock table or memory is full
+	ReadOnly         = "25006" // a write on a standby, or in a read-only transaction
 
-// OutOfMemory is the SQLSTATE of a statement that failed because the server's lock table or
-// memory is full.
-const OutOfMemory = "53200"
+	idleInTransaction     = "25P03" // the server ended a session that left it waiting for a transaction's next statement
+	insufficientPrivilege = "42501" // a role may not do this; the message names an object
+	queryCanceled         = "57014" // a statement was canceled; the session goes on
+)
 
 // Code returns the SQLSTATE in err's tree, or "".
 func Code(err error) string {
@@ -71,15 +74,10 @@ func Code(err error) string {
 }
 
 // Class returns the first two characters of the SQLSTATE in err's tree, or "".
-func Class(err error) string {
-	code := Code(err)
-	return code[:min(2, len(code))]
-}
+func Class(err error) string { return classOf(Code(err)) }
 
-// idleInTransaction is the SQLSTATE of a session that the server ended while it
-// waited for a transaction's next statement (PostgreSQL documentation,
-// Appendix A).
-const idleInTransaction = "25P03"
+// classOf returns the class of a SQLSTATE, which can have any length if the server is broken.
+func classOf(code string) string { return code[:min(2, len(code))] }
 
 // Uncertain reports whether a statement that failed with err may have committed: it was sent,
 // and the server did not report that it failed.
@@ -104,7 +102,7 @@ func Uncertain(err error) bool {
 // fail: data, constraints, conflicts, names, rights, objects in use. That holds even if it
 // ends the session, because exit_on_error is set.
 func isStatements(code string) bool {
-	switch code[:min(2, len(code))] {
+	switch classOf(code) {
 	case "22", "23", "40", "42", "44", "55", "P0":
 		return true
 	}
@@ -185,9 +183,6 @@ func asServer(err error, server **pgconn.PgError) bool {
 	return len((*server).Code) == 5
 }
 
-// queryCanceled is the SQLSTATE of a canceled statement. It does not end the session.
-const queryCanceled = "57014"
-
 func fromFields(field func(byte) string) *pgconn.PgError {
 	return &pgconn.PgError{
 		SeverityUnlocalized: cmp.Or(field('V'), field('S')), // a driver with only the localized severity may make an error look fatal
@@ -224,9 +219,6 @@ func keepsMessage(e *pgconn.PgError) bool {
 	}
 	return false
 }
-
-// insufficientPrivilege is the SQLSTATE of what a role may not do. Its message names an object.
-const insufficientPrivilege = "42501"
 
 // isEncoding reports whether a driver's error quotes a value that it could not convert. Both
 // drivers show that only in the text.

@@ -76,6 +76,7 @@ func TestUncertainTellsWhatMayHaveRun(t *testing.T) {
 		cancel()
 		_, err := db.Exec(ended, "select 1")
 		require.ErrorIs(t, err, context.Canceled)
+		assert.False(t, pgdb.Uncertain(err), "there was no connection to send it on")
 
 		_, err = db.Exec(ctx, "select pg_terminate_backend(pg_backend_pid())")
 		assert.True(t, pgdb.Uncertain(err), "%v", err)

@@ -18,7 +18,7 @@ import (
 // unavailable. Neither is one that did not answer before the caller's context ended.
 func Unavailable(err error) bool {
 	if code := Code(Clean(err)); code != "" {
-		return unavailableCodes[code] || code[:2] == "08"
+		return unavailableCodes[code] || classOf(code) == "08"
 	}
 	var refused *pgconn.ConnectError
 	var network net.Error

@@ -43,6 +43,7 @@ func TestUnavailableTellsOutagesFromRefusals(t *testing.T) {
 		&pgdb.Error{Code: "57014"}: false,
 		&pgdb.Error{Code: "53200"}: false,
 		errors.New("closed pool"):  false,
+		&pgconn.PgError{Code: "0"}: false,
 		pgx.ErrNoRows:              false,
 		context.Canceled:           false,
 		context.DeadlineExceeded:   false,
