@@ -129,7 +129,7 @@ func Clean(err error) error {
 	var refused *pgconn.ConnectError
 	var network net.Error
 	switch {
-	case errors.As(err, &cleaned), errors.Is(err, ErrSession), err == errUnconfirmed:
+	case errors.As(err, &cleaned), errors.Is(err, ErrSession), errors.Is(err, ErrDriver), errors.Is(err, errConversion), err == errUnconfirmed:
 		return err
 	case errors.Is(err, ErrElsewhere): // a driver's error about the column may wrap it
 		if errors.As(err, new(wrongServer)) {
@@ -145,7 +145,7 @@ func Clean(err error) error {
 	case errors.Is(err, ErrNoRows), errors.Is(err, sql.ErrNoRows):
 		return ErrNoRows
 	case isEncoding(err):
-		return fmt.Errorf("driver cannot convert a value (%T)", err)
+		return fmt.Errorf("%w (%T)", errConversion, err)
 	case errors.As(err, &refused), errors.As(err, &network), pgconn.SafeToRetry(err),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
@@ -158,6 +158,8 @@ func Clean(err error) error {
 
 // ErrDriver is an unknown error of a driver or of a host's hook.
 var ErrDriver = errors.New("driver error")
+
+var errConversion = errors.New("driver cannot convert a value")
 
 // asServer converts a server's error from another driver. lib/pq's and bun's have the fields
 // under their names in the protocol (PostgreSQL documentation, section 55.8 Error and Notice

@@ -42,6 +42,7 @@ func TestErrorsDoNotQuoteTheData(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%+v %#v", err, err), canary, name)
 			assert.NotErrorAs(t, err, new(*pgconn.PgError), name)
 			assert.False(t, pgdb.Uncertain(err) && pgdb.Code(err) != "", name)
+			assert.Equal(t, err, pgdb.Clean(err), "%s: a clean error is returned unchanged", name)
 		}
 	})
 }
@@ -151,6 +152,7 @@ func TestErrorsOfOtherDrivers(t *testing.T) {
 	}
 	for _, err := range []error{stateError{""}, stateError{canary}, &getterError{}, notServers{errors.New(canary)}} {
 		err = pgdb.Clean(err)
+		assert.Equal(t, err, pgdb.Clean(err), "a clean error is returned unchanged")
 		assert.Empty(t, pgdb.Code(err))
 		assert.True(t, pgdb.Uncertain(err))
 		assert.NotContains(t, err.Error(), canary)
