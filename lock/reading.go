@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.com/lockstore/internal/pgdb"
@@ -100,9 +99,9 @@ func (s *session) receive() (n int, err error) {
 		}
 		s.values = append(s.values, valueOf(column))
 	case *pgproto3.ErrorResponse:
-		s.failure = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
-		if pgdb.EndsSession(msg) {
-			return -1, s.failure
+		failure := pgdb.ServerError(msg)
+		if s.failure = failure; failure.Fatal {
+			return -1, failure
 		}
 	case *pgproto3.ReadyForQuery:
 		values, failure := s.values, s.failure

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.com/lockstore/internal/pgdb"
@@ -107,9 +106,9 @@ func (w *hintConn) receive(received func(payload string)) {
 		case *pgproto3.DataRow:
 			a.text = string(msg.Values[0])
 		case *pgproto3.ErrorResponse:
-			a.err = pgdb.Clean(pgconn.ErrorResponseToPgError(msg))
-			if pgdb.EndsSession(msg) {
-				w.ended = a.err
+			failure := pgdb.ServerError(msg)
+			if a.err = failure; failure.Fatal {
+				w.ended = failure
 				return
 			}
 		case *pgproto3.ReadyForQuery:

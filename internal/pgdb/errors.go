@@ -27,7 +27,7 @@ type Error struct {
 	Table      string
 	Column     string
 	Constraint string
-	Fatal      bool // the session has ended
+	Fatal      bool // the server has ended the session: the severity is not ERROR
 	Positioned bool // the error is at a place in the statement's text
 	Inside     bool // it was raised in a function, such as that of a trigger
 }
@@ -109,14 +109,6 @@ func isStatements(code string) bool {
 	return false
 }
 
-// EndsSession reports whether the server ends the session with this message (PostgreSQL
-// documentation, Error and Notice Message Fields). A server says so in the field that is not
-// translated, a pooler perhaps only in the other one.
-func EndsSession(m *pgproto3.ErrorResponse) bool {
-	severity := cmp.Or(m.SeverityUnlocalized, m.Severity)
-	return severity == "FATAL" || severity == "PANIC"
-}
-
 // Clean makes an error safe to return and log: an error from the server becomes an
 // [*Error], and any other that could quote a value loses its text. Clean errors are returned
 // unchanged.
@@ -187,16 +179,22 @@ func asServer(err error, server **pgconn.PgError) bool {
 
 func fromFields(field func(byte) string) *pgconn.PgError {
 	return &pgconn.PgError{
-		SeverityUnlocalized: cmp.Or(field('V'), field('S')), // a driver with only the localized severity may make an error look fatal
-		Code:                field('C'), Message: field('M'), Where: field('W'), InternalQuery: field('q'),
+		Severity: field('S'), SeverityUnlocalized: field('V'),
+		Code: field('C'), Message: field('M'), Where: field('W'), InternalQuery: field('q'),
 		SchemaName: field('s'), TableName: field('t'), ColumnName: field('c'), ConstraintName: field('n'), Position: int32(len(field('P'))),
 	}
 }
 
+// ServerError returns the error that a message of the server reports.
+func ServerError(m *pgproto3.ErrorResponse) *Error {
+	return fromServer(pgconn.ErrorResponseToPgError(m))
+}
+
 func fromServer(e *pgconn.PgError) *Error {
+	severity := cmp.Or(e.SeverityUnlocalized, e.Severity) // a pooler or driver may have only the one that servers translate
 	c := &Error{
 		Code: e.Code, Schema: e.SchemaName, Table: e.TableName, Column: e.ColumnName, Constraint: e.ConstraintName,
-		Fatal: e.SeverityUnlocalized != "ERROR", Positioned: e.Position > 0, Inside: e.Where != "" || e.InternalQuery != "",
+		Fatal: severity != "ERROR", Positioned: e.Position > 0, Inside: e.Where != "" || e.InternalQuery != "",
 	}
 	if keepsMessage(e) {
 		c.Message = e.Message

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -89,6 +90,19 @@ func TestUncertainTellsWhatMayHaveRun(t *testing.T) {
 	assert.True(t, pgdb.Uncertain(&pgdb.Error{Code: "57P01", Fatal: true}))
 	assert.False(t, pgdb.Uncertain(nil))
 	assert.True(t, pgdb.Uncertain(errors.New("unknown")))
+}
+
+// The message may be a server's, which has both fields, or a pooler's, which may have only the
+// one that servers translate.
+func TestSeverityTellsWhetherTheSessionHasEnded(t *testing.T) {
+	for severity, want := range map[[2]string]bool{
+		{"ERROR", "ERROR"}: false, {"FEHLER", "ERROR"}: false, {"ERROR", ""}: false,
+		{"FATAL", "FATAL"}: true, {"致命错误", "FATAL"}: true, {"PANIC", "PANIC"}: true, {"FATAL", ""}: true, {"致命错误", ""}: true, {}: true,
+	} {
+		message := &pgproto3.ErrorResponse{Severity: severity[0], SeverityUnlocalized: severity[1], Code: "XX000"}
+		assert.Equal(t, want, pgdb.ServerError(message).Fatal, "%q", severity)
+		assert.Equal(t, want, pgdb.Uncertain(pgdb.Clean(pgconn.ErrorResponseToPgError(message))), "%q", severity)
+	}
 }
 
 func TestConnectErrorsAreClean(t *testing.T) {

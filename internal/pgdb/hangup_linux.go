@@ -37,15 +37,15 @@ func hungUp(conn net.Conn) (gone bool) {
 		if gone = poll.revents&closed != 0; !gone && readable {
 			var b [4096]byte
 			n, _, _ := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			gone = endsSession(b[:max(n, 0)])
+			gone = hasError(b[:max(n, 0)])
 		}
 	})
 	return gone
 }
 
-// endsSession reports whether there is an error among messages that the server sent
-// unasked: it ends the session (PostgreSQL documentation, section 55.2.7).
-func endsSession(messages []byte) bool {
+// hasError reports whether there is an error among messages that the server sent unasked. Such
+// an error ends the session (PostgreSQL documentation, section 55.2.7).
+func hasError(messages []byte) bool {
 	for len(messages) > 4 {
 		if messages[0] == 'E' {
 			return true

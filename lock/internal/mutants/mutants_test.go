@@ -54,8 +54,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LOST WAKE-UP, PANIC, ENTRY",
 	}, {
 		Name: "the end of a session is its connection's", File: "reading.go",
-		Old:  "\t\tif pgdb.EndsSession(msg) {\n",
-		New:  "\t\tif pgdb.EndsSession(&pgproto3.ErrorResponse{}) {\n",
+		Old:  "\t\tif s.failure = failure; failure.Fatal {\n",
+		New:  "\t\tif s.failure = failure; false {\n",
 		Rule: "TOLD LATE",
 	}, {
 		Name: "all waiters are admitted", File: "handoff.go",
