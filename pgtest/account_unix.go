@@ -68,6 +68,7 @@ func (a *account) give(f *os.File) error {
 // our own account, what wrappers and loaders need.
 func (a *account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = outputWait
 	cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Setsid: true}
 	if a == nil {
 		cmd.Env = serverEnv("HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")

@@ -68,7 +68,9 @@ func boot(ctx context.Context, in *instance, linger time.Duration) (s *Server, e
 		return err
 	})
 	if err != nil {
-		return nil, errors.Join(err, in.end(context.WithoutCancel(ctx)))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+		defer cancel()
+		return nil, errors.Join(err, in.end(ctx)) // fails if the program hangs: the next sweep removes the directory
 	}
 	return s, nil
 }

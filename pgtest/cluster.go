@@ -167,6 +167,10 @@ func scramVerifier(password string) string {
 	return fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, b64(salt), b64(stored[:]), b64(mac(salted, "Server Key")))
 }
 
+// outputWait limits the wait for a program's output when it has ended: its children may keep
+// it open.
+const outputWait = time.Second
+
 // serverEnv returns the environment of the server's programs: only what they need to be
 // found and to run.
 func serverEnv(also ...string) []string {

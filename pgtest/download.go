@@ -127,7 +127,7 @@ func fetch(ctx context.Context, dir, name, sum string) (err error) {
 	}
 	// With its own cache, npm needs no writable home directory.
 	cmd := exec.CommandContext(ctx, npm, "pack", "--loglevel=error", "--pack-destination", fresh, "--cache", filepath.Join(fresh, "npm"), name)
-	cmd.Dir = fresh
+	cmd.Dir, cmd.WaitDelay = fresh, outputWait
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "PG") }) // they may hold passwords
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm pack %s: %w: %s", name, err, bytes.TrimSpace(out))

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // ErrNotFound is matched by the error of [New] and [Start] if there is no usable
@@ -262,7 +261,6 @@ func answer(ctx context.Context, program string, args ...string) (string, error)
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	cmd := as.command(ctx, program, args...)
-	cmd.WaitDelay = time.Second // its children may keep the output open
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -3,6 +3,7 @@
 package pgtest_test
 
 import (
+	"context"
 	"errors"
 	"net/url"
 	"os"
@@ -171,6 +172,24 @@ func TestProgramsThatHaveCeasedToWorkArePassedOver(t *testing.T) {
 	_, err = f.WriteAt(make([]byte, 64), 0)
 	require.NoError(t, errors.Join(err, f.Close(), os.Chtimes(postgres, was.ModTime(), was.ModTime())))
 	assert.NotEqual(t, dir, start())
+}
+
+func TestContextLimitsTheStartAlsoIfAProgramHangs(t *testing.T) {
+	for program, arguments := range map[string]string{"initdb": "", "postgres": "-D"} {
+		t.Run(program, func(t *testing.T) {
+			record := cacheFor(t, nil)
+			require.NoError(t, os.Chmod(record, 0o777))
+			t.Setenv("PGTEST_CACHE", cacheFor(t, nil))
+			t.Setenv("PGTEST_BINDIR", programs(t, "case ${0##*/}:$1 in "+program+":"+arguments+"*) >"+record+"/hangs; sleep 60;; esac", "true"))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			started := make(chan error, 1)
+			go func() { _, err := pgtest.Start(ctx, pgtest.Dedicated()); started <- err }()
+			require.Eventually(t, func() bool { _, err := os.Lstat(record + "/hangs"); return err == nil }, soon, 10*time.Millisecond)
+			cancel()
+			inTime(t, func() { assert.ErrorIs(t, <-started, context.Canceled) })
+		})
+	}
 }
 
 func TestServerThatStandsStillIsReplaced(t *testing.T) {

@@ -26,6 +26,7 @@ func (*account) removeAll(dir string) error { return os.RemoveAll(dir) }
 
 func (*account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = outputWait
 	cmd.Env = serverEnv()
 	return cmd
 }
