@@ -97,7 +97,8 @@ func (in *instance) gone() bool {
 	return true
 }
 
-// guard is a shell that cleans up if this process ends before it releases the guard.
+// guard is a shell that acts when its input ends, also if that is because this process ends.
+// Most guards clean up, unless they are released before.
 type guard struct {
 	shell *exec.Cmd
 	input io.WriteCloser
@@ -122,10 +123,10 @@ func (a *account) guardDirs(dirs ...string) (*guard, error) {
 
 func startGuard(cmd *exec.Cmd) (*guard, error) {
 	input, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = cmd.Start()
 	}
-	return &guard{cmd, input}, cmd.Start()
+	return &guard{cmd, input}, err
 }
 
 // spawn starts the postmaster, detached from this process; it inherits the lock and writes
@@ -223,25 +224,19 @@ func children(parent int) (pids []int) {
 	return pids
 }
 
-// pausing is a paused server. A shell resumes its processes when the shell's input ends,
-// also if that is because this process ends.
+// pausing is a paused server. Its guard resumes the processes.
 type pausing struct {
-	in    *instance
-	shell *exec.Cmd
-	input io.WriteCloser
+	in *instance
+	*guard
 }
 
 func (in *instance) startPausing(postmaster int) (*pausing, error) {
 	const script = `pids=$0; while read -r pid; do pids="$pids $pid"; done; kill -CONT $pids`
-	cmd := in.dir.as.command(context.Background(), "/bin/sh", "-c", script, strconv.Itoa(postmaster))
-	input, err := cmd.StdinPipe()
+	g, err := startGuard(in.dir.as.command(context.Background(), "/bin/sh", "-c", script, strconv.Itoa(postmaster)))
 	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("pgtest: pause: %w", err)
 	}
-	p := &pausing{in, cmd, input}
+	p := &pausing{in, g}
 	if err := p.in.signal(syscall.SIGSTOP, postmaster); err != nil {
 		return nil, errors.Join(err, p.end())
 	}
