@@ -109,6 +109,7 @@ func TestProgramsThatCannotBeUsedArePassedOver(t *testing.T) {
 		spoil            func(dir string) error
 		says             string
 	}{
+		"nothing":                     {says: "no postgres"},
 		"no initdb":                   {postgres: works, says: "no initdb"},
 		"not executable":              {works, works, func(dir string) error { return os.Chmod(dir+"/postgres", 0o644) }, "permission denied"},
 		"a link to nothing":           {nil, works, func(dir string) error { return os.Symlink("/nonexistent", dir+"/postgres") }, "no postgres"},

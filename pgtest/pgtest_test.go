@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -48,6 +49,16 @@ func TestDatabaseIsDroppedWhenTheTestEnds(t *testing.T) {
 	db.Server().Settle()
 	assert.False(t, exists(t, db.Server(), db.Name()))
 	require.NoError(t, db.Close(), "a second time")
+}
+
+// The URL is also for lib/pq, whose tests are in internal/drivers.
+func TestURLIsForPsqlToo(t *testing.T) {
+	psql, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skip("it is not installed")
+	}
+	out, err := exec.Command(psql, "-X", "-c", "SELECT", pgtest.New(t).URL()).CombinedOutput()
+	assert.NoError(t, err, "%s", out)
 }
 
 // exists reports whether a server has a database of that name.
@@ -141,14 +152,6 @@ func TestNothingFoundNamesEveryPlace(t *testing.T) {
 	}
 	_, err := pgtest.Start(t.Context())
 	assert.ErrorIs(t, err, pgtest.ErrNotFound)
-}
-
-func TestNamedDirectoryIsNotPassedOver(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("PGTEST_BINDIR", dir)
-	_, err := pgtest.Start(t.Context(), pgtest.Dedicated())
-	assert.ErrorIs(t, err, pgtest.ErrNotFound)
-	assert.ErrorContains(t, err, "PGTEST_BINDIR "+dir+": no postgres")
 }
 
 func TestEnvironmentIsChecked(t *testing.T) {

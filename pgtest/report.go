@@ -90,7 +90,7 @@ func (db *DB) serverLog() []string {
 var notInNames = regexp.MustCompile(`[^a-z0-9]+`)
 
 // keep closes the pools and renames the database. The new name contains the test and the
-// time, and sweep does not take it for an orphan.
+// time, and dropOrphans does not take it for one.
 func (db *DB) keep(test string) (*DB, error) {
 	leak := db.disconnect()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -90,11 +90,11 @@ func (s *Server) next() func(context.Context) {
 	if len(s.drops) > 0 {
 		name := s.drops[0]
 		s.drops = s.drops[1:]
-		return func(ctx context.Context) { s.drop(ctx, name) } // if this fails, another process's sweep drops it
+		return func(ctx context.Context) { s.drop(ctx, name) } // if this fails, another process's dropOrphans does
 	}
 	if !s.swept && s.own == nil {
 		s.swept = true
-		return s.sweep
+		return s.dropOrphans
 	}
 	s.working = false
 	return nil
@@ -148,9 +148,9 @@ func awaitUnused(ctx context.Context, conn *pgx.Conn, name string) error {
 	}
 }
 
-// sweep drops the databases of processes that have ended, and those of failed tests whose
+// dropOrphans drops the databases of processes that have ended, and those of failed tests whose
 // time is over. A database that is in use stays.
-func (s *Server) sweep(ctx context.Context) {
+func (s *Server) dropOrphans(ctx context.Context) {
 	const orphans = `SELECT d.datname FROM pg_database d
 		WHERE (d.datname ~ '^pgtest_[a-z0-9]{12}_[0-9]+$'
 		       AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.application_name = $1 || split_part(d.datname, '_', 2))

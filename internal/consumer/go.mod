@@ -2,10 +2,7 @@ module example.com/consumer
 
 go 1.25.0
 
-require (
-	example.com/lockstore v0.0.0
-	github.com/lib/pq v1.10.9
-)
+require example.com/lockstore v0.0.0
 
 require (
 	github.com/jackc/pgpassfile v1.0.0 // indirect
