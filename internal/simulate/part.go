@@ -27,10 +27,6 @@ type part struct {
 	stacks  string // of a schedule that hung
 }
 
-func newPart(t *testing.T, seed uint64, count int) *part {
-	return &part{t: t, seed: seed, count: count}
-}
-
 // perChild limits the schedules of one process, because a test keeps about 100 kB of each of
 // its bubbles until it ends.
 const perChild = 5000

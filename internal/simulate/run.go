@@ -37,7 +37,7 @@ func Run(t *testing.T, play func(*Schedule)) {
 		seed = rand.Uint64N(1 << 40)
 	}
 	if *story {
-		t.Log(newPart(t, seed, 1).tell(nil))
+		t.Log((&part{t: t, seed: seed, count: 1}).tell(nil))
 		return
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -50,8 +50,8 @@ func Run(t *testing.T, play func(*Schedule)) {
 	begin := time.Now()
 	var group sync.WaitGroup
 	for i := range parts {
-		each := count / len(parts)
-		parts[i] = newPart(t, seed+uint64(i*each), each)
+		from, to := i*count/len(parts), (i+1)*count/len(parts)
+		parts[i] = &part{t: t, seed: seed + uint64(from), count: to - from}
 		group.Go(func() {
 			parts[i].run(ctx)
 			if parts[i].failure != "" {
