@@ -9,7 +9,7 @@
 //
 // # Policies
 //
-// Every policy starts from Base, its first wait:
+// Every policy starts from Base:
 //
 //   - [Constant] stays at Base.
 //   - [Linear], [Fibonacci] and [Exponential] grow from it, in the end each faster than the

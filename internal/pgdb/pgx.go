@@ -132,8 +132,8 @@ func (t *transaction) send(ctx context.Context, fill func(*pgx.Batch)) error {
 }
 
 func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (n int64, err error) {
-	if t.begun && len(args) == 0 {
-		err = t.on(func(conn *pgx.Conn) (err error) { n, err = pgxQuerier{conn}.Exec(ctx, sql); return err })
+	if t.begun {
+		err = t.on(func(conn *pgx.Conn) (err error) { n, err = pgxQuerier{conn}.Exec(ctx, sql, args...); return err })
 		return n, err
 	}
 	err = t.send(ctx, func(b *pgx.Batch) {

@@ -107,7 +107,7 @@ func openSQL(db *sql.DB) DB {
 		again, failed, most := true, 0, 0
 		for {
 			c, err := db.Conn(ctx)
-			if again && ctx.Err() == nil && Unavailable(Clean(err)) {
+			if again && ctx.Err() == nil && Unavailable(err) {
 				again = false
 				continue // db.Conn may report a connection that could not be opened earlier, for another caller
 			}

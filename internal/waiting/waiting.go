@@ -72,7 +72,7 @@ func Any() bool {
 }
 
 // Calls returns the calls that wait in a database, the longest wait first. It leaves out
-// sources whose database is unknown when ctx ends.
+// sources that cannot tell their database before ctx ends.
 func Calls(ctx context.Context, at Database) (all []Call) {
 	mu.Lock()
 	asked := slices.Clone(sources)
