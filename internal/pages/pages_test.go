@@ -18,8 +18,11 @@ import (
 
 const root = "../.."
 
-// filesOf returns the files of the module, and of those below it, whose names end so.
-func filesOf(t *testing.T, ending string) (files []string) {
+// markdown are the module's pages, and those of the modules below it.
+func markdown(t *testing.T) []string { return files(t, ".md") }
+
+// files are the files whose names end so, also those of the modules below.
+func files(t *testing.T, suffix string) (paths []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		switch {
@@ -27,13 +30,13 @@ func filesOf(t *testing.T, ending string) (files []string) {
 			return err
 		case d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") && d.Name() != "..":
 			return filepath.SkipDir
-		case strings.HasSuffix(path, ending):
-			files = append(files, path)
+		case strings.HasSuffix(path, suffix):
+			paths = append(paths, path)
 		}
 		return nil
 	}))
-	require.NotEmpty(t, files)
-	return files
+	require.NotEmpty(t, paths)
+	return paths
 }
 
 var (
@@ -60,7 +63,7 @@ func anchors(page string) (all []string) {
 }
 
 func TestLinksLeadSomewhere(t *testing.T) {
-	for _, path := range filesOf(t, ".md") {
+	for _, path := range markdown(t) {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for _, link := range linkRE.FindAllStringSubmatch(fenceRE.ReplaceAllString(string(text), ""), -1) {
@@ -85,25 +88,31 @@ func TestLinksLeadSomewhere(t *testing.T) {
 
 var (
 	testRE     = regexp.MustCompile(`\b(?:Test|Benchmark|Fuzz|Example)[A-Z0-9]\w*`)
-	testFuncRE = regexp.MustCompile(`(?m)^func (\w+)\(`)
+	testFuncRE = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz|Example)\w+)\(`)
+	pathRE     = regexp.MustCompile("`([\\w./-]+\\.(?:go|md|sql))`")
 )
 
-// TestNamedTestsExist looks whether the tests that pages name, as proof of what they say or to
-// be run, are there.
-func TestNamedTestsExist(t *testing.T) {
-	declared := map[string]bool{}
-	for _, path := range filesOf(t, "_test.go") {
+func TestPagesNameTestsAndFilesThatAreThere(t *testing.T) {
+	tests := map[string]bool{}
+	for _, path := range files(t, "_test.go") {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for _, f := range testFuncRE.FindAllStringSubmatch(string(text), -1) {
-			declared[f[1]] = true
+			tests[f[1]] = true
 		}
 	}
-	for _, path := range filesOf(t, ".md") {
+	for _, path := range markdown(t) {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for _, name := range testRE.FindAllString(string(text), -1) {
-			assert.True(t, declared[name], "%s names %s", path, name)
+			assert.True(t, tests[name], "%s names %s", path, name)
+		}
+		for _, file := range pathRE.FindAllStringSubmatch(string(text), -1) {
+			_, err := os.Stat(filepath.Join(root, filepath.FromSlash(file[1])))
+			if err != nil { // or it is beside the page
+				_, err = os.Stat(filepath.Join(filepath.Dir(path), filepath.FromSlash(file[1])))
+			}
+			assert.NoError(t, err, "%s names %s", path, file[1])
 		}
 	}
 }
