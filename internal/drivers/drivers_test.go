@@ -89,7 +89,7 @@ func TestStoreConforms(t *testing.T) {
 	}
 }
 
-// A refusal is told as it is over pgx: with what was violated, and without the data.
+// A refusal is reported as over pgx: with the name of what was violated, and without the data.
 func TestRefusalsAreTold(t *testing.T) {
 	eachDriver(t, nil, func(t *testing.T, db *pgtest.DB, host *sql.DB, store *metadata.Postgres) {
 		ctx := t.Context()
@@ -126,7 +126,7 @@ func TestRefusalsAreTold(t *testing.T) {
 	})
 }
 
-// Values come and go as they are, in one document and in many at once.
+// Values are stored and returned unchanged, in one document and in many at once.
 func TestValuesAreExact(t *testing.T) {
 	eachDriver(t, nil, func(t *testing.T, _ *pgtest.DB, _ *sql.DB, store *metadata.Postgres) {
 		ctx := t.Context()
@@ -162,8 +162,7 @@ func TestValuesAreExact(t *testing.T) {
 	})
 }
 
-// Connections that the server has ended are passed over: of merges that come after it
-// nothing is unknown.
+// Connections that the server has ended are passed over: no later merge has an unknown outcome.
 func TestStaleConnectionsArePassedOver(t *testing.T) {
 	eachDriver(t, nil, func(t *testing.T, db *pgtest.DB, host *sql.DB, store *metadata.Postgres) {
 		ctx := t.Context()
@@ -229,7 +228,7 @@ func TestLostAnswersAreUnknownAndNothingIsDoneTwice(t *testing.T) {
 	})
 }
 
-// The transactions of libraries on top of database/sql are taken as they are.
+// In and InTx accept the transactions of libraries on top of database/sql.
 func TestTransactionsOfLibraries(t *testing.T) {
 	eachDriver(t, nil, func(t *testing.T, _ *pgtest.DB, host *sql.DB, store *metadata.Postgres) {
 		ctx := t.Context()

@@ -123,7 +123,7 @@ func (e *entrance) forward(client net.Conn) {
 	_, _ = client.(*net.TCPConn).WriteTo(server)
 }
 
-// begin ends all that are connected, and has those who come meet an outage.
+// begin closes all connections. New ones meet the outage until end.
 func (e *entrance) begin(outage func(*entrance, net.Conn)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -159,8 +159,8 @@ func (f *failures) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// Whatever a driver makes of an outage, a watcher outlasts it: one that was there before,
-// and one that comes.
+// A watcher outlasts each outage, whatever error the driver makes of it: one that began before
+// the outage, and one that begins during it.
 func TestWatchOutlastsOutages(t *testing.T) {
 	opened := map[string]func(t *testing.T, url string, o *metadata.Options) (*metadata.Postgres, error){
 		"pgx": func(t *testing.T, url string, o *metadata.Options) (*metadata.Postgres, error) {

@@ -54,7 +54,7 @@ type DB interface {
 	Querier
 
 	// Acquire takes a connection out of the pool. It blocks until there is one or ctx
-	// ends. If it fails, nothing has been sent to the server.
+	// ends. If it fails, nothing of the caller's has been sent: the error is not [Uncertain].
 	Acquire(ctx context.Context) (Conn, error)
 
 	// Full reports whether as many connections as the pool may have are in use.

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"example.com/lockstore/internal/hidden"
 	"example.com/lockstore/internal/pgdb"
 	"example.com/lockstore/pgtest"
 )
@@ -27,10 +28,9 @@ func both(t *testing.T, test func(t *testing.T, db pgdb.DB)) {
 	db := pgtest.New(t)
 	config := *db.Pool().Config().ConnConfig
 	shown := sql.OpenDB(around{stdlib.GetConnector(config), func(c *stdlib.Conn) driver.Conn { return raw{c} }})
-	hidden := sql.OpenDB(around{stdlib.GetConnector(config), func(c *stdlib.Conn) driver.Conn { return opaque{c} }})
-	t.Cleanup(func() { shown.Close(); hidden.Close() })
+	t.Cleanup(func() { shown.Close() })
 	for name, handle := range map[string]any{
-		"pgx": db.Pool(), "sqlx": db.SQLX(), "sql": db.SQLX().DB, "around pgx's": shown, "hides pgx's": hidden,
+		"pgx": db.Pool(), "sqlx": db.SQLX(), "sql": db.SQLX().DB, "around pgx's": shown, "hides pgx's": hidden.Open(t, db),
 	} {
 		t.Run(name, func(t *testing.T) {
 			opened, err := pgdb.Open(handle)
@@ -437,7 +437,6 @@ func TestNothingIsMadeBeforeCommit(t *testing.T) {
 	})
 	_, err := host.Pool().Exec(t.Context(), "CREATE TABLE made (n int)")
 	require.NoError(t, err)
-	const insert = "INSERT INTO made VALUES (1) RETURNING n"
 	for name, c := range map[string]struct {
 		broken    string
 		before    bool
@@ -454,7 +453,7 @@ func TestNothingIsMadeBeforeCommit(t *testing.T) {
 		require.NoError(t, err, name)
 		tx, err := conn.Begin(t.Context())
 		require.NoError(t, err, name)
-		err = tx.CommitRow(t.Context(), []any{new(int)}, insert)
+		err = tx.CommitRow(t.Context(), []any{new(int)}, insert, "1")
 		assert.Equal(t, c.broken == "", err == nil, name)
 		assert.Equal(t, c.uncertain, pgdb.Uncertain(err), name)
 		assert.NoError(t, tx.Rollback(t.Context()), name)

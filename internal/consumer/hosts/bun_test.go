@@ -44,7 +44,8 @@ func TestBun(t *testing.T) {
 	})
 }
 
-// bunAddress is the URL of a unix socket, which the driver does not take.
+// bunAddress returns options in place of the URL, which names a Unix socket: the driver accepts
+// no such URL.
 func bunAddress(t *testing.T, db *pgtest.DB) []pgdriver.Option {
 	c, err := pgx.ParseConfig(db.URL())
 	require.NoError(t, err)

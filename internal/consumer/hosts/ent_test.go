@@ -34,8 +34,8 @@ func TestEnt(t *testing.T) {
 	})
 }
 
-// signUp begins the transaction itself, as that of a client cannot be had from it, and
-// has ent work in that.
+// signUp begins the transaction itself, because a client of ent does not expose the one that it
+// begins, and has ent work in it.
 func (h entHost) signUp(ctx context.Context, id, email string, meta json.RawMessage) error {
 	tx, err := h.ent.DB().BeginTx(ctx, nil)
 	if err != nil {

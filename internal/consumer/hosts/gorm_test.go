@@ -15,7 +15,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// gormHost has gorm, which knows of the user what is the host's own.
+// gormHost has gorm, whose model of a user has the host's own columns only.
 type gormHost struct {
 	db    *gorm.DB
 	store *metadata.Postgres

@@ -1,6 +1,6 @@
-// Package hosts has one small application for each way in which hosts have their
-// database open already: how it hands that to lockstore, and writes metadata in a
-// transaction of its own. [run] has each do what applications do, on a real server.
+// Package hosts has a small application for each library with which hosts use their
+// database. The application hands the open database to lockstore, and writes metadata in its
+// own transactions. [run] has each do what applications do, on a real server.
 package hosts
 
 import (
@@ -89,7 +89,7 @@ func merges(t *testing.T, ctx context.Context, _ host, store *metadata.Postgres,
 	assert.Len(t, kept.Clicks, writers)
 }
 
-// transacts: what is written in the host's transaction becomes true with it, or not at all.
+// transacts: what is written in the host's transaction is committed with it, or not at all.
 func transacts(t *testing.T, ctx context.Context, h host, store *metadata.Postgres, _ *lock.Postgres) {
 	email, err := h.email(ctx, "bob")
 	require.NoError(t, err)
@@ -103,7 +103,7 @@ func transacts(t *testing.T, ctx context.Context, h host, store *metadata.Postgr
 	assert.ErrorIs(t, err, metadata.ErrNotFound)
 }
 
-// locks: while somebody has the lock, nobody else writes, and it is seen who it is.
+// locks: while the lock is held, no other caller writes, and Status names the holder.
 func locks(t *testing.T, ctx context.Context, h host, store *metadata.Postgres, locker *lock.Postgres) {
 	err := lock.Do(ctx, locker, store.Key("ann"), func(held context.Context) error {
 		brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
@@ -139,7 +139,7 @@ func finds(t *testing.T, ctx context.Context, _ host, store *metadata.Postgres, 
 	assert.Equal(t, []string{"ann"}, found)
 }
 
-// isRefused: by a constraint, whose name the error has, and not the value.
+// isRefused: a constraint refuses a write. The error has its name, and not the value.
 func isRefused(t *testing.T, ctx context.Context, h host, store *metadata.Postgres, _ *lock.Postgres) {
 	for name, write := range map[string]func() error{
 		"alone": func() error {
@@ -161,8 +161,8 @@ func isRefused(t *testing.T, ctx context.Context, h host, store *metadata.Postgr
 	assert.ErrorIs(t, err, metadata.ErrNotFound)
 }
 
-// losesConnections: all that it has. Who holds a lock is told, and may write no more under
-// it; all else goes on.
+// losesConnections: the server ends all sessions. The holder of a lock is told, and can write
+// no more under it; everything else goes on.
 func losesConnections(t *testing.T, ctx context.Context, db *pgtest.DB, store *metadata.Postgres, locker *lock.Postgres) {
 	held, err := locker.Lock(ctx, store.Key("ann"))
 	require.NoError(t, err)
