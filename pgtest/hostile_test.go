@@ -327,7 +327,7 @@ func TestServerIsHandedNoFileButItsOwn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	assert.Error(t, srv.Restart(ctx))
-	assert.Zero(t, srv.PID())
+	assert.Eventually(t, func() bool { return srv.PID() == 0 }, soon, 10*time.Millisecond, "it is stopped, and not started again")
 }
 
 func TestPlaceWhereOthersCanReplaceThingsIsRefused(t *testing.T) {
