@@ -31,8 +31,7 @@ func (s *suite) doReleases() {
 
 func (s *suite) doTakesAsAsked() {
 	key, other := s.key("k"), s.key("other")
-	share, err := s.locker.RLock(s.ctx, key)
-	s.ok(err)
+	share := s.take(s.locker.RLock, key)
 	ran := false
 	work := func(ctx context.Context) error {
 		ran = ctx.Err() == nil && lock.FromContext(ctx, key) != nil
@@ -45,7 +44,7 @@ func (s *suite) doTakesAsAsked() {
 	}
 	refused := func(context.Context) error { s.Error("the work was done without the lock"); return nil }
 	s.is(lock.Do(s.ctx, s.locker, key, refused, lock.Try()), lock.ErrBusy)
-	err = lock.Do(s.ctx, s.locker, key, refused, lock.WaitAtMost(10*time.Millisecond))
+	err := lock.Do(s.ctx, s.locker, key, refused, lock.WaitAtMost(10*time.Millisecond))
 	s.is(err, lock.ErrBusy)
 	s.is(err, context.DeadlineExceeded)
 	s.ok(share.Unlock())
@@ -102,11 +101,9 @@ func (s *suite) ensureUsesTheHold() {
 	s.is(lock.Ensure(detached, s.locker, key, inner), lock.ErrReleased)
 	s.free(key)
 
-	share, err := s.locker.RLock(s.ctx, key)
-	s.ok(err)
-	outer = share
-	s.is(lock.Ensure(share.Context(), s.locker, key, inner, lock.Shared()), why)
-	s.is(lock.Ensure(share.Context(), s.locker, key, inner), lock.ErrHeld)
-	s.ok(share.Unlock())
+	outer = s.take(s.locker.RLock, key)
+	s.is(lock.Ensure(outer.Context(), s.locker, key, inner, lock.Shared()), why)
+	s.is(lock.Ensure(outer.Context(), s.locker, key, inner), lock.ErrHeld)
+	s.ok(outer.Unlock())
 	s.free(key)
 }

@@ -88,13 +88,8 @@ func (s *suite) droppedHeldIsReleased() {
 	key := s.key("k")
 	s.lock(key)
 	free := s.start(func() {
-		held, err := s.locker.Lock(s.ctx, key)
-		if err != nil {
+		if err := pass(s.ctx, s.locker.Lock, key); err != nil {
 			s.Errorf("lock: %v", err)
-			return
-		}
-		if err := held.Unlock(); err != nil {
-			s.Errorf("unlock: %v", err)
 		}
 	})
 	for end := time.Now().Add(patience); ; {

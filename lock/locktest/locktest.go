@@ -88,11 +88,19 @@ func (s *suite) key(parts ...string) lock.Key {
 	return lock.Namespace("locktest").Name(append([]string{s.name}, parts...)...)
 }
 
-func (s *suite) lock(key lock.Key) *lock.Held {
+// A taker is a method that asks for a key, such as Lock.
+type taker = func(context.Context, lock.Key) (*lock.Held, error)
+
+func (s *suite) take(take taker, key lock.Key) *lock.Held {
 	s.Helper()
-	held, err := s.locker.Lock(s.ctx, key)
+	held, err := take(s.ctx, key)
 	s.ok(err)
 	return held
+}
+
+func (s *suite) lock(key lock.Key) *lock.Held {
+	s.Helper()
+	return s.take(s.locker.Lock, key)
 }
 
 func (s *suite) ok(err error) {
@@ -112,15 +120,42 @@ func (s *suite) is(err, want error) {
 // free checks that key is free.
 func (s *suite) free(key lock.Key) {
 	s.Helper()
-	held, err := s.locker.TryLock(s.ctx, key)
-	s.ok(err)
-	s.ok(held.Unlock())
+	s.ok(pass(s.ctx, s.locker.TryLock, key))
+}
+
+// pass takes a key and unlocks it.
+func pass(ctx context.Context, take taker, key lock.Key) error {
+	held, err := take(ctx, key)
+	if err != nil {
+		return err
+	}
+	return held.Unlock()
 }
 
 // start runs call on a goroutine beside the test.
 func (s *suite) start(call func()) (done chan struct{}) {
 	done = make(chan struct{})
 	go func() { defer close(done); call() }()
+	return done
+}
+
+// waiter starts a call that waits, and unlocks what it is granted. Its error must match all of
+// want, and be nil without any.
+func (s *suite) waiter(ctx context.Context, take taker, key lock.Key, want ...error) (done chan struct{}) {
+	s.Helper()
+	if len(want) == 0 {
+		want = []error{nil}
+	}
+	waiting := Arriving(ctx)
+	done = s.start(func() {
+		err := pass(waiting, take, key)
+		for _, want := range want {
+			if !errors.Is(err, want) {
+				s.Errorf("waiter: error is %v, want one that matches %v", err, want)
+			}
+		}
+	})
+	s.await(waiting.Arrived(), "waiter")
 	return done
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // takes are the ways to ask for a key, and whether they share it.
-func (s *suite) takes() map[string]func(context.Context, lock.Key) (*lock.Held, error) {
-	takes := map[string]func(context.Context, lock.Key) (*lock.Held, error){
+func (s *suite) takes() map[string]taker {
+	takes := map[string]taker{
 		"Lock": s.locker.Lock, "TryLock": s.locker.TryLock, "RLock": s.locker.RLock, "TryRLock": s.locker.TryRLock,
 	}
 	if all, ok := s.locker.(lock.AllLocker); ok {
@@ -59,8 +59,7 @@ func (s *suite) waitingForOneselfIsToldAtOnce() {
 // unless a waiter for an exclusive lock waits for the caller.
 func (s *suite) sharingTwiceNeverHangs() {
 	key := s.key("k")
-	share, err := s.locker.RLock(s.ctx, key)
-	s.ok(err)
+	share := s.take(s.locker.RLock, key)
 	for name, take := range s.takes() {
 		again, err := take(share.Context(), key)
 		switch shares := name == "RLock" || name == "TryRLock"; {
@@ -72,15 +71,8 @@ func (s *suite) sharingTwiceNeverHangs() {
 			s.Errorf("%s: error is %v, want one that matches ErrHeld", name, err)
 		}
 	}
-	waiter := Arriving(s.ctx)
-	got := s.start(func() {
-		held, err := s.locker.Lock(waiter, key)
-		if err != nil || held.Unlock() != nil {
-			s.Errorf("waiter: %v", err)
-		}
-	})
-	s.await(waiter.Arrived(), "waiter")
-	for _, take := range []func(context.Context, lock.Key) (*lock.Held, error){s.locker.RLock, s.locker.TryRLock} {
+	got := s.waiter(s.ctx, s.locker.Lock, key)
+	for _, take := range []taker{s.locker.RLock, s.locker.TryRLock} {
 		again, err := take(share.Context(), key)
 		if err == nil { // before the waiter was in every wait queue
 			s.ok(again.Unlock())
@@ -99,10 +91,8 @@ func (s *suite) holdThatHasEndedIsNotInTheWay() {
 	ctx := context.WithoutCancel(held.Context())
 	s.ok(held.Unlock())
 	for name, take := range s.takes() {
-		again, err := take(ctx, key)
-		if err != nil {
+		if err := pass(ctx, take, key); err != nil {
 			s.Fatalf("%s: %v", name, err)
 		}
-		s.ok(again.Unlock())
 	}
 }

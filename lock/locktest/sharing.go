@@ -12,14 +12,11 @@ import (
 
 func (s *suite) sharersShare() {
 	key := s.key("k")
-	a, err := s.locker.RLock(s.ctx, key)
-	s.ok(err)
-	b, err := s.locker.TryRLock(s.ctx, key)
-	s.ok(err)
+	a, b := s.take(s.locker.RLock, key), s.take(s.locker.TryRLock, key)
 	if !a.Shared() || !b.Shared() {
 		s.Error("a shared Held does not say so")
 	}
-	_, err = s.locker.TryLock(s.ctx, key)
+	_, err := s.locker.TryLock(s.ctx, key)
 	s.is(err, lock.ErrBusy)
 	s.ok(a.Unlock())
 	_, err = s.locker.TryLock(s.ctx, key)
@@ -45,28 +42,18 @@ func (s *suite) sharersShareAtAnyTime() {
 	s.ok(alone.Unlock())
 	s.await(got, "sharer")
 	for range 3 {
-		b, err := s.locker.TryRLock(s.ctx, key)
-		s.ok(err)
-		c, err := s.locker.RLock(s.ctx, key) // a may be waiting for it
-		s.ok(err)
+		b := s.take(s.locker.TryRLock, key)
+		c := s.take(s.locker.RLock, key) // a may be waiting for it
 		s.ok(b.Unlock())
 		time.Sleep(long)
 		s.ok(a.Unlock())
 		a = c
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
-	waiter = Arriving(ctx)
-	left := s.start(func() { s.locker.Lock(waiter, key) })
-	s.await(waiter.Arrived(), "waiter")
+	left := s.waiter(ctx, s.locker.Lock, key, context.Canceled)
 	_, err := s.locker.TryRLock(s.ctx, key)
 	s.is(err, lock.ErrBusy)
-	waiter = Arriving(s.ctx)
-	shared := s.start(func() {
-		if held, err := s.locker.RLock(waiter, key); err != nil || held.Unlock() != nil {
-			s.Errorf("sharer: %v", err)
-		}
-	})
-	s.await(waiter.Arrived(), "sharer")
+	shared := s.waiter(s.ctx, s.locker.RLock, key)
 	cancel()
 	s.await(left, "cancelled waiter")
 	s.await(shared, "sharer")
@@ -79,7 +66,7 @@ func (s *suite) triesTogetherOfOneAlone() { s.triesTogether(s.locker.TryLock, 1)
 
 // triesTogether has 8 goroutines call take at the same time, again and again, and unlock when
 // all have done so. Each time, the given number of them must get the key.
-func (s *suite) triesTogether(take func(context.Context, lock.Key) (*lock.Held, error), want int64) {
+func (s *suite) triesTogether(take taker, want int64) {
 	const n = 8
 	key := s.key("k")
 	for round := range 50 {
@@ -117,20 +104,8 @@ func (s *suite) triesTogether(take func(context.Context, lock.Key) (*lock.Held, 
 
 func (s *suite) sharersDoNotStarveAWaiter() {
 	key := s.key("k")
-	a, err := s.locker.RLock(s.ctx, key)
-	s.ok(err)
-	waiter := Arriving(s.ctx)
-	got := s.start(func() {
-		held, err := s.locker.Lock(waiter, key)
-		if err != nil {
-			s.Errorf("waiter: %v", err)
-			return
-		}
-		if err := held.Unlock(); err != nil {
-			s.Errorf("waiter: unlock: %v", err)
-		}
-	})
-	s.await(waiter.Arrived(), "waiter")
+	a := s.take(s.locker.RLock, key)
+	got := s.waiter(s.ctx, s.locker.Lock, key)
 	if _, err := s.locker.TryRLock(s.ctx, key); !errors.Is(err, lock.ErrBusy) {
 		s.Fatalf("a sharer overtook the waiter: %v", err)
 	}

@@ -337,17 +337,6 @@ type statuser interface {
 	Stats() lock.Stats
 }
 
-// through takes a key with a Locker and gives it back.
-func (s *story) through(locker int, key lock.Key) {
-	held, err := s.lockers[locker].Lock(s.ctx, key)
-	if err != nil {
-		s.fail("barrier: %v", err)
-	}
-	if err := held.Unlock(); err != nil {
-		s.fail("barrier: %v", err)
-	}
-}
-
 // next waits for the end of a call, and records it.
 func (s *story) next(what string) {
 	select {
@@ -463,7 +452,10 @@ func (s *story) evict(key lock.Key) {
 		s.fail("evict %s: %v", c.name, err)
 	}
 	s.unlock(c, lock.ErrEvicted)
-	s.through(c.locker, key) // which keeps off the key until it knows that the eviction is over
+	// The Locker keeps off the key until it knows that the eviction is over.
+	if err := pass(s.ctx, s.lockers[c.locker].Lock, key); err != nil {
+		s.fail("after the eviction of %s: %v", c.name, err)
+	}
 }
 
 // end lets every caller leave. Then every key must be free for every Locker.

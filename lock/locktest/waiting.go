@@ -84,16 +84,7 @@ func (s *suite) cancelledWaiterLeaves() {
 	held := s.lock(key)
 	why := errors.New("no longer wanted")
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	waiter := Arriving(ctx)
-	left := s.start(func() {
-		_, err := s.locker.Lock(waiter, key)
-		for _, want := range []error{lock.ErrBusy, context.Canceled, why} {
-			if !errors.Is(err, want) {
-				s.Errorf("error is %v, want one that matches %v", err, want)
-			}
-		}
-	})
-	s.await(waiter.Arrived(), "waiter")
+	left := s.waiter(ctx, s.locker.Lock, key, lock.ErrBusy, context.Canceled, why)
 	cancel(why)
 	s.await(left, "cancelled waiter")
 	s.ok(held.Unlock())
@@ -108,11 +99,7 @@ func (s *suite) cancelAtTheGrantLeaksNothing() {
 		ctx, cancel := context.WithCancel(s.ctx)
 		waiter := Arriving(ctx)
 		done := s.start(func() {
-			held, err := s.locker.Lock(waiter, key)
-			if err == nil {
-				err = held.Unlock()
-			}
-			if err != nil && !errors.Is(err, context.Canceled) {
+			if err := pass(waiter, s.locker.Lock, key); err != nil && !errors.Is(err, context.Canceled) {
 				s.Errorf("round %d: %v", i, err)
 			}
 		})
@@ -127,24 +114,10 @@ func (s *suite) cancelAtTheGrantLeaksNothing() {
 
 func (s *suite) withdrawnWaiterLetsSharersPass() {
 	key := s.key("k")
-	a, err := s.locker.RLock(s.ctx, key)
-	s.ok(err)
+	a := s.take(s.locker.RLock, key)
 	ctx, cancel := context.WithCancel(s.ctx)
-	waiter := Arriving(ctx)
-	left := s.start(func() { s.locker.Lock(waiter, key) })
-	s.await(waiter.Arrived(), "waiter")
-	waiter = Arriving(s.ctx)
-	shared := s.start(func() {
-		held, err := s.locker.RLock(waiter, key)
-		if err != nil {
-			s.Errorf("sharer: %v", err)
-			return
-		}
-		if err := held.Unlock(); err != nil {
-			s.Errorf("sharer: unlock: %v", err)
-		}
-	})
-	s.await(waiter.Arrived(), "sharer")
+	left := s.waiter(ctx, s.locker.Lock, key, context.Canceled)
+	shared := s.waiter(s.ctx, s.locker.RLock, key)
 	cancel()
 	s.await(left, "cancelled waiter")
 	s.await(shared, "sharer")
@@ -156,9 +129,7 @@ func (s *suite) endedContextTakesNothing() {
 	key := s.key("k")
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	for _, take := range []func(context.Context, lock.Key) (*lock.Held, error){
-		s.locker.Lock, s.locker.TryLock, s.locker.RLock, s.locker.TryRLock,
-	} {
+	for _, take := range []taker{s.locker.Lock, s.locker.TryLock, s.locker.RLock, s.locker.TryRLock} {
 		_, err := take(ctx, key)
 		s.is(err, context.Canceled)
 	}
@@ -179,12 +150,7 @@ func (s *suite) waitersAreTold() {
 	defer cancel()
 	var left []chan struct{}
 	for range n {
-		waiter := Arriving(ctx)
-		left = append(left, s.start(func() {
-			_, err := s.locker.Lock(waiter, key)
-			s.is(err, context.Canceled)
-		}))
-		s.await(waiter.Arrived(), "waiter")
+		left = append(left, s.waiter(ctx, s.locker.Lock, key, context.Canceled))
 	}
 	check := func(holders, waiters int) {
 		s.Helper()
