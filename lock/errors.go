@@ -10,8 +10,8 @@ import (
 )
 
 var (
-	// ErrBusy means that another holder has the key. An error that matches it is a
-	// [*BusyError].
+	// ErrBusy means that another holder has the key, or that the context ended before the call
+	// had it. An error that matches it is a [*BusyError].
 	ErrBusy = errors.New("lock: busy")
 
 	// ErrHeld means that the caller itself holds the key: its context carries a hold of it, of

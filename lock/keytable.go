@@ -356,9 +356,6 @@ func (t *keyTable) end(r *request, err error) {
 	if r.entry != nil {
 		t.dequeue(r)
 	}
-	if errors.Is(err, ErrBusy) && !r.hold.any { // a call with several requests counts once
-		t.counts.Busy++
-	}
 	r.become(ended, err)
 }
 

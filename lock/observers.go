@@ -85,6 +85,7 @@ func (t *keyTable) observe(ctx context.Context, a AcquireStart, acquire func(con
 		}
 	}()
 	held, err = acquire(wait, since)
+	t.countBusy(err)
 	end(err)
 	raise(err)
 	if held != nil {

@@ -3,7 +3,6 @@ package lock
 import (
 	"context"
 	"slices"
-	"time"
 )
 
 // This file refuses calls that would wait for a lock of their own caller. The context given to
@@ -48,11 +47,4 @@ func (h *hold) keptOutBy(own *Held) (key Key) {
 		}
 	}
 	return key
-}
-
-func (t *keyTable) refuseItself(key Key, since time.Time) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.counts.Busy++
-	return &BusyError{Key: key, Waited: time.Since(since), Cause: ErrHeld}
 }

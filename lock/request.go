@@ -101,8 +101,18 @@ func (t *keyTable) acquire(ctx context.Context, key Key, m mode, try bool) (*Hel
 		})
 	}
 	held, err := t.acquireKey(ctx, key, m, try, time.Now())
+	t.countBusy(err)
 	raise(err)
 	return held, err
+}
+
+// countBusy counts a call that ends with err, if it was busy.
+func (t *keyTable) countBusy(err error) {
+	if errors.Is(err, ErrBusy) {
+		t.mu.Lock()
+		t.counts.Busy++
+		t.mu.Unlock()
+	}
 }
 
 // acquireAll implements LockAll.
@@ -113,7 +123,7 @@ func (t *keyTable) acquireAll(ctx context.Context, keys []Key) (*Held, error) {
 }
 
 func (t *keyTable) acquireKey(ctx context.Context, key Key, m mode, try bool, since time.Time) (*Held, error) {
-	if err := admissible(ctx, key); err != nil {
+	if err := admissible(ctx, since, key); err != nil {
 		return nil, err
 	}
 	p := t.patience()
@@ -122,7 +132,7 @@ func (t *keyTable) acquireKey(ctx context.Context, key Key, m mode, try bool, si
 		h.keys = append(h.key[:0], key)
 		own := h.inTheWay(ctx)
 		if own != nil && !(own.shared && m == shared) {
-			return nil, t.refuseItself(key, since)
+			return nil, refused(key, since, ErrHeld)
 		}
 		r := &h.one
 		*r = newRequest(key, m, try || own != nil, since, p, h)
@@ -157,14 +167,14 @@ func (t *keyTable) acquireKeys(ctx context.Context, keys []Key, since time.Time)
 		}
 	}
 	keys = sortKeys(keys)
-	if err := admissible(ctx, keys...); err != nil {
+	if err := admissible(ctx, since, keys...); err != nil {
 		return nil, err
 	}
 	p := t.patience()
 	for {
 		h := &hold{table: t, values: ctx, keys: keys, requests: make([]*request, len(keys))}
 		if own := h.inTheWay(ctx); own != nil {
-			return nil, t.refuseItself(h.keptOutBy(own), since)
+			return nil, refused(h.keptOutBy(own), since, ErrHeld)
 		}
 		if err := t.acquireInOrder(ctx, h, keys, since, &p); err != nil {
 			return nil, err
@@ -227,7 +237,8 @@ func (t *keyTable) dismiss(requests []*request) {
 	_ = t.release(requests) // a loss is reported to the caller by the other keys
 }
 
-func admissible(ctx context.Context, keys ...Key) error {
+// admissible returns why a call for keys does not begin, or nil.
+func admissible(ctx context.Context, since time.Time, keys ...Key) error {
 	if len(keys) == 0 {
 		return fmt.Errorf("%w: none given", ErrInvalidKey)
 	}
@@ -235,9 +246,14 @@ func admissible(ctx context.Context, keys ...Key) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("lock: %s: %w", keys[0], causeOf(ctx))
+		return refused(keys[0], since, causeOf(ctx))
 	}
 	return nil
+}
+
+// refused returns the error of a call that does not begin.
+func refused(key Key, since time.Time, why error) error {
+	return &BusyError{Key: key, Waited: time.Since(since), Cause: why}
 }
 
 // await waits until r is granted, has ended, or ctx ends. It returns why r is not granted.

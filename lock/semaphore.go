@@ -94,7 +94,7 @@ const mostWaited = 128
 // acquireAny takes one of keys. First it tries them, from a random one on: one, then twice as
 // many at a time as before. If none is free it waits for all of them, up to mostWaited.
 func (t *keyTable) acquireAny(ctx context.Context, name Key, keys []Key, try bool, since time.Time) (*Held, error) {
-	if err := admissible(ctx, keys...); err != nil {
+	if err := admissible(ctx, since, name); err != nil {
 		return nil, err
 	}
 	if len(keys) == 1 {
@@ -120,11 +120,6 @@ func (t *keyTable) acquireAny(ctx context.Context, name Key, keys []Key, try boo
 	if errors.As(err, &last) {
 		busy.Waited, busy.Cause = time.Since(since), last.Cause
 		err = busy
-	}
-	if errors.Is(err, ErrBusy) {
-		t.mu.Lock()
-		t.counts.Busy++
-		t.mu.Unlock()
 	}
 	return nil, err
 }

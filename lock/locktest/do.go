@@ -44,9 +44,11 @@ func (s *suite) doTakesAsAsked() {
 	}
 	refused := func(context.Context) error { s.Error("the work was done without the lock"); return nil }
 	s.is(lock.Do(s.ctx, s.locker, key, refused, lock.Try()), lock.ErrBusy)
-	err := lock.Do(s.ctx, s.locker, key, refused, lock.WaitAtMost(10*time.Millisecond))
-	s.is(err, lock.ErrBusy)
-	s.is(err, context.DeadlineExceeded)
+	for _, d := range []time.Duration{0, 10 * time.Millisecond} {
+		err := lock.Do(s.ctx, s.locker, key, refused, lock.WaitAtMost(d))
+		s.is(err, lock.ErrBusy)
+		s.is(err, context.DeadlineExceeded)
+	}
 	s.ok(share.Unlock())
 
 	s.is(lock.Do(s.ctx, s.locker, key, refused, lock.And(other), lock.Shared()), lock.ErrUnsupported)

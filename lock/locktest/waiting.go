@@ -129,9 +129,12 @@ func (s *suite) endedContextTakesNothing() {
 	key := s.key("k")
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	for _, take := range []taker{s.locker.Lock, s.locker.TryLock, s.locker.RLock, s.locker.TryRLock} {
+	for name, take := range s.takes() {
 		_, err := take(ctx, key)
-		s.is(err, context.Canceled)
+		var busy *lock.BusyError
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, lock.ErrBusy) || !errors.As(err, &busy) {
+			s.Errorf("%s: error is %v, want a BusyError that matches the context's", name, err)
+		}
 	}
 	s.free(key)
 }
