@@ -359,13 +359,12 @@ func (t *keyTable) end(r *request, err error) {
 	r.become(ended, err)
 }
 
-// withdraw ends a request whose call waits no longer. It reports false if the request had been
-// granted or had ended before.
-func (t *keyTable) withdraw(r *request, why error) bool {
+// withdraw ends a request whose call waits no longer, unless it was granted or had ended before.
+func (t *keyTable) withdraw(r *request, why error) {
 	t.mu.Lock()
 	defer t.unlock()
 	if r.state != waiting {
-		return false
+		return
 	}
 	e, wasFirst := r.entry, r.entry.first() == r
 	t.end(r, r.busy(why))
@@ -380,7 +379,6 @@ func (t *keyTable) withdraw(r *request, why error) bool {
 	case e.state == held && wasFirst:
 		t.share(e) // with shared waiters behind it
 	}
-	return true
 }
 
 // sorted returns the entries sorted by key, so that what ends many of them does so in the same

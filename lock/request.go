@@ -88,7 +88,7 @@ func (r *request) busy(cause error) error {
 			cause = fmt.Errorf("%w (%w)", cause, r.entry.trouble)
 		}
 	}
-	return &BusyError{Key: r.key, Waited: time.Since(r.since), Attempts: r.attempts, Cause: cause}
+	return refused(r.key, r.since, r.attempts, cause)
 }
 
 // acquire implements Lock, TryLock, RLock and TryRLock: it makes a request and waits until
@@ -132,7 +132,7 @@ func (t *keyTable) acquireKey(ctx context.Context, key Key, m mode, try bool, si
 		h.keys = append(h.key[:0], key)
 		own := h.inTheWay(ctx)
 		if own != nil && !(own.shared && m == shared) {
-			return nil, refused(key, since, ErrHeld)
+			return nil, refused(key, since, 0, ErrHeld)
 		}
 		r := &h.one
 		*r = newRequest(key, m, try || own != nil, since, p, h)
@@ -142,18 +142,18 @@ func (t *keyTable) acquireKey(ctx context.Context, key Key, m mode, try bool, si
 		switch {
 		case err == nil:
 			return h.begin(m), nil
-		case own == nil || try && !errors.Is(err, ErrBusy):
+		case own == nil, errors.Is(err, ctx.Err()), try && !errors.Is(err, ErrBusy):
 			return nil, err
 		case errors.Is(err, ErrBusy):
-			return nil, &BusyError{Key: key, Waited: time.Since(since), Attempts: r.attempts, Cause: ErrHeld}
-		case !errors.Is(err, ErrUnavailable) || ctx.Err() != nil:
+			return nil, refused(key, since, r.attempts, ErrHeld)
+		case !errors.Is(err, ErrUnavailable):
 			return nil, err
 		}
 		// Perhaps the caller's own hold is lost, which is not known yet.
 		r.attempts = max(r.attempts, p.attempts+1)
 		p = r.patience
 		if end := p.pause(ctx); end != nil {
-			return nil, r.busy(fmt.Errorf("%w (%w)", end, err))
+			return nil, refused(key, since, r.attempts, fmt.Errorf("%w (%w)", end, err))
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (t *keyTable) acquireKeys(ctx context.Context, keys []Key, since time.Time)
 	for {
 		h := &hold{table: t, values: ctx, keys: keys, requests: make([]*request, len(keys))}
 		if own := h.inTheWay(ctx); own != nil {
-			return nil, refused(h.keptOutBy(own), since, ErrHeld)
+			return nil, refused(h.keptOutBy(own), since, 0, ErrHeld)
 		}
 		if err := t.acquireInOrder(ctx, h, keys, since, &p); err != nil {
 			return nil, err
@@ -246,14 +246,14 @@ func admissible(ctx context.Context, since time.Time, keys ...Key) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		return refused(keys[0], since, causeOf(ctx))
+		return refused(keys[0], since, 0, causeOf(ctx))
 	}
 	return nil
 }
 
-// refused returns the error of a call that does not begin.
-func refused(key Key, since time.Time, why error) error {
-	return &BusyError{Key: key, Waited: time.Since(since), Cause: why}
+// refused returns the error of a call that makes no request, or no other one.
+func refused(key Key, since time.Time, attempts int, why error) error {
+	return &BusyError{Key: key, Waited: time.Since(since), Attempts: attempts, Cause: why}
 }
 
 // await waits until r is granted, has ended, or ctx ends. It returns why r is not granted.

@@ -144,8 +144,8 @@ var mutants = []simulate.Mutant{
 		Rule: "LIVENESS, STATS, PANIC",
 	}, {
 		Name: "a withdrawn request does not learn of its grant", File: "keytable.go",
-		Old:  "\tif r.state != waiting {\n\t\treturn false\n\t}\n\te, wasFirst",
-		New:  "\tif r.state != waiting {\n\t\tr.granted, r.err = false, why\n\t\treturn false\n\t}\n\te, wasFirst",
+		Old:  "\tif r.state != waiting {\n\t\treturn\n\t}\n\te, wasFirst",
+		New:  "\tif r.state != waiting {\n\t\tr.granted, r.err = false, why\n\t\treturn\n\t}\n\te, wasFirst",
 		Rule: "LIVENESS, ENTRY, STATS, ERROR, LEAK",
 	}, {
 		Name: "shared waiters behind one that left wait on", File: "keytable.go",
