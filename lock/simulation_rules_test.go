@@ -240,7 +240,8 @@ func (p *process) checkHeld(e *entry) {
 			p.w.Problem("EXCLUSION", "%s: %s is held by %s, which does not have it", p, e.key, b)
 		}
 	}
-	if told := b.conn.told; !told.IsZero() && time.Since(told) > slack && time.Since(p.w.stalled) > slack && !p.frozen.Load() {
+	// A reader does not come to the message while a write is stuck. Then silence is the bound.
+	if told := b.conn.told; !told.IsZero() && time.Since(told) > slack && time.Since(p.w.stalled) > slack && p.w.blocked.Load() == 0 && !p.frozen.Load() {
 		p.w.Problem("TOLD LATE", "%s: %s has said %s ago that it ends, and %s is held", p, b, time.Since(told), e.key)
 	}
 	// The ping comes after a third of the time, and leaves the server all of it.
