@@ -66,8 +66,8 @@ type PostgresOptions struct {
 	// that belong to other clients.
 	SessionPooler bool
 
-	// DescribeBusy makes every [*BusyError] name the holders of the key. For that the call asks
-	// the server, on a connection of the host's pool, and takes up to a second longer. A call
+	// DescribeBusy makes every [*BusyError] of Lock, TryLock, RLock, TryRLock and LockAll name
+	// the holders of the key. For that the call asks the server, on a connection of the host's pool, and takes up to a second longer. A call
 	// that has waited for a second or more asks the other processes too, as Status does.
 	//
 	// If it is false, a call names the holders only if it has waited for a second or more, this

@@ -158,30 +158,33 @@ func (p *Postgres) TryRLock(ctx context.Context, key Key) (*Held, error) {
 
 func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Held, error) {
 	held, err := p.table.acquire(ctx, key, m, try)
-	p.describe(ctx, err)
-	return held, err
+	return held, p.described(ctx, err)
 }
 
-// describe adds the status to an error that says that a key is busy. After a long wait in a
+// described returns err, with the status if it says that a key is busy. After a long wait in a
 // process that itself holds keys, as in a deadlock, it does so for one call at a time even if
-// the options do not ask for it.
-func (p *Postgres) describe(ctx context.Context, err error) {
+// the options do not ask for it. err itself stays as it is: observers may have kept it.
+func (p *Postgres) described(ctx context.Context, err error) error {
 	var busy *BusyError
 	if !errors.Is(err, ErrBusy) || !errors.As(err, &busy) {
-		return
+		return err
 	}
 	long, within := busy.Waited >= longWait, time.Second
 	if !p.opts.DescribeBusy {
 		if within = p.unasked; !long || p.Stats().Holders == 0 || !p.describes.TryLock() {
-			return
+			return err
 		}
 		defer p.describes.Unlock()
 	}
 	brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
-	if status, err := p.status(brief, busy.Key, long, busy.Waited); err == nil {
-		busy.Status = &status
+	status, failed := p.status(brief, busy.Key, long, busy.Waited)
+	if failed != nil {
+		return err
 	}
+	described := *busy
+	described.Status = &status
+	return &described
 }
 
 // longWait is how long a wait is after which a busy key is described by who waits for whom.
@@ -192,8 +195,7 @@ const longWait = time.Second
 // key given twice counts once. Keys that are free take one round trip together.
 func (p *Postgres) LockAll(ctx context.Context, keys ...Key) (*Held, error) {
 	held, err := p.table.acquireAll(ctx, keys)
-	p.describe(ctx, err)
-	return held, err
+	return held, p.described(ctx, err)
 }
 
 // Close releases every lock and ends the Locker. Calls that wait for a lock, and

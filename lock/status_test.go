@@ -117,6 +117,27 @@ func TestBusyTellsTheHolderWhereAskedFor(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
+// A keeper keeps the last error that it was told of.
+type keeper struct{ err error }
+
+func (*keeper) AcquireStart(ctx context.Context, _ lock.AcquireStart) context.Context { return ctx }
+func (k *keeper) AcquireEnd(_ context.Context, a lock.AcquireEnd)                     { k.err = a.Err }
+
+// An observer may read an error later, so the one that it was given does not change.
+func TestErrorThatAnObserverWasToldOfStaysAsItIs(t *testing.T) {
+	db := pgtest.New(t)
+	var kept keeper
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{DescribeBusy: true, Observers: []lock.Observer{&kept}})
+	held := take(t, locker, lock.Name("k"))
+	_, err := locker.TryLock(t.Context(), lock.Name("k"))
+	var busy, told *lock.BusyError
+	require.ErrorAs(t, err, &busy)
+	assert.NotNil(t, busy.Status)
+	require.ErrorAs(t, kept.err, &told)
+	assert.Nil(t, told.Status)
+	assert.NoError(t, held.Unlock())
+}
+
 func TestCheckFindsWhatDoesNotSuit(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{MaxKeys: 1_000_000})
