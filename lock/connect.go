@@ -75,7 +75,7 @@ func openOn(ctx context.Context, conn *pgx.Conn, err error, p *Postgres, isWaitC
 
 var errNoConnection = errors.New("PostgresOptions.Connect returned neither a connection nor an error")
 
-// hijack makes a session of a connection. conn is closed afterwards.
+// hijack makes a session of a connection. If it succeeds, conn can no longer be used.
 func hijack(ctx context.Context, conn *pgx.Conn, p *Postgres, isWaitConn bool) (*session, error) {
 	backend, at, err := prepare(ctx, conn, &p.opts)
 	if err == nil {

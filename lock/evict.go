@@ -117,11 +117,7 @@ func (p *Postgres) evict(ctx context.Context, key Key, h Holder, grace time.Dura
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryTimeout)
-		defer cancel()
-		_ = tx.Rollback(ctx)
-	}()
+	defer rollback(ctx, tx)
 	v := &eviction{tx: tx, key: key, holder: h, token: p.chance.token()}
 	return p.press(ctx, v, grace)
 }
@@ -143,16 +139,24 @@ func (p *Postgres) press(ctx context.Context, v *eviction, grace time.Duration) 
 			}
 		}
 		wait, _ := polls.Next()
-		select {
-		case <-p.life.Done():
-			return ErrClosed
-		case <-ctx.Done():
-			return causeOf(ctx)
-		case <-time.After(wait):
+		if err := p.sleep(ctx, wait); err != nil {
+			return err
 		}
 		if err := v.ask(ctx); err != nil {
 			return err
 		}
+	}
+}
+
+// sleep waits, and returns an error if ctx ends or the Locker is closed meanwhile.
+func (p *Postgres) sleep(ctx context.Context, wait time.Duration) error {
+	select {
+	case <-p.life.Done():
+		return ErrClosed
+	case <-ctx.Done():
+		return causeOf(ctx)
+	case <-time.After(wait):
+		return nil
 	}
 }
 

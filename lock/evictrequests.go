@@ -117,16 +117,16 @@ func (p *Postgres) flagged(s *session, o op) {
 	s.looks.asking = p.table.submit(s, op{code: opRequests})
 }
 
-// readEvictRequests takes the present requests to a session, one a line, and returns the keys
-// that it has taken from holders.
-func (p *Postgres) readEvictRequests(s *session, o op, text string) (evicted []Key) {
+// readEvictRequests takes the present requests to a session, one a line of s.text, and returns
+// the keys that it has taken from holders.
+func (p *Postgres) readEvictRequests(s *session, o op) (evicted []Key) {
 	s.looks.asking = false
 	if o.err != nil {
 		return nil
 	}
 	there := make(map[uint32]bool)
 	var questions []question
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(s.text) {
 		var q question
 		if _, err := fmt.Sscanf(line, questionFormat, &q.key, &q.token); err == nil && len(questions) < mostQuestions {
 			questions = append(questions, q)
@@ -158,7 +158,7 @@ func (p *Postgres) readEvictRequests(s *session, o op, text string) (evicted []K
 }
 
 // giveUp ends the holds that a request is meant for, and returns their key if there were any.
-func (p *Postgres) giveUp(r *evictRequest) (evicted []Key) {
+func (p *Postgres) giveUp(r *evictRequest) []Key {
 	before, now := r.session.looks.before, time.Now()
 	switch {
 	case r.seen.IsZero():
@@ -173,10 +173,10 @@ func (p *Postgres) giveUp(r *evictRequest) (evicted []Key) {
 		return nil
 	}
 	key := e.key
-	if p.table.evict(e, before, errEvicted) > 0 {
-		evicted = append(evicted, key)
+	if p.table.evict(e, before, errEvicted) == 0 {
+		return nil
 	}
-	return evicted
+	return []Key{key}
 }
 
 // dropEvictRequests forgets requests that are gone, and lets the waiters for their keys go on.

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Held is a lock that its caller holds, of one key or of several that were taken together. It
-// is safe for concurrent use.
+// Held is a lock that its caller holds, of one key or of several that were taken together. One
+// that is dropped without Unlock is unlocked when the garbage collector finds it. Its methods
+// are safe for concurrent use.
 type Held struct {
 	keys   []Key
 	shared bool

@@ -300,11 +300,7 @@ func (p *Postgres) fence(f *request) *reply {
 func (p *Postgres) confirm(ctx context.Context, s *session) error {
 	var known bool
 	var ignored string
-	var started int64
-	if !s.backend.Start.IsZero() {
-		started = s.backend.Start.UnixMicro()
-	}
-	err := p.db.QueryRow(ctx, []any{&known, &ignored, &ignored}, confirmSQL, int64(s.backend.PID), started)
+	err := p.db.QueryRow(ctx, []any{&known, &ignored, &ignored}, confirmSQL, int64(s.backend.PID), s.backend.started())
 	if errors.Is(err, pgdb.ErrNoRows) {
 		return lost(errors.New("the server does not know the session"))
 	}
@@ -352,7 +348,7 @@ func (p *Postgres) answered(s *session, ops []op, at time.Time) {
 		case opFlagged:
 			p.flagged(s, o)
 		case opRequests:
-			evicted = p.readEvictRequests(s, o, s.text)
+			evicted = p.readEvictRequests(s, o)
 		case opDrop, opDropShared:
 			broken = errors.Join(broken, o.err)
 		case opUnlock, opUnlockShared:

@@ -256,25 +256,21 @@ func (p *Postgres) reports(ctx context.Context, key int64) (all []report, silent
 				return nil, nil, err
 			}
 		}
-		select {
-		case <-p.life.Done():
-			return nil, nil, ErrClosed
-		case <-ctx.Done():
-			return nil, nil, causeOf(ctx)
-		case <-time.After(wait):
+		if err := p.sleep(ctx, wait); err != nil {
+			return nil, nil, err
 		}
 		var answers []report
-		if answers, peers, err = answered(ctx, tx, q, peers); err != nil {
+		if answers, peers, err = readAnswers(ctx, tx, q, peers); err != nil {
 			return nil, nil, err
 		}
 		all = append(all, answers...)
 	}
 	seen := map[uint64]bool{}
 	for i := range all {
-		if seen[all[i].Whole] {
+		if seen[all[i].Process] {
 			all[i].withoutWriters()
 		}
-		seen[all[i].Whole] = true
+		seen[all[i].Process] = true
 	}
 	for _, s := range peers {
 		silent = append(silent, s.Waiter)
@@ -285,9 +281,9 @@ func (p *Postgres) reports(ctx context.Context, key int64) (all []report, silent
 // restSQL is the last statement of a session whose process has nothing to report.
 var restSQL = lockerMark + "SELECT " + operations[opRest].sql + ofKey
 
-// answered reads the answers that stand. It returns those of peers, and the other peers that
+// readAnswers reads the answers that stand. It returns those of peers, and the other peers that
 // still exist and have something to report.
-func answered(ctx context.Context, tx pgdb.Transaction, q question, peers []peerSession) (all []report, rest []peerSession, err error) {
+func readAnswers(ctx context.Context, tx pgdb.Transaction, q question, peers []peerSession) (all []report, rest []peerSession, err error) {
 	if err := tx.QueryRow(ctx, []any{new(string)}, lookAgainSQL); err != nil {
 		return nil, nil, err
 	}

@@ -30,10 +30,10 @@ const (
 
 // A report is what a process reports of its waiters.
 type report struct {
-	Tokens []uint32    `json:"t"`
-	PIDs   []uint32    `json:"p"` // of its sessions, the one for its locks first
-	Whole  uint64      `json:"o"` // the same for all Lockers of a process, each of which reports the same writers
-	Keys   []keyReport `json:"k"`
+	Tokens  []uint32    `json:"t"`
+	PIDs    []uint32    `json:"p"` // of its sessions, the one for its locks first
+	Process uint64      `json:"o"` // the same for all Lockers of a process, each of which reports the same writers
+	Keys    []keyReport `json:"k"`
 
 	by Waiter // the process itself
 }
@@ -98,7 +98,7 @@ func (t *keyTable) report() (keys []keyReport) {
 // report adds the calls that wait without a Locker.
 func (p *Postgres) report(ctx context.Context) (a report) {
 	a.Keys = p.table.report()
-	a.by.InThisLocker, a.Whole = true, thisProcess
+	a.by.InThisLocker, a.Process = true, thisProcess
 	p.table.mu.Lock()
 	var at others.Database
 	if p.session != nil {

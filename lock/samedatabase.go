@@ -18,11 +18,7 @@ func (p *Postgres) poolSees(ctx context.Context) (seen bool, err error) {
 	if s == nil {
 		return true, nil
 	}
-	var started int64
-	if b := s.backend; !b.Start.IsZero() {
-		started = b.Start.UnixMicro()
-	}
-	err = p.db.QueryRow(ctx, []any{&seen}, poolSeesSQL, int64(s.backend.PID), started)
+	err = p.db.QueryRow(ctx, []any{&seen}, poolSeesSQL, int64(s.backend.PID), s.backend.started())
 	return seen || p.current() != s, err // unless it was lost meanwhile
 }
 

@@ -395,6 +395,14 @@ func startOf(micros int64) time.Time {
 	return time.UnixMicro(micros)
 }
 
+// started returns Start as startOf takes it.
+func (b Backend) started() int64 {
+	if b.Start.IsZero() {
+		return 0
+	}
+	return b.Start.UnixMicro()
+}
+
 // is reports whether both are the same session, as far as is known. The server shows the start
 // of a session to its own role only, and SET ROLE may hide it even from the session itself.
 func (b Backend) is(other Backend) bool {
