@@ -24,18 +24,15 @@ type simServer struct {
 
 // A backend is one session at the server.
 type backend struct {
-	server     *simServer
-	pid        uint32
-	start      time.Time
-	conn       *simConn // nil: an outsider, which is none of ours
-	process    *process
-	isWaitConn bool
-	alive      bool
-	diedAt     time.Time
-	keys       int    // that it was granted, in sum
-	name       string // application_name
-	stranger   bool   // may terminate no session
-	last       opcode // that it carried out
+	server   *simServer
+	pid      uint32
+	start    time.Time
+	conn     *simConn // nil: an outsider, which is none of ours
+	process  *process
+	alive    bool
+	name     string // application_name
+	stranger bool   // may terminate no session
+	last     opcode // that it carried out
 
 	received []byte      // of a message that is not whole
 	todo     []statement // that have come
@@ -73,9 +70,9 @@ type xactLock struct {
 	mode mode
 }
 
-func (srv *simServer) connect(p *process, isWaitConn bool, c *simConn) *backend {
+func (srv *simServer) connect(p *process, c *simConn) *backend {
 	srv.lastPID++
-	b := &backend{server: srv, pid: srv.lastPID, start: time.Now(), conn: c, process: p, isWaitConn: isWaitConn, alive: true}
+	b := &backend{server: srv, pid: srv.lastPID, start: time.Now(), conn: c, process: p, alive: true}
 	srv.backends = append(srv.backends, b)
 	return b
 }
@@ -272,7 +269,6 @@ func isUnlock(code opcode) bool { return code <= opUnlockShared }
 // guarded reports whether a key that was granted is kept: not if a session has the guard.
 func (b *backend) guarded(l *tableLock, m mode) (kept bool) {
 	if b.tryInTx(guardOf(l.key), shared) {
-		b.keys++
 		return true
 	}
 	b.server.w.Tell("%s finds %d guarded", b, l.key)
@@ -417,7 +413,7 @@ func (b *backend) end(how ending) {
 		return
 	}
 	b.server.w.Tell("%s ends, %s", b, [...]string{"and says so", "by a reset", "says so, and lingers", "silently"}[how])
-	b.alive, b.diedAt, b.wait, b.todo = false, time.Now(), wait{}, nil
+	b.alive, b.wait, b.todo = false, wait{}, nil
 	b.server.table.release(b)
 	if b.conn == nil || how == silent {
 		return

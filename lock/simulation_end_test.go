@@ -200,12 +200,8 @@ func (w *world) checkRest() {
 
 // closeAll closes every Locker. A goroutine that is left then fails the play.
 func (w *world) closeAll() {
-	if w.memory {
+	if w.memory || w.Broken() != "" { // what hangs cannot be ended
 		return
-	}
-	broken := w.Broken() != ""
-	if broken {
-		return // what hangs cannot be ended
 	}
 	for _, p := range w.processes {
 		w.model(func() { p.closing = true })

@@ -45,7 +45,7 @@ func (h simHost) ask(ctx context.Context, do func(*simServer)) (err error) {
 	case h.w.server.down, h.tx != nil && h.tx.broken:
 		return errRefused
 	case h.tx != nil && h.tx.b == nil:
-		h.tx.b = h.w.server.connect(nil, false, nil)
+		h.tx.b = h.w.server.connect(nil, nil)
 	case h.tx != nil && !h.tx.b.alive:
 		return errReset
 	}

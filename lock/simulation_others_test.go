@@ -192,7 +192,7 @@ func (w *world) outsider() {
 	if len(w.outsiders) > 2 {
 		return
 	}
-	b := w.server.connect(nil, false, nil)
+	b := w.server.connect(nil, nil)
 	key := simulate.One(w.Schedule, w.keys...).id
 	victim := int64(simulate.One(w.Schedule, w.server.backends...).pid)
 	b.stranger, b.name = true, fmt.Sprintf(evictFormat, victim, key, w.N(1e9))
@@ -235,7 +235,6 @@ func (w *world) close(p *process, patience time.Duration) {
 		w.Tell("closed %s: %v", p, err)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		p.closed = p.closed || err == nil
 		for _, b := range w.server.backends {
 			if err == nil && b.process == p && !b.conn.closed {
 				w.Problem("CLOSE", "%s is closed, and %s is not", p, b)

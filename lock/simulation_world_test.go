@@ -126,7 +126,6 @@ type process struct {
 	sessions []*session // that are not over
 	frozen   atomic.Bool
 	closing  bool
-	closed   bool
 	queues   map[*entry][]*request // as they were a step ago
 	outcomes outcomes
 }
@@ -184,14 +183,13 @@ func (w *world) token() uint32 { return 1e9 + uint32(w.N(1e9)) }
 
 // A dial is an attempt to connect.
 type dial struct {
-	process    *process
-	isWaitConn bool
-	answer     chan *simConn // nil: refused
+	process *process
+	answer  chan *simConn // nil: refused
 }
 
 // open is an [opener].
 func (p *process) open(ctx context.Context, _ *Postgres, isWaitConn bool) (*session, error) {
-	d := &dial{process: p, isWaitConn: isWaitConn, answer: make(chan *simConn, 1)}
+	d := &dial{process: p, answer: make(chan *simConn, 1)}
 	p.w.mu.Lock()
 	p.w.dials = append(p.w.dials, d)
 	p.w.mu.Unlock()
@@ -237,7 +235,7 @@ func (w *world) accept(d *dial) {
 	w.forget(d)
 	c := newConn(w)
 	w.mu.Lock()
-	c.backend = w.server.connect(d.process, d.isWaitConn, c)
+	c.backend = w.server.connect(d.process, c)
 	w.mu.Unlock()
 	w.Tell("%s begins", c.backend)
 	d.answer <- c

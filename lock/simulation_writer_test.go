@@ -52,7 +52,7 @@ func (wr *writer) guard() bool {
 	w := wr.call.process.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := w.server.connect(nil, false, nil)
+	b := w.server.connect(nil, nil)
 	l := w.server.table.at(wr.key.Guard())
 	if len(l.holders) > 0 || !l.try(b, alone) {
 		b.alive = false

@@ -29,7 +29,7 @@ func (s *backend) write(q *request, r *row, text []byte, changes int64) (m *imag
 		text, altered = patched(text, `{"trigger":1}`), true
 	}
 	m = newImage(text, r.current.version+changes)
-	c := &change{id: r.id, before: r.current, after: m, op: q.op, what: q.what, altered: altered}
+	c := &change{id: r.id, before: r.current, after: m, op: q.op, what: q.what}
 	s.server.w.stored(s, c)
 	s.set(r, m, c)
 	return m, altered, nil
@@ -100,10 +100,10 @@ func mergeAll(q *request, each func(pgdb.Row) error, patches []string, keys, roo
 				return err
 			}
 			if m != nil {
-				out = append(out, rowOf(id, m))
+				out = append(out, idRow{id, m})
 			}
 			if busy && s.isFree(id, keys[i]) {
-				out = append(out, rowOf(id, nil))
+				out = append(out, idRow{id, nil})
 			} else if busy {
 				q.lost()
 			}

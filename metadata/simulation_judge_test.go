@@ -95,7 +95,7 @@ func (m *image) print() []byte {
 	return m.text
 }
 
-// hold is that of the document under which the change is made.
+// ownHold is the hold of the document itself under which the change is made.
 func (c *change) ownHold() *hold {
 	if t := c.hold(); t != nil && t.id == c.id {
 		return t
@@ -103,7 +103,7 @@ func (c *change) ownHold() *hold {
 	return nil
 }
 
-// leads is that of another document.
+// leads is the hold of another document under which it is made.
 func (c *change) leads() *hold {
 	if t := c.hold(); t != nil && t.id != c.id {
 		return t

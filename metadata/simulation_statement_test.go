@@ -131,7 +131,7 @@ func (d *dialect) request(ctx context.Context, dest []any, each func(pgdb.Row) e
 			rows := []pgdb.Row{idRow{}} // without a document
 			for _, id := range q.ids {
 				if m := s.visible(id); m != nil {
-					rows = append(rows, rowOf(id, m))
+					rows = append(rows, idRow{id, m})
 				}
 			}
 			held := strings.HasSuffix(q.what, "under")
@@ -229,8 +229,6 @@ type idRow struct {
 	id string
 	m  *image
 }
-
-func rowOf(id string, m *image) idRow { return idRow{id, m} }
 
 func (r idRow) Scan(dest ...any) error {
 	*dest[0].(*string) = r.id

@@ -185,7 +185,6 @@ type change struct {
 	before, after *image
 	fresh         marks
 	from, to      int64
-	altered       bool
 	claimed       map[int64]*op
 }
 
