@@ -27,13 +27,9 @@ import (
 // benchPool returns a pool of as many connections as the floor uses.
 func benchPool(b *testing.B, conns int) *pgxpool.Pool {
 	b.Helper()
-	config, err := pgxpool.ParseConfig(pgtest.New(b).URL())
-	require.NoError(b, err)
+	config := pgtest.New(b).Pool().Config()
 	config.MaxConns = int32(conns)
-	pool, err := pgxpool.NewWithConfig(b.Context(), config)
-	require.NoError(b, err)
-	b.Cleanup(pool.Close)
-	return pool
+	return newPool(b, config)
 }
 
 // pooled locks and unlocks through the pool, correctly: on one connection.

@@ -29,6 +29,16 @@ func checked(t *testing.T, locker *lock.Postgres) map[string]string {
 	return values
 }
 
+func TestCheckFindsALockTableThatIsTooSmall(t *testing.T) {
+	db := pgtest.New(t)
+	for keys, small := range map[int]bool{1_000_000: true, 10: false} {
+		found := checked(t, newPostgres(t, db.Pool(), &lock.PostgresOptions{MaxKeys: keys}))
+		_, told := found["max_locks_per_transaction"]
+		assert.Equal(t, small, told, "%d keys: %v", keys, found)
+		assert.NotContains(t, found, "SessionPooler")
+	}
+}
+
 // After a failover only that is kept for which a standby was waited, and a commit learns
 // whether it was. The host's role, or its database, may have switched either off.
 func TestCheckFindsCommitsThatWaitForNoStandby(t *testing.T) {
@@ -51,9 +61,7 @@ func TestCheckFindsCommitsThatWaitForNoStandby(t *testing.T) {
 	set := func(name, value string) *lock.Postgres {
 		config := db.Pool().Config()
 		config.ConnConfig.RuntimeParams[name] = value
-		pool, err := pgxpool.NewWithConfig(t.Context(), config)
-		require.NoError(t, err)
-		t.Cleanup(pool.Close)
+		pool := newPool(t, config)
 		return newPostgres(t, pool, nil)
 	}
 	found := check()
@@ -91,9 +99,7 @@ func TestCheckFindsHowThePoolConnects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config, err := pgxpool.ParseConfig(c.url)
 			require.NoError(t, err)
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(pool.Close)
+			pool := newPool(t, config)
 			sql := stdlib.OpenDB(*config.ConnConfig)
 			t.Cleanup(func() { sql.Close() })
 			settings := []string{"target_session_attrs", "connect_timeout"}

@@ -56,21 +56,18 @@ func TestLockerConnectsAsTheHostDoes(t *testing.T) {
 		_, err := conn.Exec(ctx, "SET application_name = 'by hook'")
 		return err
 	}
-	newPool := func() *pgxpool.Pool {
+	hostPool := func() *pgxpool.Pool {
 		c, err := pgxpool.ParseConfig("")
 		require.NoError(t, err)
 		c.ConnConfig, c.MaxConns, c.BeforeConnect, c.AfterConnect = config.Copy(), 1, before, after
-		pool, err := pgxpool.NewWithConfig(t.Context(), c)
-		require.NoError(t, err)
-		t.Cleanup(pool.Close)
-		return pool
+		return newPool(t, c)
 	}
 	options := []stdlib.OptionOpenDB{stdlib.OptionBeforeConnect(before), stdlib.OptionAfterConnect(after)}
 	own := &atomic.Int64{}
 	for name, db := range map[string]any{
-		"pgxpool":        newPool(),
+		"pgxpool":        hostPool(),
 		"OpenDB":         stdlib.OpenDB(*config, options...),
-		"OpenDBFromPool": stdlib.OpenDBFromPool(newPool()),
+		"OpenDBFromPool": stdlib.OpenDBFromPool(hostPool()),
 		"own connector":  sql.OpenDB(hostConnector{stdlib.GetConnector(*config, options...), own}),
 		"wrapped":        sql.OpenDB(wrapped{stdlib.GetConnector(*config, options...), true}),
 	} {
@@ -224,9 +221,7 @@ func TestConnectMakesEveryConnection(t *testing.T) {
 		held, _ := locker.Lock(t.Context(), lock.Name("k"))
 		got <- held
 	}()
-	require.Eventually(t, func() bool {
-		return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1
-	}, patience, time.Millisecond)
+	awaitServerWaits(t, db, 1)
 	require.NoError(t, held.Unlock())
 	if held = <-got; assert.NotNil(t, held) {
 		assert.Equal(t, "connection 3", application(held))

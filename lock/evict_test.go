@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -113,28 +113,34 @@ func TestEvictTerminatesWhoDoesNotAnswer(t *testing.T) {
 	assert.Error(t, err, "the session that held the key is gone")
 }
 
-// roles creates roles, for these databases only, although roles belong to the server. Each is
-// given by what follows CREATE ROLE, where %s ends the names of others. It returns lockers of
-// these roles, whose pools have one connection.
-func roles(t *testing.T, db *pgtest.DB, said ...string) func(role string) *lock.Postgres {
+// createRole creates a role with the password "x", for this database only, although roles belong
+// to the server. The role is given by what follows CREATE ROLE, where %s ends the names of others.
+func createRole(t testing.TB, db *pgtest.DB, said string) (role string) {
 	t.Helper()
 	suffix := fmt.Sprintf("_%d", query[uint32](t, db.Pool(), "SELECT oid FROM pg_database WHERE datname = current_database()"))
+	name, attributes, _ := strings.Cut(said, " ")
+	role = name + suffix
+	_, err := db.Pool().Exec(t.Context(), "CREATE ROLE "+role+" LOGIN PASSWORD 'x' "+strings.ReplaceAll(attributes, "%s", suffix))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := db.Pool().Exec(context.Background(), "DROP ROLE "+role)
+		assert.NoError(t, err)
+	})
+	return role
+}
+
+// roles creates roles, and returns lockers of them, whose pools have one connection.
+func roles(t *testing.T, db *pgtest.DB, said ...string) func(name string) *lock.Postgres {
+	t.Helper()
+	created := make(map[string]string)
 	for _, role := range said {
-		name, attributes, _ := strings.Cut(role, " ")
-		_, err := db.Pool().Exec(t.Context(), "CREATE ROLE "+name+suffix+" LOGIN PASSWORD 'x' "+strings.ReplaceAll(attributes, "%s", suffix))
-		require.NoError(t, err)
-		t.Cleanup(func() {
-			_, err := db.Pool().Exec(context.Background(), "DROP ROLE "+name+suffix)
-			assert.NoError(t, err)
-		})
+		name, _, _ := strings.Cut(role, " ")
+		created[name] = createRole(t, db, role)
 	}
-	return func(role string) *lock.Postgres {
+	return func(name string) *lock.Postgres {
 		config := db.Pool().Config()
-		config.ConnConfig.User, config.ConnConfig.Password, config.MaxConns = role+suffix, "x", 1
-		pool, err := pgxpool.NewWithConfig(t.Context(), config)
-		require.NoError(t, err)
-		t.Cleanup(pool.Close)
-		return newPostgres(t, pool, nil)
+		config.ConnConfig.User, config.ConnConfig.Password, config.MaxConns = created[name], "x", 1
+		return newPostgres(t, newPool(t, config), nil)
 	}
 }
 
@@ -202,29 +208,30 @@ func TestForgedAnswersToAnEvictionAreNotBelieved(t *testing.T) {
 	assert.Error(t, err, "its session has ended")
 }
 
-func TestEvictNeedsThePrivilege(t *testing.T) {
+// A writer that does not end keeps the key from all others, until Evict ends it.
+func TestEvictEndsAWriter(t *testing.T) {
 	db := pgtest.New(t)
-	// Roles belong to the server, not to the database: this one is for this database only.
-	role := fmt.Sprintf("lowly_%d", query[uint32](t, db.Pool(), "SELECT oid FROM pg_database WHERE datname = current_database()"))
-	_, err := db.Pool().Exec(t.Context(), "CREATE ROLE "+role)
+	locker := newPostgres(t, db.Pool(), nil)
+	key := lock.Namespace("app").Name("k")
+	writer, err := pgx.Connect(t.Context(), db.URL())
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		_, err := db.Pool().Exec(context.Background(), "DROP ROLE "+role)
-		assert.NoError(t, err)
-	})
-	conn, err := db.Pool().Acquire(t.Context())
+	defer writer.Close(context.Background())
+	_, err = writer.Exec(t.Context(), "SELECT pg_advisory_lock($1)", key.Guard())
 	require.NoError(t, err)
-	defer conn.Release()
-	_, err = conn.Exec(t.Context(), "SELECT pg_advisory_lock(7)")
+	list, err := locker.List(t.Context(), "app")
 	require.NoError(t, err)
-
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
-	config.ConnConfig.RuntimeParams["role"] = role
-	lowly, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer lowly.Close()
-	locker := newPostgres(t, lowly, nil)
-	assert.ErrorIs(t, locker.Evict(t.Context(), lock.ID(7), time.Millisecond), lock.ErrNotPermitted)
-	assert.NoError(t, conn.Conn().Ping(t.Context()))
+	if assert.Len(t, list, 1) {
+		assert.Equal(t, key.Int64(), list[0].Key.Int64())
+	}
+	got := make(chan error)
+	go func() {
+		held, err := locker.Lock(t.Context(), key)
+		if err == nil {
+			err = held.Unlock()
+		}
+		got <- err
+	}()
+	require.NoError(t, locker.Evict(t.Context(), key, time.Millisecond))
+	assert.NoError(t, <-got)
+	assert.Error(t, writer.Ping(t.Context()))
 }

@@ -7,11 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"example.com/lockstore/backoff"
 	"example.com/lockstore/lock"
 	"example.com/lockstore/pgtest"
 )
@@ -19,6 +17,12 @@ import (
 // fromServerWaits lists the waiters in the server's own queues for this test's keys.
 const fromServerWaits = ` FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
 	AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+// awaitServerWaits waits until that many waiters are in the server's own queues.
+func awaitServerWaits(t testing.TB, db *pgtest.DB, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == n }, patience, time.Millisecond)
+}
 
 // Each Locker stands for a process: Lockers know of each other only through the server.
 func TestBusyProcessesTakeTurns(t *testing.T) {
@@ -100,7 +104,7 @@ func TestSharersDoNotStarveAnotherProcess(t *testing.T) {
 		_, err := other.Lock(brief, key)
 		assert.ErrorIs(t, err, lock.ErrBusy)
 	}()
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
+	awaitServerWaits(t, db, 1)
 	_, err = sharing.TryRLock(t.Context(), key)
 	assert.ErrorIs(t, err, lock.ErrBusy)
 	shared := make(chan struct{})
@@ -125,10 +129,6 @@ func TestATurnIsShortWhereOthersWait(t *testing.T) {
 	key := lock.Name("k")
 	first, crowded, other := newPostgres(t, db.Pool(), nil), newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Hour}), newPostgres(t, db.Pool(), nil)
 	held := take(t, first, key)
-	atServer := func(n int) {
-		t.Helper()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == n }, patience, time.Millisecond)
-	}
 	var group sync.WaitGroup
 	var grants, before atomic.Int64
 	wait := func(l *lock.Postgres, granted func()) {
@@ -144,9 +144,9 @@ func TestATurnIsShortWhereOthersWait(t *testing.T) {
 	for range line {
 		wait(crowded, func() { grants.Add(1) })
 	}
-	atServer(1)
+	awaitServerWaits(t, db, 1)
 	wait(other, func() { before.Store(grants.Load()) })
-	atServer(2)
+	awaitServerWaits(t, db, 2)
 	assert.Eventually(t, func() bool { return crowded.Stats().Waiters == line }, patience, time.Millisecond)
 	assert.NoError(t, held.Unlock())
 	group.Wait()
@@ -175,8 +175,7 @@ func TestServerWaitNeedsNoPolling(t *testing.T) {
 			assert.NoError(t, held.Unlock())
 		}
 	}()
-	const atServer = "SELECT count(*)" + fromServerWaits
-	assert.Eventually(t, func() bool { return query[int](t, db.Pool(), atServer) == 1 }, patience, time.Millisecond)
+	awaitServerWaits(t, db, 1)
 	assert.NoError(t, held.Unlock())
 	await(t, got, "the waiter at the server")
 	assert.NoError(t, take(t, other, lock.Name("k")).Unlock())
@@ -190,22 +189,6 @@ func (seldom) Delay(attempt int, _ time.Duration) (time.Duration, bool) {
 		return 5 * time.Millisecond, true
 	}
 	return time.Hour, true
-}
-
-func TestServerWaitObeysItsPolicy(t *testing.T) {
-	db := pgtest.New(t)
-	other := newPostgres(t, db.Pool(), nil)
-	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{
-		HandOff: time.Millisecond,
-		Silence: 1500 * time.Millisecond, // slices of a third
-		Backoff: backoff.Within(backoff.Constant{Base: 2 * time.Millisecond}, 2*time.Second),
-	})
-	held := take(t, other, lock.Name("k"))
-	_, err := locker.Lock(t.Context(), lock.Name("k"))
-	assert.ErrorIs(t, err, lock.ErrBusy)
-	assert.ErrorIs(t, err, backoff.ErrExhausted)
-	assert.NoError(t, held.Unlock())
-	assert.NoError(t, take(t, locker, lock.Name("k")).Unlock())
 }
 
 func TestServerWaitSurvivesItsConnection(t *testing.T) {
@@ -234,7 +217,6 @@ func TestAbandonedServerWaitLeavesNothing(t *testing.T) {
 	db := pgtest.New(t)
 	other := newPostgres(t, db.Pool(), nil)
 	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond, Silence: 300 * time.Millisecond})
-	const atServer = "SELECT count(*)" + fromServerWaits
 	for range 5 {
 		held := take(t, other, lock.Name("k"))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -247,86 +229,11 @@ func TestAbandonedServerWaitLeavesNothing(t *testing.T) {
 			}
 			assert.True(t, err == nil || ctx.Err() != nil, "%v", err)
 		}()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), atServer) == 1 }, patience, time.Millisecond)
+		awaitServerWaits(t, db, 1)
 		go cancel()
 		assert.NoError(t, held.Unlock())
 		await(t, left, "the cancelled waiter")
 		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), advisoryLocks) == 0 }, patience, time.Millisecond)
 		cancel()
 	}
-}
-
-// A write under a lock has the key's guard until it is committed. The next holder of the key,
-// however it gets it, gets it after that, and has no lock before.
-func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
-	db := pgtest.New(t)
-	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
-	key := lock.Name("k")
-	unlocked := func(held *lock.Held, err error) error {
-		if err != nil {
-			return err
-		}
-		return held.Unlock()
-	}
-	ways := map[string]func(context.Context) error{
-		"Lock":    func(ctx context.Context) error { return unlocked(locker.Lock(ctx, key)) },
-		"RLock":   func(ctx context.Context) error { return unlocked(locker.RLock(ctx, key)) },
-		"LockAll": func(ctx context.Context) error { return unlocked(locker.LockAll(ctx, key, lock.Name("other"))) },
-		"InTx": func(ctx context.Context) error {
-			return pgx.BeginFunc(ctx, db.Pool(), func(tx pgx.Tx) error { return lock.InTx(ctx, tx, key) })
-		},
-	}
-	for name, way := range ways {
-		t.Run(name, func(t *testing.T) {
-			writer, err := db.Pool().Begin(t.Context())
-			require.NoError(t, err)
-			defer writer.Rollback(context.Background())
-			_, err = writer.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", key.Guard())
-			require.NoError(t, err)
-			pid := writer.Conn().PgConn().PID()
-
-			brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // waiting at the server is tried, too
-			defer cancel()
-			assert.ErrorIs(t, way(brief), lock.ErrBusy)
-			status, err := locker.Status(t.Context(), key)
-			require.NoError(t, err)
-			if assert.Len(t, status.Holders, 1) {
-				assert.Equal(t, pid, status.Holders[0].PID)
-				assert.True(t, status.Holders[0].Writing)
-			}
-
-			got := make(chan error)
-			go func() { got <- way(t.Context()) }()
-			require.NoError(t, writer.Commit(t.Context()))
-			assert.NoError(t, <-got)
-		})
-	}
-}
-
-// A writer that does not end keeps the key from all others, until Evict ends it.
-func TestEvictEndsAWriter(t *testing.T) {
-	db := pgtest.New(t)
-	locker := newPostgres(t, db.Pool(), nil)
-	key := lock.Namespace("app").Name("k")
-	writer, err := pgx.Connect(t.Context(), db.URL())
-	require.NoError(t, err)
-	defer writer.Close(context.Background())
-	_, err = writer.Exec(t.Context(), "SELECT pg_advisory_lock($1)", key.Guard())
-	require.NoError(t, err)
-	list, err := locker.List(t.Context(), "app")
-	require.NoError(t, err)
-	if assert.Len(t, list, 1) {
-		assert.Equal(t, key.Int64(), list[0].Key.Int64())
-	}
-	got := make(chan error)
-	go func() {
-		held, err := locker.Lock(t.Context(), key)
-		if err == nil {
-			err = held.Unlock()
-		}
-		got <- err
-	}()
-	require.NoError(t, locker.Evict(t.Context(), key, time.Millisecond))
-	assert.NoError(t, <-got)
-	assert.Error(t, writer.Ping(t.Context()))
 }

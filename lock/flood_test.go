@@ -21,16 +21,10 @@ import (
 // connector creates connections of a role that may connect to the database, and nothing else.
 func connector(tb testing.TB, db *pgtest.DB) func() *pgx.Conn {
 	tb.Helper()
-	role := fmt.Sprintf("connector_%d", query[uint32](tb, db.Pool(), "SELECT oid FROM pg_database WHERE datname = current_database()"))
-	_, err := db.Pool().Exec(tb.Context(), "CREATE ROLE "+role+" LOGIN PASSWORD 'connector'")
-	require.NoError(tb, err)
-	tb.Cleanup(func() {
-		_, err := db.Pool().Exec(context.Background(), "DROP ROLE "+role)
-		assert.NoError(tb, err)
-	})
+	role := createRole(tb, db, "connector")
 	return func() *pgx.Conn {
 		config := db.Pool().Config().ConnConfig
-		config.User, config.Password = role, "connector"
+		config.User, config.Password = role, "x"
 		conn, err := pgx.ConnectConfig(tb.Context(), config)
 		require.NoError(tb, err)
 		tb.Cleanup(func() { conn.Close(context.Background()) })
@@ -64,10 +58,7 @@ func listening(tb testing.TB, db *pgtest.DB) *pgxpool.Pool {
 		_, err := conn.Exec(ctx, "LISTEN jobs")
 		return err
 	}
-	pool, err := pgxpool.NewWithConfig(tb.Context(), config)
-	require.NoError(tb, err)
-	tb.Cleanup(pool.Close)
-	return pool
+	return newPool(tb, config)
 }
 
 func TestFloodsOfOthersCostNoLock(t *testing.T) {

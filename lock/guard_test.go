@@ -114,3 +114,50 @@ func TestGuardIsTheServers(t *testing.T) {
 		}
 	}
 }
+
+// A write under a lock has the key's guard until it is committed. The next holder of the key,
+// however it gets it, gets it after that, and has no lock before.
+func TestKeyIsGrantedAfterItsGuard(t *testing.T) {
+	db := pgtest.New(t)
+	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Millisecond})
+	key := lock.Name("k")
+	unlocked := func(held *lock.Held, err error) error {
+		if err != nil {
+			return err
+		}
+		return held.Unlock()
+	}
+	ways := map[string]func(context.Context) error{
+		"Lock":    func(ctx context.Context) error { return unlocked(locker.Lock(ctx, key)) },
+		"RLock":   func(ctx context.Context) error { return unlocked(locker.RLock(ctx, key)) },
+		"LockAll": func(ctx context.Context) error { return unlocked(locker.LockAll(ctx, key, lock.Name("other"))) },
+		"InTx": func(ctx context.Context) error {
+			return pgx.BeginFunc(ctx, db.Pool(), func(tx pgx.Tx) error { return lock.InTx(ctx, tx, key) })
+		},
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			writer, err := db.Pool().Begin(t.Context())
+			require.NoError(t, err)
+			defer writer.Rollback(context.Background())
+			_, err = writer.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", key.Guard())
+			require.NoError(t, err)
+			pid := writer.Conn().PgConn().PID()
+
+			brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // waiting at the server is tried, too
+			defer cancel()
+			assert.ErrorIs(t, way(brief), lock.ErrBusy)
+			status, err := locker.Status(t.Context(), key)
+			require.NoError(t, err)
+			if assert.Len(t, status.Holders, 1) {
+				assert.Equal(t, pid, status.Holders[0].PID)
+				assert.True(t, status.Holders[0].Writing)
+			}
+
+			got := make(chan error)
+			go func() { got <- way(t.Context()) }()
+			require.NoError(t, writer.Commit(t.Context()))
+			assert.NoError(t, <-got)
+		})
+	}
+}

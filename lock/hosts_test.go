@@ -57,9 +57,7 @@ func TestSilentHostLeavesTimeForTheOthers(t *testing.T) {
 			config, err := pgxpool.ParseConfig(proxy.URL())
 			require.NoError(t, err)
 			change(config.ConnConfig)
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			defer pool.Close()
+			pool := newPool(t, config)
 			begun := time.Now()
 			locker, err := lock.NewPostgres(t.Context(), pool, &lock.PostgresOptions{ConnectTimeout: 3 * patience})
 			require.NoError(t, err)
@@ -105,9 +103,7 @@ func TestPrimaryIsFoundBesideASilentHost(t *testing.T) {
 				assert.EqualValues(t, 1, opened.Add(1), "connections at a time")
 				return &closing{conn, sync.OnceFunc(func() { opened.Add(-1) })}, nil
 			}
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			defer pool.Close()
+			pool := newPool(t, config)
 			var at time.Time
 			go func() {
 				for range 2 { // at once, and once more
@@ -153,9 +149,7 @@ func TestHostsAreTriedInTheirOrder(t *testing.T) {
 				}
 				return dial(ctx, network, address)
 			}
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			defer pool.Close()
+			pool := newPool(t, config)
 			begun = time.Now()
 			locker, err := lock.NewPostgres(t.Context(), pool, nil)
 			require.NoError(t, err)

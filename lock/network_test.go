@@ -24,10 +24,9 @@ import (
 // through opens a pool that reaches the database by way of a bad network.
 func through(t testing.TB, proxy *pgtest.Proxy) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), proxy.URL())
+	config, err := pgxpool.ParseConfig(proxy.URL())
 	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	return pool
+	return newPool(t, config)
 }
 
 func TestBrokenConnectionIsLoss(t *testing.T) {
@@ -224,16 +223,13 @@ func (c *deaf) Close() error {
 func TestEndOfASessionIsKnownBeforeItsConnectionIsClosed(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
+	config := db.Pool().Config()
 	dial := config.ConnConfig.DialFunc
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		return &deaf{Conn: conn, closed: make(chan struct{})}, err
 	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	pool := newPool(t, config)
 	held := take(t, newPostgres(t, pool, &lock.PostgresOptions{Silence: 10 * patience}), lock.Name("k"))
 	terminate(t, db.Pool(), held)
 	await(t, held.Context().Done(), "loss")

@@ -38,7 +38,6 @@ func TestEachWaiterHasItsOwnPatience(t *testing.T) {
 				Silence: total * 3 / 8, // a third of it is how long a statement waits
 			})
 			held := take(t, other, lock.Name("k"))
-			defer held.Unlock()
 			ctx, cancel := t.Context(), context.CancelFunc(func() {})
 			if c.leaves > 0 {
 				ctx, cancel = context.WithTimeout(ctx, c.leaves)
@@ -73,6 +72,8 @@ func TestEachWaiterHasItsOwnPatience(t *testing.T) {
 			assert.GreaterOrEqual(t, b.waited, total, "the second has time of its own")
 			assert.Less(t, b.waited, total*13/8, "and no more")
 			assert.LessOrEqual(t, busy.Waited, b.waited)
+			assert.NoError(t, held.Unlock())
+			assert.NoError(t, take(t, locker, lock.Name("k")).Unlock(), "who gave up is not in the way")
 		})
 	}
 }

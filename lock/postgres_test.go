@@ -35,6 +35,15 @@ func newPostgres[D lock.DB](t testing.TB, db D, opts *lock.PostgresOptions) *loc
 	return locker
 }
 
+// newPool opens a pool that the test closes.
+func newPool(t testing.TB, config *pgxpool.Config) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
 // query reads one value.
 func query[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) (value T) {
 	t.Helper()
@@ -295,12 +304,9 @@ func TestCloseTellsEverybody(t *testing.T) {
 
 func TestExhaustedPoolDoesNotStopLocks(t *testing.T) {
 	db := pgtest.New(t)
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
+	config := db.Pool().Config()
 	config.MaxConns = 1
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer pool.Close()
+	pool := newPool(t, config)
 	locker := newPostgres(t, pool, nil)
 	a := take(t, locker, lock.Name("a"))
 	b := take(t, locker, lock.Name("b"))
@@ -317,13 +323,10 @@ func TestExhaustedPoolDoesNotStopLocks(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	db := pgtest.New(t)
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
+	config := db.Pool().Config()
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
-	readOnly, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer readOnly.Close()
-	_, err = lock.NewPostgres(t.Context(), readOnly, nil)
+	readOnly := newPool(t, config)
+	_, err := lock.NewPostgres(t.Context(), readOnly, nil)
 	assert.ErrorIs(t, err, lock.ErrUnsupported)
 	assert.ErrorContains(t, err, "read-only")
 
@@ -401,8 +404,7 @@ func TestInTx(t *testing.T) {
 
 func TestUnreachableServerIsUnavailable(t *testing.T) {
 	db := pgtest.New(t)
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
+	config := db.Pool().Config()
 	var refuse error
 	var mu sync.Mutex
 	config.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
@@ -410,9 +412,7 @@ func TestUnreachableServerIsUnavailable(t *testing.T) {
 		defer mu.Unlock()
 		return refuse
 	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer pool.Close()
+	pool := newPool(t, config)
 	locker := newPostgres(t, pool, nil)
 	held := take(t, locker, lock.Name("k"))
 	mu.Lock()
@@ -421,7 +421,7 @@ func TestUnreachableServerIsUnavailable(t *testing.T) {
 	terminate(t, db.Pool(), held)
 	await(t, held.Context().Done(), "loss")
 
-	_, err = locker.TryLock(t.Context(), lock.Name("k"))
+	_, err := locker.TryLock(t.Context(), lock.Name("k"))
 	assert.ErrorIs(t, err, lock.ErrUnavailable)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -441,10 +441,7 @@ func TestUnreachableServerIsUnavailable(t *testing.T) {
 func TestLockAllSurvivesTheSession(t *testing.T) {
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)
-	pool, err := pgxpool.New(t.Context(), proxy.URL())
-	require.NoError(t, err)
-	defer pool.Close()
-	locker, other := newPostgres(t, pool, nil), newPostgres(t, db.Pool(), nil)
+	locker, other := newPostgres(t, through(t, proxy), nil), newPostgres(t, db.Pool(), nil)
 	first, second := lock.Name("a"), lock.Name("b")
 	if first.Int64() > second.Int64() {
 		first, second = second, first

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -94,7 +93,7 @@ func TestStatusTellsWhoWaitsInAllProcesses(t *testing.T) {
 	stranger := make(chan struct{})
 	go func() { conn.Exec(ctx, "SELECT pg_advisory_lock($1)", key.Int64()); close(stranger) }()
 	defer func() { cancel(); <-stranger }() // before the connection is given back
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 3 }, patience, time.Millisecond)
+	awaitServerWaits(t, db, 3)
 
 	status := answered(t, asking, key, 0)
 	assert.Equal(t, 1+20+3+1, status.Waiters, "%s", status)
@@ -131,13 +130,11 @@ func TestProcessWithoutAConnectionToSpareAnswers(t *testing.T) {
 	db := pgtest.New(t)
 	config := db.Pool().Config()
 	config.MaxConns = 1
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer pool.Close()
+	pool := newPool(t, config)
 	asking, other := newPostgres(t, db.Pool(), nil), newPostgres(t, pool, nil)
 	held := take(t, asking, lock.Name("k"))
 	leave := waiters(t, other, held.Key(), 3)
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
+	awaitServerWaits(t, db, 1)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	for range 5 {

@@ -47,7 +47,7 @@ func TestServersLogStaysSilent(t *testing.T) {
 			assert.NoError(t, err)
 			got <- next
 		}()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
+		awaitServerWaits(t, db, 1)
 		assert.NoError(t, held.Unlock())
 		assert.NoError(t, (<-got).Unlock())
 
@@ -75,10 +75,10 @@ func TestWaitersThatLeaveAreSilent(t *testing.T) {
 			_, err := other.Lock(ctx, key)
 			left <- err
 		}()
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
+		awaitServerWaits(t, db, 1)
 		cancel()
 		assert.ErrorIs(t, <-left, context.Canceled)
-		assert.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 0 }, patience, time.Millisecond)
+		awaitServerWaits(t, db, 0)
 	}
 	assert.NoError(t, held.Unlock())
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks))

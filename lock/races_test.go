@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -39,7 +38,7 @@ func TestNothingIsKeptOfCallsThatFoundTheKeyBusy(t *testing.T) {
 				key := lock.Name("held", fmt.Sprint(i))
 				first, got := take(t, other, key), make(chan *lock.Held)
 				go func() { got <- take(t, locker, key) }()
-				require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
+				awaitServerWaits(t, db, 1)
 				require.NoError(t, first.Unlock())
 				held := <-got
 				defer held.Unlock()
@@ -69,10 +68,7 @@ func TestUnheardAnswerToAnEvictionCostsNobodyElse(t *testing.T) {
 	db := pgtest.New(t)
 	holder := newPostgres(t, db.Pool(), &lock.PostgresOptions{HandOff: time.Minute})
 	proxy := pgtest.NewProxy(t, db)
-	pool, err := pgxpool.New(t.Context(), proxy.URL())
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	evictor := newPostgres(t, pool, nil)
+	evictor := newPostgres(t, through(t, proxy), nil)
 	t.Cleanup(proxy.Restore)
 	victim, innocent := take(t, holder, lock.Name("victim")), take(t, holder, lock.Name("innocent"))
 	next := make(chan *lock.Held, 1)

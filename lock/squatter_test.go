@@ -25,9 +25,7 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 			require.NoError(t, squatter.Settle(t.Context(), db.Pool()))
 			config := db.Pool().Config()
 			config.ConnConfig.RuntimeParams["search_path"] = path
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(pool.Close)
+			pool := newPool(t, config)
 			opts := &lock.PostgresOptions{DescribeBusy: true}
 			useEverything(t, newPostgres(t, pool, opts), newPostgres(t, stdlib.OpenDBFromPool(pool), opts), pool)
 			what, err := squatter.Caught(t.Context(), db.Pool())

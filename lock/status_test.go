@@ -138,28 +138,6 @@ func TestErrorThatAnObserverWasToldOfStaysAsItIs(t *testing.T) {
 	assert.NoError(t, held.Unlock())
 }
 
-func TestCheckFindsWhatDoesNotSuit(t *testing.T) {
-	db := pgtest.New(t)
-	locker := newPostgres(t, db.Pool(), &lock.PostgresOptions{MaxKeys: 1_000_000})
-	findings, err := locker.Check(t.Context())
-	require.NoError(t, err)
-	settings := make(map[string]lock.Finding)
-	for _, f := range findings {
-		settings[f.Setting] = f
-		assert.NotEmpty(t, f.Want, f.Setting)
-		assert.NotEmpty(t, f.Why, f.Setting)
-	}
-	assert.Contains(t, settings, "max_locks_per_transaction")
-	assert.NotContains(t, settings, "SessionPooler")
-
-	modest := newPostgres(t, db.Pool(), &lock.PostgresOptions{MaxKeys: 10})
-	findings, err = modest.Check(t.Context())
-	require.NoError(t, err)
-	for _, f := range findings {
-		assert.NotEqual(t, "max_locks_per_transaction", f.Setting)
-	}
-}
-
 func TestStatsTellWhatHappened(t *testing.T) {
 	db := pgtest.New(t)
 	locker := newPostgres(t, db.Pool(), nil)
@@ -239,7 +217,7 @@ func TestLostLocksAreLogged(t *testing.T) {
 	held := take(t, mine, lock.Name("k"))
 	got := make(chan *lock.Held, 1)
 	go func() { got <- take(t, other, lock.Name("k")) }()
-	require.Eventually(t, func() bool { return query[int](t, db.Pool(), "SELECT count(*)"+fromServerWaits) == 1 }, patience, time.Millisecond)
+	awaitServerWaits(t, db, 1)
 	require.NoError(t, held.Unlock())
 	waited := <-got
 	terminate(t, db.Pool(), waited)
