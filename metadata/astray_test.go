@@ -50,9 +50,7 @@ func eachAstray(t *testing.T, test func(t *testing.T, s *astray, l *lock.Postgre
 			config, err := pgxpool.ParseConfig(here.URL())
 			require.NoError(t, err)
 			if config.MaxConns, config.BeforeConnect = astraySize, redirect; driver == "pgx" {
-				pool, err := pgxpool.NewWithConfig(t.Context(), config)
-				require.NoError(t, err)
-				t.Cleanup(pool.Close)
+				pool := newPool(t, config)
 				s.Postgres, err = metadata.NewPostgres(pool, nil)
 				require.NoError(t, err)
 				s.renew = func(t *testing.T) {
@@ -88,7 +86,7 @@ func eachAstray(t *testing.T, test func(t *testing.T, s *astray, l *lock.Postgre
 			require.NoError(t, err)
 			t.Cleanup(s.other.Close)
 			require.NoError(t, s.other.Migrate(t.Context()))
-			test(t, s, newLocker(t, &database{DB: here}))
+			test(t, s, newLocker(t, here.Pool()))
 		})
 	}
 }
@@ -236,7 +234,7 @@ func TestTransactionElsewhereIsToldThatItDoesNotKnowTheLock(t *testing.T) {
 	require.NoError(t, other.Migrate(t.Context()))
 	_, err = other.Merge(t.Context(), "a", raw(`{"n":1}`))
 	require.NoError(t, err)
-	held, err := newLocker(t, here).Lock(t.Context(), store.Key("a"))
+	held, err := newLocker(t, here.Pool()).Lock(t.Context(), store.Key("a"))
 	require.NoError(t, err)
 	defer held.Unlock()
 
@@ -279,6 +277,8 @@ func TestReadOnlyTransactionsCostFewConnections(t *testing.T) {
 			}
 			assert.ErrorIs(t, err, metadata.ErrReadOnly, what)
 			assert.NotErrorIs(t, err, metadata.ErrStandby, what)
+			assert.NotErrorIs(t, err, metadata.ErrRejected, what)
+			assert.ErrorContains(t, err, "25006", what)
 			s.readOnly.Store(false)
 			s.dials.Store(0)
 			_, err = do(t.Context(), s.Postgres)

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/metadata"
@@ -22,9 +21,7 @@ func BenchmarkShapesInPostgres(b *testing.B) {
 	ctx, db := b.Context(), pgtest.New(b)
 	config := db.Pool().Config()
 	config.MaxConns = 1
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	require.NoError(b, err)
-	defer pool.Close()
+	pool := newPool(b, config)
 	open := func(o *metadata.Options) *metadata.Postgres {
 		s, err := metadata.NewPostgres(pool, o)
 		require.NoError(b, err)

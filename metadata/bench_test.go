@@ -35,9 +35,7 @@ func newBenchmark(b *testing.B) *benchmark {
 	db := pgtest.New(b, pgtest.Durable())
 	config := db.Pool().Config()
 	config.MaxConns = 16
-	pool, err := pgxpool.NewWithConfig(b.Context(), config)
-	require.NoError(b, err)
-	b.Cleanup(pool.Close)
+	pool := newPool(b, config)
 	store, err := metadata.NewPostgres(pool, nil)
 	require.NoError(b, err)
 	b.Cleanup(store.Close)

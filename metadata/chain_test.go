@@ -179,13 +179,12 @@ func TestCommitsUnderWayThatComeWithNotices(t *testing.T) {
 func TestHotDocumentInEveryQueryMode(t *testing.T) {
 	for _, mode := range settings.QueryModes {
 		t.Run(mode.String(), func(t *testing.T) {
-			d := &database{DB: pgtest.New(t)}
-			config := d.Pool().Config()
+			db := pgtest.New(t)
+			config := db.Pool().Config()
 			config.ConnConfig.DefaultQueryExecMode = mode
 			var prepared atomic.Int64
 			config.ConnConfig.Tracer = preparing{&prepared}
-			pool := newPool(t, config)
-			d.open = func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }
+			d := onPool(db, newPool(t, config))
 			c := overlapping(t, d, 9, key)
 			for i, err := range c.finish(t) {
 				assert.NoError(t, err, "call %d", i)

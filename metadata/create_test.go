@@ -37,7 +37,7 @@ func thingsOptions(inGo bool) *metadata.Options {
 
 // creations are the operations that make a document of a patch.
 func creations(t *testing.T, d *database, store *metadata.Postgres) map[string]func(ctx context.Context, id, patch string) (metadata.Document, error) {
-	locker := newLocker(t, d)
+	locker := newLocker(t, d.Pool())
 	update := func(ctx context.Context, s metadata.MetadataStore, id, patch string) (metadata.Document, error) {
 		return s.Update(ctx, id, func(metadata.Document) (json.RawMessage, error) { return raw("%s", patch), nil })
 	}
@@ -173,7 +173,7 @@ func TestUpdateOfADocumentThatAHostIsInsertingIsBusy(t *testing.T) {
 func TestWaiterForAMissingDocumentWritesNothing(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx, store := t.Context(), d.migrated(t, &metadata.Options{Backoff: backoff.Constant{Base: time.Millisecond}})
-		held, err := newLocker(t, d).Lock(ctx, store.Key("a"))
+		held, err := newLocker(t, d.Pool()).Lock(ctx, store.Key("a"))
 		require.NoError(t, err)
 		write := begin(func() (metadata.Document, error) { return store.Merge(ctx, "a", raw(`{"n":1}`)) })
 		waitForWaits(t, store, 20)

@@ -24,9 +24,7 @@ func updating(s *metadata.Postgres, decide func(metadata.Document) (json.RawMess
 func counting(runs *atomic.Int32) func(metadata.Document) (json.RawMessage, error) {
 	return func(doc metadata.Document) (json.RawMessage, error) {
 		runs.Add(1)
-		var d struct{ N int }
-		err := json.Unmarshal(doc.Metadata, &d)
-		return raw(`{"N":%d}`, d.N+1), err
+		return increment(doc)
 	}
 }
 
@@ -155,7 +153,7 @@ func TestLeaderThatDecidesForLongHoldsUpNobody(t *testing.T) {
 func TestLeaderThatDoesNotReturnHoldsUpNobody(t *testing.T) {
 	eachStore(t, nil, func(t *testing.T, view func(bool, ...int64) full) {
 		store := view(false)
-		for _, end := range []func(){func() { panic("the host's") }, runtime.Goexit} {
+		for want, end := range map[any]func(){"the host's": func() { panic("the host's") }, nil: runtime.Goexit} {
 			first := begin(func() (metadata.Document, error) {
 				return store.Update(t.Context(), "a", func(metadata.Document) (json.RawMessage, error) {
 					require.NoError(t, begin(func() (metadata.Document, error) { return merging(store, `{"m":1}`)(t.Context()) }).wait(t, "merge").err)
@@ -163,7 +161,7 @@ func TestLeaderThatDoesNotReturnHoldsUpNobody(t *testing.T) {
 					return nil, nil
 				})
 			})
-			assert.NoError(t, first.wait(t, "first").err)
+			assert.Equal(t, answer{panicked: want}, first.wait(t, "first"))
 			_, err := store.Merge(t.Context(), "a", raw(`{"m":2}`))
 			require.NoError(t, err)
 		}
@@ -230,21 +228,6 @@ func TestDecideRunsOnceWhereNothingIsShared(t *testing.T) {
 	})
 }
 
-// Updates that change nothing, and conflicts, cost no commit of the server's.
-func TestConflictInASharedCommitFailsAlone(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		store := d.migrated(t, nil)
-		var runs atomic.Int32
-		answers := behind(t, store, updating(store, counting(&runs)), updating(store.IfVersion(9), counting(&runs)),
-			updating(store, func(metadata.Document) (json.RawMessage, error) { return nil, nil }), updating(store.IfVersion(1), counting(&runs)))
-		assert.ErrorIs(t, answers[1].err, metadata.ErrConflict)
-		require.NoError(t, answers[2].err)
-		assert.Equal(t, int64(1), answers[2].doc.Version)
-		require.NoError(t, answers[3].err)
-		assert.Equal(t, int64(2), answers[3].doc.Version)
-	})
-}
-
 // What is told of a document as it was before any change of a commit has the version of
 // that, whatever version a trigger gives to what the commit stores.
 func TestVersionsThatATriggerGives(t *testing.T) {
@@ -273,20 +256,23 @@ func TestVersionsThatATriggerGives(t *testing.T) {
 // the other.
 func TestEveryWriteSharesCommits(t *testing.T) {
 	type calls = []func(context.Context) (metadata.Document, error)
-	all := func(view func(version int64) full, runs *atomic.Int32) (some calls) {
-		store := view(-1)
-		update := func(ctx context.Context) (metadata.Document, error) { return store.Update(ctx, "a", counting(runs)) }
-		replace := func(version int64, text string) func(context.Context) (metadata.Document, error) {
-			return func(ctx context.Context) (metadata.Document, error) {
-				return view(version).Replace(ctx, "a", raw("%s", text))
-			}
+	all := func(view func(privileged bool, version ...int64) full) calls {
+		store := view(false)
+		updating := func(s full, decide func(metadata.Document) (json.RawMessage, error)) func(context.Context) (metadata.Document, error) {
+			return func(ctx context.Context) (metadata.Document, error) { return s.Update(ctx, "a", decide) }
+		}
+		nothing := func(metadata.Document) (json.RawMessage, error) { return nil, nil }
+		update := updating(store, increment)
+		replace := func(s full, text string) func(context.Context) (metadata.Document, error) {
+			return func(ctx context.Context) (metadata.Document, error) { return s.Replace(ctx, "a", raw("%s", text)) }
 		}
 		remove := func(ctx context.Context) (metadata.Document, error) {
 			return metadata.Document{}, store.Delete(ctx, "a")
 		}
 		return calls{
-			remove, merging(store, `{"a":1}`), update, update, replace(-1, `{"r":1}`), merging(view(9), `{"never":1}`), replace(4, `{"r":2}`),
-			merging(store, `{"a":2}`), replace(4, `{"never":1}`), remove, remove, replace(0, `{"r":3}`), update, remove, update, merging(view(1), `{"b":1}`),
+			remove, merging(store, `{"a":1}`), update, update, replace(store, `{"r":1}`), merging(view(false, 9), `{"never":1}`), replace(view(false, 4), `{"r":2}`),
+			merging(store, `{"a":2}`), updating(view(false, 9), increment), updating(store, nothing), updating(view(false, 6), increment),
+			replace(view(false, 4), `{"never":1}`), remove, remove, replace(view(false, 0), `{"r":3}`), update, remove, update, merging(view(false, 1), `{"b":1}`),
 		}
 	}
 	eachDriver(t, func(t *testing.T, d *database) {
@@ -298,24 +284,13 @@ func TestEveryWriteSharesCommits(t *testing.T) {
 				memory, err := metadata.NewMemory(nil, nil)
 				require.NoError(t, err)
 				if c.held {
-					held, err := newLocker(t, d).Lock(ctx, store.Key("a"))
+					held, err := newLocker(t, d.Pool()).Lock(ctx, store.Key("a"))
 					require.NoError(t, err)
 					defer held.Unlock()
 					ctx = held.Context()
 				}
-				var runs atomic.Int32
-				answers := behindIn(ctx, t, store, all(func(version int64) full {
-					if version < 0 {
-						return store
-					}
-					return store.IfVersion(version)
-				}, &runs)...)
-				for i, call := range all(func(version int64) full {
-					if version < 0 {
-						return memory
-					}
-					return memory.IfVersion(version)
-				}, new(atomic.Int32)) {
+				answers := behindIn(ctx, t, store, all(viewsOf(store))...)
+				for i, call := range all(viewsOf(memory)) {
 					want, err := call(t.Context())
 					got := answers[i]
 					assert.Equal(t, fmt.Sprint(err), fmt.Sprint(got.err), "call %d", i)

@@ -32,7 +32,7 @@ func allOf(t *testing.T, d *database, store *metadata.Postgres) map[string]func(
 			return d.inTx(ctx, func(tx any) error { return do(store.In(tx), ctx) })
 		}
 	}
-	locker := newLocker(t, d)
+	locker := newLocker(t, d.Pool())
 	return map[string]func(context.Context) error{
 		"Merge":   merge,
 		"Get":     func(ctx context.Context) error { _, err := store.Get(ctx, "a"); return err },
@@ -46,11 +46,7 @@ func allOf(t *testing.T, d *database, store *metadata.Postgres) map[string]func(
 			_, err := store.Update(ctx, "a", func(metadata.Document) (json.RawMessage, error) { return patch, nil })
 			return err
 		},
-		"Find": func(ctx context.Context) (err error) {
-			for _, err = range store.Find(ctx, raw(`{}`), nil) {
-			}
-			return err
-		},
+		"Find":      func(ctx context.Context) error { _, err := find(ctx, store, `{}`, nil); return err },
 		"In, Merge": in(func(tx *metadata.Tx, ctx context.Context) error { _, err := tx.Merge(ctx, "a", patch); return err }),
 		"In, Get":   in(func(tx *metadata.Tx, ctx context.Context) error { _, err := tx.Get(ctx, "a"); return err }),
 		"under a hold": func(ctx context.Context) error {
@@ -224,11 +220,7 @@ func TestLookingAtTheTableWaitsNoLongerThanItsCaller(t *testing.T) {
 			"GetMany": func(ctx context.Context) error { _, err := store.GetMany(ctx, "a"); return err },
 			"Merge":   func(ctx context.Context) error { _, err := store.Merge(ctx, "a", raw(`{}`)); return err },
 			"Check":   func(ctx context.Context) error { _, err := store.Check(ctx); return err },
-			"Find": func(ctx context.Context) (err error) {
-				for _, err = range store.Find(ctx, raw(`{}`), nil) {
-				}
-				return err
-			},
+			"Find":    func(ctx context.Context) error { _, err := find(ctx, store, `{}`, nil); return err },
 		} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			left := errors.New("left")
@@ -254,9 +246,10 @@ func TestRowsWithoutADocumentAreFound(t *testing.T) {
 		for contained, want := range map[string][]string{
 			`{ }`: {"a {}", `b {"n": 1}`, "d {}"}, `{"n":1}`: {`b {"n": 1}`}, `[]`: {"c []"}, `null`: nil,
 		} {
+			docs, err := find(t.Context(), store, contained, &metadata.FindOptions{PageSize: 1})
+			require.NoError(t, err)
 			var got []string
-			for doc, err := range store.Find(t.Context(), raw("%s", contained), &metadata.FindOptions{PageSize: 1}) {
-				require.NoError(t, err)
+			for _, doc := range docs {
 				got = append(got, doc.ID+" "+string(doc.Metadata))
 			}
 			assert.Equal(t, want, got, contained)

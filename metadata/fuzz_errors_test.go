@@ -55,7 +55,7 @@ func FuzzErrors(f *testing.F) {
 			store := must(metadata.NewMemory(nil, o))
 			_, err = store.Get(t.Context(), id)
 			inert(err)
-			for _, s := range []stores{store, store.IfVersion(3)} {
+			for _, s := range []full{store, store.IfVersion(3)} {
 				_, err = s.Merge(t.Context(), id, text)
 				inert(err)
 				_, err = s.Replace(t.Context(), id, text)

@@ -46,15 +46,8 @@ func assertInert(t *testing.T, text, id, of string) {
 	assert.Contains(t, text, strings.Trim(strconv.Quote(id[:min(len(id), 40)]), `"`), "%s: it is still told which id it is", of)
 }
 
-// stores are what the operations of Postgres, its views, Tx and Memory have in common.
-type stores interface {
-	metadata.MetadataStore
-	Replace(ctx context.Context, id string, document json.RawMessage) (metadata.Document, error)
-	Delete(ctx context.Context, id string) error
-}
-
 // failing are the operations on a document, with the error of each.
-func failing(s stores, id string) map[string]func(context.Context) error {
+func failing(s full, id string) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Merge": func(ctx context.Context) error { _, err := s.Merge(ctx, id, raw(`{"a":{"b":null}}`)); return err },
 		"MergeValue": func(ctx context.Context) error {
@@ -71,9 +64,7 @@ func failing(s stores, id string) map[string]func(context.Context) error {
 
 func TestHostileIDsAreQuotedInErrors(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
-		locker, err := lock.NewPostgres(t.Context(), d.Pool(), nil)
-		require.NoError(t, err)
-		defer locker.Close(context.Background())
+		locker := newLocker(t, d.Pool())
 		inMemory := lock.NewMemory()
 		opts := &metadata.Options{Protect: []string{"protected"}}
 		store, memory := d.migrated(t, opts), must(metadata.NewMemory(inMemory, opts))
@@ -92,7 +83,7 @@ func TestHostileIDsAreQuotedInErrors(t *testing.T) {
 				}
 			}
 			tx, _ := d.hostTx(t)
-			for _, s := range []stores{store, store.In(tx), memory} {
+			for _, s := range []full{store, store.In(tx), memory} {
 				of := fmt.Sprintf("%T: ", s)
 				_, err := s.Get(t.Context(), id)
 				check(of+"Get", err)
@@ -105,7 +96,7 @@ func TestHostileIDsAreQuotedInErrors(t *testing.T) {
 				check(of+"Replace protected", err)
 			}
 			require.NoError(t, rollback(tx))
-			for what, s := range map[string]stores{"version": store.IfVersion(7), "in memory": memory.IfVersion(7), "schema": elsewhere, "closed": closed, "missing": hosts} {
+			for what, s := range map[string]full{"version": store.IfVersion(7), "in memory": memory.IfVersion(7), "schema": elsewhere, "closed": closed, "missing": hosts} {
 				for operation, fail := range failing(s, id) {
 					check(what+": "+operation, fail(t.Context()))
 				}
@@ -114,9 +105,9 @@ func TestHostileIDsAreQuotedInErrors(t *testing.T) {
 			require.NoError(t, err)
 			for _, held := range []*lock.Held{must(locker.Lock(t.Context(), store.Key(id))), must(inMemory.Lock(t.Context(), memory.Key(id)))} {
 				tx, _ := d.hostTx(t)
-				tried := map[string]stores{"store": store, "in Go": inGo, "tx": store.In(tx)}
+				tried := map[string]full{"store": store, "in Go": inGo, "tx": store.In(tx)}
 				if _, ok := held.Backend(store.Key(id)); !ok {
-					tried = map[string]stores{"memory": memory}
+					tried = map[string]full{"memory": memory}
 				}
 				for what, s := range tried {
 					operations := failing(s, id)
@@ -143,7 +134,7 @@ func TestHostileIDsAreQuotedInErrors(t *testing.T) {
 			}
 			require.NoError(t, shared.Unlock())
 			for operation, fail := range failing(store, id) {
-				check("released: "+operation, fail(lostContext(t, locker, store.Key(id))))
+				check("released: "+operation, fail(releasedContext(t, locker, store.Key(id))))
 			}
 			_, err = metadata.Decode[struct{ A string }](metadata.Document{ID: id, Metadata: raw(`{"a":1}`)})
 			check("Decode", err)
@@ -153,8 +144,8 @@ func TestHostileIDsAreQuotedInErrors(t *testing.T) {
 	})
 }
 
-// lostContext carries a hold that has ended.
-func lostContext(t *testing.T, l lock.Locker, key lock.Key) context.Context {
+// releasedContext carries a hold that has ended.
+func releasedContext(t *testing.T, l lock.Locker, key lock.Key) context.Context {
 	held := must(l.Lock(t.Context(), key))
 	require.NoError(t, held.Unlock())
 	return held.Context()

@@ -31,7 +31,7 @@ func TestDataThatIsSQLToTheTableIsRefusedAlone(t *testing.T) {
 		"long word (54000)":             {`CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}', q tsquery GENERATED ALWAYS AS ((metadata->>'q')::tsquery) STORED)`, strings.Repeat("x", 3000) + canary},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := withSettings(t, nil)
+			d := overPgx(t)
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			d.exec(t, c.ddl+`; INSERT INTO docs (id) VALUES ('a'), ('b'), ('c')`)
@@ -51,7 +51,7 @@ func TestDataThatIsSQLToTheTableIsRefusedAlone(t *testing.T) {
 
 // The same for a batch of one document.
 func TestDataThatIsSQLToTheTableIsRefusedAloneInABatch(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	ctx := t.Context()
 	d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}', q tsquery GENERATED ALWAYS AS (to_tsquery('simple', metadata->>'q')) STORED); INSERT INTO docs (id) VALUES ('a')`)
 	store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "docs"}})
@@ -90,7 +90,7 @@ func TestTriggerRefusesWithAnyCode(t *testing.T) {
 		"P0001": `RAISE EXCEPTION 'no';`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := withSettings(t, nil)
+			d := overPgx(t)
 			ctx := t.Context()
 			d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}'); INSERT INTO docs (id) VALUES ('a'), ('b'), ('c');
 				CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.metadata ? 'q' THEN `+raise+` END IF; RETURN NEW; END $$;
@@ -108,7 +108,7 @@ func TestTriggerRefusesWithAnyCode(t *testing.T) {
 
 // A policy that asks about a role that the document names.
 func TestErrorOfAPolicyShowsNoValue(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	ctx := t.Context()
 	d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}'); INSERT INTO docs VALUES ('a', '{"role":"`+canary+`"}');
 		ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON docs USING (pg_has_role(metadata->>'role', 'MEMBER'))`)
@@ -117,12 +117,13 @@ func TestErrorOfAPolicyShowsNoValue(t *testing.T) {
 	require.NoError(t, err)
 	defer store.Close()
 	_, err = store.Get(ctx, "a")
+	require.Error(t, err)
 	assert.NotContains(t, err.Error(), canary)
 }
 
 // Partitions by inheritance: a trigger puts the new row into a child, and returns NULL.
 func TestTriggerThatPutsNewRowsElsewhere(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}', version bigint);
 		CREATE TABLE docs_new (PRIMARY KEY (id)) INHERITS (docs);
 		CREATE FUNCTION redirect() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO docs_new VALUES (NEW.*); RETURN NULL; END $$;
@@ -147,43 +148,38 @@ func TestTriggerThatPutsNewRowsElsewhere(t *testing.T) {
 
 // The rows of two partitions can have the same ctid.
 func TestYoungTokensStayWhereTheirTableIsPartitioned(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	ctx := t.Context()
 	d.exec(t, `CREATE TABLE lockstore_once (token uuid PRIMARY KEY, digest uuid NOT NULL, version bigint NOT NULL, at timestamptz NOT NULL) PARTITION BY HASH (token);
 		CREATE TABLE once_0 PARTITION OF lockstore_once FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 		CREATE TABLE once_1 PARTITION OF lockstore_once FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 		CREATE INDEX ON lockstore_once (at)`)
 	store := d.migrated(t, withTokens(metadata.Options{KeepTokens: time.Hour}))
-	increment := func(token string) metadata.Document {
-		doc, err := store.Once(token).Update(ctx, "a", func(doc metadata.Document) (json.RawMessage, error) {
-			var have struct{ N int }
-			require.NoError(t, json.Unmarshal(doc.Metadata, &have))
-			return raw(`{"N":%d}`, have.N+1), nil
-		})
+	incremented := func(token string) metadata.Document {
+		doc, err := store.Once(token).Update(ctx, "a", increment)
 		require.NoError(t, err)
 		return doc
 	}
 	for i := range 64 {
-		increment(fmt.Sprint("young ", i))
+		incremented(fmt.Sprint("young ", i))
 	}
 	// Those of one partition become old, and lie where the young of the other lie.
 	d.exec(t, `UPDATE once_0 SET at = at - interval '2 days'`)
 	d.exec(t, `VACUUM FULL once_0`)
 	// The young ones, of the other partition, were made less than KeepTokens ago.
-	var keys []string
 	rows, err := d.Pool().Query(ctx, "SELECT token::text FROM once_1")
 	require.NoError(t, err)
-	keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	for i := range 64 { // which remove what is old
-		increment(fmt.Sprint("later ", i))
+		incremented(fmt.Sprint("later ", i))
 	}
 	var left int
 	require.NoError(t, d.Pool().QueryRow(ctx, "SELECT count(*) FROM once_1 WHERE token::text = ANY ($1)", keys).Scan(&left))
 	assert.Equal(t, len(keys), left, "tokens that are seconds old, with KeepTokens of 1h")
 	made := 0
 	for i := range 64 {
-		if !increment(fmt.Sprint("young ", i)).Repeated {
+		if !incremented(fmt.Sprint("young ", i)).Repeated {
 			made++
 		}
 	}
@@ -193,7 +189,7 @@ func TestYoungTokensStayWhereTheirTableIsPartitioned(t *testing.T) {
 // Names that look like places of the statements, in each option.
 func TestNamesThatLookLikePlaces(t *testing.T) {
 	for _, name := range []string{"{text}", "{=}", "{at}", "{row}", "$1", "{1}", "a{-}b"} {
-		d := withSettings(t, nil)
+		d := overPgx(t)
 		table := metadata.Table{Schema: "s " + name, Name: "t " + name, ID: "i " + name, Column: "c " + name, Version: "v " + name, UpdatedAt: "u " + name, Create: true, Tokens: "o " + name,
 			Scope: []metadata.Scope{{Column: "x " + name, Value: "v"}}}
 		d.exec(t, fmt.Sprintf(`CREATE SCHEMA "s %[1]s"; CREATE TABLE "s %[1]s"."t %[1]s" ("i %[1]s" text, "x %[1]s" text, "c %[1]s" jsonb, "v %[1]s" bigint, "u %[1]s" timestamptz, PRIMARY KEY ("i %[1]s", "x %[1]s"))`, name))
@@ -209,7 +205,11 @@ func TestNamesThatLookLikePlaces(t *testing.T) {
 
 // A type of the host's, before PostgreSQL's own in the search path.
 func TestTypeOfTheHostInTheSearchPath(t *testing.T) {
-	d := withSettings(t, map[string]string{"search_path": "public, pg_catalog", "statement_timeout": "10s"})
+	db := pgtest.New(t)
+	config := db.Pool().Config()
+	config.ConnConfig.RuntimeParams["search_path"] = "public, pg_catalog"
+	config.ConnConfig.RuntimeParams["statement_timeout"] = "10s"
+	d := onPool(db, newPool(t, config))
 	d.exec(t, `CREATE TABLE float8 (id text PRIMARY KEY, metadata jsonb)`)
 	store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "float8", Create: true}})
 	assert.Empty(t, sentences(t, store))
@@ -220,7 +220,7 @@ func TestTypeOfTheHostInTheSearchPath(t *testing.T) {
 
 // A view that the server updates, except for the column of the document.
 func TestViewWhoseColumnIsAnExpression(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	ctx := t.Context()
 	d.exec(t, `CREATE TABLE base (id text PRIMARY KEY, metadata jsonb, version bigint); INSERT INTO base VALUES ('a', '{}', 0);
 		CREATE VIEW docs AS SELECT id, coalesce(metadata, '{}') AS metadata, version FROM base`)
@@ -233,7 +233,7 @@ func TestViewWhoseColumnIsAnExpression(t *testing.T) {
 
 // A trigger that stores NULL, which is an empty document.
 func TestTriggerThatStoresNull(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	ctx := t.Context()
 	d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb); INSERT INTO docs VALUES ('a', '{"n":1}');
 		CREATE FUNCTION blank() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.metadata ? 'blank' THEN NEW.metadata := NULL; END IF; RETURN NEW; END $$;
@@ -252,7 +252,7 @@ func TestTriggerThatStoresNull(t *testing.T) {
 
 // What a unique index refuses is told with its name, also where a document is created.
 func TestUniqueIndexIsNamedAlsoWhereADocumentIsCreated(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	ctx := t.Context()
 	d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}'); CREATE UNIQUE INDEX docs_handle ON docs ((metadata->>'handle'))`)
 	store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "docs", Create: true}})
@@ -275,7 +275,7 @@ func TestUniqueIndexIsNamedAlsoWhereADocumentIsCreated(t *testing.T) {
 func TestVersionsOfATriggerThatCounts(t *testing.T) {
 	for name, body := range map[string]string{"old plus one": `NEW.version := OLD.version + 1;`, "sequence": `NEW.version := nextval('seq');`} {
 		t.Run(name, func(t *testing.T) {
-			d := withSettings(t, nil)
+			d := overPgx(t)
 			ctx := t.Context()
 			d.exec(t, `CREATE SEQUENCE seq START 100; CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}', version bigint NOT NULL DEFAULT 0); INSERT INTO docs (id) VALUES ('a');
 				CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN `+body+` RETURN NEW; END $$;
@@ -315,7 +315,7 @@ func TestNewDocumentStaysInItsScope(t *testing.T) {
 			CREATE TRIGGER f BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION f()`, "ABC"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := withSettings(t, nil)
+			d := overPgx(t)
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			d.exec(t, c.ddl)
@@ -335,7 +335,7 @@ func TestNewDocumentStaysInItsScope(t *testing.T) {
 
 // Rows of a child table, and a second store on another column of the same rows.
 func TestInheritedRowsAndTwoStoresOfOneRow(t *testing.T) {
-	d := withSettings(t, nil)
+	d := overPgx(t)
 	ctx := t.Context()
 	d.exec(t, `CREATE TABLE docs (id int PRIMARY KEY, one jsonb, two jsonb, v bigint); CREATE TABLE child (extra text, PRIMARY KEY (id)) INHERITS (docs); INSERT INTO child (id) VALUES (1), (2)`)
 	of := func(column string) *metadata.Postgres {
@@ -360,15 +360,4 @@ func TestInheritedRowsAndTwoStoresOfOneRow(t *testing.T) {
 			assert.Equal(t, fmt.Sprintf(`{"r": %d}`, n-1), string(doc.Metadata))
 		}
 	}
-}
-
-// withSettings is a database over pgx, whose sessions have some settings.
-func withSettings(t *testing.T, settings map[string]string) *database {
-	db := pgtest.New(t)
-	config := db.Pool().Config()
-	for name, value := range settings {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
-	pool := newPool(t, config)
-	return &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
 }

@@ -43,9 +43,7 @@ func TestMergeManyWaitsForAllAtOnce(t *testing.T) {
 				if c.setup != "" {
 					d.exec(t, c.setup)
 				}
-				locker, err := lock.NewPostgres(t.Context(), d.Pool(), nil)
-				require.NoError(t, err)
-				defer locker.Close(context.Background())
+				locker := newLocker(t, d.Pool())
 				var held []*lock.Held
 				for _, id := range []string{"u00", "u01", "u19"} {
 					h, err := locker.Lock(t.Context(), store.Key(id))
@@ -97,9 +95,7 @@ func TestMergeManyGivesUpOnce(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, &metadata.Options{Backoff: backoff.Limit(backoff.Constant{Base: time.Millisecond}, 3)})
 		d.exec(t, twenty)
-		locker, err := lock.NewPostgres(t.Context(), d.Pool(), nil)
-		require.NoError(t, err)
-		defer locker.Close(context.Background())
+		locker := newLocker(t, d.Pool())
 		held, err := locker.LockAll(t.Context(), store.Key("u03"), store.Key("u04"))
 		require.NoError(t, err)
 		defer held.Unlock()

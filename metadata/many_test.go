@@ -86,8 +86,9 @@ func TestMergeManyLosesNothing(t *testing.T) {
 		}
 		wg.Wait()
 		total, versions := 0, int64(0)
-		for doc, err := range store.Find(ctx, raw(`{}`), nil) {
-			require.NoError(t, err)
+		docs, err := find(ctx, store, `{}`, nil)
+		require.NoError(t, err)
+		for _, doc := range docs {
 			var keys map[string]int
 			require.NoError(t, json.Unmarshal(doc.Metadata, &keys))
 			total += len(keys)
@@ -143,8 +144,10 @@ func TestMergeManyKeepsWhatAHostWrites(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		for doc, err := range store.Find(ctx, raw(`{}`), nil) {
-			require.NoError(t, err)
+		docs, err := find(ctx, store, `{}`, nil)
+		require.NoError(t, err)
+		require.Len(t, docs, 20)
+		for _, doc := range docs {
 			var keys map[string]int
 			require.NoError(t, json.Unmarshal(doc.Metadata, &keys))
 			assert.Equal(t, 4*rounds, len(keys))

@@ -47,15 +47,10 @@ func TestMigrateNeedsNoSuperuser(t *testing.T) {
 	t.Cleanup(func() { d.exec(t, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
 	config := db.Pool().Config()
 	config.ConnConfig.User, config.ConnConfig.Password = role, "plain"
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: "plain"}})
-	require.NoError(t, err)
-	defer store.Close()
+	pool := newPool(t, config)
+	store := onPool(db, pool).migrated(t, &metadata.Options{Table: metadata.Table{Schema: "plain"}})
 	require.NoError(t, store.Migrate(t.Context()))
-	require.NoError(t, store.Migrate(t.Context()))
-	_, err = store.Merge(t.Context(), "a", raw(`{}`))
+	_, err := store.Merge(t.Context(), "a", raw(`{}`))
 	assert.NoError(t, err)
 }
 
@@ -114,14 +109,11 @@ func TestWhatIsMissingInTheDatabase(t *testing.T) {
 }
 
 func TestMergeFunctionPassesTheTableOfTheRFC(t *testing.T) {
-	db := pgtest.New(t)
-	store, err := metadata.NewPostgres(db.Pool(), nil)
-	require.NoError(t, err)
-	defer store.Close()
-	require.NoError(t, store.Migrate(t.Context()))
+	d := overPgx(t)
+	d.migrated(t, nil)
 	for _, c := range jsonbtest.RFC7396() {
 		var got string
-		require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT lockstore_merge_patch($1::text::jsonb, $2::text::jsonb)::text",
+		require.NoError(t, d.Pool().QueryRow(t.Context(), "SELECT lockstore_merge_patch($1::text::jsonb, $2::text::jsonb)::text",
 			string(c.Target), string(c.Patch)).Scan(&got))
 		assert.JSONEq(t, string(c.Result), got, "%s with %s", c.Target, c.Patch)
 	}
@@ -203,9 +195,7 @@ func storeOf(t *testing.T, admin *pgxpool.Pool, role string, table metadata.Tabl
 	config := admin.Config()
 	config.ConnConfig.RuntimeParams["role"] = role
 	config.ConnConfig.RuntimeParams["search_path"] = `"$user", shared`
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	pool := newPool(t, config)
 	store, err := metadata.NewPostgres(pool, &metadata.Options{Table: table})
 	require.NoError(t, err)
 	return store
@@ -236,9 +226,7 @@ func TestDDLWithoutStandardConformingStrings(t *testing.T) {
 	db := pgtest.New(t)
 	config := db.Pool().Config()
 	config.ConnConfig.RuntimeParams["standard_conforming_strings"] = "off"
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer pool.Close()
+	pool := newPool(t, config)
 	for _, schema := range []string{`back\slash`, `quote\'; CREATE TABLE broken (); --`, `\\'`, `\`, `'`} {
 		store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: schema}})
 		require.NoError(t, err)

@@ -276,9 +276,7 @@ func TestObserversAreToldOfAttempts(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		j := &journal{t: t}
 		store := d.migrated(t, &metadata.Options{Observers: []metadata.Observer{j}})
-		locker, err := lock.NewPostgres(t.Context(), d.Pool(), nil)
-		require.NoError(t, err)
-		defer locker.Close(context.Background())
+		locker := newLocker(t, d.Pool())
 		held, err := locker.Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		brief, cancel := context.WithTimeout(context.WithValue(t.Context(), callerKey{}, true), time.Second)

@@ -128,7 +128,7 @@ func TestOnceOfOneCommit(t *testing.T) {
 		_, err := store.Merge(ctx, "a", raw(`{"N":0}`))
 		require.NoError(t, err)
 		d.exec(t, `ALTER TABLE lockstore_metadata ADD CONSTRAINT no_bad CHECK (NOT metadata ? 'bad')`)
-		locks := newLocker(t, d)
+		locks := newLocker(t, d.Pool())
 		held, err := locks.Lock(ctx, store.Key("a"))
 		require.NoError(t, err)
 		var callers sync.WaitGroup
@@ -176,7 +176,7 @@ func TestOnceOfOneCommit(t *testing.T) {
 func TestOnceUnderAHold(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, withTokens(metadata.Options{}))
-		locks := newLocker(t, d)
+		locks := newLocker(t, d.Pool())
 		for name, key := range map[string]lock.Key{"own": store.Key("own"), "another": lock.Name("another")} {
 			for range 2 {
 				err := lock.Do(t.Context(), locks, key, func(ctx context.Context) error {
@@ -349,7 +349,7 @@ func TestTokensGoByAge(t *testing.T) {
 		// Others in a commit with others.
 		for ; old(made) > 0; made += many {
 			require.Less(t, made, 8*many)
-			held, err := newLocker(t, d).Lock(ctx, store.Key("a"))
+			held, err := newLocker(t, d.Pool()).Lock(ctx, store.Key("a"))
 			require.NoError(t, err)
 			var callers sync.WaitGroup
 			for i := range many {
@@ -367,20 +367,15 @@ func TestTokensGoByAge(t *testing.T) {
 }
 
 func TestOnceTakesATable(t *testing.T) {
-	db := pgtest.New(t)
-	store, err := metadata.NewPostgres(db.Pool(), nil)
-	require.NoError(t, err)
-	t.Cleanup(store.Close)
-	require.NoError(t, store.Migrate(t.Context()))
-	_, err = store.Once("t").Merge(t.Context(), "a", raw(`{"n":%q}`, canary))
+	d := overPgx(t)
+	store := d.migrated(t, nil)
+	_, err := store.Once("t").Merge(t.Context(), "a", raw(`{"n":%q}`, canary))
 	assert.ErrorIs(t, err, metadata.ErrUnsupported)
 	var tables int
-	require.NoError(t, db.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
+	require.NoError(t, d.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
 	assert.Equal(t, 1, tables, "nothing is made that was not asked for")
 
-	store, err = metadata.NewPostgres(db.Pool(), withTokens(metadata.Options{}))
-	require.NoError(t, err)
-	t.Cleanup(store.Close)
+	store = d.store(t, withTokens(metadata.Options{}))
 	_, err = store.Once("t").Merge(t.Context(), "a", raw(`{"n":%q}`, canary))
 	assert.ErrorIs(t, err, metadata.ErrSchema)
 	_, err = store.Merge(t.Context(), "a", raw(`{"n":1}`))
@@ -392,6 +387,6 @@ func TestOnceTakesATable(t *testing.T) {
 	require.ErrorIs(t, err, metadata.ErrTokenReused)
 	assert.NotContains(t, err.Error(), canary)
 	var kept string
-	require.NoError(t, db.Pool().QueryRow(t.Context(), `SELECT o::text FROM lockstore_once AS o`).Scan(&kept))
+	require.NoError(t, d.Pool().QueryRow(t.Context(), `SELECT o::text FROM lockstore_once AS o`).Scan(&kept))
 	assert.NotContains(t, kept, canary)
 }

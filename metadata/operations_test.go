@@ -18,7 +18,7 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// full is what Postgres, Memory and Tx have besides the interface.
+// full is what Postgres, Memory and Tx have in common.
 type full interface {
 	metadata.MetadataStore
 	Replace(ctx context.Context, id string, document json.RawMessage) (metadata.Document, error)
@@ -30,33 +30,37 @@ type full interface {
 // eachStore runs a test on every store; its views are made by the options
 // privileged and version.
 func eachStore(t *testing.T, opts *metadata.Options, test func(t *testing.T, view func(privileged bool, version ...int64) full)) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		store := d.migrated(t, opts)
-		test(t, func(privileged bool, version ...int64) full {
-			view := store
-			if privileged {
-				view = view.Privileged()
-			}
-			for _, v := range version {
-				view = view.IfVersion(v)
-			}
-			return view
-		})
-	})
-	t.Run("memory", func(t *testing.T) {
-		store, err := metadata.NewMemory(nil, opts)
-		require.NoError(t, err)
-		test(t, func(privileged bool, version ...int64) full {
-			view := store
-			if privileged {
-				view = view.Privileged()
-			}
-			for _, v := range version {
-				view = view.IfVersion(v)
-			}
-			return view
-		})
-	})
+	eachDriver(t, func(t *testing.T, d *database) { test(t, viewsOf(d.migrated(t, opts))) })
+	t.Run("memory", func(t *testing.T) { test(t, viewsOf(must(metadata.NewMemory(nil, opts)))) })
+}
+
+// viewsOf makes views of a Postgres or a Memory.
+func viewsOf[S interface {
+	full
+	Privileged() S
+	IfVersion(version int64) S
+}](store S) func(privileged bool, version ...int64) full {
+	return func(privileged bool, version ...int64) full {
+		view := store
+		if privileged {
+			view = view.Privileged()
+		}
+		for _, v := range version {
+			view = view.IfVersion(v)
+		}
+		return view
+	}
+}
+
+// find returns the documents that Find yields, and the error that it ends with.
+func find(ctx context.Context, s *metadata.Postgres, contained string, opts *metadata.FindOptions) (docs []metadata.Document, err error) {
+	for doc, err := range s.Find(ctx, json.RawMessage(contained), opts) {
+		if err != nil {
+			return docs, err
+		}
+		docs = append(docs, doc)
+	}
+	return docs, nil
 }
 
 func TestReplaceAndDelete(t *testing.T) {
@@ -278,8 +282,9 @@ func TestFind(t *testing.T) {
 			require.NoError(t, err)
 		}
 		ids := func(contained string, opts *metadata.FindOptions) (ids []string) {
-			for doc, err := range store.Find(ctx, raw("%s", contained), opts) {
-				require.NoError(t, err)
+			docs, err := find(ctx, store, contained, opts)
+			require.NoError(t, err)
+			for _, doc := range docs {
 				assert.Equal(t, int64(1), doc.Version)
 				ids = append(ids, doc.ID)
 			}
@@ -303,13 +308,11 @@ func TestFind(t *testing.T) {
 			`{"n":[[` + elements(16) + `],[` + elements(16) + `]]}`:           metadata.ErrTooLarge,
 			`{"n":[{"a":[` + elements(20) + `]}],"m":[` + elements(20) + `]}`: metadata.ErrTooLarge,
 		} {
-			for _, err := range store.Find(ctx, raw("%s", contained), nil) {
-				assert.ErrorIs(t, err, want)
-			}
+			_, err := find(ctx, store, contained, nil)
+			assert.ErrorIs(t, err, want)
 		}
-		for _, err := range store.Find(ctx, raw(`{}`), &metadata.FindOptions{After: "\x00"}) {
-			assert.ErrorIs(t, err, metadata.ErrInvalidID)
-		}
+		_, err := find(ctx, store, `{}`, &metadata.FindOptions{After: "\x00"})
+		assert.ErrorIs(t, err, metadata.ErrInvalidID)
 	})
 }
 
@@ -366,14 +369,13 @@ func TestInTheHostsTransaction(t *testing.T) {
 	})
 }
 
-// TestHostsTransactionLetsTheHolderWrite: the transaction finds the lock taken
-// and must not keep the row from whoever has it.
+// The host's transaction finds the lock taken, and does not keep the row from its holder.
 func TestHostsTransactionLetsTheHolderWrite(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx, store := t.Context(), d.migrated(t, nil)
 		_, err := store.Merge(ctx, "a", raw(`{}`))
 		require.NoError(t, err)
-		held, err := newLocker(t, d).Lock(ctx, store.Key("a"))
+		held, err := newLocker(t, d.Pool()).Lock(ctx, store.Key("a"))
 		require.NoError(t, err)
 		tx, err := d.Pool().Begin(ctx)
 		require.NoError(t, err)

@@ -1,12 +1,11 @@
 package metadata_test
 
 import (
-	"context"
-	"database/sql"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -14,20 +13,17 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// throughProxy opens a store whose connections go through a bad network.
-func throughProxy(t *testing.T, proxy *pgtest.Proxy, driver string, opts *metadata.Options) *metadata.Postgres {
-	var store *metadata.Postgres
-	var err error
-	if driver == "pgx" {
-		pool, failed := pgxpool.New(t.Context(), proxy.URL())
-		require.NoError(t, failed)
-		t.Cleanup(pool.Close)
-		store, err = metadata.NewPostgres(pool, opts)
+// throughProxy opens a store whose connections, 8 at most, go through a bad network.
+func throughProxy(t *testing.T, proxy *pgtest.Proxy, driver string, opts *metadata.Options) (store *metadata.Postgres) {
+	config, err := pgxpool.ParseConfig(proxy.URL())
+	require.NoError(t, err)
+	if config.MaxConns = 8; driver == "pgx" {
+		store, err = metadata.NewPostgres(newPool(t, config), opts)
 	} else {
-		db, failed := sql.Open("pgx", proxy.URL())
-		require.NoError(t, failed)
-		t.Cleanup(func() { db.Close() })
-		store, err = metadata.NewPostgres(db, opts)
+		db := stdlib.OpenDB(*config.ConnConfig)
+		db.SetMaxOpenConns(8)
+		db.SetMaxIdleConns(8)
+		store, err = openedSQL(t, db, opts)
 	}
 	require.NoError(t, err)
 	t.Cleanup(store.Close)
@@ -156,93 +152,38 @@ func TestTerminatedWriterIsNotApplied(t *testing.T) {
 
 func TestPreparedStatementsGone(t *testing.T) {
 	db := pgtest.New(t)
-	config := db.Pool().Config()
-	config.MaxConns = 1
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, nil)
-	require.NoError(t, err)
-	defer store.Close()
-	require.NoError(t, store.Migrate(t.Context()))
+	pool := poolOfOne(t, db)
+	store := onPool(db, pool).migrated(t, nil)
 	for i := range 5 {
 		_, err := store.Merge(t.Context(), "a", raw(`{"n":%d}`, i))
 		require.NoError(t, err)
 	}
-	_, err = pool.Exec(t.Context(), "DISCARD ALL")
+	_, err := pool.Exec(t.Context(), "DISCARD ALL")
 	require.NoError(t, err)
 	_, err = store.Merge(t.Context(), "a", raw(`{"n":"again"}`))
 	assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
 	_, err = store.Merge(t.Context(), "a", raw(`{"n":"again"}`))
 	assert.NoError(t, err)
-}
-
-func TestReadOnlyServer(t *testing.T) {
-	eachDriver(t, func(t *testing.T, d *database) {
-		d.migrated(t, nil)
-		d.exec(t, "ALTER DATABASE "+d.Name()+" SET default_transaction_read_only = on")
-		store := throughProxy(t, pgtest.NewProxy(t, d.DB), "pgx", nil)
-		_, err := store.Merge(t.Context(), "a", raw(`{}`))
-		require.Error(t, err)
-		assert.ErrorContains(t, err, "25006")
-		assert.NotErrorIs(t, err, metadata.ErrRejected)
-	})
 }
 
 // poolOfOne is a pool of a single connection.
 func poolOfOne(t *testing.T, db *pgtest.DB) *pgxpool.Pool {
 	config := db.Pool().Config()
 	config.MaxConns = 1
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	return pool
+	return newPool(t, config)
 }
 
-func TestOnePoolOfOneConnection(t *testing.T) {
-	pool := poolOfOne(t, pgtest.New(t))
-	store, err := metadata.NewPostgres(pool, nil)
-	require.NoError(t, err)
-	defer store.Close()
-	require.NoError(t, store.Migrate(t.Context()))
-	conn, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	watched := newArriving(ctx)
-	failed := make(chan error)
-	go func() {
-		_, err := store.Merge(watched, "a", raw(`{}`))
-		failed <- err
-	}()
-	<-watched.arrived
-	cancel()
-	err = <-failed
-	assert.ErrorIs(t, err, context.Canceled)
-	assert.NotErrorIs(t, err, metadata.ErrUnknownOutcome)
-	conn.Release()
-	_, err = store.Merge(t.Context(), "a", raw(`{}`))
-	assert.NoError(t, err)
-}
-
-// TestStricterIsolationByDefault: a host whose transactions are serializable
-// unless they say otherwise.
+// A host's transactions are serializable unless they say otherwise.
 func TestStricterIsolationByDefault(t *testing.T) {
 	db := pgtest.New(t)
 	config := db.Pool().Config()
 	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "serializable"
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer pool.Close()
-	store, err := metadata.NewPostgres(pool, nil)
-	require.NoError(t, err)
-	defer store.Close()
-	require.NoError(t, store.Migrate(t.Context()))
+	d := onPool(db, newPool(t, config))
+	store := d.migrated(t, nil)
 	var wg sync.WaitGroup
 	const writers, rounds = 8, 10
 	for w := range writers {
-		other, err := metadata.NewPostgres(pool, nil) // as another process would
-		require.NoError(t, err)
-		defer other.Close()
+		other := d.store(t, nil) // as another process would
 		wg.Go(func() {
 			for r := range rounds {
 				_, err := other.Merge(t.Context(), "a", raw(`{"w-%d-%d":1}`, w, r))

@@ -35,7 +35,7 @@ func TestEachWriterHasItsOwnPatience(t *testing.T) {
 			eachDriver(t, func(t *testing.T, d *database) {
 				t.Parallel()
 				store := d.migrated(t, &metadata.Options{Backoff: policy})
-				held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+				held, err := newLocker(t, d.Pool()).Lock(t.Context(), store.Key("a"))
 				require.NoError(t, err)
 				defer held.Unlock()
 				ctx, cancel := t.Context(), context.CancelFunc(func() {})
@@ -74,7 +74,7 @@ func TestEachWriterHasItsOwnPatience(t *testing.T) {
 func TestAttemptsAreThoseSinceTheCall(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		store := d.migrated(t, &metadata.Options{Backoff: backoff.Constant{Base: time.Millisecond}})
-		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		held, err := newLocker(t, d.Pool()).Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		defer held.Unlock()
 		first := begin(func() (metadata.Document, error) { return merging(store, `{"first":1}`)(t.Context()) })
@@ -102,7 +102,7 @@ func TestFollowerThatWasPutBackLeavesWithItsContext(t *testing.T) {
 		store := d.migrated(t, &metadata.Options{Backoff: backoff.Constant{Base: time.Millisecond}})
 		_, err := store.Merge(t.Context(), "a", raw(`{}`))
 		require.NoError(t, err)
-		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		held, err := newLocker(t, d.Pool()).Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		defer held.Unlock()
 		leader := begin(func() (metadata.Document, error) { return merging(store, `{"leader":1}`)(t.Context()) })
@@ -137,7 +137,7 @@ func TestEveryWriterInLineGivesUpWhenItsPolicyDoes(t *testing.T) {
 		store := d.migrated(t, &metadata.Options{Backoff: policy})
 		_, err := store.Merge(t.Context(), "a", raw(`{}`))
 		require.NoError(t, err)
-		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		held, err := newLocker(t, d.Pool()).Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		defer held.Unlock()
 		var group sync.WaitGroup
@@ -177,7 +177,7 @@ func TestPolicyOfAFollowerPanics(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		var armed atomic.Bool
 		store := d.migrated(t, &metadata.Options{Backoff: panickyPolicy{&armed}})
-		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		held, err := newLocker(t, d.Pool()).Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		defer held.Unlock()
 		panics := func() <-chan any {

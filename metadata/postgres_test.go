@@ -60,6 +60,17 @@ func (d *database) exec(t testing.TB, statements string) {
 
 var everyDriver = flag.Bool("every-driver", jsonbtest.Slowdown > 1, "run what is asked of each driver over all of them: the default under the race detector; else over pgx and another one, which is drawn")
 
+// overPgx is a database over pgx, for what is the same over every driver.
+func overPgx(t testing.TB) *database {
+	db := pgtest.New(t)
+	return onPool(db, db.Pool())
+}
+
+// onPool is a database whose stores use a pool.
+func onPool(db *pgtest.DB, pool *pgxpool.Pool) *database {
+	return &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
+}
+
 // eachDriver runs a test over pgx, over sqlx, and over a driver of which nothing is known.
 func eachDriver(t *testing.T, test func(t *testing.T, d *database)) {
 	others := []string{"sqlx", "any"}
@@ -146,10 +157,10 @@ func TestScopeKeepsTenantsApart(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, found, 2)
 		assert.Equal(t, `{"of": 2}`, string(found["007"].Metadata))
-		for doc, err := range one.Find(ctx, raw(`{}`), nil) {
-			require.NoError(t, err)
-			assert.Equal(t, `{"of": 1}`, string(doc.Metadata))
-		}
+		docs, err := find(ctx, one, `{}`, nil)
+		require.NoError(t, err)
+		require.Len(t, docs, 1)
+		assert.Equal(t, `{"of": 1}`, string(docs[0].Metadata))
 		results, err := two.MergeMany(ctx, []metadata.Patch{{ID: "7", Patch: raw(`{"many":true}`)}, {ID: "9", Patch: raw(`{"new":true}`)}})
 		require.NoError(t, err)
 		assert.Equal(t, `{"of": 2, "many": true}`, string(results[0].Document.Metadata))
@@ -181,6 +192,8 @@ func TestInvalidOptionsAreRefused(t *testing.T) {
 		"scope of default":    {Table: metadata.Table{Scope: []metadata.Scope{{Column: "t", Value: "1"}}}},
 		"columns but no name": {Table: metadata.Table{Column: "a"}},
 		"negative limit":      {MaxDepth: -1},
+		"negative size":       {MaxDocumentBytes: -1},
+		"negative queue":      {MaxWaitingBytes: -1},
 		"negative time":       {Timeout: -1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,17 +212,13 @@ func TestInvalidOptionsAreRefused(t *testing.T) {
 }
 
 func TestKeyIsTheSameInEveryProcess(t *testing.T) {
-	db := pgtest.New(t)
-	store, err := metadata.NewPostgres(db.Pool(), nil)
-	require.NoError(t, err)
-	defer store.Close()
+	d := overPgx(t)
+	store := d.store(t, nil)
 	assert.Equal(t, int64(-2359899030073422753), store.Key("ada").Int64(), "a rolling deploy depends on it")
 	assert.Error(t, store.Key("").Err())
 	assert.Error(t, store.Key(strings.Repeat("x", 513)).Err())
 	assert.NoError(t, store.Key(strings.Repeat("x", 512)).Err())
-	named, err := metadata.NewPostgres(db.Pool(), &metadata.Options{Namespace: "billing"})
-	require.NoError(t, err)
-	defer named.Close()
+	named := d.store(t, &metadata.Options{Namespace: "billing"})
 	assert.NotEqual(t, store.Key("ada"), named.Key("ada"))
 }
 
@@ -232,9 +241,8 @@ func TestClosedStoreRefuses(t *testing.T) {
 		assert.ErrorIs(t, err, metadata.ErrClosed)
 		_, err = store.GetMany(ctx, "a")
 		assert.ErrorIs(t, err, metadata.ErrClosed)
-		for _, err := range store.Find(ctx, raw(`{}`), nil) {
-			assert.ErrorIs(t, err, metadata.ErrClosed)
-		}
+		_, err = find(ctx, store, `{}`, nil)
+		assert.ErrorIs(t, err, metadata.ErrClosed)
 		_, err = store.Check(ctx)
 		assert.ErrorIs(t, err, metadata.ErrClosed)
 		assert.ErrorIs(t, store.Migrate(ctx), metadata.ErrClosed)

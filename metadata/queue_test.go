@@ -177,7 +177,7 @@ func TestCloseEndsTheWaiting(t *testing.T) {
 		b := newBlocked(t, d, nil)
 		first := b.merge(t.Context(), true, "first")
 		second := b.merge(t.Context(), false, "second")
-		held, err := newLocker(t, d).Lock(t.Context(), b.store.Key("b"))
+		held, err := newLocker(t, d.Pool()).Lock(t.Context(), b.store.Key("b"))
 		require.NoError(t, err)
 		defer held.Unlock()
 		polling := make(chan error, 1)

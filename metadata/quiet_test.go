@@ -18,7 +18,7 @@ import (
 func TestServersLogStaysSilent(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
-		store, locker := d.migrated(t, withTokens(metadata.Options{})), newLocker(t, d)
+		store, locker := d.migrated(t, withTokens(metadata.Options{})), newLocker(t, d.Pool())
 		log := serverLog(t, d)
 		for _, id := range []string{"a", "b"} {
 			_, err := store.Merge(ctx, id, raw(`{"n":0}`))

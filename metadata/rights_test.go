@@ -78,7 +78,7 @@ var tenancies = map[string]struct {
 	}},
 }
 
-func newPool(t *testing.T, config *pgxpool.Config) *pgxpool.Pool {
+func newPool(t testing.TB, config *pgxpool.Config) *pgxpool.Pool {
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
@@ -234,7 +234,7 @@ func TestPrincipalIsAskedOnceForEachCall(t *testing.T) {
 			}
 			return tenantOf(ctx)
 		}})
-		held, err := newLocker(t, d).Lock(t.Context(), store.Key("a"))
+		held, err := newLocker(t, d.Pool()).Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		for _, ctx := range []context.Context{t.Context(), held.Context()} {
 			assert.PanicsWithValue(t, "nobody", func() { store.Merge(ctx, "a", raw(`{}`)) })

@@ -17,8 +17,7 @@ import (
 func asRole(t *testing.T, db *pgtest.DB, grants ...string) *pgxpool.Pool {
 	t.Helper()
 	admin, ctx := db.Pool(), t.Context()
-	var role string // roles are the server's: this one's name is the database's
-	require.NoError(t, admin.QueryRow(ctx, "SELECT 'worker_of_' || oid FROM pg_database WHERE datname = current_database()").Scan(&role))
+	role := workerOf(t, db)
 	_, err := admin.Exec(ctx, "CREATE ROLE "+role)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -29,13 +28,15 @@ func asRole(t *testing.T, db *pgtest.DB, grants ...string) *pgxpool.Pool {
 		_, err := admin.Exec(ctx, "GRANT "+grant+" TO "+role)
 		require.NoError(t, err)
 	}
-	config, err := pgxpool.ParseConfig(db.URL())
-	require.NoError(t, err)
+	config := db.Pool().Config()
 	config.ConnConfig.RuntimeParams["role"] = role
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	return pool
+	return newPool(t, config)
+}
+
+// workerOf is the role of asRole. Roles are the server's: its name is the database's own.
+func workerOf(t *testing.T, db *pgtest.DB) (role string) {
+	require.NoError(t, db.Pool().QueryRow(t.Context(), "SELECT 'worker_of_' || oid FROM pg_database WHERE datname = current_database()").Scan(&role))
+	return role
 }
 
 // A host that connects as one role and works as another (SET ROLE) may not see
@@ -43,13 +44,7 @@ func asRole(t *testing.T, db *pgtest.DB, grants ...string) *pgxpool.Pool {
 func TestHoldersOwnWritesGoThroughUnderAnotherRole(t *testing.T) {
 	db, ctx := pgtest.New(t), t.Context()
 	pool := asRole(t, db, "ALL ON SCHEMA public")
-	store, err := metadata.NewPostgres(pool, nil)
-	require.NoError(t, err)
-	defer store.Close()
-	require.NoError(t, store.Migrate(ctx))
-	locker, err := lock.NewPostgres(ctx, pool, nil)
-	require.NoError(t, err)
-	defer locker.Close(context.Background())
+	store, locker := onPool(db, pool).migrated(t, nil), newLocker(t, pool)
 
 	held, err := locker.Lock(ctx, store.Key("a"))
 	require.NoError(t, err)
@@ -66,23 +61,14 @@ func TestHoldersOwnWritesGoThroughUnderAnotherRole(t *testing.T) {
 
 // These are the privileges that the module's page names.
 func TestLeastPrivilegesSuffice(t *testing.T) {
-	db, ctx := pgtest.New(t), t.Context()
-	owner, err := metadata.NewPostgres(db.Pool(), nil)
-	require.NoError(t, err)
-	defer owner.Close()
-	require.NoError(t, owner.Migrate(ctx))
-	_, err = db.Pool().Exec(ctx, "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
-	require.NoError(t, err)
-	pool := asRole(t, db, "USAGE ON SCHEMA public", "EXECUTE ON ALL FUNCTIONS IN SCHEMA public",
+	d, ctx := overPgx(t), t.Context()
+	d.migrated(t, nil)
+	d.exec(t, "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
+	pool := asRole(t, d.DB, "USAGE ON SCHEMA public", "EXECUTE ON ALL FUNCTIONS IN SCHEMA public",
 		"SELECT, INSERT, UPDATE, DELETE ON "+metadata.DefaultTable)
-	store, err := metadata.NewPostgres(pool, nil)
-	require.NoError(t, err)
-	defer store.Close()
-	locker, err := lock.NewPostgres(ctx, pool, nil)
-	require.NoError(t, err)
-	defer locker.Close(context.Background())
+	store, locker := onPool(d.DB, pool).store(t, nil), newLocker(t, pool)
 
-	_, err = store.Merge(ctx, "a", raw(`{"n":1}`))
+	_, err := store.Merge(ctx, "a", raw(`{"n":1}`))
 	require.NoError(t, err)
 	require.NoError(t, lock.Do(ctx, locker, store.Key("a"), func(ctx context.Context) error {
 		if _, err := lock.FromContext(ctx, store.Key("a")).Fence(ctx); err != nil {
@@ -97,12 +83,9 @@ func TestLeastPrivilegesSuffice(t *testing.T) {
 	require.NoError(t, err)
 	_, err = store.MergeMany(ctx, []metadata.Patch{{ID: "b", Patch: raw(`{"n":1}`)}, {ID: "c", Patch: raw(`{"n":1}`)}})
 	require.NoError(t, err)
-	found := 0
-	for _, err := range store.Find(ctx, raw(`{"n":1}`), nil) {
-		require.NoError(t, err)
-		found++
-	}
-	assert.Equal(t, 3, found)
+	found, err := find(ctx, store, `{"n":1}`, nil)
+	require.NoError(t, err)
+	assert.Len(t, found, 3)
 	require.NoError(t, store.Delete(ctx, "b"))
 	assert.NoError(t, store.Migrate(ctx), "creating objects is not among them, but all is there already")
 }

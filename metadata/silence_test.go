@@ -60,7 +60,7 @@ func TestSilentNetworkHoldsUpAWriteForItsTimeoutOnly(t *testing.T) {
 					_, err = store.Merge(t.Context(), "a", raw(`{"n":0}`))
 					require.NoError(t, err)
 					if c.locked {
-						held, err := newLocker(t, &database{DB: db}).Lock(t.Context(), store.Key("a"))
+						held, err := newLocker(t, db.Pool()).Lock(t.Context(), store.Key("a"))
 						require.NoError(t, err)
 						defer held.Unlock()
 					}
@@ -97,9 +97,7 @@ func TestSlowServerKeepsItsConnections(t *testing.T) {
 	var made atomic.Int32
 	config.MaxConns = connections
 	config.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { made.Add(1); return nil }
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	pool := newPool(t, config)
 	store, err := metadata.NewPostgres(pool, nil)
 	require.NoError(t, err)
 	t.Cleanup(store.Close)

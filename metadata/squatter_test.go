@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
@@ -53,9 +52,7 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 		require.NoError(t, err)
 		config := admin.Config()
 		config.ConnConfig.RuntimeParams["search_path"] = path
-		pool, err := pgxpool.NewWithConfig(ctx, config)
-		require.NoError(t, err)
-		defer pool.Close()
+		pool := newPool(t, config)
 		db := sqlx.NewDb(stdlib.OpenDBFromPool(pool), "pgx")
 		defer db.Close()
 		for name, c := range tables {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -84,32 +85,13 @@ func TestStatementsPlanWithoutReadingTheTable(t *testing.T) {
 		INSERT INTO app.tokens SELECT gen_random_uuid(), gen_random_uuid(), 1, now() FROM generate_series(1, 5000) AS n;
 		ANALYZE lockstore_metadata, app.users, lockstore_once, app.tokens`)
 	require.NoError(t, err)
-	conn, err := db.Pool().Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	explain := func(of string) string {
-		rows, err := conn.Query(t.Context(), "EXPLAIN "+of, pgx.QueryExecModeSimpleProtocol)
-		require.NoError(t, err)
-		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		return strings.Join(plan, "\n")
-	}
-	assert.Contains(t, explain("SELECT FROM app.users WHERE profile @> '{}'"), "Seq Scan on users", "what is looked for in the plans")
-	_, err = conn.Exec(t.Context(), "SET plan_cache_mode = force_generic_plan")
-	require.NoError(t, err)
-	place := regexp.MustCompile(`\$(\d+)`)
+	conn := planning(t, db)
+	assert.Contains(t, conn.explain("SELECT FROM app.users WHERE profile @> '{}'"), "Seq Scan on users", "what is looked for in the plans")
 	for _, table := range sentFor {
 		o, statements := sentStatements(t, table)
 		for _, s := range statements {
 			name := o.Table.Name + ": " + s.name
-			_, err := conn.Exec(t.Context(), "DEALLOCATE ALL; PREPARE s AS "+s.text, pgx.QueryExecModeSimpleProtocol)
-			require.NoError(t, err, name)
-			places := 0
-			for _, p := range place.FindAllStringSubmatch(s.text, -1) {
-				n, _ := strconv.Atoi(p[1])
-				places = max(places, n)
-			}
-			plan := explain("EXECUTE s (" + strings.Repeat("NULL, ", places-1) + "NULL)")
+			plan := conn.plan(s)
 			assert.NotRegexp(t, `Seq Scan on (\w+\.)?(`+o.Table.Name+`|`+o.Table.Tokens+`)`, plan, name)
 			if strings.HasPrefix(s.name, "Once") {
 				assert.Regexp(t, `Index (Only )?Scan (using|on) `+o.Table.Tokens+`_pkey`, plan, name)
@@ -131,28 +113,50 @@ func TestTokensPlanWithoutReadingAllOfThemFromTheBeginning(t *testing.T) {
 	store, err := NewPostgres(db.Pool(), &Options{Table: sentFor[0]})
 	require.NoError(t, err)
 	require.NoError(t, store.Migrate(t.Context()))
-	conn, err := db.Pool().Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	_, err = conn.Exec(t.Context(), "SET plan_cache_mode = force_generic_plan")
-	require.NoError(t, err)
+	conn := planning(t, db)
 	_, statements := sentStatements(t, sentFor[0])
 	for _, s := range statements {
-		if !strings.HasPrefix(s.name, "Once") {
-			continue
+		if strings.HasPrefix(s.name, "Once") {
+			assert.NotContains(t, conn.plan(s), "Seq Scan on "+DefaultTokens, s.name)
 		}
-		_, err := conn.Exec(t.Context(), "DEALLOCATE ALL; PREPARE s AS "+s.text, pgx.QueryExecModeSimpleProtocol)
-		require.NoError(t, err, s.name)
-		places := 1
-		for strings.Contains(s.text, fmt.Sprint("$", places+1)) {
-			places++
-		}
-		rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE s ("+strings.Repeat("NULL, ", places-1)+"NULL)", pgx.QueryExecModeSimpleProtocol)
-		require.NoError(t, err, s.name)
-		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		require.NoError(t, err)
-		assert.NotContains(t, strings.Join(plan, "\n"), "Seq Scan on "+DefaultTokens, s.name)
 	}
+}
+
+// A planner is a connection whose plans of prepared statements are for all arguments.
+type planner struct {
+	*testing.T
+	conn *pgxpool.Conn
+}
+
+func planning(t *testing.T, db *pgtest.DB) *planner {
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(conn.Release)
+	_, err = conn.Exec(t.Context(), "SET plan_cache_mode = force_generic_plan")
+	require.NoError(t, err)
+	return &planner{t, conn}
+}
+
+var place = regexp.MustCompile(`\$(\d+)`)
+
+// plan returns the plan of a statement.
+func (p *planner) plan(s namedStatement) string {
+	_, err := p.conn.Exec(p.Context(), "DEALLOCATE ALL; PREPARE s AS "+s.text, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(p, err, s.name)
+	places := 0
+	for _, found := range place.FindAllStringSubmatch(s.text, -1) {
+		n, _ := strconv.Atoi(found[1])
+		places = max(places, n)
+	}
+	return p.explain("EXECUTE s (" + strings.Repeat("NULL, ", places-1) + "NULL)")
+}
+
+func (p *planner) explain(statement string) string {
+	rows, err := p.conn.Query(p.Context(), "EXPLAIN "+statement, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(p, err)
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(p, err)
+	return strings.Join(plan, "\n")
 }
 
 // A document is found by the index on its id, whatever the protocol.

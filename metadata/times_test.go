@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -44,9 +43,7 @@ func TestTimesOfAnyKind(t *testing.T) {
 				name, value, _ := strings.Cut(setting, "=")
 				config.ConnConfig.RuntimeParams[name] = value
 			}
-			pool, err := pgxpool.NewWithConfig(ctx, config)
-			require.NoError(t, err)
-			defer pool.Close()
+			pool := newPool(t, config)
 			store := must(metadata.NewPostgres(pool, options))
 			defer store.Close()
 			require.NoError(t, store.Migrate(ctx))

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -20,11 +19,8 @@ import (
 
 // A merge in a transaction of the host's keeps others waiting for one statement, not two.
 func TestMergeInTheHostsTransactionIsOneStatement(t *testing.T) {
-	var tr tracer
-	config := pgtest.New(t).Pool().Config()
-	config.ConnConfig.Tracer = &tr
-	pool := must(pgxpool.NewWithConfig(t.Context(), config))
-	defer pool.Close()
+	tr := new(tracer)
+	pool := tr.open(t, pgtest.New(t).Pool().Config())
 	store := must(metadata.NewPostgres(pool, nil))
 	defer store.Close()
 	require.NoError(t, store.Migrate(t.Context()))
@@ -52,7 +48,7 @@ func TestTimeoutsOfTheHostsTransactionStay(t *testing.T) {
 			ALTER TABLE lockstore_metadata ADD CONSTRAINT refused CHECK (id <> 'refused' OR metadata = '{"n":1}');
 			CREATE FUNCTION suppress() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 			CREATE TRIGGER suppress BEFORE UPDATE ON lockstore_metadata FOR EACH ROW WHEN (NEW.id = 'suppressed') EXECUTE FUNCTION suppress()`)
-		held, err := newLocker(t, d).Lock(ctx, store.Key("taken"))
+		held, err := newLocker(t, d.Pool()).Lock(ctx, store.Key("taken"))
 		require.NoError(t, err)
 		defer held.Unlock()
 		for name, c := range map[string]struct {
@@ -245,12 +241,11 @@ func TestWaitsOfAMergeLeaveTheHostsTransaction(t *testing.T) {
 // not waited for in the server, which would say so in its log.
 func TestWhatHasNoRowToWaitForIsPolled(t *testing.T) {
 	t.Parallel() // it mostly waits
-	db := pgtest.New(t)
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) }}
+	d := overPgx(t)
 	ctx, store := t.Context(), d.migrated(t, &metadata.Options{Timeout: 2 * time.Second})
 	_, err := store.Merge(ctx, "held", raw(`{"n":0}`))
 	require.NoError(t, err)
-	held, err := newLocker(t, d).Lock(ctx, store.Key("held"))
+	held, err := newLocker(t, d.Pool()).Lock(ctx, store.Key("held"))
 	require.NoError(t, err)
 	log := serverLog(t, d)
 	first := must(d.Pool().Begin(ctx))

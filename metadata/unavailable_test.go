@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -45,45 +44,18 @@ var operations = map[string]func(context.Context, *metadata.Postgres) error{
 		}
 		return err
 	},
-	"Find": func(ctx context.Context, s *metadata.Postgres) error {
-		for _, err := range s.Find(ctx, nil, nil) {
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	},
+	"Find":    func(ctx context.Context, s *metadata.Postgres) error { _, err := find(ctx, s, "", nil); return err },
 	"Migrate": func(ctx context.Context, s *metadata.Postgres) error { return s.Migrate(ctx) },
 }
 
-// eachPooled runs a test over both drivers with a pool of few connections to a server
-// behind a proxy.
+// eachPooled runs a test over both drivers with a pool of few connections through a proxy.
 func eachPooled(t *testing.T, test func(t *testing.T, store *metadata.Postgres, proxy *pgtest.Proxy)) {
 	for _, driver := range []string{"pgx", "sql"} {
 		t.Run(driver, func(t *testing.T) {
-			db := pgtest.New(t)
-			proxy := pgtest.NewProxy(t, db)
-			config, err := pgxpool.ParseConfig(proxy.URL())
-			require.NoError(t, err)
-			config.MaxConns = 8
-			var store *metadata.Postgres
-			if driver == "pgx" {
-				pool, err := pgxpool.NewWithConfig(t.Context(), config)
-				require.NoError(t, err)
-				t.Cleanup(pool.Close)
-				store, err = metadata.NewPostgres(pool, nil)
-				require.NoError(t, err)
-			} else {
-				pool := stdlib.OpenDB(*config.ConnConfig)
-				t.Cleanup(func() { pool.Close() })
-				pool.SetMaxOpenConns(8)
-				pool.SetMaxIdleConns(8)
-				store, err = metadata.NewPostgres(pool, nil)
-				require.NoError(t, err)
-			}
-			t.Cleanup(store.Close)
+			proxy := pgtest.NewProxy(t, pgtest.New(t))
+			store := throughProxy(t, proxy, driver, nil)
 			require.NoError(t, store.Migrate(t.Context()))
-			_, err = store.MergeMany(t.Context(), []metadata.Patch{{ID: "a", Patch: raw(`{}`)}, {ID: "b", Patch: raw(`{}`)}})
+			_, err := store.MergeMany(t.Context(), []metadata.Patch{{ID: "a", Patch: raw(`{}`)}, {ID: "b", Patch: raw(`{}`)}})
 			require.NoError(t, err)
 			test(t, store, proxy)
 		})
@@ -133,10 +105,7 @@ func TestStaleConnections(t *testing.T) {
 // A host's switch can tell what is no JSON from what may not be stored, and Find's
 // argument from a patch.
 func TestMalformedAndRefused(t *testing.T) {
-	db := pgtest.New(t)
-	store, err := metadata.NewPostgres(db.Pool(), &metadata.Options{MaxPatchBytes: 100})
-	require.NoError(t, err)
-	defer store.Close()
+	store := overPgx(t).store(t, &metadata.Options{MaxPatchBytes: 100})
 	for text, malformed := range map[string]bool{
 		"": true, "{": true, `{"a":1,}`: true, `{"a":tru}`: true, `{} {}`: true, "{\"a\":\"\x01\"}": true, "{\"a\":\"\xff\"}": true, `{"a":"\x"}`: true, `{"a":01}`: true, `nul`: true,
 		`[]`: false, `{"a":1,"a":2}`: false, `{"a":"\u0000"}`: false, `{"a":"\ud800"}`: false, `{"a":1e999999}`: false,
@@ -146,10 +115,9 @@ func TestMalformedAndRefused(t *testing.T) {
 		assert.Equal(t, malformed, errors.Is(err, metadata.ErrMalformed), "%s: %v", text, err)
 		assert.NotErrorIs(t, err, metadata.ErrTooLarge, text)
 	}
-	for _, err := range store.Find(t.Context(), raw(`{`), nil) {
-		assert.ErrorIs(t, err, metadata.ErrInvalidFilter)
-		assert.ErrorContains(t, err, "invalid filter")
-	}
+	_, err := find(t.Context(), store, `{`, nil)
+	assert.ErrorIs(t, err, metadata.ErrInvalidFilter)
+	assert.ErrorContains(t, err, "invalid filter")
 }
 
 // A context ends while its write, whose connection was stale, asks for another one. The
@@ -166,9 +134,7 @@ func TestEndOfAContextWhileConnectingAgainHasItsCause(t *testing.T) {
 		}
 		return nil
 	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	pool := newPool(t, config)
 	store, err := metadata.NewPostgres(pool, nil)
 	require.NoError(t, err)
 	require.NoError(t, store.Migrate(t.Context()))

@@ -37,7 +37,7 @@ func TestWritersThatWaitAreTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			eachDriver(t, func(t *testing.T, d *database) {
 				store := d.migrated(t, nil)
-				here, elsewhere := newLocker(t, d), newLocker(t, d)
+				here, elsewhere := newLocker(t, d.Pool()), newLocker(t, d.Pool())
 				held, err := elsewhere.Lock(t.Context(), store.Key("a"))
 				require.NoError(t, err)
 				writers := make(chan error, 3)

@@ -196,14 +196,13 @@ func count(doc metadata.Document) (json.RawMessage, error) {
 
 // A watcher that comes later reads a state of which those that are there have not been told.
 func TestWhatOneWatcherFindsIsToldToTheOthers(t *testing.T) {
-	db := pgtest.New(t)
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) }}
+	d := overPgx(t)
 	store := d.migrated(t, hourly)
 	_, err := store.Merge(t.Context(), "a", raw(`{"n":1}`))
 	require.NoError(t, err)
 	first := watch(t.Context(), t, store, "a")
 	assert.Equal(t, `{"n": 1}`, string(first.next().Metadata))
-	waitForListener(t, db)
+	waitForListener(t, d)
 	d.exec(t, `UPDATE lockstore_metadata SET metadata = '{"n": 2}'`)
 	second := watch(t.Context(), t, store, "a")
 	assert.Equal(t, `{"n": 2}`, string(second.next().Metadata))
@@ -215,7 +214,7 @@ const listenersSQL = `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' 
 
 // waitForListener returns when a process listens for hints, and what it had to compare then
 // has been compared.
-func waitForListener(t testing.TB, db *pgtest.DB) {
+func waitForListener(t testing.TB, db *database) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var n, idle int
@@ -236,7 +235,7 @@ func TestWatcherIsToldOfOtherProcessesWrites(t *testing.T) {
 		writer, reader := d.migrated(t, &options), d.store(t, &options)
 		w := watch(t.Context(), t, reader, "a")
 		w.next()
-		waitForListener(t, d.DB)
+		waitForListener(t, d)
 		tellers := func() (n int) {
 			require.NoError(t, d.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_catalog.pg_notify%'`).Scan(&n))
 			return n
@@ -268,16 +267,15 @@ func TestWatcherIsToldOfOtherProcessesWrites(t *testing.T) {
 // While the connection is gone nothing is heard. What was to be heard then is found when
 // there is another.
 func TestWatcherMissesNothingWhileItsConnectionIsGone(t *testing.T) {
-	db := pgtest.New(t)
-	proxy := pgtest.NewProxy(t, db)
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) }}
+	d := overPgx(t)
+	proxy := pgtest.NewProxy(t, d.DB)
 	options := *hourly
 	options.Connect = func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, proxy.URL()) }
 	store := d.migrated(t, &options)
 	w := watch(t.Context(), t, store, "a", "b")
 	w.next()
 	w.next()
-	waitForListener(t, db)
+	waitForListener(t, d)
 	for i := range 3 {
 		proxy.Cut()
 		d.exec(t, fmt.Sprintf(`INSERT INTO lockstore_metadata (id, metadata, version) VALUES ('a', '{"n": %d}', 1) ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata`, i))
@@ -290,10 +288,9 @@ func TestWatcherMissesNothingWhileItsConnectionIsGone(t *testing.T) {
 func TestWatcherIsToldInTimeByASlowServer(t *testing.T) {
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)
-	pool, err := pgxpool.New(t.Context(), proxy.URL())
+	config, err := pgxpool.ParseConfig(proxy.URL())
 	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
+	d := onPool(db, newPool(t, config))
 	store := d.migrated(t, &metadata.Options{WatchInterval: soonEnough / 8})
 	_, err = store.Merge(t.Context(), "a", raw(`{}`))
 	require.NoError(t, err)
@@ -414,8 +411,7 @@ func TestWatchEnds(t *testing.T) {
 
 // The one that reads for all leaves, or panics. The others go on.
 func TestWatchersGoOnWithoutTheFirst(t *testing.T) {
-	db := pgtest.New(t)
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(db.Pool(), o) }}
+	d := overPgx(t)
 	store := d.migrated(t, hourly)
 	var watchers []*watcher
 	for range 4 {
@@ -423,7 +419,7 @@ func TestWatchersGoOnWithoutTheFirst(t *testing.T) {
 		w.next()
 		watchers = append(watchers, w)
 	}
-	waitForListener(t, db)
+	waitForListener(t, d)
 	for i, w := range watchers {
 		w.stop(errEnoughSeen)
 		for _, rest := range watchers[i+1:] {
@@ -439,7 +435,7 @@ func TestWatchersGoOnWithoutTheFirst(t *testing.T) {
 	})
 	require.Eventually(t, func() bool {
 		var n int
-		require.NoError(t, db.Pool().QueryRow(t.Context(), listenersSQL).Scan(&n))
+		require.NoError(t, d.Pool().QueryRow(t.Context(), listenersSQL).Scan(&n))
 		return n == 0
 	}, soonEnough, time.Millisecond, "nobody watches, nobody listens")
 }
@@ -449,7 +445,7 @@ func TestWatchersGoOnWithoutTheFirst(t *testing.T) {
 func TestNobodyIsTold(t *testing.T) {
 	db := pgtest.New(t)
 	pool := newPool(t, db.Pool().Config())
-	d := &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
+	d := onPool(db, pool)
 	connected := make(chan struct{}, 100)
 	store := d.migrated(t, &metadata.Options{Connect: func(ctx context.Context) (*pgx.Conn, error) {
 		connected <- struct{}{}
@@ -521,7 +517,7 @@ func TestEveryWriterFindsWatchers(t *testing.T) {
 				t.Cleanup(watcher.Close)
 				w := watch(t.Context(), t, watcher, "none")
 				w.next()
-				waitForListener(t, d.DB)
+				waitForListener(t, d)
 				for deadline := time.Now().Add(soonEnough); len(told) == 0 && time.Now().Before(deadline); {
 					require.NoError(t, write(t.Context(), writer))
 				}
