@@ -107,6 +107,9 @@ func (j *journal) SessionEnd(ctx context.Context, e lock.SessionEnd) {
 	if e.Err != nil {
 		line += " lost"
 	}
+	if e.Lasted <= 0 {
+		line += " without its time"
+	}
 	j.end(ctx, "session", e.SessionStart, line, nil)
 }
 
