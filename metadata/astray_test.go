@@ -82,10 +82,7 @@ func eachAstray(t *testing.T, test func(t *testing.T, s *astray, l *lock.Postgre
 			}
 			t.Cleanup(s.Close)
 			require.NoError(t, s.Migrate(t.Context()))
-			s.other, err = metadata.NewPostgres(elsewhere.Pool(), nil)
-			require.NoError(t, err)
-			t.Cleanup(s.other.Close)
-			require.NoError(t, s.other.Migrate(t.Context()))
+			s.other = onPool(elsewhere, elsewhere.Pool()).migrated(t, nil)
 			test(t, s, newLocker(t, here.Pool()))
 		})
 	}
@@ -223,16 +220,9 @@ func TestSharedLockIsProvedByReaders(t *testing.T) {
 
 // A host's transaction stays where it is.
 func TestTransactionElsewhereIsToldThatItDoesNotKnowTheLock(t *testing.T) {
-	here, elsewhere := &database{DB: pgtest.New(t)}, &database{DB: pgtest.New(t)}
-	store, err := metadata.NewPostgres(here.Pool(), nil)
-	require.NoError(t, err)
-	defer store.Close()
-	require.NoError(t, store.Migrate(t.Context()))
-	other, err := metadata.NewPostgres(elsewhere.Pool(), nil)
-	require.NoError(t, err)
-	defer other.Close()
-	require.NoError(t, other.Migrate(t.Context()))
-	_, err = other.Merge(t.Context(), "a", raw(`{"n":1}`))
+	here, elsewhere := overPgx(t), overPgx(t)
+	store, other := here.migrated(t, nil), elsewhere.migrated(t, nil)
+	_, err := other.Merge(t.Context(), "a", raw(`{"n":1}`))
 	require.NoError(t, err)
 	held, err := newLocker(t, here.Pool()).Lock(t.Context(), store.Key("a"))
 	require.NoError(t, err)

@@ -38,7 +38,8 @@ func (c *chain) finish(t *testing.T) []error {
 	return errs
 }
 
-func key(i int) string { return fmt.Sprintf(`{"k%d":1}`, i+1) }
+// keyPatch sets a member of its own.
+func keyPatch(i int) string { return fmt.Sprintf(`{"k%d":1}`, i+1) }
 
 // Commits of a hot document do not wait for the answers to those before.
 func TestCommitsOfAHotDocumentOverlap(t *testing.T) {
@@ -46,7 +47,7 @@ func TestCommitsOfAHotDocumentOverlap(t *testing.T) {
 		var underWay, most atomic.Int64
 		tr.always(sending, func() { most.Store(max(most.Load(), underWay.Add(1))) })
 		tr.always(answered, func() { underWay.Add(-1) })
-		c := overlapping(t, d, 9, key)
+		c := overlapping(t, d, 9, keyPatch)
 		for i, err := range c.finish(t) {
 			assert.NoError(t, err, "call %d", i)
 		}
@@ -68,7 +69,7 @@ func TestRejectedAmongCommitsUnderWay(t *testing.T) {
 			if i == bad {
 				return `{"bad":1}`
 			}
-			return key(i)
+			return keyPatch(i)
 		})
 		for i, err := range c.finish(t) {
 			if i == bad {
@@ -86,12 +87,12 @@ func TestRejectedAmongCommitsUnderWay(t *testing.T) {
 // A Delete and what follows it come after the commits under way.
 func TestDeleteAmongCommitsUnderWay(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
-		c := overlapping(t, d, 4, key)
+		c := overlapping(t, d, 4, keyPatch)
 		c.calls = append(c.calls, lineUp(t.Context(), func(ctx context.Context) (metadata.Document, error) {
 			return metadata.Document{}, c.store.Delete(ctx, "a")
 		}))
 		for i := range 4 {
-			c.calls = append(c.calls, lineUp(t.Context(), merging(c.store, key(100+i))))
+			c.calls = append(c.calls, lineUp(t.Context(), merging(c.store, keyPatch(100+i))))
 		}
 		for i, err := range c.finish(t) {
 			assert.NoError(t, err, "call %d", i)
@@ -107,7 +108,7 @@ func TestConflictAmongCommitsUnderWay(t *testing.T) {
 	eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
 		d.migrated(t, nil)
 		d.exec(t, `ALTER TABLE lockstore_metadata ADD CONSTRAINT no_bad CHECK (NOT metadata ? 'bad')`)
-		c := overlapping(t, d, 2, key) // up to version 6
+		c := overlapping(t, d, 2, keyPatch) // up to version 6
 		c.calls = append(c.calls,
 			lineUp(t.Context(), merging(c.store, `{"bad":1}`)), // would be 7
 			lineUp(t.Context(), merging(c.store, `{"bad":2}`)), // would be 8
@@ -167,7 +168,7 @@ func TestCommitsUnderWayThatComeWithNotices(t *testing.T) {
 		d.migrated(t, nil)
 		d.exec(t, `CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'hear'; RETURN NULL; END $$;
 			CREATE CONSTRAINT TRIGGER say AFTER UPDATE ON lockstore_metadata DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION say()`)
-		c := overlapping(t, d, 9, key)
+		c := overlapping(t, d, 9, keyPatch)
 		for i, err := range c.finish(t) {
 			assert.NoError(t, err, "call %d", i)
 		}
@@ -185,7 +186,7 @@ func TestHotDocumentInEveryQueryMode(t *testing.T) {
 			var prepared atomic.Int64
 			config.ConnConfig.Tracer = preparing{&prepared}
 			d := onPool(db, newPool(t, config))
-			c := overlapping(t, d, 9, key)
+			c := overlapping(t, d, 9, keyPatch)
 			for i, err := range c.finish(t) {
 				assert.NoError(t, err, "call %d", i)
 			}
@@ -218,7 +219,7 @@ func (preparing) TracePrepareEnd(context.Context, *pgx.Conn, pgx.TracePrepareEnd
 // panics.
 func TestPanicWithCommitsUnderWay(t *testing.T) {
 	eachTraced(t, func(t *testing.T, d *database, tr *tracer) {
-		c := overlapping(t, d, 9, key)
+		c := overlapping(t, d, 9, keyPatch)
 		tr.once(sending, saving, func() {
 			tr.once(sending, saving, func() { tr.once(answered, saving, func() { panic("the host's tracer") }) })
 		})

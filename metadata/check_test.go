@@ -1,7 +1,6 @@
 package metadata_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -38,19 +37,17 @@ func TestCheckFindsNothingWhereAllIsAsConfigured(t *testing.T) {
 			CREATE TABLE filled (id text PRIMARY KEY, metadata jsonb, serial bigserial, ident int GENERATED ALWAYS AS IDENTITY, twice text NOT NULL GENERATED ALWAYS AS (id) STORED, late text NOT NULL);
 			CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.late := 'x'; RETURN NEW; END $$;
 			CREATE TRIGGER fill BEFORE INSERT ON filled FOR EACH ROW EXECUTE FUNCTION fill();
-			CREATE TABLE partitioned (id text PRIMARY KEY, metadata jsonb) PARTITION BY HASH (id); CREATE TABLE part PARTITION OF partitioned FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 			CREATE VIEW views AS SELECT id AS name, metadata FROM domains WHERE id <> 'hidden'`)
 		for name, o := range map[string]metadata.Options{
-			"default":     {},
-			"by schema":   {Table: metadata.Table{Schema: "my app", Tokens: metadata.DefaultTokens}},
-			"tokens":      {Table: metadata.Table{Tokens: "my tokens"}},
-			"odd schema":  {Table: metadata.Table{Schema: "app$1"}},
-			"in Go":       {MergeInGo: true},
-			"domains":     {Table: metadata.Table{Name: "domains", Create: true}},
-			"scoped":      {Table: metadata.Table{Name: "scoped", IDType: metadata.BigInt, Column: "doc", Version: "n", UpdatedAt: "at", Create: true, Scope: []metadata.Scope{{Column: "tenant", Type: metadata.BigInt, Value: "7"}}}},
-			"filled":      {Table: metadata.Table{Name: "filled", Create: true}},
-			"partitioned": {Table: metadata.Table{Name: "partitioned", Create: true}},
-			"view":        {Table: metadata.Table{Name: "views", ID: "name", Create: true}},
+			"default":    {},
+			"by schema":  {Table: metadata.Table{Schema: "my app", Tokens: metadata.DefaultTokens}},
+			"tokens":     {Table: metadata.Table{Tokens: "my tokens"}},
+			"odd schema": {Table: metadata.Table{Schema: "app$1"}},
+			"in Go":      {MergeInGo: true},
+			"domains":    {Table: metadata.Table{Name: "domains", Create: true}},
+			"scoped":     {Table: metadata.Table{Name: "scoped", IDType: metadata.BigInt, Column: "doc", Version: "n", UpdatedAt: "at", Create: true, Scope: []metadata.Scope{{Column: "tenant", Type: metadata.BigInt, Value: "7"}}}},
+			"filled":     {Table: metadata.Table{Name: "filled", Create: true}},
+			"view":       {Table: metadata.Table{Name: "views", ID: "name", Create: true}},
 		} {
 			store := d.migrated(t, &o)
 			assert.Empty(t, sentences(t, store), name)
@@ -185,10 +182,7 @@ func TestCheckFindsWhatTheRoleMayNotDo(t *testing.T) {
 					config = asRole(t, db).Config()
 				}
 				config.ConnConfig.RuntimeParams["search_path"] = "app, public"
-				store, err := metadata.NewPostgres(newPool(t, config), &metadata.Options{Table: table})
-				require.NoError(t, err)
-				t.Cleanup(store.Close)
-				return store
+				return onPool(db, newPool(t, config)).store(t, &metadata.Options{Table: table})
 			}
 			require.NoError(t, open(false).Migrate(ctx))
 			store := open(true)
@@ -256,18 +250,12 @@ func TestCheckFindsATableOfTokensThatIsNotAsItShouldBe(t *testing.T) {
 }
 
 func TestCheckFindsStrangersAndReadOnlySessions(t *testing.T) {
-	db, ctx := pgtest.New(t), context.Background()
-	pool := asRole(t, db, "ALL ON SCHEMA public")
-	theirs, err := metadata.NewPostgres(pool, nil)
-	require.NoError(t, err)
-	defer theirs.Close()
-	require.NoError(t, theirs.Migrate(ctx))
-	stranger := workerOf(t, db)
+	d, ctx := overPgx(t), t.Context()
+	pool := asRole(t, d.DB, "ALL ON SCHEMA public")
+	onPool(d.DB, pool).migrated(t, nil)
+	stranger := workerOf(t, d.DB)
 	for owner, want := range map[string]int{"": 2, stranger: 0} {
-		ours, err := metadata.NewPostgres(db.Pool(), &metadata.Options{Table: metadata.Table{Owner: owner}})
-		require.NoError(t, err)
-		defer ours.Close()
-		found := sentences(t, ours)
+		found := sentences(t, d.store(t, &metadata.Options{Table: metadata.Table{Owner: owner}}))
 		assert.Len(t, found, want, "%q: %v", owner, found)
 		for _, f := range found {
 			assert.Contains(t, f, "owned by "+stranger+", want Table.Owner")
@@ -282,9 +270,7 @@ func TestCheckFindsStrangersAndReadOnlySessions(t *testing.T) {
 
 	config := pool.Config()
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
-	readOnly, err := metadata.NewPostgres(newPool(t, config), nil)
-	require.NoError(t, err)
-	defer readOnly.Close()
+	readOnly := onPool(d.DB, newPool(t, config)).store(t, nil)
 	found, err := readOnly.Check(ctx)
 	require.NoError(t, err)
 	if assert.Len(t, found, 1) {

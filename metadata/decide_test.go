@@ -215,7 +215,7 @@ func TestDecideRunsOnceWhereNothingIsShared(t *testing.T) {
 			calls = append(calls, begin(func() (metadata.Document, error) {
 				return store.Update(t.Context(), "a", func(doc metadata.Document) (json.RawMessage, error) {
 					if i == 0 {
-						time.Sleep(400 * time.Millisecond)
+						time.Sleep(400 * time.Millisecond) // longer than a leader has whose commits are shared
 					}
 					return counting(&runs)(doc)
 				})

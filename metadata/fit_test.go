@@ -119,6 +119,7 @@ func TestTablesThatKeepDocuments(t *testing.T) {
 		} {
 			d.exec(t, ddl)
 			store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: table, Create: true}})
+			assert.Empty(t, sentences(t, store), table)
 			_, err := store.Merge(t.Context(), "a", raw(`{"n":0}`))
 			require.NoError(t, err)
 			for operation, do := range allOf(t, d, store) {
@@ -160,9 +161,9 @@ func TestTableMayHaveTheNameOfAQuery(t *testing.T) {
 					if doc.Metadata == nil {
 						return cmp.Or(err, metadata.ErrNotFound)
 					}
-					break
+					return err
 				}
-				return nil
+				return errors.New("nothing is told")
 			}
 			require.NoError(t, do["Merge"](t.Context()), table)
 			for operation, do := range do {

@@ -170,6 +170,7 @@ func rollback(tx any) error {
 
 // Names of keys are quoted, too, where a path has them or they are protected.
 func TestHostileKeysAreQuotedInErrors(t *testing.T) {
+	db := pgtest.New(t)
 	for name, key := range hostile {
 		memory := must(metadata.NewMemory(nil, &metadata.Options{Protect: []string{key}}))
 		for what, patch := range map[string]any{
@@ -185,7 +186,7 @@ func TestHostileKeysAreQuotedInErrors(t *testing.T) {
 		_, err = metadata.Decode[map[string]struct{ B int }](metadata.Document{ID: key, Metadata: text})
 		require.ErrorIs(t, err, metadata.ErrInvalidDocument)
 		assertInert(t, err.Error(), key, name+", Decode")
-		_, err = metadata.NewPostgres(pgtest.New(t).Pool(), &metadata.Options{Table: metadata.Table{Name: "t", Scope: []metadata.Scope{{Column: key, Type: "no " + metadata.Type(key)}}}})
+		_, err = metadata.NewPostgres(db.Pool(), &metadata.Options{Table: metadata.Table{Name: "t", Scope: []metadata.Scope{{Column: key, Type: "no " + metadata.Type(key)}}}})
 		require.ErrorIs(t, err, metadata.ErrInvalidOptions)
 		assertInert(t, err.Error(), key, name+", Scope")
 	}

@@ -113,10 +113,8 @@ func TestErrorOfAPolicyShowsNoValue(t *testing.T) {
 	d.exec(t, `CREATE TABLE docs (id text PRIMARY KEY, metadata jsonb NOT NULL DEFAULT '{}'); INSERT INTO docs VALUES ('a', '{"role":"`+canary+`"}');
 		ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON docs USING (pg_has_role(metadata->>'role', 'MEMBER'))`)
 	require.NoError(t, d.store(t, &metadata.Options{Table: metadata.Table{Name: "docs"}}).Migrate(ctx))
-	store, err := metadata.NewPostgres(asRole(t, d.DB, "ALL ON docs"), &metadata.Options{Table: metadata.Table{Name: "docs"}})
-	require.NoError(t, err)
-	defer store.Close()
-	_, err = store.Get(ctx, "a")
+	store := onPool(d.DB, asRole(t, d.DB, "ALL ON docs")).store(t, &metadata.Options{Table: metadata.Table{Name: "docs"}})
+	_, err := store.Get(ctx, "a")
 	require.Error(t, err)
 	assert.NotContains(t, err.Error(), canary)
 }

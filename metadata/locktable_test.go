@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -22,16 +21,7 @@ import (
 // smallServer has PostgreSQL's own defaults: 64 locks for each of 100 connections.
 func smallServer(t *testing.T) (*pgtest.DB, func() *metadata.Postgres) {
 	db := pgtest.New(t, pgtest.Setting("max_connections", "100"))
-	return db, func() *metadata.Postgres {
-		pool, err := pgxpool.New(t.Context(), db.URL()+"&pool_max_conns=16")
-		require.NoError(t, err)
-		t.Cleanup(pool.Close)
-		store, err := metadata.NewPostgres(pool, nil)
-		require.NoError(t, err)
-		t.Cleanup(store.Close)
-		require.NoError(t, store.Migrate(t.Context()))
-		return store
-	}
+	return db, func() *metadata.Postgres { return onPool(db, newPool(t, db.Pool().Config())).migrated(t, nil) }
 }
 
 // Calls of MergeMany, however many there are at once and in whatever processes, fail

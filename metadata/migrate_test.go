@@ -228,11 +228,10 @@ func TestDDLWithoutStandardConformingStrings(t *testing.T) {
 	config.ConnConfig.RuntimeParams["standard_conforming_strings"] = "off"
 	pool := newPool(t, config)
 	for _, schema := range []string{`back\slash`, `quote\'; CREATE TABLE broken (); --`, `\\'`, `\`, `'`} {
-		store, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Schema: schema}})
-		require.NoError(t, err)
+		store := onPool(db, pool).store(t, &metadata.Options{Table: metadata.Table{Schema: schema}})
 		require.NoError(t, store.Migrate(t.Context()), schema)
 		require.NoError(t, store.Migrate(t.Context()), schema)
-		_, err = store.Merge(t.Context(), "a", raw(`{"a":{"b":null}}`))
+		_, err := store.Merge(t.Context(), "a", raw(`{"a":{"b":null}}`))
 		require.NoError(t, err, schema)
 	}
 	var broken bool

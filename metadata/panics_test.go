@@ -25,17 +25,17 @@ func (o *panicking) CommitEnd(_ context.Context, e metadata.CommitEnd) {
 	}
 }
 
-// logged has the server log each change of a document, so that a patch that is
+// logged has a trigger write down each change of a document, so that a patch that is
 // applied twice is seen twice.
 const logged = `CREATE TABLE changes (id text, last text);
 	CREATE FUNCTION log_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		INSERT INTO changes VALUES (NEW.id, NEW.metadata->>'last'); RETURN NEW; END $$;
 	CREATE TRIGGER log_change AFTER UPDATE ON `
 
-// aware checks what calls were told that shared a commit which was made, and after
-// which the host's code panicked: one of them by that panic, and none of them what
-// is untrue.
-func aware(t *testing.T, calls map[string]pending) {
+// toldOfPanic checks what calls were told that shared a commit which was made, and after
+// which the host's code panicked: one of them by that panic, and none of them what is
+// untrue.
+func toldOfPanic(t *testing.T, calls map[string]pending) {
 	t.Helper()
 	panics := 0
 	for last, p := range calls {
@@ -76,7 +76,7 @@ func TestPanicAfterASharedCommit(t *testing.T) {
 				tr.once(answered, committing, func() { panics(o) })
 				b.unblock()
 				require.NoError(t, first.wait(t, "the first").err)
-				aware(t, calls)
+				toldOfPanic(t, calls)
 				after, err := b.store.Merge(t.Context(), "a", raw(`{"last":"after"}`))
 				require.NoError(t, err, "the store works")
 				assert.Equal(t, int64(1+1+4+1), after.Version, "each change counts once")
@@ -119,7 +119,7 @@ func TestPanicAfterACommitOfSeveralDocuments(t *testing.T) {
 				}
 				arm(tr, o)
 				conn.Release()
-				aware(t, calls)
+				toldOfPanic(t, calls)
 				var changes, documents int
 				require.NoError(t, d.Pool().QueryRow(t.Context(), "SELECT count(*), count(DISTINCT id) FROM changes").Scan(&changes, &documents))
 				assert.Equal(t, len(ids), changes)

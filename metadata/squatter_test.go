@@ -98,10 +98,7 @@ func TestSquatterInTheSearchPathRunsNothing(t *testing.T) {
 					for _, patch := range []string{`{"m":1}`, `{"m":1}`, `{"m":{"n":null,"o":1}}`} {
 						must(s.MergeMany(ctx, []metadata.Patch{{ID: a, Patch: json.RawMessage(patch)}, {ID: b, Patch: json.RawMessage(patch)}, {ID: missing, Patch: json.RawMessage(patch)}}))("MergeMany " + patch)
 					}
-					for _, err := range s.Find(ctx, raw(`{"m":{"o":1}}`), &metadata.FindOptions{PageSize: 1}) {
-						assert.NoError(t, err)
-					}
-					caught("Find")
+					must(find(ctx, s, `{"m":{"o":1}}`, &metadata.FindOptions{PageSize: 1}))("Find")
 					held, err := locker.Lock(ctx, s.Key(a))
 					require.NoError(t, err)
 					must(s.Merge(held.Context(), a, raw(`{"h":1}`)))("Merge under a hold")

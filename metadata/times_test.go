@@ -13,8 +13,7 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// A time is read as it is, whatever it is, however the
-// session prints times. Infinity, which Go does not have, is the zero time.
+// A time is read as it is, however the session prints times. Infinity, which Go does not have, is the zero time.
 func TestTimesOfAnyKind(t *testing.T) {
 	db, ctx := pgtest.New(t), t.Context()
 	times := map[string]time.Time{

@@ -88,7 +88,7 @@ func TestWatchersStory(t *testing.T) {
 		}
 	}
 	reach := func(what string, want func(id string) metadata.Document, who ...*follower) {
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(patience)
 		for _, f := range who {
 			for _, id := range ids {
 				doc := want(id)

@@ -59,8 +59,6 @@ func watch(ctx context.Context, t testing.TB, store interface {
 	return w
 }
 
-const soonEnough = 20 * time.Second
-
 func (w *watcher) next() metadata.Document {
 	w.t.Helper()
 	select {
@@ -68,7 +66,7 @@ func (w *watcher) next() metadata.Document {
 		return doc
 	case err := <-w.ends:
 		require.NoError(w.t, err)
-	case <-time.After(soonEnough):
+	case <-time.After(patience):
 		require.Fail(w.t, "nothing is told")
 	}
 	return metadata.Document{}
@@ -81,7 +79,7 @@ func (w *watcher) end() error {
 		case <-w.docs:
 		case err := <-w.ends:
 			return err
-		case <-time.After(soonEnough):
+		case <-time.After(patience):
 			require.Fail(w.t, "does not end")
 		}
 	}
@@ -223,7 +221,7 @@ func waitForListener(t testing.TB, db *database) {
 		err = db.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' AND query LIKE '%LISTEN%'`).Scan(&idle)
 		require.NoError(t, err)
 		return n > 0 && idle > 0
-	}, soonEnough, time.Millisecond)
+	}, patience, time.Millisecond)
 }
 
 // A process that writes has watchers in others told, as soon as it has found that there are
@@ -291,7 +289,7 @@ func TestWatcherIsToldInTimeByASlowServer(t *testing.T) {
 	config, err := pgxpool.ParseConfig(proxy.URL())
 	require.NoError(t, err)
 	d := onPool(db, newPool(t, config))
-	store := d.migrated(t, &metadata.Options{WatchInterval: soonEnough / 8})
+	store := d.migrated(t, &metadata.Options{WatchInterval: patience / 8})
 	_, err = store.Merge(t.Context(), "a", raw(`{}`))
 	require.NoError(t, err)
 	w := watch(t.Context(), t, store, "a")
@@ -437,7 +435,7 @@ func TestWatchersGoOnWithoutTheFirst(t *testing.T) {
 		var n int
 		require.NoError(t, d.Pool().QueryRow(t.Context(), listenersSQL).Scan(&n))
 		return n == 0
-	}, soonEnough, time.Millisecond, "nobody watches, nobody listens")
+	}, patience, time.Millisecond, "nobody watches, nobody listens")
 }
 
 // Where nobody watches, a writer opens no connection, tells nothing, and asks on the
@@ -461,6 +459,36 @@ func TestNobodyIsTold(t *testing.T) {
 	var asked int
 	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT CASE%'`).Scan(&asked))
 	assert.Equal(t, 1, asked)
+}
+
+// Without hints a store opens no connection for them, whoever watches, and finds by comparison
+// what has changed.
+func TestWithoutHintsThereIsNoConnectionForThem(t *testing.T) {
+	d := overPgx(t)
+	connect := func(connects chan<- struct{}) func(context.Context) (*pgx.Conn, error) {
+		return func(ctx context.Context) (*pgx.Conn, error) {
+			connects <- struct{}{}
+			return pgx.Connect(ctx, d.URL())
+		}
+	}
+	none, some := make(chan struct{}, 1000), make(chan struct{}, 1000)
+	without := d.migrated(t, &metadata.Options{NoHints: true, WatchInterval: often.WatchInterval, Connect: connect(none)})
+	with := d.store(t, &metadata.Options{Connect: connect(some)})
+	here, elsewhere := watch(t.Context(), t, without, "a"), watch(t.Context(), t, d.store(t, hourly), "a")
+	here.next()
+	elsewhere.next()
+	waitForListener(t, d)
+	for deadline := time.Now().Add(patience); len(some) == 0 && time.Now().Before(deadline); {
+		for _, store := range []*metadata.Postgres{without, with} {
+			_, err := store.Update(t.Context(), "a", count)
+			require.NoError(t, err)
+		}
+	}
+	assert.NotEmpty(t, some)
+	d.exec(t, `UPDATE lockstore_metadata SET metadata = '{"hand": 1}'`)
+	for string(here.next().Metadata) != `{"hand": 1}` {
+	}
+	assert.Empty(t, none)
 }
 
 // Whichever way a process writes, it finds that others watch.
@@ -518,7 +546,7 @@ func TestEveryWriterFindsWatchers(t *testing.T) {
 				w := watch(t.Context(), t, watcher, "none")
 				w.next()
 				waitForListener(t, d)
-				for deadline := time.Now().Add(soonEnough); len(told) == 0 && time.Now().Before(deadline); {
+				for deadline := time.Now().Add(patience); len(told) == 0 && time.Now().Before(deadline); {
 					require.NoError(t, write(t.Context(), writer))
 				}
 				assert.NotEmpty(t, told)
@@ -576,7 +604,7 @@ func TestWatchAndErrorsThatNothingIsKnownOf(t *testing.T) {
 		for range 3 {
 			select {
 			case <-failed:
-			case <-time.After(soonEnough):
+			case <-time.After(patience):
 				require.Fail(t, "it does not try again")
 			}
 		}
@@ -600,7 +628,7 @@ func TestWatchAndErrorsThatNothingIsKnownOf(t *testing.T) {
 	assert.Equal(t, `{"n": 1}`, string(w.next().Metadata))
 }
 
-// unread tells of each record.
+// unread tells of each record that says that watched documents could not be read.
 type unread chan<- struct{}
 
 func (unread) Enabled(context.Context, slog.Level) bool { return true }
