@@ -45,11 +45,9 @@ type script struct {
 //	trip <session> ...                 all of these, as long as there is something
 //	cancel <session>                   pg_cancel_backend
 //	end <session>                      by a reset
-//	cut <session>                      both ways; or heals that
-//	accept, refuse                     the oldest attempt to connect
+//	accept                             the oldest attempt to connect
 //	stop <process>, go <process>       in between nothing takes the mutex of its table
 //	sleep <time>
-//	run <time>                         in which everything possible happens
 //	holders                            prints them
 //	finish                             ends every call, and checks that nothing is left
 func (s *script) do(schedule *simulate.Schedule, command string, args []string) {
@@ -75,15 +73,8 @@ func (s *script) do(schedule *simulate.Schedule, command string, args []string) 
 		}
 	case "sleep":
 		w.Sleep(duration(args[0]))
-	case "run":
-		for end := time.Now().Add(duration(args[0])); time.Now().Before(end); {
-			w.pump()
-			w.Sleep(10 * time.Millisecond)
-		}
 	case "accept":
 		w.accept(w.dials[0])
-	case "refuse":
-		w.refuse(w.dials[0])
 	case "holders":
 		s.tellHolders()
 	case "finish":
@@ -124,12 +115,6 @@ func (s *script) session(command string, args []string) {
 		b.canceled()
 	case "end":
 		b.end(reset)
-	case "cut":
-		if c.cut != (cut{}) {
-			c.cut = cut{}
-		} else {
-			c.cut = cut{up: true, down: true, since: time.Now()}
-		}
 	default:
 		panic(errors.New("no command: " + command))
 	}
