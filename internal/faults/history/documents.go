@@ -17,9 +17,9 @@ const (
 	Contiguity  = "contiguity"    // each version was made by a write
 	Unexplained = "unexplained"   // each change was made by a write, once
 	NotApplied  = "not applied"   // a write that failed is not in the document
-	LostUpdate  = "lost update"   // an update is based on the document before it
+	LostUpdate  = "lost update"   // an update is based on the document before it, so that the counter counts all of them
 	RealTime    = "real time"     // an acknowledged write comes before those called afterwards
-	FreshRead   = "fresh read"    // a read sees all writes acknowledged before it, and none called after it
+	FreshRead   = "fresh read"    // a read sees all that was acknowledged or read before it, and no write called after it
 	ReadVersion = "read versions" // a version has one document
 )
 
@@ -35,8 +35,8 @@ func CheckDocuments(events []Event, final map[string]Final) (found []Violation) 
 	for id, writes := range byKey(events, func(e Event) bool { return e.writes() || e.Kind == Get }) {
 		d := newDocument(id, writes)
 		d.versions(final[id])
-		d.realTime()
-		d.reads()
+		d.order()
+		d.reads(final[id])
 		found = append(found, d.found...)
 	}
 	return found
@@ -54,6 +54,14 @@ func fieldsOf(document json.RawMessage) fields {
 		f[k] = string(bytes.TrimSpace(v))
 	}
 	return f
+}
+
+// count returns the counter, which an update increments.
+func (f fields) count() int64 { return number(f[Counter]) }
+
+func number[T string | json.RawMessage](text T) int64 {
+	n, _ := strconv.ParseInt(string(text), 10, 64)
+	return n // 0: it is none
 }
 
 // A document is the history of one document.
@@ -105,9 +113,6 @@ func (d *document) versions(final Final) {
 			d.violates(LostWrite, fmt.Sprintf("the document ends at version %d", final.Version), e)
 			return
 		}
-		if (e.Kind == Update || e.Kind == Guarded) && e.Version == version+1 && !increments(state[Counter], string(e.Value)) {
-			d.violates(LostUpdate, fmt.Sprintf("the counter went from %q to %s", state[Counter], e.Value), before, e)
-		}
 		after := fieldsOf(e.Document)
 		if after[e.Field] != string(e.Value) {
 			d.violates(LostWrite, "its own answer does not have it", e)
@@ -121,15 +126,16 @@ func (d *document) versions(final Final) {
 	d.explain(state, fieldsOf(final.Document), final.Version-version, before, Event{Kind: Get, Key: d.id, Version: final.Version, Outcome: OK})
 }
 
-func increments(from, to string) bool {
-	a, _ := strconv.Atoi(from) // empty is zero
-	b, err := strconv.Atoi(to)
-	return err == nil && b == a+1
-}
-
 // explain finds the writes that made the changes between two states, except that of e: gap
 // writes of unknown outcome.
 func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
+	least, most := int64(0), gap // updates, of which each adds one to the counter
+	if e.Kind == Update || e.Kind == Guarded {
+		least, most = 1, gap+1
+	}
+	if more := to.count() - from.count(); more < least || more > most {
+		d.violates(LostUpdate, fmt.Sprintf("the counter went from %d to %d, by %d to %d updates", from.count(), to.count(), least, most), before, e)
+	}
 	visible := int64(0)
 	changed := map[string]bool{e.Field: true}
 	for name := range union(from, to) {
@@ -159,7 +165,7 @@ func (d *document) explain(from, to fields, gap int64, before, e Event) bool {
 	for i := 0; i < len(d.others) && visible < gap; i++ { // writes that later ones have overwritten
 		u := &d.others[i]
 		if u.Outcome == Unknown && changed[u.Field] && !d.used[u.Field+u.id()] &&
-			before.possiblyBefore(*u) && u.possiblyBefore(e) && (u.Field != Counter || between(from[Counter], string(u.Value), to[Counter])) {
+			before.possiblyBefore(*u) && u.possiblyBefore(e) && (u.Field != Counter || from.count() < number(u.Value) && number(u.Value) < to.count()) {
 			d.used[u.Field+u.id()] = true
 			visible++
 		}
@@ -180,14 +186,6 @@ func (d *document) suspects(changed map[string]bool, before, after Event) []Even
 		}
 	}
 	return nil
-}
-
-// between reports whether a count is between two others. Counts only grow.
-func between(from, count, to string) bool {
-	a, _ := strconv.Atoi(from) // empty is zero
-	n, err := strconv.Atoi(count)
-	b, _ := strconv.Atoi(to)
-	return err == nil && a < n && n < b
 }
 
 // possiblyBefore reports whether e may have been made before the write w was.
@@ -222,44 +220,63 @@ func union(a, b fields) map[string]bool {
 	return names
 }
 
-// realTime finds a write that was called after a later one was acknowledged.
-func (d *document) realTime() {
-	var first Event // the first acknowledged one of those with a later version
-	for _, e := range slices.Backward(d.acked) {
-		if !first.Return.IsZero() && first.Return.Before(e.Call) {
-			d.violates(RealTime, fmt.Sprintf("version %d was acknowledged before %d was asked for", first.Version, e.Version), e, first)
-			return
-		}
-		if first.Return.IsZero() || e.Return.Before(first.Return) {
-			first = e
-		}
-	}
-}
-
-// reads compares what was read with what was written.
-func (d *document) reads() {
-	documents := map[int64]Event{}
-	for _, e := range d.acked {
-		documents[e.Version] = e
-	}
-	returned := slices.SortedFunc(slices.Values(d.acked), func(a, b Event) int { return a.Return.Compare(b.Return) })
-	slices.SortFunc(d.read, func(a, b Event) int { return a.Call.Compare(b.Call) })
-	var newest Event // acknowledged before the read
-	for _, r := range d.read {
-		for ; len(returned) > 0 && returned[0].Return.Before(r.Call); returned = returned[1:] {
+// order checks that no call is of an earlier version than those that returned before it began.
+func (d *document) order() {
+	calls := slices.SortedFunc(slices.Values(slices.Concat(d.acked, d.read)), byCall)
+	returned := slices.SortedFunc(slices.Values(calls), byReturn)
+	var newest Event // of those that returned before the call
+	for _, e := range calls {
+		for ; returned[0].Return.Before(e.Call); returned = returned[1:] {
 			if returned[0].Version > newest.Version {
 				newest = returned[0]
 			}
 		}
-		if r.Version < newest.Version {
-			d.violates(FreshRead, fmt.Sprintf("it read version %d, when %d was acknowledged", r.Version, newest.Version), newest, r)
-		}
-		w, known := documents[r.Version]
-		if known && w.Call.After(r.Return) {
-			d.violates(FreshRead, "it read what was not written yet", r, w)
-		}
-		if known && !bytes.Equal(w.Document, r.Document) {
-			d.violates(ReadVersion, fmt.Sprintf("version %d is\n    %s and\n    %s", r.Version, w.Document, r.Document), w, r)
+		switch {
+		case e.Kind == Get && e.Version < newest.Version:
+			d.violates(FreshRead, fmt.Sprintf("it read version %d, when %d was known", e.Version, newest.Version), newest, e)
+		case e.Kind != Get && e.Version <= newest.Version && newest.Kind == Get:
+			d.violates(FreshRead, fmt.Sprintf("it read version %d, before %d was asked for", newest.Version, e.Version), e, newest)
+		case e.Kind != Get && e.Version <= newest.Version:
+			d.violates(RealTime, fmt.Sprintf("version %d was acknowledged before %d was asked for", newest.Version, e.Version), e, newest)
 		}
 	}
+}
+
+// reads checks that each version has one document.
+func (d *document) reads(final Final) {
+	seen := newStates(d.acked, final)
+	for _, r := range d.read {
+		if reason, by := seen.contradict(r); reason != "" {
+			d.violates(ReadVersion, reason, append(by, r)...)
+		}
+	}
+}
+
+// states are the states of one document by version.
+type states struct {
+	of    map[int64]Event // calls that have returned them, and the end
+	final Final
+}
+
+func newStates(acked []Event, final Final) states {
+	s := states{map[int64]Event{final.Version: {Kind: Get, Outcome: OK, Version: final.Version, Document: final.Document}}, final}
+	for _, e := range acked {
+		s.of[e.Version] = e
+	}
+	return s
+}
+
+// contradict finds out what is wrong with the state that e has seen, and the call that shows it.
+func (s states) contradict(e Event) (reason string, by []Event) {
+	if e.Version > s.final.Version {
+		return fmt.Sprintf("it saw version %d, and the document ends at version %d", e.Version, s.final.Version), nil
+	}
+	same, known := s.of[e.Version]
+	switch {
+	case !known:
+		s.of[e.Version] = e
+	case !bytes.Equal(e.Document, same.Document):
+		return fmt.Sprintf("version %d is\n    %s and\n    %s", e.Version, same.Document, e.Document), []Event{same}
+	}
+	return "", nil
 }

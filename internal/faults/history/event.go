@@ -106,6 +106,9 @@ func (e Event) String() string {
 	return s
 }
 
+// who returns the process and the worker.
+func (e Event) who() [2]int { return [2]int{e.Process, e.Worker} }
+
 // writes reports whether the event is a change of a document.
 func (e Event) writes() bool {
 	return e.Kind == Merge || e.Kind == Update || e.Kind == Replace || e.Kind == Guarded
@@ -175,7 +178,7 @@ func Save(name string, events []Event) error {
 	}
 	out := bufio.NewWriter(f)
 	write := Write(out)
-	for _, e := range slices.SortedFunc(slices.Values(events), func(a, b Event) int { return a.Call.Compare(b.Call) }) {
+	for _, e := range slices.SortedFunc(slices.Values(events), byCall) {
 		write(e)
 	}
 	return errors.Join(out.Flush(), f.Close())

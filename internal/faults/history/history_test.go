@@ -158,6 +158,17 @@ func TestCheck(t *testing.T) {
 			events{update(0, 1, "1", 1, `{"count":1}`), update(0, 1, "3", 2, `{"count":3}`)},
 			history.Final{2, json.RawMessage(`{"count":3}`)}, []string{history.LostUpdate},
 		},
+		"an update of an old document, behind an unknown outcome": {
+			events{
+				update(0, 1, "1", 1, `{"count":1}`), as(history.Unknown, write(2, 9, "a", "1", 0, "")),
+				update(3, 4, "1", 3, `{"a":1,"count":1}`),
+			},
+			history.Final{3, json.RawMessage(`{"a":1,"count":1}`)}, []string{history.LostUpdate},
+		},
+		"an unknown update of an old document": {
+			events{update(0, 1, "1", 1, `{"count":1}`), update(2, 3, "2", 2, `{"count":2}`), as(history.Unknown, update(0, 9, "1", 0, ""))},
+			history.Final{3, json.RawMessage(`{"count":1}`)}, []string{history.LostUpdate},
+		},
 		"a later write in an earlier version": {
 			events{write(2, 3, "a", "1", 1, `{"a":1}`), write(0, 1, "b", "1", 2, `{"a":1,"b":1}`)},
 			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.RealTime, history.Linearizable},
@@ -169,6 +180,29 @@ func TestCheck(t *testing.T) {
 		"a read from the future": {
 			events{write(2, 3, "a", "1", 1, `{"a":1}`), read(0, 1, 1, `{"a":1}`)},
 			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.FreshRead},
+		},
+		"a read of less than another": {
+			events{write(0, 9, "a", "1", 1, `{"a":1}`), write(0, 9, "b", "1", 2, `{"a":1,"b":1}`), read(1, 2, 2, `{"a":1,"b":1}`), read(3, 4, 1, `{"a":1}`)},
+			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.FreshRead},
+		},
+		"a write before what was read": {
+			events{write(0, 9, "a", "1", 2, `{"a":1,"b":1}`), read(1, 2, 2, `{"a":1,"b":1}`), write(3, 4, "b", "1", 1, `{"b":1}`)},
+			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.FreshRead},
+		},
+		"two reads of one version that nobody acknowledged": {
+			events{
+				as(history.Unknown, write(0, 1, "a", "1", 0, "")), read(2, 3, 1, `{"a":1}`), read(4, 5, 1, `{"a":2}`),
+				write(6, 7, "b", "1", 2, `{"a":1,"b":1}`),
+			},
+			history.Final{2, json.RawMessage(`{"a":1,"b":1}`)}, []string{history.ReadVersion},
+		},
+		"a read of the last version, not as it is": {
+			events{as(history.Unknown, write(0, 1, "a", "1", 0, "")), read(2, 3, 1, `{"a":2}`)},
+			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.ReadVersion},
+		},
+		"a read of what never was": {
+			events{write(0, 1, "a", "1", 1, `{"a":1}`), read(2, 3, 2, `{"a":2}`)},
+			history.Final{1, json.RawMessage(`{"a":1}`)}, []string{history.ReadVersion},
 		},
 		"a read of something else": {
 			events{write(0, 1, "a", "1", 1, `{"a":1}`), read(2, 3, 1, `{"a":2}`)},
@@ -383,10 +417,50 @@ func TestLost(t *testing.T) {
 	assert.Zero(t, history.Lost(events[:1], map[string]history.Final{"d": {Version: 2}}))
 }
 
+func TestCheckWatched(t *testing.T) {
+	told := func(call int, version int64, document string) history.Event {
+		e := read(call, call, version, document)
+		e.Kind, e.Process = history.Watched, 7
+		return e
+	}
+	one, two := write(0, 1, "a", `1`, 1, `{"a":1}`), write(2, 3, "b", `1`, 2, `{"a":1,"b":1}`)
+	elsewhere := told(4, 1, `{"a":1}`)
+	elsewhere.Worker++
+	for name, c := range map[string]struct {
+		events []history.Event
+		rule   string
+	}{
+		"all states":                     {[]history.Event{told(0, 0, ``), told(1, 1, `{"a":1}`), told(3, 2, `{"a":1,"b":1}`)}, ""},
+		"the last state":                 {[]history.Event{told(3, 2, `{"a":1,"b":1}`)}, ""},
+		"an older one, to another":       {[]history.Event{told(3, 2, `{"a":1,"b":1}`), elsewhere}, ""},
+		"before the answer to the write": {[]history.Event{told(2, 2, `{"a":1,"b":1}`)}, ""},
+		"an older one":                   {[]history.Event{told(3, 2, `{"a":1,"b":1}`), told(4, 1, `{"a":1}`)}, history.ToldInOrder},
+		"one twice":                      {[]history.Event{told(1, 1, `{"a":1}`), told(2, 1, `{"a":1}`)}, history.ToldInOrder},
+		"another document":               {[]history.Event{told(1, 1, `{"a":2}`)}, history.ToldWhatWas},
+		"before it was written":          {[]history.Event{told(1, 2, `{"a":1,"b":1}`)}, history.ToldWhatWas},
+		"what never was":                 {[]history.Event{told(4, 4, `{"a":1,"b":4}`)}, history.ToldWhatWas},
+		"what the end is not":            {[]history.Event{told(4, 3, `{"a":1,"b":4}`)}, history.ToldWhatWas},
+		"not the last":                   {[]history.Event{told(1, 1, `{"a":1}`), as(history.Failed, told(9, 3, ``))}, history.ToldTheLast},
+	} {
+		final := history.Final{Version: 3, Document: json.RawMessage(`{"a":1,"b":3}`)}
+		found := history.CheckWatched(append(c.events, one, two), map[string]history.Final{"d": final})
+		if c.rule == "" {
+			assert.Empty(t, found, name)
+		} else if assert.Len(t, found, 1, name) {
+			assert.Equal(t, c.rule, found[0].Rule, name)
+		}
+	}
+}
+
 func TestCheckOnce(t *testing.T) {
 	once := func(version int64) history.Event {
 		e := write(0, 1, "token", `"merge"`, version, "")
 		e.Kind = history.Once
+		return e
+	}
+	increment := func(version int64) history.Event {
+		e := once(version)
+		e.Value = json.RawMessage(history.Increments)
 		return e
 	}
 	for name, c := range map[string]struct {
@@ -394,14 +468,15 @@ func TestCheckOnce(t *testing.T) {
 		final  int64
 		rule   string
 	}{
-		"each has a version":       {[]history.Event{once(2), once(1), once(3)}, 3, ""},
+		"each has a version":       {[]history.Event{once(2), increment(1), once(3)}, 3, ""},
+		"an update does not count": {[]history.Event{increment(1), increment(2)}, 2, history.MadeOnce},
 		"one is not told":          {[]history.Event{once(1), as(history.Unknown, once(0))}, 2, history.ToldOnce},
 		"one is made twice":        {[]history.Event{once(1), once(3)}, 3, history.MadeOnce},
 		"one is lost":              {[]history.Event{once(1), once(2)}, 1, history.MadeOnce},
 		"one is told as another":   {[]history.Event{once(1), once(1)}, 2, history.MadeOnce},
 		"there is no such version": {[]history.Event{once(0)}, 1, history.MadeOnce},
 	} {
-		found := history.CheckOnce(c.events, map[string]history.Final{"d": {Version: c.final}})
+		found := history.CheckOnce(c.events, map[string]history.Final{"d": {Version: c.final, Document: json.RawMessage(`{"count":1}`)}})
 		if c.rule == "" {
 			assert.Empty(t, found, name)
 		} else if assert.NotEmpty(t, found, name) {

@@ -9,18 +9,17 @@ import (
 const Undisturbed = "undisturbed"
 
 // CheckHolds checks that, while a document's lock is held, only the holder's writes change the
-// document, whenever other writes were called. The holds of a document's lock have the key that
-// lockOf returns.
+// document, whenever other writes were called.
 //
 // Versions show the order of changes. A version greater than any document seen after Lock
 // returned was made afterwards. A version less than that of a write under the hold was made
 // before the server found, for that write, that the lock was still held. All versions between
 // these two must be the holder's. This also applies to holds that were lost: what counts is what
 // the server allowed, not when the holder learned of the loss.
-func CheckHolds(events []Event, lockOf func(id string) string) (found []Violation) {
+func CheckHolds(events []Event) (found []Violation) {
 	byLock := byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Shared })
 	for id, calls := range byKey(events, func(e Event) bool { return e.writes() || e.Kind == Get }) {
-		holds := byLock[lockOf(id)]
+		holds := byLock[LockOf(id)]
 		if len(holds) == 0 {
 			continue
 		}
@@ -37,14 +36,14 @@ func CheckHolds(events []Event, lockOf func(id string) string) (found []Violatio
 // holds has the calls on one document, for checking the holds of its lock.
 type holds struct {
 	made map[int64]Event    // writes, by version
-	of   map[[2]int][]Event // writes, by process and worker, in the order of their calls
+	of   map[[2]int][]Event // writes, by caller, in the order of their calls
 	seen []Event            // calls that returned the document, in the order of their calls
 	low  []Event            // for each of seen: the event with the least version from there on
 }
 
 func newHolds(calls []Event) *holds {
 	d := &holds{made: map[int64]Event{}, of: map[[2]int][]Event{}}
-	slices.SortFunc(calls, func(a, b Event) int { return a.Call.Compare(b.Call) })
+	slices.SortFunc(calls, byCall)
 	for _, e := range calls {
 		if e.writes() {
 			d.of[e.who()] = append(d.of[e.who()], e)
@@ -64,8 +63,6 @@ func newHolds(calls []Event) *holds {
 	}
 	return d
 }
-
-func (e Event) who() [2]int { return [2]int{e.Process, e.Worker} }
 
 // disturbed finds a version that another caller made under the hold h, and the events that
 // show it.

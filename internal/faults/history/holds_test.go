@@ -42,7 +42,7 @@ func TestCheckHolds(t *testing.T) {
 		"shared":                   {events{shared(h), first, between, mine3}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, c.right, len(history.CheckHolds(c.events, history.LockOf)) == 0)
+			assert.Equal(t, c.right, len(history.CheckHolds(c.events)) == 0)
 		})
 	}
 }

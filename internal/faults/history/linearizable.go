@@ -1,7 +1,6 @@
 package history
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -30,13 +29,13 @@ func CheckLinearizable(events []Event) (found []Violation, windows int) {
 		}
 	}
 	for key, holds := range byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Shared }) {
-		slices.SortFunc(holds, func(a, b Event) int { return a.Return.Compare(b.Return) })
+		slices.SortFunc(holds, byReturn)
 		for part := range slices.Chunk(holds, window/2) {
 			check(lockModel, key, lockOperations(part), part)
 		}
 	}
 	for key, writes := range byKey(events, Event.made) {
-		slices.SortFunc(writes, func(a, b Event) int { return cmp.Compare(a.Version, b.Version) })
+		slices.SortFunc(writes, byVersion)
 		for part := range slices.Chunk(writes, window) {
 			check(versionModel, key, writeOperations(part), part)
 		}
@@ -79,7 +78,6 @@ var lockModel = porcupine.Model{
 		}
 		return holder == 0, in.hold
 	},
-	DescribeOperation: func(input, _ any) string { return fmt.Sprint(input) },
 }
 
 // lockOperations makes two operations of each hold. A lock is released between the call of
@@ -116,14 +114,13 @@ func latest(a, b time.Time) time.Time {
 // versionModel models a document. The state is the number of writes so far; their versions give
 // the order. (CheckDocuments checks gaps between versions.)
 var versionModel = porcupine.Model{
-	Init:              func() any { return 0 },
-	Step:              func(state, input, _ any) (bool, any) { return state == input, state.(int) + 1 },
-	DescribeOperation: func(input, output any) string { return fmt.Sprint("version ", output) },
+	Init: func() any { return 0 },
+	Step: func(state, input, _ any) (bool, any) { return state == input, state.(int) + 1 },
 }
 
 func writeOperations(writes []Event) (ops []porcupine.Operation) {
 	for i, e := range writes {
-		ops = append(ops, porcupine.Operation{ClientId: i, Input: i, Output: e.Version, Call: e.Call.UnixNano(), Return: e.Return.UnixNano()})
+		ops = append(ops, porcupine.Operation{ClientId: i, Input: i, Call: e.Call.UnixNano(), Return: e.Return.UnixNano()})
 	}
 	return ops
 }

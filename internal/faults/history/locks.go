@@ -31,7 +31,7 @@ const Everybody = -1
 // report that. See also untold.
 func CheckLocks(events []Event, pauses []Pause, grace time.Duration) (found []Violation) {
 	for key, holds := range byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK }) {
-		slices.SortFunc(holds, func(a, b Event) int { return a.Return.Compare(b.Return) })
+		slices.SortFunc(holds, byReturn)
 		var held []Event // holds that may overlap later ones
 		var fence Event  // the exclusive hold with the greatest fence
 		ended := slices.Clone(holds)
@@ -69,22 +69,21 @@ func CheckLocks(events []Event, pauses []Pause, grace time.Duration) (found []Vi
 	return found
 }
 
-// CheckWriters checks that no document was written while another caller held its lock. The
-// holds of that lock have the key that lockOf returns. A write happens at some moment between
-// its call and its return.
-func CheckWriters(events []Event, lockOf func(id string) string) (found []Violation) {
+// CheckWriters checks that no document was written while another caller held its lock. A write
+// happens at some moment between its call and its return.
+func CheckWriters(events []Event) (found []Violation) {
 	holds := byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Lost })
 	for _, t := range holds {
-		slices.SortFunc(t, func(a, b Event) int { return a.Return.Compare(b.Return) })
+		slices.SortFunc(t, byReturn)
 	}
 	for id, writes := range byKey(events, Event.made) {
-		t := holds[lockOf(id)]
+		t := holds[LockOf(id)]
 		for _, w := range writes {
 			after, _ := slices.BinarySearchFunc(t, w, func(a, w Event) int { return a.Return.Compare(w.Call) })
 			if after == 0 {
 				continue
 			}
-			if h := t[after-1]; w.Return.Before(h.Until) && (w.Process != h.Process || w.Worker != h.Worker) {
+			if h := t[after-1]; w.Return.Before(h.Until) && w.who() != h.who() {
 				found = append(found, Violation{KeptOut, id, "it was written by one who did not have its lock", []Event{h, w}})
 			}
 		}
@@ -95,7 +94,7 @@ func CheckWriters(events []Event, lockOf func(id string) string) (found []Violat
 // Overlap returns the longest overlap of a lost hold and its successor, without pauses.
 func Overlap(events []Event, pauses []Pause) (longest time.Duration) {
 	for _, holds := range byKey(events, func(e Event) bool { return e.Kind == Hold && e.Outcome == OK && !e.Shared }) {
-		slices.SortFunc(holds, func(a, b Event) int { return a.Return.Compare(b.Return) })
+		slices.SortFunc(holds, byReturn)
 		for i, b := range holds {
 			if i > 0 && holds[i-1].Lost {
 				a := holds[i-1]
@@ -154,4 +153,6 @@ func byKey(events []Event, wanted func(Event) bool) map[string][]Event {
 	return keys
 }
 
+func byCall(a, b Event) int    { return a.Call.Compare(b.Call) }
+func byReturn(a, b Event) int  { return a.Return.Compare(b.Return) }
 func byVersion(a, b Event) int { return cmp.Compare(a.Version, b.Version) }

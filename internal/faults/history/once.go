@@ -5,8 +5,11 @@ import "fmt"
 // The rules of writes with tokens, which are repeated until their outcome is known.
 const (
 	ToldOnce = "told once" // in the end, each caller knows which version its write made
-	MadeOnce = "made once" // each write made its own version, and there are no other versions
+	MadeOnce = "made once" // each write made its own version, each update counts, and there are no other versions
 )
+
+// Increments is the value of a write with a token that increments the document's counter.
+const Increments = `"update"`
 
 // CheckOnce checks documents that are written only with tokens; each write makes a version.
 func CheckOnce(events []Event, final map[string]Final) (found []Violation) {
@@ -14,8 +17,11 @@ func CheckOnce(events []Event, final map[string]Final) (found []Violation) {
 		violates := func(rule, reason string, events ...Event) {
 			found = append(found, Violation{rule, id, reason, events})
 		}
-		made := map[int64]Event{}
+		made, updates := map[int64]Event{}, int64(0)
 		for _, e := range writes {
+			if string(e.Value) == Increments {
+				updates++
+			}
 			other, taken := made[e.Version]
 			switch {
 			case e.Outcome != OK:
@@ -29,6 +35,9 @@ func CheckOnce(events []Event, final map[string]Final) (found []Violation) {
 		}
 		if versions := final[id].Version; versions > int64(len(writes)) {
 			violates(MadeOnce, fmt.Sprintf("%d writes have made %d versions", len(writes), versions))
+		}
+		if count := fieldsOf(final[id].Document).count(); count != updates {
+			violates(MadeOnce, fmt.Sprintf("%d updates have made the counter %d", updates, count))
 		}
 	}
 	return found

@@ -21,7 +21,7 @@ type Repeater interface {
 func (w *worker) repeat(store Repeater) {
 	for w.ctx.Err() == nil {
 		w.serial++
-		what := []string{`"merge"`, `"update"`}[w.rand.IntN(2)]
+		what := []string{`"merge"`, history.Increments}[w.rand.IntN(2)]
 		e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Once, Key: w.hot("once"),
 			Field: fmt.Sprintf("%d-%d-%d-%d", w.Process, w.Generation, w.n, w.serial), Value: json.RawMessage(what)})
 		for told := false; !told; {
@@ -71,13 +71,13 @@ func (w *worker) attempt(store Repeater, e history.Event) (version int64, err er
 func MakeOnce(ctx context.Context, store Repeater, e history.Event) (version int64, err error) {
 	once := store.Once(e.Field)
 	var doc metadata.Document
-	if string(e.Value) == `"merge"` {
-		doc, err = once.Merge(ctx, e.Key, fmt.Appendf(nil, `{"last":%q}`, e.Field))
-	} else {
+	if string(e.Value) == history.Increments {
 		doc, err = once.Update(ctx, e.Key, func(doc metadata.Document) (json.RawMessage, error) {
 			count, err := next(doc)
 			return fmt.Appendf(nil, `{"%s":%d}`, history.Counter, count), err
 		})
+	} else {
+		doc, err = once.Merge(ctx, e.Key, fmt.Appendf(nil, `{"last":%q}`, e.Field))
 	}
 	if doc.Repeated {
 		return doc.Made, err
