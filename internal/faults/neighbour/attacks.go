@@ -21,18 +21,24 @@ const held = `SELECT l.pid, l.classid::bigint << 32 | l.objid::bigint AS key,
 	(l.objid::bigint << 32 | l.classid::bigint) # 4577714487288373607 AS guard
 	FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.pid <> pg_backend_pid()`
 
-// flag is the flag that asks a session for something.
-const flag = "((1796314182::bigint << 32) | pid)"
+// Flag returns SQL for the number of the flag that asks the session of a process for something.
+func Flag(pid string) string { return "((1796314182::bigint << 32) | " + pid + ")" }
+
+var flag = Flag("pid")
+
+// channels are those that sessions may listen to: a host's own, and that of a store's watchers,
+// which is named after the lock that all of them share.
+const channels = `(SELECT 'jobs' UNION ALL (SELECT 'lockstore_' || to_hex(l.classid::bigint << 32 | l.objid::bigint)
+	FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.mode = 'ShareLock' AND l.granted
+	GROUP BY 1 ORDER BY random() LIMIT 2)) AS c (channel)`
 
 // Attacks are all attacks. They release what they take after a moment: only the server's owner
 // can limit how long a role keeps a key.
 var Attacks = []Attack{
 	{"a neighbour sends small notifications", stranger,
-		`SELECT count(pg_notify(channel, 'x' || n)) FROM generate_series(1, 2000) AS n,
-			unnest('{lockstore_evict, lockstore_evicted, jobs}'::text[]) AS channel`, 0},
+		`SELECT count(pg_notify(channel, 'x' || n)) FROM generate_series(1, 2000) AS n, ` + channels, 0},
 	{"a neighbour sends large notifications", stranger,
-		`SELECT count(pg_notify(channel, repeat('x', 7980) || n)) FROM generate_series(1, 700) AS n,
-			unnest('{lockstore_evict, lockstore_evicted, jobs}'::text[]) AS channel`, 10 * time.Millisecond},
+		`SELECT count(pg_notify(channel, repeat('x', 7980) || n)) FROM generate_series(1, 700) AS n, ` + channels, 10 * time.Millisecond},
 	{"a neighbour forges evictions", stranger,
 		`SELECT pg_notify('lockstore_evict', format('%s %s %s', key, pid, pid)), pg_notify('lockstore_evicted', pid::text) FROM (` + held + `) AS h;
 		SELECT set_config('application_name', format('lockstore_evict %s %s %s', pid, key, pg_backend_pid()), false),
