@@ -104,7 +104,7 @@ func TestNoValueIsShown(t *testing.T) {
 				MergeInGo: inGo, Observers: []metadata.Observer{&heard}, Logger: logger, Timeout: time.Second, MaxPatchBytes: 10_000, Protect: []string{"system"},
 			})
 			require.NoError(t, store.Migrate(w.ctx))
-			locker := w.locker(pool, &lock.PostgresOptions{Observers: []lock.Observer{&heard}, Logger: logger, DescribeBusy: true, Silence: 300 * time.Millisecond})
+			locker := w.locker(pool, &lock.PostgresOptions{Observers: []lock.Observer{&heard}, Logger: logger, DescribeBusy: true, Silence: silence})
 			failed := 0
 			hear := func(doc metadata.Document, err error) {
 				heard.say(err)

@@ -51,14 +51,14 @@ func (w *world) process() *process {
 	return p
 }
 
-// tell sends an order; hear returns the answer.
+// tell sends an order.
 func (p *process) tell(order string) {
 	p.w.Helper()
 	_, err := fmt.Fprintln(p.in, order)
 	require.NoError(p.w, err)
 }
 
-// hear returns the next answer.
+// hear returns the answer to the next order.
 func (p *process) hear() string {
 	p.w.Helper()
 	line, err := p.out.ReadString('\n')
@@ -112,9 +112,6 @@ func child() int {
 			_, err = store.Merge(held.Context(), order[1], json.RawMessage(`{"`+order[2]+`":1}`))
 		case "write": // without one
 			_, err = store.Merge(ctx, order[1], json.RawMessage(`{"`+order[2]+`":1}`))
-		case "lost?": // when
-			<-held.Context().Done()
-			answer = strconv.FormatInt(time.Now().UnixMicro(), 10)
 		case "unlock":
 			err = held.Unlock()
 		}

@@ -23,8 +23,10 @@ import (
 	"example.com/lockstore/pgtest"
 )
 
-// patience limits each wait; the machine may be slow.
-const patience = 20 * time.Second
+const (
+	patience = 20 * time.Second       // limits each wait; the machine may be slow
+	atOnce   = 500 * time.Millisecond // much less than any timeout; as it may be slow, the fastest of several trials counts
+)
 
 // A world is a database, its users, and a ledger of their merges. When the test ends, it
 // checks what must hold after every fault: no lock, connection or goroutine is left, and each
@@ -289,7 +291,10 @@ func raw(format string, args ...any) json.RawMessage {
 	return json.RawMessage(fmt.Sprintf(format, args...))
 }
 
+// silence is the Silence of impatient lockers.
+const silence = 300 * time.Millisecond
+
 // impatient returns a locker's options with a short Silence.
 func impatient() *lock.PostgresOptions {
-	return &lock.PostgresOptions{Silence: 300 * time.Millisecond, HandOff: time.Millisecond}
+	return &lock.PostgresOptions{Silence: silence, HandOff: time.Millisecond}
 }

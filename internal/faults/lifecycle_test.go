@@ -16,6 +16,7 @@ import (
 
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
+	"example.com/lockstore/pgtest"
 )
 
 func Test41PanicInCallback(t *testing.T) {
@@ -102,25 +103,41 @@ func Test43CloseWhileHeldAndWaitedFor(t *testing.T) {
 	}
 }
 
-// Close must end within its time limit, even if the server is cut off, paused or has ended.
+// Close ends with its context, even if the server is cut off, paused or has ended.
 func TestCloseIsBounded(t *testing.T) {
-	w := newWorld(t)
-	pool := w.pool("", 2)
-	locker, err := lock.NewPostgres(w.ctx, pool, nil)
-	require.NoError(t, err)
-	held := w.lock(locker, key)
-	ended, cancel := context.WithCancelCause(w.ctx)
-	why := errors.New("why")
-	cancel(why)
-	if err := locker.Close(ended); err != nil {
-		assert.ErrorIs(t, err, why)
+	for name, harm := range map[string]func(w *world, proxy *pgtest.Proxy) error{
+		"nothing": func(*world, *pgtest.Proxy) error { return nil },
+		"cut off": func(_ *world, proxy *pgtest.Proxy) error { proxy.Blackhole(pgtest.Both); return nil },
+		"paused": func(w *world, _ *pgtest.Proxy) error {
+			w.Cleanup(func() { assert.NoError(w, w.db.Server().Resume()) })
+			return w.db.Server().Pause(w.ctx)
+		},
+		"ended": func(w *world, _ *pgtest.Proxy) error {
+			w.Cleanup(func() { assert.NoError(w, w.db.Server().Restart(context.Background())) })
+			return w.db.Server().Kill(w.ctx)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, pgtest.Dedicated())
+			proxy := pgtest.NewProxy(t, w.db)
+			locker, err := lock.NewPostgres(w.ctx, w.pool(proxy.URL(), 2), &lock.PostgresOptions{Silence: time.Hour})
+			require.NoError(t, err)
+			held := w.lock(locker, key)
+			require.NoError(t, harm(w, proxy))
+			why := errors.New("why")
+			brief, cancel := context.WithTimeoutCause(w.ctx, 100*time.Millisecond, why)
+			defer cancel()
+			begun := time.Now()
+			if err := locker.Close(brief); err != nil {
+				assert.ErrorIs(t, err, why)
+			}
+			assert.Less(t, time.Since(begun), 5*time.Second)
+			assert.Error(t, held.Context().Err())
+			patient, cancel := context.WithTimeout(w.ctx, patience)
+			defer cancel()
+			assert.NoError(t, locker.Close(patient), "its connections are cut by now")
+			_, err = locker.Lock(w.ctx, key)
+			assert.ErrorIs(t, err, lock.ErrClosed)
+		})
 	}
-	ctx, cancelled := context.WithTimeout(w.ctx, patience)
-	defer cancelled()
-	assert.NoError(t, locker.Close(ctx))
-	assert.ErrorIs(t, context.Cause(held.Context()), lock.ErrClosed)
-	begun := time.Now()
-	_, err = locker.Lock(ctx, key)
-	assert.ErrorIs(t, err, lock.ErrClosed)
-	assert.Less(t, time.Since(begun), patience)
 }

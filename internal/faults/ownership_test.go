@@ -22,7 +22,7 @@ var key = lock.Name("k")
 func Test01ReentrantReuse(t *testing.T) {
 	w := newWorld(t)
 	pool := w.pool("", 2)
-	var inside, most atomic.Int64
+	var inside atomic.Int64 // holders
 	var group sync.WaitGroup
 	for range 2 {
 		locker := w.locker(pool, &lock.PostgresOptions{HandOff: time.Millisecond})
@@ -30,7 +30,8 @@ func Test01ReentrantReuse(t *testing.T) {
 			group.Go(func() {
 				for range 10 {
 					held := w.lock(locker, key)
-					most.Store(max(most.Load(), inside.Add(1)))
+					assert.EqualValues(t, 1, inside.Add(1))
+					assert.NoError(t, pool.Ping(w.ctx)) // long enough to meet another
 					inside.Add(-1)
 					assert.NoError(t, held.Unlock())
 				}
@@ -38,7 +39,6 @@ func Test01ReentrantReuse(t *testing.T) {
 		}
 	}
 	group.Wait()
-	assert.EqualValues(t, 1, most.Load())
 }
 
 // The server answers an unlock with false: the lock was not held. The locker then does not
@@ -105,9 +105,8 @@ func Test06CancelWhileWaiting(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, status.WaitersHere)
 
-	// A waiter in the server's queue leaves it, too, long before its slice of a second is over:
-	// in one of several trials, because the machine may be slow.
-	var fastest time.Duration
+	// A waiter in the server's queue leaves it, too, long before its slice of a second is over.
+	fastest := patience
 	for range 5 {
 		ctx, cancel := context.WithCancel(w.ctx)
 		left := make(chan error)
@@ -120,11 +119,9 @@ func Test06CancelWhileWaiting(t *testing.T) {
 		assert.ErrorIs(t, <-left, context.Canceled)
 		began := time.Now()
 		w.soon(func() bool { return w.queued() == 0 }, "the server's queue to be left")
-		if took := time.Since(began); fastest == 0 || took < fastest {
-			fastest = took
-		}
+		fastest = min(fastest, time.Since(began))
 	}
-	assert.Less(t, fastest, 500*time.Millisecond)
+	assert.Less(t, fastest, atOnce)
 	assert.NoError(t, held.Unlock())
 }
 
@@ -141,9 +138,7 @@ func Test07CancelAtTheGrant(t *testing.T) {
 				if err == nil {
 					err = held.Unlock()
 				}
-				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-					assert.NoError(t, err)
-				}
+				assert.True(t, err == nil || errors.Is(err, context.DeadlineExceeded), "%v", err)
 				cancel()
 			}
 		})
@@ -171,10 +166,9 @@ func Test09CancelRace(t *testing.T) {
 
 func queuedRace(t *testing.T, delay func(w *world, slice time.Duration, i int)) {
 	w := newWorld(t)
-	const silence = 300 * time.Millisecond // waits at the server in slices of a third
 	other := w.locker(nil, impatient())
 	for i := range 10 {
-		locker := w.locker(nil, &lock.PostgresOptions{Silence: silence, HandOff: time.Millisecond})
+		locker := w.locker(nil, impatient()) // waits at the server in slices of a third of silence
 		held := w.lock(other, key)
 		got := make(chan struct{})
 		go func() {
@@ -225,19 +219,19 @@ func Test11CancelWaiter(t *testing.T) {
 func Test12TerminateHolder(t *testing.T) {
 	w := newWorld(t)
 	locker := w.locker(nil, nil)
-	var slowest time.Duration
+	fastest := patience
 	for range 20 {
 		held := w.lock(locker, key)
 		require.NoError(t, w.db.Terminate(pidOf(held)))
 		gone := time.Now()
-		slowest = max(slowest, w.lost(held).Sub(gone))
+		fastest = min(fastest, w.lost(held).Sub(gone))
 		assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
 	}
-	t.Logf("told %v after its backend was gone, at the latest", slowest)
+	assert.Less(t, fastest, atOnce)
 	w.unlocked(locker, key)
 }
 
-func Test13TerminateParkedWaiter(t *testing.T) {
+func Test13TerminateWaiter(t *testing.T) {
 	w := newWorld(t)
 	other, locker := w.locker(nil, nil), w.locker(nil, impatient())
 	held := w.lock(other, key)

@@ -45,13 +45,18 @@ func (p *process) stop() {
 func Test20HolderProcessKilled(t *testing.T) {
 	w := newWorld(t)
 	locker, store := w.locker(nil, nil), w.store(nil, nil)
-	p := w.process()
-	p.pidAfter("lock a")
-	p.signal(syscall.SIGKILL)
-	killed := time.Now()
-	held := w.lock(locker, store.Key("a"))
-	t.Logf("free %v after its holder was killed", time.Since(killed))
-	assert.NoError(t, held.Unlock())
+	fastest := patience
+	for range 3 {
+		p := w.process()
+		p.pidAfter("lock a")
+		p.signal(syscall.SIGKILL)
+		killed := time.Now()
+		held := w.lock(locker, store.Key("a"))
+		fastest = min(fastest, time.Since(killed))
+		assert.NoError(t, held.Unlock())
+	}
+	t.Logf("free %v after its holder was killed", fastest)
+	assert.Less(t, fastest, atOnce)
 }
 
 // Waiting longer than a second would show nothing more: the server has no timeout while the
@@ -106,7 +111,9 @@ func Test23WaiterProcessKilled(t *testing.T) {
 	p.signal(syscall.SIGKILL)
 	killed := time.Now()
 	w.soon(func() bool { return w.queued() == 0 }, "its place in the queue to be given up")
-	t.Logf("gone %v after its process was killed", time.Since(killed))
+	took := time.Since(killed)
+	t.Logf("gone %v after its process was killed", took)
+	assert.Less(t, took, 5*time.Second, "about a second, on a machine that is not busy")
 	ctx := locktest.Arriving(w.ctx)
 	got := make(chan struct{})
 	go func() {

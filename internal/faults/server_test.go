@@ -4,17 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/lock"
+	"example.com/lockstore/lock/locktest"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -48,8 +48,8 @@ func Test33IdleInTransactionTimeout(t *testing.T) {
 	assert.NotContains(t, string(after.Metadata), "idle")
 }
 
-// The session of a locker is idle while there are no calls. It is protected from the host's own
-// setting; if a superuser enforces the timeout, holders learn of the loss.
+// The session of a locker is idle while there are no calls. It is protected from the host's
+// setting.
 func Test34IdleSessionTimeout(t *testing.T) {
 	w := newWorld(t)
 	locker := w.locker(w.pool(w.db.URL()+"&idle_session_timeout=150ms", 1), &lock.PostgresOptions{Silence: time.Hour})
@@ -93,28 +93,26 @@ func Test35LockTableFull(t *testing.T) {
 func Test36NoConnectionLeft(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated(), pgtest.Setting("max_connections", "12"))
 	w.exec("CREATE ROLE app LOGIN PASSWORD 'app'; GRANT ALL ON SCHEMA public TO app; GRANT ALL ON ALL TABLES IN SCHEMA public TO app")
-	url := strings.Replace(w.db.URL(), "postgres:"+password(w.db.URL()), "app:app", 1)
-	locker := w.locker(w.pool(url, 1), nil)
-	store := w.store(w.pool(url, 1), nil)
+	app, err := url.Parse(w.db.URL())
+	require.NoError(t, err)
+	app.User = url.UserPassword("app", "app")
+	locker := w.locker(w.pool(app.String(), 1), nil)
+	store := w.store(w.pool(app.String(), 1), nil)
 	held := w.lock(locker, key)
 	var others []*pgx.Conn
-	fill := func() {
-		for {
-			conn, err := pgx.Connect(w.ctx, url)
-			if err != nil {
-				require.Equal(t, "53300", sqlState(err), "%v", err)
-				return
-			}
+	for err == nil {
+		var conn *pgx.Conn
+		if conn, err = pgx.Connect(w.ctx, app.String()); err == nil {
 			others = append(others, conn)
 		}
 	}
-	fill()
+	require.Equal(t, "53300", sqlState(err), "%v", err)
 	w.exec("ALTER ROLE app CONNECTION LIMIT 0") // or the locker might connect first
 	require.NoError(t, w.db.Terminate(pidOf(held)))
 	w.lost(held)
 	ctx, cancel := context.WithTimeout(w.ctx, 200*time.Millisecond)
 	defer cancel()
-	_, err := locker.Lock(ctx, lock.Name("other"))
+	_, err = locker.Lock(ctx, lock.Name("other"))
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.ErrorIs(t, err, lock.ErrUnavailable)
 	assert.Equal(t, "53300", sqlState(err), "%v", err)
@@ -127,11 +125,6 @@ func Test36NoConnectionLeft(t *testing.T) {
 	w.exec("ALTER ROLE app CONNECTION LIMIT -1")
 	w.unlocked(locker, lock.Name("third"))
 	w.soon(func() bool { _, err := w.merge(w.ctx, store, "a"); return err == nil }, "merges to be served")
-}
-
-func password(url string) string {
-	config, _ := pgconn.ParseConfig(url)
-	return config.Password
 }
 
 func Test38PreparedStatementsGone(t *testing.T) {
@@ -156,6 +149,7 @@ func Test39ReadOnlyServer(t *testing.T) {
 	assert.ErrorIs(t, err, lock.ErrUnsupported)
 	store := w.store(pool, nil)
 	_, err = w.merge(w.ctx, store, "a")
+	assert.ErrorIs(t, err, metadata.ErrReadOnly)
 	assert.Equal(t, "25006", sqlState(err), "%v", err)
 	assert.Zero(t, store.Stats().Waits, "it is not tried again")
 }
@@ -201,19 +195,22 @@ func Test47BadPatchInBatch(t *testing.T) {
 	first, unblock := w.blockedMerge(w.ctx, store, "a")
 	var group sync.WaitGroup
 	for i := range 64 {
+		ctx := locktest.Arriving(w.ctx)
 		group.Go(func() {
 			if i == 13 {
-				_, err := store.Merge(w.ctx, "a", raw(`{"bad":1}`))
+				_, err := store.Merge(ctx, "a", raw(`{"bad":1}`))
 				assert.ErrorIs(t, err, metadata.ErrRejected)
 				return
 			}
-			_, err := w.merge(w.ctx, store, "a")
+			_, err := w.merge(ctx, store, "a")
 			assert.NoError(t, err)
 		})
+		w.await(ctx.Arrived(), "the merge to wait")
 	}
 	unblock()
 	group.Wait()
 	assert.NoError(t, <-first)
+	assert.Greater(t, store.Stats().Largest, int64(1), "writes that shared a commit")
 }
 
 func Test48SchemaMissing(t *testing.T) {
