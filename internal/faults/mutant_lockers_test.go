@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -49,6 +50,7 @@ func (l poolLocker) TryRLock(ctx context.Context, key lock.Key) (*lock.Held, err
 }
 
 type poolHold struct {
+	noHold
 	db     *sql.DB
 	key    lock.Key
 	cancel context.CancelCauseFunc
@@ -59,9 +61,6 @@ func (t *poolHold) Unlock() error {
 	_, err := t.db.Exec("SELECT pg_advisory_unlock($1)", t.key.Int64())
 	return err
 }
-
-func (t *poolHold) Fence(context.Context) (int64, error)  { return 0, errors.New("has none") }
-func (t *poolHold) Backend(lock.Key) (lock.Backend, bool) { return lock.Backend{}, false }
 
 // handOffLocker hands a key to the next local waiter before the holder unlocks.
 type handOffLocker struct {
@@ -117,7 +116,7 @@ func (s *shareable) Backend(key lock.Key) (lock.Backend, bool) { return s.held.B
 // earlyFence draws the fence when the lock is requested, not when it is held.
 type earlyFence struct {
 	lock.Locker
-	fences *counter
+	fences *atomic.Int64
 }
 
 type earlyHold struct {
@@ -128,7 +127,7 @@ type earlyHold struct {
 func (t earlyHold) Fence(context.Context) (int64, error) { return t.fence, nil }
 
 func (l earlyFence) Lock(ctx context.Context, key lock.Key) (*lock.Held, error) {
-	fence := l.fences.next()
+	fence := l.fences.Add(1)
 	held, err := l.Locker.Lock(ctx, key)
 	if err != nil {
 		return nil, err
@@ -221,7 +220,7 @@ func (l generousLimiter) Acquire(ctx context.Context, name lock.Key, permits int
 	return sem.Acquire(ctx)
 }
 
-// noHold is the hold of a key that was not taken.
+// noHold is a hold that no session has.
 type noHold struct{}
 
 func (noHold) Unlock() error                         { return nil }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,7 +50,7 @@ type earlyStore struct {
 	workload.Store
 	postgres *metadata.Postgres
 	pool     *pgxpool.Pool
-	merges   counter
+	merges   atomic.Int64
 }
 
 func (s *earlyStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
@@ -59,7 +60,7 @@ func (s *earlyStore) Merge(ctx context.Context, id string, patch json.RawMessage
 	}
 	defer tx.Rollback(ctx)
 	doc, err := s.postgres.In(tx).Merge(ctx, id, patch)
-	if err == nil && s.merges.next()%5 > 0 {
+	if err == nil && s.merges.Add(1)%5 > 0 {
 		err = tx.Commit(ctx)
 	}
 	return doc, err
@@ -171,12 +172,12 @@ const mistakes = 4
 // emptyStore returns nil without a document to some callers whose contexts have ended.
 type emptyStore struct {
 	workload.Store
-	ended counter
+	ended atomic.Int64
 }
 
 func (s *emptyStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
 	doc, err := s.Store.Merge(ctx, id, patch)
-	if err != nil && ctx.Err() != nil && s.ended.next()%mistakes == 0 {
+	if err != nil && ctx.Err() != nil && s.ended.Add(1)%mistakes == 0 {
 		return metadata.Document{}, nil
 	}
 	return doc, err
@@ -186,14 +187,14 @@ func (s *emptyStore) Merge(ctx context.Context, id string, patch json.RawMessage
 // because of that.
 type denyingStore struct {
 	workload.Store
-	ended counter
+	ended atomic.Int64
 }
 
 func (s *denyingStore) Merge(ctx context.Context, id string, patch json.RawMessage) (metadata.Document, error) {
 	patient, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	doc, err := s.Store.Merge(patient, id, patch)
-	if err == nil && ctx.Err() != nil && s.ended.next()%mistakes == 0 {
+	if err == nil && ctx.Err() != nil && s.ended.Add(1)%mistakes == 0 {
 		return metadata.Document{}, ctx.Err()
 	}
 	return doc, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,7 +151,7 @@ func TestMutants(t *testing.T) {
 			}
 		}},
 		"fence drawn before the lock": {history.FenceOrder, func(_ *world, lockers []lock.Locker, _ []workload.Store) {
-			fences := new(counter)
+			fences := new(atomic.Int64)
 			for i := range lockers {
 				lockers[i] = earlyFence{lockers[i], fences}
 			}
@@ -286,17 +287,4 @@ func rules(v history.Verdict) map[string]int {
 		rules[violation.Rule]++
 	}
 	return rules
-}
-
-// counter counts.
-type counter struct {
-	mu sync.Mutex
-	n  int64
-}
-
-func (c *counter) next() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n++
-	return c.n
 }

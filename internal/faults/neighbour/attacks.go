@@ -45,8 +45,7 @@ var Attacks = []Attack{
 			pg_try_advisory_xact_lock_shared(` + flag + `), pg_sleep(0.002)
 			FROM (` + held + ` ORDER BY random() LIMIT 1) AS h`, time.Millisecond},
 	{"a neighbour answers evictions", stranger,
-		`LISTEN lockstore_evict;
-		SELECT set_config('application_name', application_name, false), pg_notify('lockstore_evicted', token::text),
+		`SELECT set_config('application_name', application_name, false), pg_notify('lockstore_evicted', token::text),
 			pg_try_advisory_xact_lock_shared(token), pg_try_advisory_xact_lock(token << 32), pg_try_advisory_xact_lock((token >> 1)::int, 1)
 			FROM (SELECT application_name, split_part(application_name, ' ', 4)::bigint AS token FROM pg_stat_activity
 				WHERE application_name ~ '^lockstore_evict \d+ -?\d+ \d{1,10}$' AND pid <> pg_backend_pid()) AS asked`, time.Millisecond},
@@ -67,9 +66,6 @@ var Attacks = []Attack{
 		DROP OPERATOR squatter.<=> (text, varchar);
 		DROP FUNCTION squatter.anew(text, varchar)`, 10 * time.Millisecond}, // each makes all sessions plan all statements again
 }
-
-// answerSQL pretends that the request of a notification ($1) was fulfilled.
-const answerSQL = `SELECT pg_notify('lockstore_evicted', split_part($1, ' ', 3))`
 
 // Load is no attack, but the cost of any query for others on the machine.
 var Load = Attack{"a query", stranger, `SELECT count(*) FROM generate_series(1, 20000)`, 0}

@@ -46,7 +46,7 @@ func MoveIn(ctx context.Context, admin *pgxpool.Pool) (*Neighbour, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := n.connect(ctx, owner, nil)
+	conn, err := n.connect(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -65,20 +65,15 @@ func (n *Neighbour) MoveOut(ctx context.Context) error {
 	return nil
 }
 
-// Attack repeats one attack until ctx ends, and returns how often. It answers the notifications
-// that it hears.
+// Attack repeats one attack until ctx ends, and returns how often.
 func (n *Neighbour) Attack(ctx context.Context, a Attack) (times int, err error) {
-	heard := make(chan string, 1000)
-	conn, err := n.connect(ctx, a.as, heard)
+	conn, err := n.connect(ctx, a.as)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	for ctx.Err() == nil {
 		_, err := conn.Exec(ctx, a.sql)
-		for err == nil && len(heard) > 0 {
-			_, err = conn.Exec(ctx, answerSQL, <-heard)
-		}
 		var refused *pgconn.PgError
 		if err != nil && ctx.Err() == nil && !(errors.As(err, &refused) && refused.Code == lockNotAvailable) {
 			return times, err
@@ -95,15 +90,9 @@ func (n *Neighbour) Attack(ctx context.Context, a Attack) (times int, err error)
 // lockNotAvailable is the SQLSTATE of a wait that lock_timeout ended.
 const lockNotAvailable = "55P03"
 
-// connect connects as one of the roles. Notifications go to heard, if there is room.
-func (n *Neighbour) connect(ctx context.Context, role string, heard chan<- string) (*pgx.Conn, error) {
+// connect connects as one of the roles.
+func (n *Neighbour) connect(ctx context.Context, role string) (*pgx.Conn, error) {
 	config := n.admin.Config().ConnConfig
 	config.User, config.Password = role+n.suffix, password
-	config.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) {
-		select {
-		case heard <- n.Payload:
-		default:
-		}
-	}
 	return pgx.ConnectConfig(ctx, config)
 }

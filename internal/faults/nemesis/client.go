@@ -130,7 +130,7 @@ func (c *client) kill() {
 	c.left(nil)
 }
 
-// stop ends a client and returns what it left behind.
+// stop ends a client and records what it left behind.
 func (c *client) stop() {
 	_ = c.in.Close()
 	stuck := time.AfterFunc(3*soon, func() { _ = c.cmd.Process.Signal(syscall.SIGQUIT) })
@@ -140,7 +140,7 @@ func (c *client) stop() {
 	c.left(err)
 }
 
-// left returns what an ended process reported to have left behind, if anything.
+// left records what an ended process reported to have left behind, if anything.
 func (c *client) left(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -132,7 +132,7 @@ func (n *nemesis) tally(events []history.Event) []tally {
 		switch e.Kind {
 		case history.Hold:
 			all[i].locks += each
-		case history.Merge, history.Update, history.Replace:
+		case history.Merge, history.Update, history.Replace, history.Guarded:
 			all[i].writes += each
 		}
 	}

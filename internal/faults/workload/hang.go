@@ -11,10 +11,11 @@ import (
 	"example.com/lockstore/internal/faults/history"
 )
 
-// firstToHang is the number of the first worker whose connections hang, above all others.
+// firstToHang is the number of the first worker whose connections hang, above those of all
+// others that merge.
 const firstToHang = 990
 
-// A hanging is a caller whose connections hang until over is closed.
+// hanging makes the connections of a caller hang until over is closed.
 type hanging struct {
 	over <-chan struct{}
 	hung atomic.Bool // one did
@@ -40,9 +41,9 @@ func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Confi
 		for i, w := range workers {
 			group.Go(func() {
 				e, patch := w.patch(ids[i])
-				hangs := &hanging{over: over.Done()}
-				doc, err := store.Merge(context.WithValue(caller, hangKey{}, hangs), ids[i], patch)
-				if hangs.hung.Load() {
+				h := &hanging{over: over.Done()}
+				doc, err := store.Merge(context.WithValue(caller, hangKey{}, h), ids[i], patch)
+				if h.hung.Load() {
 					e.Hung, _ = over.Deadline()
 				}
 				w.record(e, doc, err)

@@ -38,48 +38,69 @@ func (w *worker) hold(what, name string) {
 	}
 	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Hold, Key: history.LockOf(name), Shared: shared})
 	held, err := take(ctx, key)
-	e.Return = time.Now()
 	if err != nil {
-		e.Outcome, e.Error = history.Failed, err.Error()
-		w.to.Record(e)
-		if unavailable(err) {
-			w.rest(err)
-		}
+		w.refused(e, err)
 		return
 	}
-	e.Outcome = history.OK
+	e.Return, e.Outcome = time.Now(), history.OK
+	written := func() {}
+	w.stay(held, &e, func() {
+		if w.rand.IntN(2) == 0 && !shared {
+			if fence, err := held.Fence(ctx); err == nil {
+				e.Fence = fence
+				w.to.Record(e)
+			}
+		}
+		if what == "doc" {
+			written = w.writeUnder(func() (context.Context, context.CancelFunc) { return held.Bind(ctx) }, name)
+		}
+		w.away(held.Context().Done(), pause)
+	})
+	w.unlocked(e, held.Unlock())
+	written()
+}
+
+// refused records that a lock was not granted.
+func (w *worker) refused(e history.Event, err error) {
+	e.Return, e.Outcome, e.Error = time.Now(), history.Failed, err.Error()
 	w.to.Record(e)
+	if unavailable(err) {
+		w.rest(err)
+	}
+}
+
+// stay records how long a hold lasts: while do runs, unless it is lost.
+func (w *worker) stay(held *lock.Held, e *history.Event, do func()) {
+	w.to.Record(*e)
 	told := make(chan time.Time, 1)
 	stop := context.AfterFunc(held.Context(), func() { told <- time.Now() })
-	if w.rand.IntN(2) == 0 && !shared {
-		if fence, err := held.Fence(ctx); err == nil {
-			e.Fence = fence
-			w.to.Record(e)
-		}
-	}
-	written := func() {}
-	if what == "doc" {
-		written = w.writeUnder(func() (context.Context, context.CancelFunc) { return held.Bind(ctx) }, name)
-	}
-	if pause > 0 {
-		select {
-		case <-w.ctx.Done():
-		case <-held.Context().Done():
-		case <-time.After(time.Duration(w.rand.Int64N(int64(pause)))):
-		}
-	}
+	do()
 	if stop() {
 		e.Until = time.Now()
 	} else {
 		e.Until, e.Lost = <-told, true
 	}
-	w.to.Record(e)
-	if err := held.Unlock(); err != nil {
+	w.to.Record(*e)
+}
+
+// away waits for a random time, or until done.
+func (w *worker) away(done <-chan struct{}, most time.Duration) {
+	if most > 0 {
+		select {
+		case <-w.ctx.Done():
+		case <-done:
+		case <-time.After(time.Duration(w.rand.Int64N(int64(most)))):
+		}
+	}
+}
+
+// unlocked records what Unlock has returned.
+func (w *worker) unlocked(e history.Event, err error) {
+	if err != nil {
 		e.Lost, e.Error = true, err.Error()
 	}
 	e.Unlocked = time.Now()
 	w.to.Record(e)
-	written()
 }
 
 // writeUnder writes a document whose hold b's contexts carry. It may return while a write is in

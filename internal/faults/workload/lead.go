@@ -30,20 +30,17 @@ func (w *worker) permit() {
 	defer cancel()
 	e := w.to.Begin(history.Event{Worker: w.n, Kind: history.Hold, Key: history.LockOf("permit")})
 	held, err := w.acquire(ctx, lock.Name("permit"))
-	e.Return = time.Now()
 	if err != nil {
-		e.Outcome, e.Error = history.Failed, err.Error()
-		w.to.Record(e)
+		w.refused(e, err)
 		return
 	}
-	e.Outcome, e.Key = history.OK, history.LockOf(held.Key().String())
+	e.Return, e.Outcome, e.Key = time.Now(), history.OK, history.LockOf(held.Key().String())
 	w.stay(held, &e, func() {
 		for range 5 { // long enough that two holders of one permit meet, even on a slow machine
-			w.away(held.Context().Done())
+			w.away(held.Context().Done(), w.Pause)
 		}
 	})
-	err = held.Unlock()
-	w.unlocked(e, err)
+	w.unlocked(e, held.Unlock())
 }
 
 func (w *worker) acquire(ctx context.Context, name lock.Key) (*lock.Held, error) {
@@ -69,19 +66,18 @@ func (w *worker) lead(name string) {
 		e.Return, e.Outcome, e.Fence = time.Now(), history.OK, term
 		w.stay(held, &e, func() {
 			if w.rand.IntN(2) == 0 {
-				w.merge(func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }, w.document())
+				w.merge(boundBy(ctx), w.document())
 			}
 			if w.rand.IntN(2) == 0 {
 				cancel()
 			}
-			w.away(ctx.Done())
+			w.away(ctx.Done(), w.Pause)
 			time.Sleep(rand.N(2 * time.Millisecond))
 		})
 		return backoff.Permanent(fmt.Errorf("term %d is over", term))
 	})
 	if held == nil {
-		e.Return, e.Outcome, e.Error = time.Now(), history.Failed, fmt.Sprint(err)
-		w.to.Record(e)
+		w.refused(e, err)
 		return
 	}
 	w.unlocked(e, held.Unlock()) // returns the same as the first call
@@ -92,37 +88,4 @@ func (w *worker) leads(ctx context.Context, key lock.Key, fn func(context.Contex
 		return l.Lead(ctx, key, fn)
 	}
 	return lock.Lead(ctx, w.locker, key, backoff.Constant{Base: time.Millisecond}, fn)
-}
-
-// stay records how long a hold lasts: while do runs, unless it is lost.
-func (w *worker) stay(held *lock.Held, e *history.Event, do func()) {
-	w.to.Record(*e)
-	told := make(chan time.Time, 1)
-	stop := context.AfterFunc(held.Context(), func() { told <- time.Now() })
-	do()
-	if stop() {
-		e.Until = time.Now()
-	} else {
-		e.Until, e.Lost = <-told, true
-	}
-	w.to.Record(*e)
-}
-
-// away waits for a random time, or until done.
-func (w *worker) away(done <-chan struct{}) {
-	if w.Pause > 0 {
-		select {
-		case <-w.ctx.Done():
-		case <-done:
-		case <-time.After(time.Duration(w.rand.Int64N(int64(w.Pause)))):
-		}
-	}
-}
-
-func (w *worker) unlocked(e history.Event, err error) {
-	if err != nil {
-		e.Lost, e.Error = true, err.Error()
-	}
-	e.Unlocked = time.Now()
-	w.to.Record(e)
 }

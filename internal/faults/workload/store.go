@@ -14,7 +14,8 @@ import (
 )
 
 // A Store is a store of documents; Key is the key of a document's lock. A workload also uses the
-// methods of Replacer, ManyMerger and Host, if the store has them.
+// methods of Replacer, ManyMerger, Host, Watcher and Repeater, if the store has them, and those
+// of Evicter, Leader and Limiter, if the locker has them.
 type Store interface {
 	metadata.MetadataStore
 	Key(id string) lock.Key

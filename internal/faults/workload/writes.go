@@ -13,6 +13,11 @@ import (
 // bound returns the context of a call.
 type bound = func() (context.Context, context.CancelFunc)
 
+// boundBy binds calls to a context that their caller cancels.
+func boundBy(ctx context.Context) bound {
+	return func() (context.Context, context.CancelFunc) { return ctx, func() {} }
+}
+
 // patch begins the event of a merge. It sets this worker's field to a unique value. Some hasty
 // workers share a field, so that documents stay small.
 func (w *worker) patch(id string) (history.Event, json.RawMessage) {
@@ -83,7 +88,7 @@ func (w *worker) update(b bound, id string) {
 func (w *worker) increment(b bound, id string) {
 	ctx, cancel := b()
 	defer cancel()
-	base, err := w.get(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, id)
+	base, err := w.get(boundBy(ctx), id)
 	if err != nil && !errors.Is(err, metadata.ErrNotFound) {
 		return
 	}
@@ -126,7 +131,7 @@ func (w *worker) replace(b bound, id string) {
 	}
 	ctx, cancel := b()
 	defer cancel()
-	doc, err := w.get(func() (context.Context, context.CancelFunc) { return ctx, func() {} }, id)
+	doc, err := w.get(boundBy(ctx), id)
 	if err != nil && !errors.Is(err, metadata.ErrNotFound) {
 		return
 	}
