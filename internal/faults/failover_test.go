@@ -36,13 +36,39 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
+// standby starts a standby of the world's server.
+func (w *world) standby() (standby *instance, address *pgx.ConnConfig) {
+	w.Helper()
+	standby = w.copied(filepath.Join(shortDir(w.T), "s"), "--write-recovery-conf")
+	standby.start(nil)
+	address, err := pgx.ParseConfig(standby.url())
+	require.NoError(w, err)
+	return standby, address
+}
+
+// besideAStandby starts a standby, and configures a pool of two whose new connections lead
+// there while led is true.
+func besideAStandby(w *world) (standby *instance, config *pgxpool.Config, led *atomic.Bool) {
+	w.Helper()
+	standby, elsewhere := w.standby()
+	config, err := pgxpool.ParseConfig(w.db.URL())
+	require.NoError(w, err)
+	led = new(atomic.Bool)
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if led.Load() {
+			c.Host, c.Port, c.Fallbacks = elsewhere.Host, elsewhere.Port, nil
+		}
+		return nil
+	}
+	config.MaxConns = 2
+	return standby, config, led
+}
+
 // A standby that has confirmed every commit replaces the server. The host finds it under the
 // same name.
 func Test19Promotion(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
-	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
-	standby.start(nil)
-
+	standby, config, promoted := besideAStandby(w) // the host's name for the server: first one, then the other
 	_, err := lock.NewPostgres(w.ctx, w.pool(standby.url(), 1), nil)
 	assert.ErrorIs(t, err, lock.ErrUnsupported)
 	assert.ErrorContains(t, err, "standby")
@@ -55,24 +81,7 @@ func Test19Promotion(t *testing.T) {
 		return one[int](w, "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1
 	}, "synchronous replication")
 
-	// The host's name for the server: first one, then the other.
-	promoted := make(chan struct{})
-	config, err := pgxpool.ParseConfig(w.db.URL())
-	require.NoError(t, err)
-	config.MaxConns = 4
-	elsewhere, err := pgx.ParseConfig(standby.url())
-	require.NoError(t, err)
-	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-		select {
-		case <-promoted:
-			c.Host, c.Port, c.Fallbacks = elsewhere.Host, elsewhere.Port, nil
-		default:
-		}
-		return nil
-	}
-	pool, err := pgxpool.NewWithConfig(w.ctx, config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	pool := w.open(config)
 	locker, store := w.locker(pool, nil), w.store(pool, nil)
 
 	held := w.lock(locker, store.Key("a"))
@@ -88,7 +97,7 @@ func Test19Promotion(t *testing.T) {
 	require.NoError(t, w.db.Server().Kill(w.ctx))
 	w.lost(held)
 	standby.promote()
-	close(promoted)
+	promoted.Store(true)
 	assert.ErrorIs(t, held.Unlock(), lock.ErrLost)
 
 	successor := w.lock(locker, store.Key("a"))
@@ -165,10 +174,7 @@ func TestSuccessorOfASilentPrimary(t *testing.T) {
 					}
 					return conn, err
 				}
-				pool, err := pgxpool.NewWithConfig(w.ctx, config)
-				require.NoError(t, err)
-				t.Cleanup(pool.Close)
-				return pool
+				return w.open(config)
 			}
 			byHand := pool(2, func() { // a silent connection keeps its place for 15 seconds
 				select {
@@ -244,51 +250,21 @@ func TestSuccessorOfASilentPrimary(t *testing.T) {
 // the DSN does not exclude. A locker waits for the primary.
 func TestSlowPrimaryBeforeAStandby(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
-	standby := w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
-	standby.start(nil)
-	elsewhere, err := pgx.ParseConfig(standby.url())
-	require.NoError(t, err)
+	_, elsewhere := w.standby()
 	primary := pgtest.NewProxy(t, w.db)
 	primary.Delay(200*time.Millisecond, 0) // for each of several round trips
 	config, err := pgxpool.ParseConfig(primary.URL())
 	require.NoError(t, err)
 	config.ConnConfig.Fallbacks = []*pgconn.FallbackConfig{{Host: elsewhere.Host, Port: elsewhere.Port}}
-	pool, err := pgxpool.NewWithConfig(w.ctx, config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	held, err := w.locker(pool, nil).Lock(w.ctx, lock.ID(1))
-	require.NoError(t, err)
-	require.NoError(t, held.Unlock())
-}
-
-// besideAStandby copies the database to a standby, and configures a pool of two whose new
-// connections lead there while led is true.
-func besideAStandby(t *testing.T, w *world) (standby *instance, config *pgxpool.Config, led *atomic.Bool) {
-	standby = w.copied(filepath.Join(shortDir(t), "s"), "--write-recovery-conf")
-	standby.start(nil)
-	elsewhere, err := pgx.ParseConfig(standby.url())
-	require.NoError(t, err)
-	config, err = pgxpool.ParseConfig(w.db.URL())
-	require.NoError(t, err)
-	led = new(atomic.Bool)
-	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-		if led.Load() {
-			c.Host, c.Port, c.Fallbacks = elsewhere.Host, elsewhere.Port, nil
-		}
-		return nil
-	}
-	config.MaxConns = 2
-	return standby, config, led
+	w.unlocked(w.locker(w.open(config), nil), key)
 }
 
 // Connections of the pool lead to a standby that lags, as behind a load balancer. Locks are
 // held, and writes executed, on the primary only.
 func TestConnectionsToAStandby(t *testing.T) {
 	w := newWorld(t, pgtest.Dedicated())
-	standby, config, led := besideAStandby(t, w)
-	pool, err := pgxpool.NewWithConfig(w.ctx, config)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+	standby, config, led := besideAStandby(w)
+	pool := w.open(config)
 	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionBeforeConnect(config.BeforeConnect))
 	t.Cleanup(func() { assert.NoError(t, db.Close()) })
 	db.SetMaxOpenConns(2)

@@ -19,6 +19,7 @@ import (
 
 	"example.com/lockstore/internal/faults/neighbour"
 	"example.com/lockstore/lock"
+	"example.com/lockstore/lock/locktest"
 	"example.com/lockstore/metadata"
 	"example.com/lockstore/pgtest"
 )
@@ -176,6 +177,12 @@ func (w *world) pool(url string, max int32) *pgxpool.Pool {
 	require.NoError(w, err)
 	config.MaxConns = max
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
+	return w.open(config)
+}
+
+// open opens a pool until the test ends.
+func (w *world) open(config *pgxpool.Config) *pgxpool.Pool {
+	w.Helper()
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	require.NoError(w, err)
 	w.Cleanup(func() { // a failed test may leave a connection in use
@@ -229,6 +236,22 @@ func (w *world) lock(l lock.Locker, key lock.Key) *lock.Held {
 func (w *world) unlocked(l lock.Locker, key lock.Key) {
 	w.Helper()
 	assert.NoError(w, w.lock(l, key).Unlock())
+}
+
+// waiter waits for a key, in another goroutine, and then unlocks it. It returns when the waiter
+// is in the wait queue.
+func (w *world) waiter(l lock.Locker, key lock.Key) (got <-chan struct{}) {
+	w.Helper()
+	ctx, done := locktest.Arriving(w.ctx), make(chan struct{})
+	go func() {
+		defer close(done)
+		held, err := l.Lock(ctx, key)
+		if assert.NoError(w, err) {
+			assert.NoError(w, held.Unlock())
+		}
+	}()
+	w.await(ctx.Arrived(), "the waiter to wait")
+	return done
 }
 
 // lost waits until the holder learns of the loss.

@@ -56,8 +56,5 @@ func (w *world) poolWith(set func(*pgxpool.Config)) *pgxpool.Pool {
 	config, err := pgxpool.ParseConfig(w.db.URL())
 	require.NoError(w, err)
 	set(config)
-	pool, err := pgxpool.NewWithConfig(w.ctx, config)
-	require.NoError(w, err)
-	w.Cleanup(pool.Close)
-	return pool
+	return w.open(config)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/lock"
-	"example.com/lockstore/lock/locktest"
 )
 
 var key = lock.Name("k")
@@ -170,11 +169,7 @@ func queuedRace(t *testing.T, delay func(w *world, slice time.Duration, i int)) 
 	for i := range 10 {
 		locker := w.locker(nil, impatient()) // waits at the server in slices of a third of silence
 		held := w.lock(other, key)
-		got := make(chan struct{})
-		go func() {
-			defer close(got)
-			w.unlocked(locker, key)
-		}()
+		got := w.waiter(locker, key)
 		w.soon(func() bool { return w.queued() != 0 }, "the waiter to be queued")
 		delay(w, silence/3, i)
 		assert.NoError(t, held.Unlock())
@@ -201,11 +196,7 @@ func Test11CancelWaiter(t *testing.T) {
 	w := newWorld(t)
 	other, locker := w.locker(nil, nil), w.locker(nil, impatient())
 	held := w.lock(other, key)
-	got := make(chan struct{})
-	go func() {
-		defer close(got)
-		w.unlocked(locker, key)
-	}()
+	got := w.waiter(locker, key)
 	for range 5 {
 		w.soon(func() bool {
 			pid := w.queued()
@@ -235,16 +226,7 @@ func Test13TerminateWaiter(t *testing.T) {
 	w := newWorld(t)
 	other, locker := w.locker(nil, nil), w.locker(nil, impatient())
 	held := w.lock(other, key)
-	got := make(chan struct{})
-	ctx := locktest.Arriving(w.ctx)
-	go func() {
-		defer close(got)
-		next, err := locker.Lock(ctx, key)
-		if assert.NoError(t, err) {
-			assert.NoError(t, next.Unlock())
-		}
-	}()
-	w.await(ctx.Arrived(), "waiter")
+	got := w.waiter(locker, key)
 	for range 3 {
 		w.soon(func() bool {
 			pid := w.queued()

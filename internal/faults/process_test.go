@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/lockstore/lock"
-	"example.com/lockstore/lock/locktest"
 )
 
 func (p *process) pidAfter(order string) uint32 {
@@ -114,16 +113,7 @@ func Test23WaiterProcessKilled(t *testing.T) {
 	took := time.Since(killed)
 	t.Logf("gone %v after its process was killed", took)
 	assert.Less(t, took, 5*time.Second, "about a second, on a machine that is not busy")
-	ctx := locktest.Arriving(w.ctx)
-	got := make(chan struct{})
-	go func() {
-		defer close(got)
-		next, err := locker.Lock(ctx, store.Key("a"))
-		if assert.NoError(t, err) {
-			assert.NoError(t, next.Unlock())
-		}
-	}()
-	w.await(ctx.Arrived(), "waiter")
+	got := w.waiter(locker, store.Key("a"))
 	assert.NoError(t, held.Unlock())
 	w.await(got, "the next waiter")
 }

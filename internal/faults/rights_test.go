@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,8 +32,7 @@ func TestRights(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			role := "tenants_" + w.db.Name()
-			_, err := w.db.Pool().Exec(w.ctx, "CREATE ROLE "+role+"; "+workload.Settle("public", role))
-			require.NoError(t, err)
+			w.exec("CREATE ROLE " + role + "; " + workload.Settle("public", role))
 			t.Cleanup(func() {
 				_, err := w.db.Pool().Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role)
 				assert.NoError(t, err)
@@ -45,8 +43,7 @@ func TestRights(t *testing.T) {
 			ctx, stop := context.WithTimeout(w.ctx, 2*time.Second)
 			defer stop()
 			workload.Rights(ctx, store, history.NewRecorder(0, log.Add), 16, workload.Config{Patience: patience})
-			var trespasses int
-			require.NoError(t, w.db.Pool().QueryRow(w.ctx, workload.Trespasses("public")).Scan(&trespasses))
+			trespasses := one[int](w, workload.Trespasses("public"))
 			found := history.CheckRights(log.Events())
 			t.Logf("%d events, %d members of others; %+v", len(log.Events()), trespasses, store.Stats())
 			assert.Equal(t, c.crosses, trespasses > 0)
@@ -61,9 +58,7 @@ func (w *world) tenancy(role string, hidden bool, o *metadata.Options) *metadata
 	config := w.db.Pool().Config()
 	config.MaxConns, config.PrepareConn = 2, workload.Prepare
 	config.ConnConfig.RuntimeParams["role"] = role
-	pool, err := pgxpool.NewWithConfig(w.ctx, config)
-	require.NoError(w, err)
-	w.Cleanup(pool.Close)
+	pool := w.open(config)
 	if !hidden {
 		return w.store(pool, o)
 	}

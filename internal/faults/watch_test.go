@@ -38,7 +38,7 @@ func TestWatchAcrossAFailover(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, pgtest.Dedicated())
-			standby, config, led := besideAStandby(t, w)
+			standby, config, led := besideAStandby(w)
 			opened, reset := open(t, config)
 			var failed tries
 			store, err := opened(&metadata.Options{WatchInterval: 20 * time.Millisecond, Logger: slog.New(&failed)})
@@ -66,7 +66,7 @@ func TestWatchAcrossAFailover(t *testing.T) {
 				select {
 				case doc := <-told:
 					require.Equal(t, want, doc, when)
-				case <-time.After(20 * time.Second):
+				case <-time.After(patience):
 					require.Fail(t, "nothing is told", when)
 				}
 			}
