@@ -1,5 +1,5 @@
-// Package mutants holds the simulation of metadata to its word, in a package of its own for the
-// time that it takes.
+// Package mutants checks that the tests of metadata find known faults: its simulations, and those
+// that a mutant names. It is a package of its own because it takes long.
 package mutants
 
 import (
@@ -8,7 +8,7 @@ import (
 	"example.com/lockstore/internal/simulate"
 )
 
-// TestMutants has the simulation find what is wrong with each of these.
+// TestMutants checks that the simulation, or the test that a mutant names, finds the fault in each.
 func TestMutants(t *testing.T) { simulate.RejectMutants(t, "../..", "TestSimulation", mutants) }
 
 var mutants = []simulate.Mutant{
@@ -53,7 +53,6 @@ var mutants = []simulate.Mutant{
 		Old: "\t\t\tfor _, c := range wq.calls[from:] {\n\t\t\t\tc.tell(ErrClosed)\n\t\t\t}\n\t\t\twq.calls = wq.calls[:from]\n", New: "\t\t\t_ = from\n",
 		Rule: "LATE ANSWER",
 	},
-
 	{
 		Name: "a queue has no bound", File: "queue.go",
 		Old: "if c.size > maxBytes-wq.size {", New: "if false {",
@@ -373,7 +372,6 @@ var mutants = []simulate.Mutant{
 		Old: "left = append(left, c.settle(ctx, over, err, c.attempt)...)", New: "c.settle(ctx, over, err, c.attempt)",
 		Rule: "EMPTY ANSWER",
 	},
-
 	{
 		Name: "what many must do apart is not done", File: "many.go",
 		Old: "j.sent, j.free = time.Time{}, docs[i].ID != \"\"", New: "j.sent = time.Time{}",
