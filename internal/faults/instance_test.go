@@ -80,13 +80,7 @@ func (in *instance) start(settings map[string]string) {
 			in.w.Log(in.log.String())
 		}
 	})
-	in.w.soon(func() bool {
-		conn, err := pgx.Connect(in.w.ctx, in.url())
-		if err == nil {
-			err = conn.Close(in.w.ctx)
-		}
-		return err == nil
-	}, "the copy of the server")
+	in.w.accepts(in.url())
 }
 
 func (in *instance) end(s syscall.Signal) {

@@ -23,24 +23,8 @@ import (
 // pooler starts a PgBouncer and returns the database's address through it.
 func (w *world) pooler(mode string) string {
 	w.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program, err = exec.LookPath("/usr/sbin/pgbouncer")
-	}
-	if err != nil {
-		lacks(w, "pgbouncer (Debian: apt-get install pgbouncer)", err)
-	}
-	listen, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(w, err)
-	port := listen.Addr().(*net.TCPAddr).Port
-	require.NoError(w, listen.Close())
-	target, err := pgx.ParseConfig(w.db.URL())
-	require.NoError(w, err)
-	dir, err := os.MkdirTemp("/tmp", "faults-")
-	require.NoError(w, err)
-	w.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(w, os.Chmod(dir, 0o755))
-	file := filepath.Join(dir, "pgbouncer.ini")
+	target, port := w.db.Pool().Config().ConnConfig, w.freePort()
+	file := filepath.Join(w.ownersDir(), "pgbouncer.ini")
 	require.NoError(w, os.WriteFile(file, fmt.Appendf(nil, `[databases]
 %s = host=%s port=%d dbname=%[1]s user=%[4]s password=%[5]s pool_size=8
 [pgbouncer]
@@ -51,10 +35,46 @@ auth_type = any
 pool_mode = %[7]s
 ignore_startup_parameters = extra_float_digits
 `, target.Database, target.Host, target.Port, target.User, target.Password, port, mode), 0o644))
+	address := (&url.URL{
+		Scheme: "postgres", User: url.User(target.User), Host: fmt.Sprintf("127.0.0.1:%d", port), Path: target.Database, RawQuery: "sslmode=disable&default_query_exec_mode=exec",
+	}).String()
+	w.serve(address, "pgbouncer", file)
+	return address
+}
+
+// freePort returns a port that nothing listens to.
+func (w *world) freePort() int {
+	w.Helper()
+	listen, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(w, err)
+	require.NoError(w, listen.Close())
+	return listen.Addr().(*net.TCPAddr).Port
+}
+
+// ownersDir returns a new directory of the server's user.
+func (w *world) ownersDir() string {
+	w.Helper()
+	dir := shortDir(w.T)
+	_, _, uid, gid := w.owner()
+	require.NoError(w, os.Chown(dir, uid, gid))
+	return dir
+}
+
+// serve runs a program until the test ends, as the server's user: poolers do not run as root,
+// either. It returns when the program accepts connections.
+func (w *world) serve(address, program string, args ...string) {
+	w.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + program)
+	}
+	if err != nil {
+		lacks(w, program+" (Debian: apt-get install pgbouncer pgpool2)", err)
+	}
 	var log bytes.Buffer
-	cmd := exec.Command(program, file)
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = &log, &log
-	_, cmd.SysProcAttr, _, _ = w.owner() // PgBouncer does not run as root, either
+	_, cmd.SysProcAttr, _, _ = w.owner()
 	require.NoError(w, cmd.Start())
 	w.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGINT)
@@ -63,17 +83,19 @@ ignore_startup_parameters = extra_float_digits
 			w.Log(log.String())
 		}
 	})
-	address := (&url.URL{
-		Scheme: "postgres", User: url.User(target.User), Host: fmt.Sprintf("127.0.0.1:%d", port), Path: target.Database, RawQuery: "sslmode=disable&default_query_exec_mode=exec",
-	}).String()
+	w.accepts(address)
+}
+
+// accepts waits until connections to an address are accepted.
+func (w *world) accepts(address string) {
+	w.Helper()
 	w.soon(func() bool {
 		conn, err := pgx.Connect(w.ctx, address)
 		if err == nil {
 			err = conn.Close(w.ctx)
 		}
 		return err == nil
-	}, "PgBouncer")
-	return address
+	}, "connections to be accepted")
 }
 
 func Test37TransactionPooler(t *testing.T) {
