@@ -87,14 +87,12 @@ func (c *call) docsMerge() func(context.Context, []string) error {
 	c.flags.BoolVar(&c.json, "json", false, "print JSON with version and time")
 	version := c.flags.Int64("if-version", -1, "merge only into this `version`; 0: only if there is no document yet")
 	return func(ctx context.Context, args []string) error {
-		patch := []byte(nil)
+		var patch []byte
+		var err error
 		if len(args) > 1 && args[1] != "-" {
 			patch = []byte(args[1])
-		} else {
-			var err error
-			if patch, err = io.ReadAll(c.stdin); err != nil {
-				return err
-			}
+		} else if patch, err = io.ReadAll(c.stdin); err != nil {
+			return err
 		}
 		return c.withStore(ctx, func(ctx context.Context, _ *pgxpool.Pool, s *metadata.Postgres) error {
 			if *version >= 0 {
@@ -154,28 +152,26 @@ func (c *call) check() func(context.Context, []string) error {
 }
 
 func (c *call) printFindings(found []lock.Finding) error {
-	if c.json {
-		type finding struct {
-			Setting string `json:"setting"`
-			Value   string `json:"value"`
-			Want    string `json:"want"`
-			Why     string `json:"why"`
-		}
-		all := []finding{}
-		for _, f := range found {
-			all = append(all, finding(f))
-		}
-		if err := json.NewEncoder(c.stdout).Encode(all); err != nil {
-			return err
-		}
+	type finding struct {
+		Setting string `json:"setting"`
+		Value   string `json:"value"`
+		Want    string `json:"want"`
+		Why     string `json:"why"`
 	}
+	all := []finding{}
 	for _, f := range found {
+		all = append(all, finding(f))
 		switch {
-		case c.json:
+		case c.json: // below, all at once
 		case c.terminal:
 			fmt.Fprintf(c.stdout, "• %s\n", f)
 		default:
 			c.line(c.stdout, f.Setting, f.Value, f.Want, f.Why)
+		}
+	}
+	if c.json {
+		if err := json.NewEncoder(c.stdout).Encode(all); err != nil {
+			return err
 		}
 	}
 	if len(found) > 0 {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"io"
 	"net/url"
 	"os"
@@ -28,7 +30,7 @@ type answer struct {
 	stdout, stderr string
 }
 
-// with runs the program with a database and other environment variables.
+// with runs the program with a database and what it reads from stdin.
 func with(t *testing.T, dsn, stdin string, terminal bool, args ...string) answer {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -332,5 +334,19 @@ func TestDatabaseIsKeptUntilInterrupted(t *testing.T) {
 		assert.Zero(t, <-status)
 		_, err = pgx.Connect(t.Context(), strings.TrimSpace(line))
 		assert.Error(t, err)
+	}
+}
+
+// The examples are there to be copied, also into other modules.
+func TestExamplesImportNothingInternal(t *testing.T) {
+	files, err := filepath.Glob("../*/*.go")
+	require.NoError(t, err)
+	assert.Contains(t, files, "../userapi/main.go")
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, i := range parsed.Imports {
+			assert.NotContains(t, i.Path.Value, "/internal/", file)
+		}
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"example.com/lockstore/internal/printable"
 	"example.com/lockstore/lock"
 )
 
@@ -96,38 +97,49 @@ func (c *call) print(all []shown) error {
 			if h.Connected != nil {
 				connected = c.since(*h.Connected)
 			}
-			c.line(out, s.Key, h.Mode, fmt.Sprint(h.PID), h.User, h.Application, h.Address, connected, fmt.Sprint(s.Waiters))
+			c.line(out, s.Key, h.Mode, h.PID, h.User, h.Application, h.Address, connected, s.Waiters)
 		}
 		if len(s.Holders) == 0 {
-			c.line(out, s.Key, "free", "", "", "", "", "", fmt.Sprint(s.Waiters))
+			c.line(out, s.Key, "free", "", "", "", "", "", s.Waiters)
 		}
 		for _, w := range s.Waiting {
 			waited := fmt.Sprintf("%.1fs", w.Seconds)
 			if w.More > 0 {
 				waited += fmt.Sprintf(", %d more", w.More)
 			}
-			c.line(out, s.Key, "waits "+w.Mode, fmt.Sprint(w.PID), w.User, w.Application, w.Address, "", waited)
+			c.line(out, s.Key, "waits "+w.Mode, w.PID, w.User, w.Application, w.Address, "", waited)
 		}
 		for _, w := range s.Unanswered {
-			c.line(out, s.Key, "no answer", fmt.Sprint(w.PID), w.User, w.Application, w.Address, "", "")
+			c.line(out, s.Key, "no answer", w.PID, w.User, w.Application, w.Address, "", "")
 		}
 		for i, b := range s.Cycle {
 			next := s.Cycle[(i+1)%len(s.Cycle)]
-			c.line(out, s.Key, "cycle", fmt.Sprint(b.PID), "", "", "", "", fmt.Sprintf("for %d", next.PID))
+			c.line(out, s.Key, "cycle", b.PID, "", "", "", "", fmt.Sprintf("for %d", next.PID))
 		}
 	}
 	return end()
 }
 
-// line writes fields, with "-" for empty ones on a terminal. It makes untrusted text printable.
-func (c *call) line(out io.Writer, fields ...string) {
+// line writes fields, with "-" for empty ones on a terminal.
+func (c *call) line(out io.Writer, fields ...any) {
+	texts := make([]string, len(fields))
 	for i, f := range fields {
-		fields[i] = printable.Text(f)
+		texts[i] = printable(fmt.Sprint(f))
 		if c.terminal {
-			fields[i] = cmp.Or(fields[i], "-")
+			texts[i] = cmp.Or(texts[i], "-")
 		}
 	}
-	fmt.Fprintln(out, strings.Join(fields, "\t"))
+	fmt.Fprintln(out, strings.Join(texts, "\t"))
+}
+
+// printable quotes text that is not visible as it is. It could do something to a terminal: other
+// users choose the names of roles, keys and applications.
+func printable(text string) string {
+	hidden := func(r rune) bool { return !strconv.IsPrint(r) }
+	if strings.ContainsFunc(text, hidden) || !utf8.ValidString(text) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // since returns the time elapsed on a terminal, and otherwise the time.
@@ -184,59 +196,56 @@ func (c *call) look(ctx context.Context, l *lock.Postgres, again bool) error {
 }
 
 func (c *call) who() func(context.Context, []string) error {
-	c.reaching()
-	c.storing()
 	c.flags.BoolVar(&c.json, "json", false, "print JSON")
-	doc := c.flags.Bool("doc", false, "KEY is the id of a document")
-	return func(ctx context.Context, args []string) error {
-		key, err := c.key(args[0], *doc)
+	return c.onKey(func(ctx context.Context, l *lock.Postgres, key lock.Key) error {
+		ctx, cancel := context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+		status, err := l.Status(ctx, key)
 		if err != nil {
 			return err
 		}
-		return c.withLocker(ctx, func(ctx context.Context, _ *pgxpool.Pool, l *lock.Postgres) error {
-			ctx, cancel := context.WithTimeout(ctx, c.timeout)
-			defer cancel()
-			status, err := l.Status(ctx, key)
-			if err != nil {
-				return err
-			}
-			if err := c.print([]shown{show(status)}); err != nil {
-				return err
-			}
-			if len(status.Holders) == 0 {
-				return errNo
-			}
-			return nil
-		})
-	}
+		if err := c.print([]shown{show(status)}); err != nil {
+			return err
+		}
+		if len(status.Holders) == 0 {
+			return errNo
+		}
+		return nil
+	})
 }
 
 func (c *call) evict() func(context.Context, []string) error {
-	c.reaching()
-	c.storing()
-	doc := c.flags.Bool("doc", false, "KEY is the id of a document")
 	grace := c.flags.Duration("grace", 5*time.Second, "how long the holder has to release it, before its session is ended")
-	return func(ctx context.Context, args []string) error {
-		key, err := c.key(args[0], *doc)
+	return c.onKey(func(ctx context.Context, l *lock.Postgres, key lock.Key) error {
+		ctx, cancel := context.WithTimeout(ctx, c.timeout+2*max(*grace, 0))
+		defer cancel()
+		status, err := l.Status(ctx, key)
 		if err != nil {
 			return err
 		}
-		return c.withLocker(ctx, func(ctx context.Context, _ *pgxpool.Pool, l *lock.Postgres) error {
-			ctx, cancel := context.WithTimeout(ctx, c.timeout+2*max(*grace, 0))
-			defer cancel()
-			status, err := l.Status(ctx, key)
-			if err != nil {
-				return err
-			}
-			if len(status.Holders) == 0 {
-				fmt.Fprintf(c.stderr, "%s is free\n", key)
-				return errNo
-			}
-			if err := l.Evict(ctx, key, *grace); err != nil {
-				return err
-			}
-			fmt.Fprintf(c.stderr, "%s has been freed from:\n", key)
-			return c.print([]shown{show(status)})
-		})
+		if len(status.Holders) == 0 {
+			fmt.Fprintf(c.stderr, "%s is free\n", key)
+			return errNo
+		}
+		if err := l.Evict(ctx, key, *grace); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.stderr, "%s has been freed from:\n", key)
+		return c.print([]shown{show(status)})
+	})
+}
+
+// onKey adds the flags of a command for one key. It returns a function that calls do with the
+// key of the arguments.
+func (c *call) onKey(do func(context.Context, *lock.Postgres, lock.Key) error) func(context.Context, []string) error {
+	c.reaching()
+	c.storing()
+	doc := c.flags.Bool("doc", false, "KEY is the id of a document")
+	return func(ctx context.Context, args []string) error {
+		key, err := c.key(ctx, args[0], *doc)
+		if err != nil {
+			return err
+		}
+		return c.withLocker(ctx, func(ctx context.Context, _ *pgxpool.Pool, l *lock.Postgres) error { return do(ctx, l, key) })
 	}
 }

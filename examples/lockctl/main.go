@@ -37,6 +37,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
 )
@@ -88,14 +90,15 @@ var commands = []command{
 	{"db", "", "run a PostgreSQL server until interrupted, and print its URL", (*call).db},
 }
 
-var (
-	errNo    = errors.New("no") // the answer is no, and has been printed
-	errUsage = errors.New("usage")
-)
+// errNo means that the answer is no, which has been printed.
+var errNo = errors.New("no")
 
-func wrong(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errUsage, fmt.Sprintf(format, args...))
-}
+// A usageError says what is wrong with the arguments.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func wrong(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
 
 // run runs the program with its arguments and returns the exit status.
 func (c *call) run(ctx context.Context, args []string) int {
@@ -103,18 +106,19 @@ func (c *call) run(ctx context.Context, args []string) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
-	case errors.Is(err, errNo), errors.Is(err, metadata.ErrNotFound):
-		if err != errNo {
-			fmt.Fprintln(c.stderr, "lockctl:", err)
-		}
+	case errors.Is(err, errNo):
 		return 3
-	case errors.Is(err, errUsage):
-		fmt.Fprintf(c.stderr, "lockctl: %s\nTry: lockctl -help\n", strings.TrimPrefix(err.Error(), "usage: "))
-		return 2
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return 1 // interrupted: no message is needed
 	}
 	fmt.Fprintln(c.stderr, "lockctl:", err)
+	switch {
+	case errors.Is(err, metadata.ErrNotFound):
+		return 3
+	case errors.As(err, new(usageError)):
+		fmt.Fprintln(c.stderr, "Try: lockctl -help")
+		return 2
+	}
 	return 1
 }
 
@@ -160,14 +164,14 @@ func (c *call) usage() {
 	fmt.Fprintln(c.stderr, "The database is that of -dsn or -dsn-file, of LOCKSTORE_DSN, or of libpq's variables (PGHOST, PGPASSFILE, …).")
 }
 
-// key returns the key that an argument names.
-func (c *call) key(arg string, doc bool) (lock.Key, error) {
+// key returns the key that an argument names. Nothing is sent to the server.
+func (c *call) key(ctx context.Context, arg string, doc bool) (key lock.Key, err error) {
 	if doc {
-		store, err := c.openStore(nil)
-		if err != nil {
-			return lock.Key{}, err
-		}
-		return store.Key(arg), store.Key(arg).Err()
+		err := c.withStore(ctx, func(_ context.Context, _ *pgxpool.Pool, s *metadata.Postgres) error {
+			key = s.Key(arg)
+			return key.Err()
+		})
+		return key, err
 	}
 	if number, ok := strings.CutPrefix(arg, "#"); ok {
 		var id int64
@@ -176,6 +180,6 @@ func (c *call) key(arg string, doc bool) (lock.Key, error) {
 		}
 		return lock.ID(id), nil
 	}
-	key := lock.Namespace(c.namespace).Name(strings.Split(arg, "/")...)
+	key = lock.Namespace(c.namespace).Name(strings.Split(arg, "/")...)
 	return key, key.Err()
 }

@@ -176,21 +176,14 @@ func (c *call) withLastingStore(ctx context.Context, do func(context.Context, *p
 	return do(ctx, pool, store)
 }
 
-// openStore opens a store. pool may be nil if nothing is sent to the server.
 func (c *call) openStore(pool *pgxpool.Pool) (*metadata.Postgres, error) {
-	if pool == nil {
-		var err error
-		if pool, err = c.pool(context.Background()); err != nil {
-			return nil, err
-		}
-		defer pool.Close()
-	}
 	if err := c.completeTable(); err != nil {
 		return nil, err
 	}
 	return metadata.NewPostgres(pool, &metadata.Options{Table: c.table, Namespace: lock.Namespace(c.namespace), MergeInGo: c.inGo, Logger: c.log})
 }
 
+// completeTable adds to the table what its flags say in text.
 func (c *call) completeTable() (err error) {
 	c.table.Scope = c.scopes
 	if c.table.IDType, err = typeNamed(c.idType); err != nil {
