@@ -23,9 +23,11 @@ func (s *service) get(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if tags := r.Header.Values("If-None-Match"); tags != nil {
-		if match, err := parseTags(tags); err != nil {
+		match, err := parseTags(tags)
+		if err != nil {
 			return err
-		} else if match.has(doc.Version, true) {
+		}
+		if match.has(doc.Version, true) {
 			w.Header().Set("ETag", tag(doc))
 			w.WriteHeader(http.StatusNotModified)
 			return nil
@@ -120,10 +122,13 @@ func (s *service) ifMatch(ctx context.Context, r *http.Request) (*metadata.Postg
 		return s.store.IfVersion(match.strong[0]), nil
 	}
 	doc, err := s.store.Get(ctx, r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
 	if !match.has(doc.Version, false) {
 		doc.Version = -1 // matches no document
 	}
-	return s.store.IfVersion(doc.Version), err
+	return s.store.IfVersion(doc.Version), nil
 }
 
 // matching is a list of entity tags (RFC 9110, section 13.1.1). Tags that this service did not

@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"example.com/lockstore/lock"
 	"example.com/lockstore/metadata"
@@ -47,13 +50,21 @@ func (s *service) page(name string, gather func(context.Context, *http.Request) 
 		ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
 		defer cancel()
 		data, err := gather(ctx, r)
-		status := http.StatusOK
 		if err != nil {
-			p := problemOf(err)
-			name, status, data = "sorry", p.Status, http.StatusText(p.Status)+": "+p.Error()
+			s.sorry(w, err)
+			return
 		}
-		s.render(w, status, name, data)
+		s.render(w, http.StatusOK, name, data)
 	})
+}
+
+// sorry renders the page for an error.
+func (s *service) sorry(w http.ResponseWriter, err error) {
+	p := problemOf(err)
+	if errors.Is(err, lock.ErrNotPermitted) {
+		p = problem{Status: http.StatusForbidden, Detail: "the service's role may not end that session; it needs pg_signal_backend, or to be the holder's"}
+	}
+	s.render(w, p.Status, "sorry", http.StatusText(p.Status)+": "+p.Error())
 }
 
 func (s *service) render(w http.ResponseWriter, status int, name string, data any) {
@@ -95,38 +106,31 @@ func (s *service) list(ctx context.Context, _ *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := map[int64]string{}
-	for _, id := range users {
-		names[s.store.Key(id).Int64()] = id
-	}
 	var rows []row
 	for _, status := range found {
-		rows = append(rows, row{status, names[status.Key.Int64()]})
+		rows = append(rows, row{status, users[status.Key.Int64()]})
 	}
 	return struct {
 		Rows    []row
 		Users   []string
 		Commits []commit
 		At      time.Time
-	}{rows, users, s.commits.recent(), time.Now()}, nil
+	}{rows, slices.Sorted(maps.Values(users)), s.commits.recent(), time.Now()}, nil
 }
 
-// users returns the first 1000 ids. With them the console can name keys of other processes,
-// of which it only knows the number.
-func (s *service) users(ctx context.Context) (ids []string, err error) {
+// users returns the first 1000 ids by the numbers of their keys: of keys of other processes the
+// console only knows the number.
+func (s *service) users(ctx context.Context) (map[int64]string, error) {
 	rows, err := s.pool.Query(ctx, "SELECT id FROM users ORDER BY id LIMIT 1000")
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	users := map[int64]string{}
+	for _, id := range ids {
+		users[s.store.Key(id).Int64()] = id
 	}
-	return ids, rows.Err()
+	return users, err
 }
 
 // user returns the current state of a user's metadata.
@@ -163,12 +167,7 @@ func (s *service) statusOf(ctx context.Context, r *http.Request) (row, error) {
 		return row{}, err
 	}
 	users, err := s.users(ctx)
-	for _, id := range users {
-		if s.store.Key(id).Int64() == number {
-			return row{status, id}, err
-		}
-	}
-	return row{Status: status}, err
+	return row{status, users[number]}, err
 }
 
 // askToEvict returns the holders that would lose the key.
@@ -191,16 +190,12 @@ func (s *service) evict(w http.ResponseWriter, r *http.Request) {
 		}
 		err = s.locker.Evict(ctx, asked.Key, evictGrace)
 	}
-	switch {
-	case errors.Is(err, lock.ErrNotPermitted):
-		s.render(w, http.StatusForbidden, "sorry", "The service's role may not end that session: it needs pg_signal_backend, or to be the holder's.")
-	case err != nil:
-		p := problemOf(err)
-		s.render(w, p.Status, "sorry", http.StatusText(p.Status)+": "+p.Error())
-	default:
-		s.log.Warn("evicted", "key", asked.Key.Int64(), "user", asked.User, "by", r.RemoteAddr)
-		http.Redirect(w, r, "/locks", http.StatusSeeOther)
+	if err != nil {
+		s.sorry(w, err)
+		return
 	}
+	s.log.Warn("evicted", "key", asked.Key.Int64(), "user", asked.User, "by", r.RemoteAddr)
+	http.Redirect(w, r, "/locks", http.StatusSeeOther)
 }
 
 // session identifies a holder's session in a form.

@@ -10,14 +10,15 @@ import (
 // limits limits the concurrent requests, in total and per user. Requests beyond the limits are
 // refused at once, so that those for one user do not block those for others.
 type limits struct {
-	mu               sync.Mutex
-	total            int
-	byUser           map[string]int
-	maxTotal, maxOne int
+	maxTotal, maxPerUser int
+
+	mu     sync.Mutex
+	total  int
+	byUser map[string]int
 }
 
-func newLimits(maxTotal, maxOne int) *limits {
-	return &limits{byUser: map[string]int{}, maxTotal: maxTotal, maxOne: maxOne}
+func newLimits(maxTotal, maxPerUser int) *limits {
+	return &limits{maxTotal: maxTotal, maxPerUser: maxPerUser, byUser: map[string]int{}}
 }
 
 // enter counts a request. It returns 0, or the status with which to refuse the request.
@@ -27,7 +28,7 @@ func (l *limits) enter(user string) int {
 	switch {
 	case l.total >= l.maxTotal:
 		return http.StatusServiceUnavailable
-	case l.byUser[user] >= l.maxOne:
+	case l.byUser[user] >= l.maxPerUser:
 		return http.StatusTooManyRequests
 	}
 	l.total++

@@ -2,11 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -104,18 +101,8 @@ func TestNothingIsLostUnderLoad(t *testing.T) {
 func TestNothingIsLostByAnEndInMidLoad(t *testing.T) {
 	const clients = 200
 	db := pgtest.New(t)
-	c := defaults
-	c.migrate, c.demo = true, true
-	c.drain = 20 * time.Millisecond
-	s, err := open(t.Context(), db.URL(), c, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	ctx, end := context.WithCancel(t.Context())
-	defer end()
-	ended := make(chan error, 1)
-	go func() { ended <- s.serve(ctx, listener) }()
-	l := newLoad(t, "http://"+listener.Addr().String(), clients)
+	s, address, end := serving(t, db.URL(), func(c *config) { c.demo, c.drain = true, 20*time.Millisecond })
+	l := newLoad(t, "http://"+address, clients)
 	l.client.Timeout = 30 * time.Second
 	var wg sync.WaitGroup
 	for i := range clients {
@@ -129,10 +116,9 @@ func TestNothingIsLostByAnEndInMidLoad(t *testing.T) {
 		})
 	}
 	require.Eventually(t, func() bool { return l.count.Load() > 2*clients }, 30*time.Second, time.Millisecond)
-	end()
+	assert.NoError(t, end(), "within its grace")
 	wg.Wait()
-	assert.NoError(t, <-ended, "within its grace")
-	_, err = s.store.Get(t.Context(), "ann")
+	_, err := s.store.Get(t.Context(), "ann")
 	assert.ErrorIs(t, err, metadata.ErrClosed)
 	assert.Error(t, s.pool.Ping(t.Context()), "the pool is closed, and last")
 	l.others.Range(func(status, key any) bool {

@@ -66,11 +66,21 @@ type config struct {
 	heartbeat time.Duration // interval of the comments that keep a watch's connection open
 	maxWatch  time.Duration // how long a watch lasts; then the client asks again
 
-	maxBody            int // bytes of a patch
-	maxTotal, maxUsers int // concurrent requests in total and per user; the same for watches
+	maxBody              int // bytes of a patch
+	maxTotal, maxPerUser int // concurrent requests; the same for watches
 }
 
-var defaults = config{addr: "localhost:8080", wait: 2 * time.Second, timeout: 10 * time.Second, grace: 20 * time.Second, heartbeat: 15 * time.Second, maxWatch: time.Hour, maxBody: 256 << 10, maxTotal: 1000, maxUsers: 256}
+var defaults = config{
+	addr:       "localhost:8080",
+	wait:       2 * time.Second,
+	timeout:    10 * time.Second,
+	grace:      20 * time.Second,
+	heartbeat:  15 * time.Second,
+	maxWatch:   time.Hour,
+	maxBody:    256 << 10,
+	maxTotal:   1000,
+	maxPerUser: 256,
+}
 
 // run runs the service until ctx ends.
 func run(ctx context.Context, args []string, dsn string, stderr io.Writer) (err error) {
@@ -117,6 +127,7 @@ func run(ctx context.Context, args []string, dsn string, stderr io.Writer) (err 
 		s.close()
 		return err
 	}
-	log.Info("listening", "users", "http://"+listener.Addr().String()+"/users/ann/metadata", "console", "http://"+listener.Addr().String()+"/locks")
+	base := "http://" + listener.Addr().String()
+	log.Info("listening", "users", base+"/users/ann/metadata", "console", base+"/locks")
 	return s.serve(ctx, listener)
 }

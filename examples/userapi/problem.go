@@ -88,8 +88,6 @@ func problemOf(err error) problem {
 		return problem{Status: http.StatusBadRequest, Detail: "no user can have this id"}
 	case is(metadata.ErrInvalidToken):
 		return problem{Status: http.StatusBadRequest, Detail: "an Idempotency-Key has 1 to " + strconv.Itoa(metadata.MaxTokenLen) + " bytes"}
-	case errors.As(err, &token):
-		return problem{Status: http.StatusUnprocessableEntity, Detail: "the Idempotency-Key was used for another request, which made version " + strconv.FormatInt(token.Made, 10)}
 	case errors.As(err, &size):
 		return problem{Status: http.StatusRequestEntityTooLarge, Detail: "the metadata would be too large with it"}
 	case errors.As(err, &rejected):
@@ -101,6 +99,8 @@ func problemOf(err error) problem {
 			p.Status = http.StatusForbidden
 		}
 		return p
+	case errors.As(err, &token):
+		return problem{Status: http.StatusUnprocessableEntity, Detail: "the Idempotency-Key was used for another request, which made version " + strconv.FormatInt(token.Made, 10)}
 	case is(metadata.ErrProtected):
 		return problem{Status: http.StatusForbidden, Detail: err.Error()}
 	case is(metadata.ErrNotFound):

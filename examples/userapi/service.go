@@ -40,19 +40,26 @@ type service struct {
 
 // open connects to the database and logs the problems of its configuration.
 func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *service, err error) {
-	config, err := pgxpool.ParseConfig(dsn)
+	of, err := pgxpool.ParseConfig(dsn)
 	if err != nil { // err may quote the DSN
 		return nil, errors.New("the database's address cannot be read: want a URL or a keyword=value list")
 	}
-	config.PingTimeout = cmp.Or(config.PingTimeout, 2*time.Second)
-	if name := config.ConnConfig.RuntimeParams; name["application_name"] == "" {
-		name["application_name"] = "userapi" // Status shows it for holders
+	of.PingTimeout = cmp.Or(of.PingTimeout, 2*time.Second)
+	if params := of.ConnConfig.RuntimeParams; params["application_name"] == "" {
+		params["application_name"] = "userapi" // Status shows it for holders
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := pgxpool.NewWithConfig(ctx, of)
 	if err != nil {
 		return nil, err
 	}
-	s = &service{config: c, pool: pool, log: log, limits: newLimits(c.maxTotal, c.maxUsers), watches: newLimits(c.maxTotal, c.maxUsers), commits: &commits{}}
+	s = &service{
+		config:  c,
+		pool:    pool,
+		log:     log,
+		limits:  newLimits(c.maxTotal, c.maxPerUser),
+		watches: newLimits(c.maxTotal, c.maxPerUser),
+		commits: &commits{},
+	}
 	s.serving, s.endWatches = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -61,7 +68,7 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 	}()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	seen := &operator{log, time.Second}
+	seen := &operator{log}
 	s.locker, err = lock.NewPostgres(ctx, pool, &lock.PostgresOptions{Observers: []lock.Observer{seen}, Logger: log})
 	if err != nil {
 		return s, err
@@ -117,7 +124,7 @@ func (s *service) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       cmp.Or(s.timeout, defaults.timeout),
+		ReadTimeout:       s.timeout,
 		WriteTimeout:      s.timeout + evictGrace + 10*time.Second, // no request takes longer
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -183,8 +190,9 @@ func (s *service) handler() http.Handler {
 	})
 	mux.Handle("PATCH /users/{id}/metadata", s.limited(s.limits, s.timeout, s.patch))
 	mux.Handle("DELETE /users/{id}/metadata", s.limited(s.limits, s.timeout, s.remove))
-	mux.Handle("/locks", s.guarded(s.console()))
-	mux.Handle("/locks/", s.guarded(s.console()))
+	console := s.guarded(s.console())
+	mux.Handle("/locks", console)
+	mux.Handle("/locks/", console)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	return s.logged(mux)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -35,6 +36,26 @@ func started(t *testing.T, dsn string, change func(*config)) (*service, *httptes
 	server := httptest.NewServer(s.handler())
 	t.Cleanup(server.Close)
 	return s, server
+}
+
+// serving has a service serve at an address until end is called, which returns serve's error.
+func serving(t *testing.T, dsn string, change func(*config)) (s *service, address string, end func() error) {
+	t.Helper()
+	c := defaults
+	c.migrate = true
+	change(&c)
+	s, err := open(t.Context(), dsn, c, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	ended := make(chan error, 1)
+	go func() { ended <- s.serve(ctx, listener) }()
+	return s, listener.Addr().String(), func() error {
+		stop()
+		return <-ended
+	}
 }
 
 // ask sends a request, with headers as pairs, and returns the response and its body.
@@ -140,7 +161,7 @@ func TestStatusOfEachAnswer(t *testing.T) {
 
 func TestStatusWhereOthersHoldTheDocument(t *testing.T) {
 	db := pgtest.New(t)
-	s, server := started(t, db.URL(), func(c *config) { c.maxUsers, c.maxTotal = 1, 2 })
+	s, server := started(t, db.URL(), func(c *config) { c.maxPerUser, c.maxTotal = 1, 2 })
 	other, err := lock.NewPostgres(t.Context(), db.Pool(), nil)
 	require.NoError(t, err)
 	defer other.Close(context.Background())

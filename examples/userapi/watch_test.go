@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -129,7 +128,7 @@ func TestWatchTellsEachState(t *testing.T) {
 func TestStatusOfAWatch(t *testing.T) {
 	db := pgtest.New(t)
 	proxy := pgtest.NewProxy(t, db)
-	s, server := started(t, proxy.URL(), func(c *config) { c.maxUsers, c.maxTotal, c.timeout = 1, 2, 5*time.Second })
+	s, server := started(t, proxy.URL(), func(c *config) { c.maxPerUser, c.maxTotal, c.timeout = 1, 2, 5*time.Second })
 	status := func(user string) int {
 		answer, body := ask(t, "GET", server.URL+"/users/"+user+"/metadata?watch", "")
 		assert.Equal(t, "application/problem+json", answer.Header.Get("Content-Type"), body)
@@ -182,21 +181,12 @@ func TestWatchOutlastsOtherRequests(t *testing.T) {
 
 // A watch, even one whose client does not read, does not delay the shutdown.
 func TestWatchesEndWithTheService(t *testing.T) {
-	c := defaults
-	c.migrate, c.maxBody, c.timeout, c.grace = true, 4<<20, time.Minute, time.Minute
-	service, err := open(t.Context(), pgtest.New(t).URL(), c, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	serving, end := context.WithCancel(context.Background())
-	defer end()
-	ended := make(chan error, 1)
-	go func() { ended <- service.serve(serving, listener) }()
-	base := "http://" + listener.Addr().String()
+	service, address, end := serving(t, pgtest.New(t).URL(), func(c *config) { c.maxBody, c.timeout, c.grace = 4<<20, time.Minute, time.Minute })
+	base := "http://" + address
 	idle, busy := watching(t, base+"/users/bob/metadata?watch"), watching(t, base+"/users/ann/metadata?watch")
 	idle.event(t)
 	busy.event(t)
-	slow, err := net.Dial("tcp", listener.Addr().String())
+	slow, err := net.Dial("tcp", address)
 	require.NoError(t, err)
 	defer slow.Close()
 	_, err = io.WriteString(slow, "GET /users/ann/metadata?watch HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -209,8 +199,7 @@ func TestWatchesEndWithTheService(t *testing.T) {
 		busy.event(t)
 	}
 	began := time.Now()
-	end()
-	assert.NoError(t, <-ended, "within its grace")
+	assert.NoError(t, end(), "within its grace")
 	assert.Less(t, time.Since(began), 30*time.Second)
 	idle.end(t)
 	busy.end(t)
