@@ -74,7 +74,7 @@ func (p *plan) runStrategy(ctx context.Context, s strategy, db database, observe
 	}
 	show.stop(r, err)
 	if holders != "" {
-		fmt.Fprintf(stderr, "%-12s leaked %s\n", s.name, holders)
+		fmt.Fprintf(stderr, "%-14s leaked %s\n", s.name, holders)
 	}
 	return r, err
 }

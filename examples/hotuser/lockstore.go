@@ -9,9 +9,8 @@ import (
 	"example.com/lockstore/metadata"
 )
 
-// lockstore merges with a MetadataStore over the application's own table. The store locks the
-// document, merges in the server, commits the merges that arrive meanwhile together (group
-// commit), and answers each writer separately.
+// lockstore merges with a store over the application's own table. Merges that arrive while
+// another is being made share a commit (group commit), and each writer gets its own answer.
 type lockstore struct {
 	pool  *pgxpool.Pool
 	store *metadata.Postgres

@@ -135,11 +135,11 @@ func choose(list string) ([]strategy, error) {
 
 // show writes the results to stdout, and to the -svg file if there is one.
 func (p *plan) show(results []result, stdout io.Writer) error {
-	print := printTable
+	write := printTable
 	if p.json {
-		print = printJSON
+		write = printJSON
 	}
-	err := print(stdout, results)
+	err := write(stdout, results)
 	if p.svg != "" {
 		if svgErr := os.WriteFile(p.svg, drawing(results), 0o644); svgErr != nil {
 			err = errors.Join(err, fmt.Errorf("cannot write the picture, choose another -svg file: %w", svgErr))

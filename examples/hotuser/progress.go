@@ -71,16 +71,16 @@ func (p *progress) add(o outcome) {
 func (p *progress) paint() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.line(time.Since(p.begin), fmt.Sprintf("%d of %d writers: %d acknowledged, %d failed",
+	p.line(time.Since(p.begin).Seconds(), fmt.Sprintf("%d of %d writers: %d acknowledged, %d failed",
 		p.acknowledged+p.failed, p.writers, p.acknowledged, p.failed))
 }
 
-func (p *progress) line(elapsed time.Duration, text string) {
+func (p *progress) line(seconds float64, text string) {
 	before, after := "", "\n"
 	if p.terminal {
 		before, after = "\r\x1b[K", ""
 	}
-	fmt.Fprintf(p.w, "%s%-14s %6.1f s  %s%s", before, p.strategy, elapsed.Seconds(), text, after)
+	fmt.Fprintf(p.w, "%s%-14s %6.1f s  %s%s", before, p.strategy, seconds, text, after)
 }
 
 // stop ends the line, with the result unless there was an error.
@@ -94,7 +94,7 @@ func (p *progress) stop(r result, err error) {
 		} else if r.reason != "" {
 			text += fmt.Sprintf(" (%s)", r.reason)
 		}
-		p.line(r.wall, text)
+		p.line(r.Seconds, text)
 	}
 	if p.terminal {
 		fmt.Fprintln(p.w)

@@ -19,19 +19,18 @@ type result struct {
 	LeakedLocks  int     `json:"leaked_locks"`
 	P50          float64 `json:"p50_ms"`
 	P99          float64 `json:"p99_ms"`
-	Seconds      float64 `json:"seconds"` // wall
+	Seconds      float64 `json:"seconds"` // until all writers had ended
 
-	processes      int
-	p50, p99, wall time.Duration
-	cut            bool   // the run was cut
-	reason         string // the most frequent reason for failures
+	processes int
+	cut       bool   // the run was cut
+	reason    string // the most frequent reason for failures
 }
 
 // cutNote marks a run that was cut.
 const cutNote = "hung, and was cut"
 
 func newResult(strategy string, processes int, outcomes []outcome, wall time.Duration) result {
-	r := result{Strategy: strategy, Writers: len(outcomes), processes: processes, wall: wall}
+	r := result{Strategy: strategy, Writers: len(outcomes), Seconds: rounded(wall, time.Second), processes: processes}
 	reasons := map[string]int{}
 	var took []time.Duration
 	for _, o := range outcomes {
@@ -47,8 +46,7 @@ func newResult(strategy string, processes int, outcomes []outcome, wall time.Dur
 		}
 	}
 	slices.Sort(took)
-	r.p50, r.p99 = percentile(took, 50), percentile(took, 99)
-	r.P50, r.P99, r.Seconds = rounded(r.p50, time.Millisecond), rounded(r.p99, time.Millisecond), rounded(wall, time.Second)
+	r.P50, r.P99 = rounded(percentile(took, 50), time.Millisecond), rounded(percentile(took, 99), time.Millisecond)
 	return r
 }
 

@@ -30,12 +30,12 @@ type merger interface {
 
 // strategies are all strategies, in the order in which they run.
 var strategies = []strategy{
-	{name: "zep-v0.23", about: "advisory lock through the pool, waiting forever", open: openZep23},
-	{name: "zep-v0.24", about: "advisory lock through the pool; 3 retries, 200 ms apart", open: openZep24},
-	{name: "zep-v0.25", about: "advisory lock through the pool; 7 retries, 200 ms doubling to 10 s", open: openZep25},
+	{name: "zep-v0.23", about: "advisory lock through the pool, waiting forever", open: openZep(waiting)},
+	{name: "zep-v0.24", about: "advisory lock through the pool; 3 retries, 200 ms apart", open: openZep(retrying(zep24))},
+	{name: "zep-v0.25", about: "advisory lock through the pool; 7 retries, 200 ms doubling to 10 s", open: openZep(retrying(zep25))},
 	{name: "locker+v0.25", about: "the retries of v0.25 on lock.Postgres", promises: true, open: openLocker},
 	{name: "update-concat", about: "UPDATE … SET metadata = metadata || patch", open: openConcat},
-	{name: "lockstore", about: "MetadataStore.Merge", promises: true, open: openLockstore},
+	{name: "lockstore", about: "Merge of a metadata.Postgres", promises: true, open: openLockstore},
 }
 
 func strategyNamed(name string) (strategy, error) {

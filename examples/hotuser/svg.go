@@ -36,12 +36,12 @@ var svgColumns = []struct {
 }{
 	{652, "lost", func(r result) string { return fmt.Sprint(r.Lost) }, func(r result) bool { return r.Lost > 0 }},
 	{754, "locks leaked", func(r result) string { return fmt.Sprint(r.LeakedLocks) }, func(r result) bool { return r.LeakedLocks > 0 }},
-	{846, "p50", func(r result) string { return brief(r.p50) }, func(result) bool { return false }},
+	{846, "p50", func(r result) string { return brief(r.P50) }, func(result) bool { return false }},
 	{svgWidth - svgMargin, "all done", func(r result) string {
 		if r.cut {
 			return "hung"
 		}
-		return brief(r.wall)
+		return brief(1000 * r.Seconds)
 	}, func(r result) bool { return r.cut }},
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
 )
 
 // printTable writes the results as a table.
@@ -18,21 +17,21 @@ func printTable(w io.Writer, results []result) error {
 			note = "  " + cutNote
 		}
 		if _, err := fmt.Fprintf(w, row+"%s\n", r.Strategy, r.Writers, r.Acknowledged, r.Failed, r.Lost, r.LeakedLocks,
-			brief(r.p50), brief(r.p99), brief(r.wall), note); err != nil {
+			brief(r.P50), brief(r.P99), brief(1000*r.Seconds), note); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// brief formats a duration with about three digits.
-func brief(d time.Duration) string {
-	switch ms := float64(d) / float64(time.Millisecond); {
-	case d >= 10*time.Second:
-		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d >= time.Second:
-		return fmt.Sprintf("%.2f s", d.Seconds())
-	case d >= 10*time.Millisecond:
+// brief formats milliseconds with about three digits.
+func brief(ms float64) string {
+	switch {
+	case ms >= 10_000:
+		return fmt.Sprintf("%.1f s", ms/1000)
+	case ms >= 1000:
+		return fmt.Sprintf("%.2f s", ms/1000)
+	case ms >= 10:
 		return fmt.Sprintf("%.0f ms", ms)
 	default:
 		return fmt.Sprintf("%.2f ms", ms)

@@ -13,7 +13,7 @@ import (
 // workers are all workers of one run.
 type workers []*worker
 
-// A worker is the coordinator's side of a worker.
+// A worker is what the coordinator has of a worker.
 type worker struct {
 	job     job
 	orders  *json.Encoder

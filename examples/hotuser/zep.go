@@ -26,36 +26,30 @@ type zep struct {
 	acquire func(ctx context.Context, db *sql.DB, key int64) error
 }
 
-// openZep23 waits in the server, on a connection of the pool. Once all connections wait, the
+func openZep(acquire func(context.Context, *sql.DB, int64) error) func(context.Context, database) (merger, error) {
+	return func(ctx context.Context, db database) (merger, error) {
+		pool, err := db.sql(ctx)
+		return zep{pool, acquire}, err
+	}
+}
+
+// waiting waits in the server, on a connection of the pool. Once all connections wait, the
 // holder gets none for its work.
-func openZep23(ctx context.Context, db database) (merger, error) {
-	return openZep(ctx, db, func(ctx context.Context, db *sql.DB, key int64) error {
-		_, err := db.ExecContext(ctx, "SELECT pg_advisory_lock($1)", key)
-		return err
-	})
+func waiting(ctx context.Context, db *sql.DB, key int64) error {
+	_, err := db.ExecContext(ctx, "SELECT pg_advisory_lock($1)", key)
+	return err
 }
 
-func openZep24(ctx context.Context, db database) (merger, error) {
-	return openZep(ctx, db, retrying(backoff.Limit(backoff.Constant{
-		Base:   200 * time.Millisecond,
-		Jitter: backoff.NoJitter,
-	}, 1+3)))
-}
-
-func openZep25(ctx context.Context, db database) (merger, error) {
-	return openZep(ctx, db, retrying(zep25))
-}
+var zep24 = backoff.Limit(backoff.Constant{
+	Base:   200 * time.Millisecond,
+	Jitter: backoff.NoJitter,
+}, 1+3)
 
 var zep25 = backoff.Limit(backoff.Exponential{
 	Base:   200 * time.Millisecond,
 	Cap:    10 * time.Second,
 	Jitter: backoff.NoJitter,
 }, 1+7)
-
-func openZep(ctx context.Context, db database, acquire func(context.Context, *sql.DB, int64) error) (merger, error) {
-	pool, err := db.sql(ctx)
-	return zep{pool, acquire}, err
-}
 
 var errNotAcquired = errors.New("lock not acquired")
 
