@@ -119,7 +119,7 @@ var clientGoLead = leadership{
 			cancel()
 			<-over
 			_, err := pool.Exec(context.WithoutCancel(ctx), "UPDATE bench_lease SET renewals = renewals + 1, holder = 0 WHERE holder = $1", me)
-			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			if err != nil {
 				return err
 			}
 		}
@@ -263,10 +263,10 @@ func leaderRole(ctx context.Context, j job, coordinator *wire) error {
 
 func leadCases() []testCase {
 	cases := []testCase{{
-		name: "lead/killed", by: byMedian,
+		name: "lead/killed", floor: handLead.name, by: byMedian,
 		asks: "a process that leads is killed; how long until another's function runs?",
 	}, {
-		name: "lead/released", by: byMedian,
+		name: "lead/released", floor: handLead.name, by: byMedian,
 		asks: "a process that leads is told to end, and does; how long until another's function runs?",
 	}}
 	for i := range cases {

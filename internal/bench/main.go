@@ -8,7 +8,7 @@
 //	go -C internal/bench run . -json -svg ../../docs >bench.json
 //	go -C internal/bench run . -read part1.json,part2.json -svg pictures -readme
 //
-// It starts its own PostgreSQL and Redis. Every case runs its subjects in turn, in several
+// It starts its own PostgreSQL, etcd and Redis. Every case runs its subjects in turn, in several
 // rounds. The tables, or with -json one array of their rows, go to stdout, and progress goes
 // to stderr.
 //

@@ -136,6 +136,7 @@ func TestEveryTargetNamesACase(t *testing.T) {
 		for _, s := range c.subjects {
 			assert.NotEmpty(t, s.how, s.name)
 			found = found || s.name == c.floor
+			assert.True(t, !isFloor(s.name) || s.name == c.floor, "%s is the floor of %s", s.name, c.name)
 		}
 		assert.True(t, found, "%s has its floor among its subjects", c.name)
 	}

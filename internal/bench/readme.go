@@ -28,7 +28,7 @@ var readmeLines = []readmeLine{
 	{"… over 1 ms", "merge/spread/10000@1ms", perSecond},
 	{"1 000 documents by one call, documents/s", "merge/many/1000", perSecond},
 	{"… over 1 ms", "merge/many/1000@1ms", perSecond},
-	{"merges/s into one document in transactions of the host's, 16 writers", "in-transaction/16", perSecond},
+	{"merges/s into one document in transactions of yours, 16 writers", "in-transaction/16", perSecond},
 	{"… if it is still of the version that was read, again until it is", "if-version/16", perSecond},
 	{"one merge, one writer, 2 KB", "merge/lone/2KB", median},
 	{"… over 1 ms", "merge/lone/2KB@1ms", median},
