@@ -116,8 +116,8 @@ func backoffCases() []testCase {
 			clients("no jitter", "backoff.Exponential, 5 ms doubling to 100 ms, NoJitter", func(ctx context.Context, try func(context.Context) error) error {
 				return backoff.Retry(ctx, backoff.Exponential{Cap: backoffCap, Jitter: backoff.NoJitter}, try)
 			}),
-			clients("article v0.25", "7 retries, 200 ms doubling to 10 s, no jitter", func(ctx context.Context, try func(context.Context) error) error {
-				return backoff.Retry(ctx, rule25, try)
+			clients("zep-v0.25", "7 retries, 200 ms doubling to 10 s, no jitter", func(ctx context.Context, try func(context.Context) error) error {
+				return backoff.Retry(ctx, zepRule25, try)
 			}),
 		},
 	}}

@@ -66,14 +66,14 @@ func TestGuardIsSharedThroughItsFile(t *testing.T) {
 	assert.NoFileExists(t, file)
 }
 
-// The guard must detect that the article's lock does not exclude.
-func TestArticleLockIsFoundWrong(t *testing.T) {
+// The guard must detect that the lock of zep does not exclude.
+func TestZepLockIsFoundWrong(t *testing.T) {
 	in, err := openArena(t.Context())
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, in.close()) }()
 	load := lockLoad{Callers: 64, Keys: 1, Conns: 16, Section: 5 * time.Millisecond, Waits: true}
 	p := pace{Count: 500 * time.Millisecond, Limit: time.Minute}
-	m, err := load.run(article25)(t.Context(), in, p)
+	m, err := load.run(zep25)(t.Context(), in, p)
 	require.NoError(t, err)
 	assert.Positive(t, m.Violations)
 	m, err = load.run(lockstorePgx)(t.Context(), in, p)
@@ -81,7 +81,7 @@ func TestArticleLockIsFoundWrong(t *testing.T) {
 	assert.Zero(t, m.Violations)
 
 	merges := mergeLoad{Writers: 64, Documents: 1, Bytes: 200, Conns: 4}
-	m, err = merges.run(articleMerge25)(t.Context(), in, p)
+	m, err = merges.run(zepMerge25)(t.Context(), in, p)
 	require.NoError(t, err)
 	assert.Positive(t, m.Violations)
 	m, err = merges.run(storeSQLX)(t.Context(), in, p)

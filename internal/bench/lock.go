@@ -44,7 +44,7 @@ var lockKinds = []lockKind{
 	lockstorePgx, lockstoreSQLX,
 	pooledTry, pooledWait, oneConnection, transactionLock, rowLock,
 	goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock,
-	article24, article25,
+	zep24, zep25,
 	lockstoreSemaphore, leaseSemaphore,
 }
 

@@ -13,7 +13,7 @@ const distinctConns = 64
 func lockCases() []testCase {
 	lone := lockSubjects(lockLoad{Callers: 1, Keys: 1, Conns: 1}.run,
 		lockstorePgx, lockstoreSQLX, pooledTry, transactionLock, rowLock,
-		goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article25)
+		goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, zep25)
 	cases := []testCase{
 		{
 			name:  "lock/uncontended",
@@ -44,7 +44,7 @@ func lockCases() []testCase {
 			asks:  "4 processes with 16 goroutines each want one key, and do nothing while they have it; the wait is measured",
 			floor: pooledWait.name, by: byRate,
 			subjects: lockSubjects(patient(lockLoad{Processes: 4, Callers: 16, Keys: 1, Conns: 16, Waits: true}.run),
-				lockstorePgx, pooledWait, transactionLock, rowLock, goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article25),
+				lockstorePgx, pooledWait, transactionLock, rowLock, goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, zep25),
 		},
 		testCase{
 			name:  "lock/held/10000",
@@ -64,7 +64,7 @@ func lockCases() []testCase {
 			asks:  "a process waits for a key; how long after another process gives it back does it have it?",
 			floor: pooledWait.name, by: byMedian,
 			subjects: lockSubjects(wake, lockstorePgx, pooledWait, transactionLock, rowLock,
-				goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article25),
+				goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, zep25),
 		})
 }
 
@@ -77,7 +77,7 @@ func hotCase(name string, section time.Duration) testCase {
 		name: name, asks: asks, floor: pooledWait.name, by: byRate,
 		subjects: lockSubjects(patient(lockLoad{Callers: 32, Keys: 1, Conns: 32, Section: section, Waits: true}.run),
 			lockstorePgx, lockstoreSQLX, pooledWait, transactionLock, rowLock,
-			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, article24, article25),
+			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, zep24, zep25),
 	}
 }
 

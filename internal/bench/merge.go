@@ -30,7 +30,7 @@ type mergeKind struct {
 
 // mergeKinds returns all subjects, in the order of the tables.
 var mergeKinds = []mergeKind{
-	storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge24, articleMerge25,
+	storePgx, storeSQLX, concat, forUpdate, compareAndSwap, zepMerge24, zepMerge25,
 }
 
 func mergeKindNamed(name string) (mergeKind, error) {

@@ -20,7 +20,7 @@ func mergeCases() []testCase {
 			asks:  fmt.Sprintf("one writer merges into one document of %s", size.name),
 			floor: concat.name, by: byMedian, fine: true, far: size.bytes == 2_000,
 			subjects: mergeSubjects(mergeLoad{Writers: 1, Documents: 1, Bytes: size.bytes, Conns: mergeConns},
-				storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge25),
+				storePgx, storeSQLX, concat, forUpdate, compareAndSwap, zepMerge25),
 		})
 	}
 	for _, writers := range []int{1, 16, 64, 256, 1024} {
@@ -29,7 +29,7 @@ func mergeCases() []testCase {
 			asks:  fmt.Sprintf("%d writers merge into one document of 1.5 KB", writers),
 			floor: concat.name, by: byRate, far: true,
 			subjects: append(mergeSubjects(mergeLoad{Writers: writers, Documents: 1, Bytes: 1500, Conns: mergeConns, Long: writers >= 256},
-				storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge24, articleMerge25),
+				storePgx, storeSQLX, concat, forUpdate, compareAndSwap, zepMerge24, zepMerge25),
 				latencyBound(writers, 1, true)),
 		})
 	}
@@ -38,13 +38,13 @@ func mergeCases() []testCase {
 		asks:  "4 processes with 64 writers each merge into one document of 1.5 KB; a pool of 8 each",
 		floor: concat.name, by: byRate, far: true,
 		subjects: mergeSubjects(mergeLoad{Processes: 4, Writers: 64, Documents: 1, Bytes: 1500, Conns: 8},
-			storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge25),
+			storePgx, storeSQLX, concat, forUpdate, compareAndSwap, zepMerge25),
 	}, testCase{
 		name:  "merge/spread/10000",
 		asks:  "64 writers merge into 10 000 documents of 1.5 KB, chosen at random",
 		floor: concat.name, by: byRate, far: true,
 		subjects: mergeSubjects(mergeLoad{Writers: 64, Documents: 10_000, Bytes: 1500, Conns: mergeConns},
-			storePgx, storeSQLX, concat, forUpdate, compareAndSwap, articleMerge25),
+			storePgx, storeSQLX, concat, forUpdate, compareAndSwap, zepMerge25),
 	}, hungCase(), mergeManyCase(), growthCase(1_000, 1_000), growthCase(100_000, 10_000), growthCase(1_000_000, 20_000))
 }
 

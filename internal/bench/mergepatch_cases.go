@@ -32,7 +32,7 @@ var patchers = []patcher{
 		return b.Bytes(), err
 	}},
 	{"evanphx/json-patch", "github.com/evanphx/json-patch/v5: MergePatch", jsonpatch.MergePatch},
-	{"article's merge", "json.Unmarshal both, maps.Copy, json.Marshal", func(document, patch []byte) ([]byte, error) {
+	{"zep's merge", "json.Unmarshal both, maps.Copy, json.Marshal", func(document, patch []byte) ([]byte, error) {
 		var d, p map[string]any
 		if err := errors.Join(json.Unmarshal(document, &d), json.Unmarshal(patch, &p)); err != nil {
 			return nil, err

@@ -53,7 +53,7 @@ func far(distance string) string {
 
 // leftOut has subjects that are in no picture, because their line would cover another.
 var leftOut = map[string]bool{
-	storeSQLX.name: true, transactionLock.name: true, gooseTable.name: true, article24.name: true,
+	storeSQLX.name: true, transactionLock.name: true, gooseTable.name: true, zep24.name: true,
 	socketBoundName: true,
 }
 

@@ -128,7 +128,7 @@ var targets = []target{
 	{name: "rate, × floor", inOne: "merge/one-document/64", value: ratioToFloor, least: 6},
 	{name: "rate, × floor", inOne: "merge/one-document/256", value: ratioToFloor, least: 80},
 	{name: "p99, × floor", inOne: "merge/one-document/256", value: p99ToFloor, most: 0.2},
-	{name: "kept, × article v0.25", inOne: "merge/one-document/256", value: against("article v0.25"), least: 100},
+	{name: "kept, × zep-v0.25", inOne: "merge/one-document/256", value: against("zep-v0.25"), least: 100},
 	{name: "rate, × floor", inOne: "merge/one-document/1024", value: ratioToFloor, least: 12},
 	{name: "rate, × floor", inOne: "merge/one-document/4-processes", value: ratioToFloor, least: 30},
 	{name: "rate, × floor", inOne: "merge/spread/10000", value: ratioToFloor, least: 0.9},

@@ -16,38 +16,38 @@ import (
 // session-level lock, taken and released through the pool. The unlock may run on another session
 // than the lock did, its result is ignored, and a session that has a lock gets it again.
 
-var article24 = lockKind{
-	name: "article v0.24",
+var zep24 = lockKind{
+	name: "zep-v0.24",
 	how:  "pg_try_advisory_lock through a pool of 8; 3 retries, 200 ms apart",
-	open: openArticle(rule24),
+	open: openZep(zepRule24),
 }
 
-var article25 = lockKind{
-	name: "article v0.25",
+var zep25 = lockKind{
+	name: "zep-v0.25",
 	how:  "pg_try_advisory_lock through a pool of 8; 7 retries, 200 ms doubling to 10 s, no jitter",
-	open: openArticle(rule25),
+	open: openZep(zepRule25),
 }
 
 var (
-	rule24 = backoff.Limit(backoff.Constant{Base: 200 * time.Millisecond, Jitter: backoff.NoJitter}, 1+3)
-	rule25 = backoff.Limit(backoff.Exponential{Base: 200 * time.Millisecond, Cap: 10 * time.Second, Jitter: backoff.NoJitter}, 1+7)
+	zepRule24 = backoff.Limit(backoff.Constant{Base: 200 * time.Millisecond, Jitter: backoff.NoJitter}, 1+3)
+	zepRule25 = backoff.Limit(backoff.Exponential{Base: 200 * time.Millisecond, Cap: 10 * time.Second, Jitter: backoff.NoJitter}, 1+7)
 )
 
-const articlePool = 8
+const zepPool = 8
 
-type articleLocks struct {
+type zepLocks struct {
 	db   *sql.DB
 	rule backoff.Policy
 }
 
-func openArticle(rule backoff.Policy) func(context.Context, *arena, lockSetup) (locker, error) {
+func openZep(rule backoff.Policy) func(context.Context, *arena, lockSetup) (locker, error) {
 	return func(ctx context.Context, in *arena, s lockSetup) (locker, error) {
-		db, err := in.sql(articlePool)
-		return &articleLocks{db, rule}, err
+		db, err := in.sql(zepPool)
+		return &zepLocks{db, rule}, err
 	}
 }
 
-func (a *articleLocks) lock(ctx context.Context, key int) (func() error, error) {
+func (a *zepLocks) lock(ctx context.Context, key int) (func() error, error) {
 	err := backoff.Retry(ctx, a.rule, func(ctx context.Context) error {
 		var granted bool
 		err := a.db.QueryRowContext(ctx, tryLockSQL, keyID(key)).Scan(&granted)
@@ -65,27 +65,27 @@ func (a *articleLocks) lock(ctx context.Context, key int) (func() error, error) 
 	}, nil
 }
 
-func (a *articleLocks) close() error { return a.db.Close() }
+func (a *zepLocks) close() error { return a.db.Close() }
 
-var articleMerge24 = articleMerge("article v0.24", article24.how, rule24)
-var articleMerge25 = articleMerge("article v0.25", article25.how, rule25)
+var zepMerge24 = zepMerge("zep-v0.24", zep24.how, zepRule24)
+var zepMerge25 = zepMerge("zep-v0.25", zep25.how, zepRule25)
 
-// articleMerge reads, merges in Go and writes, through the pool, under the article's lock.
-func articleMerge(name, how string, rule backoff.Policy) mergeKind {
+// zepMerge reads, merges in Go and writes, through the pool, under that lock.
+func zepMerge(name, how string, rule backoff.Policy) mergeKind {
 	return mergeKind{
 		name:  name,
 		how:   how + "; SELECT, merge in Go, UPDATE, unlock",
 		total: versions,
 		open: func(ctx context.Context, in *arena, conns int) (merger, error) {
-			db, err := in.sql(articlePool)
-			return &articleMerges{articleLocks{db, rule}}, err
+			db, err := in.sql(zepPool)
+			return &zepMerges{zepLocks{db, rule}}, err
 		},
 	}
 }
 
-type articleMerges struct{ articleLocks }
+type zepMerges struct{ zepLocks }
 
-func (a *articleMerges) merge(ctx context.Context, id string, patch json.RawMessage) (err error) {
+func (a *zepMerges) merge(ctx context.Context, id string, patch json.RawMessage) (err error) {
 	hash := fnv.New32a()
 	hash.Write([]byte(id))
 	unlock, err := a.lock(ctx, int(hash.Sum32()))
