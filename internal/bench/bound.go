@@ -23,9 +23,6 @@ func latencyBound(callers, roundTrips int, commits bool) subject {
 		how = fmt.Sprintf("%d ÷ (%d measured round trip + the server's time for a commit)", callers, roundTrips)
 	}
 	return subject{"bound: latency", how, func(ctx context.Context, in *arena, p pace) (*measurement, error) {
-		if err := in.fill(ctx, 1, 1500); err != nil {
-			return nil, err
-		}
 		shorter := pace{Warm: p.Warm / 4, Count: p.Count / 4}
 		trip, err := in.roundTrip(ctx, shorter, ping)
 		if err != nil {
@@ -35,6 +32,9 @@ func latencyBound(callers, roundTrips int, commits bool) subject {
 		m.Extra["round trip, ms"] = trip.Seconds() * 1000
 		each := time.Duration(roundTrips) * trip
 		if commits {
+			if err := in.fill(ctx, 1, 1500); err != nil {
+				return nil, err
+			}
 			answered, err := in.overTheSocket().roundTrip(ctx, shorter, ping)
 			if err != nil {
 				return nil, err

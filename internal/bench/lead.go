@@ -26,11 +26,10 @@ var lockstoreLead = leadership{
 	name: "lockstore (pgx)",
 	how:  "lock.Lead on a pgx pool",
 	lead: func(ctx context.Context, in *arena, fn func(context.Context), rest func()) error {
-		opened, err := lockstorePgx.open(ctx, in, lockSetup{Keys: 1})
+		l, err := openLockstore(ctx, in, 0)
 		if err != nil {
 			return err
 		}
-		l := opened.(*lockstoreLocks)
 		err = lock.Lead(ctx, l.Postgres, lock.Name("leader"), nil, func(ctx context.Context, _ int64) error {
 			fn(ctx)
 			return nil

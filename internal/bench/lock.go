@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"example.com/lockstore/lock"
 )
 
@@ -41,7 +43,7 @@ type lockSetup struct {
 
 // lockKinds returns all subjects, in the order of the tables.
 var lockKinds = []lockKind{
-	lockstorePgx, lockstoreSQLX,
+	lockstorePgx,
 	pooledTry, pooledWait, oneConnection, transactionLock, rowLock,
 	goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock,
 	zep24, zep25,
@@ -64,42 +66,31 @@ var lockstorePgx = lockKind{
 	name: "lockstore (pgx)",
 	how:  "lock.NewPostgres on a pgx pool; Lock, Held.Unlock",
 	open: func(ctx context.Context, in *arena, s lockSetup) (locker, error) {
-		pool, err := in.pool(ctx, 2)
-		if err != nil {
-			return nil, err
-		}
-		return openLockstore(ctx, pool, s, func() error { pool.Close(); return nil })
-	},
-}
-
-var lockstoreSQLX = lockKind{
-	name: "lockstore (sqlx)",
-	how:  "lock.NewPostgres on a sqlx handle; Lock, Held.Unlock",
-	open: func(ctx context.Context, in *arena, s lockSetup) (locker, error) {
-		db, err := in.sqlx(2)
-		if err != nil {
-			return nil, err
-		}
-		return openLockstore(ctx, db, s, db.Close)
+		return openLockstore(ctx, in, s.Keys)
 	},
 }
 
 type lockstoreLocks struct {
 	*lock.Postgres
 	keys []lock.Key
-	db   func() error // closes the host's pool
+	pool *pgxpool.Pool
 }
 
-func openLockstore[D lock.DB](ctx context.Context, db D, s lockSetup, closeDB func() error, observers ...lock.Observer) (locker, error) {
-	p, err := lock.NewPostgres(ctx, db, &lock.PostgresOptions{MaxKeys: max(s.Keys, 1000), Observers: observers})
+func openLockstore(ctx context.Context, in *arena, keys int, observers ...lock.Observer) (*lockstoreLocks, error) {
+	pool, err := in.pool(ctx, 2)
 	if err != nil {
-		return nil, errors.Join(err, closeDB())
+		return nil, err
 	}
-	keys := make([]lock.Key, s.Keys)
-	for i := range keys {
-		keys[i] = lock.Name("key", fmt.Sprint(i))
+	p, err := lock.NewPostgres(ctx, pool, &lock.PostgresOptions{MaxKeys: max(keys, 1000), Observers: observers})
+	if err != nil {
+		pool.Close()
+		return nil, err
 	}
-	return &lockstoreLocks{p, keys, closeDB}, nil
+	l := &lockstoreLocks{p, make([]lock.Key, keys), pool}
+	for i := range l.keys {
+		l.keys[i] = lock.Name("key", fmt.Sprint(i))
+	}
+	return l, nil
 }
 
 func (l *lockstoreLocks) lock(ctx context.Context, key int) (func() error, error) {
@@ -124,5 +115,6 @@ func (l *lockstoreLocks) try(ctx context.Context, key int) (func() error, error)
 func (l *lockstoreLocks) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(l.Close(ctx), l.db())
+	defer l.pool.Close()
+	return l.Close(ctx)
 }

@@ -12,7 +12,7 @@ const distinctConns = 64
 
 func lockCases() []testCase {
 	lone := lockSubjects(lockLoad{Callers: 1, Keys: 1, Conns: 1}.run,
-		lockstorePgx, lockstoreSQLX, pooledTry, transactionLock, rowLock,
+		lockstorePgx, pooledTry, transactionLock, rowLock,
 		goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, zep25)
 	cases := []testCase{
 		{
@@ -34,7 +34,7 @@ func lockCases() []testCase {
 			asks:  fmt.Sprintf("%d goroutines each take and give back a key of their own; %d connections where one is needed for each", goroutines, distinctConns),
 			floor: pooledTry.name, by: byRate, far: true,
 			subjects: append(lockSubjects(lockLoad{Callers: goroutines, Keys: goroutines, Conns: distinctConns}.run,
-				lockstorePgx, lockstoreSQLX, pooledTry, rowLock, goPglock, cirelloPglock, gooseSession, redisLock, etcdLock),
+				lockstorePgx, pooledTry, rowLock, goPglock, cirelloPglock, gooseSession, redisLock, etcdLock),
 				latencyBound(goroutines, 2, false)),
 		})
 	}
@@ -57,7 +57,7 @@ func lockCases() []testCase {
 			asks:  "one goroutine asks for a key that another session has, and is told so at once; the server is on another core",
 			floor: pooledTry.name, by: byMedian, fine: true,
 			prepare:  apart,
-			subjects: lockSubjects(tryBusy, lockstorePgx, lockstoreSQLX, pooledTry, goPglock, cirelloPglock, redisLock, etcdLock),
+			subjects: lockSubjects(tryBusy, lockstorePgx, pooledTry, goPglock, cirelloPglock, redisLock, etcdLock),
 		},
 		testCase{
 			name:  "lock/wake",
@@ -76,7 +76,7 @@ func hotCase(name string, section time.Duration) testCase {
 	return testCase{
 		name: name, asks: asks, floor: pooledWait.name, by: byRate,
 		subjects: lockSubjects(patient(lockLoad{Callers: 32, Keys: 1, Conns: 32, Section: section, Waits: true}.run),
-			lockstorePgx, lockstoreSQLX, pooledWait, transactionLock, rowLock,
+			lockstorePgx, pooledWait, transactionLock, rowLock,
 			goPglock, cirelloPglock, gooseSession, gooseTable, redisLock, etcdLock, zep24, zep25),
 	}
 }

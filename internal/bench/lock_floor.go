@@ -16,7 +16,9 @@ const (
 
 	transactionLockSQL = "SELECT pg_advisory_xact_lock($1)"
 
-	rowTableSQL = `CREATE TABLE IF NOT EXISTS lock_rows (key int PRIMARY KEY);
+	// One process at a time creates the table, so that none fails.
+	rowTableSQL = `SELECT pg_advisory_xact_lock(-1);
+		CREATE TABLE IF NOT EXISTS lock_rows (key int PRIMARY KEY);
 		INSERT INTO lock_rows SELECT generate_series(0, %d) ON CONFLICT DO NOTHING`
 	rowLockSQL = "SELECT 1 FROM lock_rows WHERE key = $1 FOR UPDATE"
 )
@@ -101,10 +103,7 @@ var rowLock = lockKind{
 		if err != nil {
 			return nil, err
 		}
-		if err := exclusively(ctx, in, func() error {
-			_, err := pool.Exec(ctx, fmt.Sprintf(rowTableSQL, s.Keys))
-			return err
-		}); err != nil {
+		if _, err := pool.Exec(ctx, fmt.Sprintf(rowTableSQL, s.Keys)); err != nil {
 			pool.Close()
 			return nil, err
 		}

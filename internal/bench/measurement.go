@@ -23,7 +23,6 @@ type measurement struct {
 	Conns      int    // maximum number of connections to the server
 
 	Extra map[string]float64 // further figures of the case, by name with unit
-	Notes []string
 }
 
 func newMeasurement() *measurement {
@@ -47,7 +46,6 @@ func (m *measurement) add(other *measurement) {
 		m.Error = other.Error
 	}
 	m.Violations += other.Violations
-	m.Notes = append(m.Notes, other.Notes...)
 }
 
 // latencies is a histogram of durations, for one goroutine.

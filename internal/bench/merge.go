@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"example.com/lockstore/metadata"
 )
 
@@ -47,11 +49,7 @@ var storePgx = mergeKind{
 	how:   "metadata.NewPostgres on a pgx pool; Merge",
 	total: versions,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
-		if err != nil {
-			return nil, err
-		}
-		return openStore(pool, nil, func() error { pool.Close(); return nil })
+		return openStore(ctx, in, conns, nil)
 	},
 }
 
@@ -64,16 +62,26 @@ var storeSQLX = mergeKind{
 		if err != nil {
 			return nil, err
 		}
-		return openStore(db, nil, db.Close)
+		return newStore(db, nil, db.Close)
 	},
 }
 
+// A store is a store that closes its pool, too.
 type store struct {
 	*metadata.Postgres
 	closeDB func() error
 }
 
-func openStore[D metadata.DB](db D, o *metadata.Options, closeDB func() error) (*store, error) {
+// openStore opens a store on a pgx pool.
+func openStore(ctx context.Context, in *arena, conns int, o *metadata.Options) (*store, error) {
+	pool, err := in.pool(ctx, conns)
+	if err != nil {
+		return nil, err
+	}
+	return newStore(pool, o, closing(pool))
+}
+
+func newStore[D metadata.DB](db D, o *metadata.Options, closeDB func() error) (*store, error) {
 	p, err := metadata.NewPostgres(db, o)
 	if err != nil {
 		return nil, errors.Join(err, closeDB())
@@ -89,4 +97,46 @@ func (s *store) merge(ctx context.Context, id string, patch json.RawMessage) err
 func (s *store) close() error {
 	s.Close()
 	return s.closeDB()
+}
+
+func closing(pool *pgxpool.Pool) func() error { return func() error { pool.Close(); return nil } }
+
+// A writeFunc is a way to write a document.
+type writeFunc func(ctx context.Context, id string, patch json.RawMessage) error
+
+// opened is a merger made of functions.
+type opened struct {
+	write writeFunc
+	end   func() error
+}
+
+func (o opened) merge(ctx context.Context, id string, patch json.RawMessage) error {
+	return o.write(ctx, id, patch)
+}
+func (o opened) close() error { return o.end() }
+
+// byStore returns a way to write with a store on a pool.
+func byStore(way func(*metadata.Postgres, *pgxpool.Pool) writeFunc) func(context.Context, *arena, int) (merger, error) {
+	return func(ctx context.Context, in *arena, conns int) (merger, error) {
+		pool, err := in.pool(ctx, conns)
+		if err != nil {
+			return nil, err
+		}
+		s, err := newStore(pool, nil, closing(pool))
+		if err != nil {
+			return nil, err
+		}
+		return opened{way(s.Postgres, pool), s.close}, nil
+	}
+}
+
+// byHand returns a way to write with a pool alone.
+func byHand(way func(*pgxpool.Pool) writeFunc) func(context.Context, *arena, int) (merger, error) {
+	return func(ctx context.Context, in *arena, conns int) (merger, error) {
+		pool, err := in.pool(ctx, conns)
+		if err != nil {
+			return nil, err
+		}
+		return opened{way(pool), closing(pool)}, nil
+	}
 }

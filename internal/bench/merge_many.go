@@ -59,14 +59,14 @@ type manyMerger struct {
 }
 
 func openMergeMany(ctx context.Context, in *arena) (manyMerger, error) {
-	opened, err := storePgx.open(ctx, in, 1)
+	s, err := openStore(ctx, in, 1, nil)
 	if err != nil {
 		return manyMerger{}, err
 	}
 	return manyMerger{func(ctx context.Context, patches []metadata.Patch) error {
-		_, err := opened.(*store).MergeMany(ctx, patches)
+		_, err := s.MergeMany(ctx, patches)
 		return err
-	}, opened.close}, nil
+	}, s.close}, nil
 }
 
 func openBatch(ctx context.Context, in *arena) (manyMerger, error) {
@@ -100,7 +100,7 @@ func openMany(ctx context.Context, in *arena, merge func(context.Context, *pgxpo
 	}
 	return manyMerger{
 		func(ctx context.Context, patches []metadata.Patch) error { return merge(ctx, pool, patches) },
-		func() error { pool.Close(); return nil },
+		closing(pool),
 	}, nil
 }
 

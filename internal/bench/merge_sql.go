@@ -28,85 +28,67 @@ const (
 var concat = mergeKind{
 	name: "floor: metadata || patch",
 	how:  "pgx: UPDATE … SET metadata = metadata || $2 … RETURNING metadata, prepared",
-	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
-		return &concatMerges{pool}, err
-	},
+	open: byHand(func(pool *pgxpool.Pool) writeFunc {
+		return func(ctx context.Context, id string, patch json.RawMessage) error {
+			var document []byte
+			return pool.QueryRow(ctx, concatSQL, id, patch).Scan(&document)
+		}
+	}),
 }
-
-type concatMerges struct{ *pgxpool.Pool }
-
-func (c *concatMerges) merge(ctx context.Context, id string, patch json.RawMessage) error {
-	var document []byte
-	return c.QueryRow(ctx, concatSQL, id, patch).Scan(&document)
-}
-
-func (c *concatMerges) close() error { c.Close(); return nil }
 
 var forUpdate = mergeKind{
 	name:  "SELECT … FOR UPDATE",
 	how:   "pgx: BEGIN, SELECT … FOR UPDATE, merge in Go (evanphx/json-patch), UPDATE, COMMIT",
 	total: versions,
-	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
-		return &rowLockMerges{pool}, err
-	},
-}
-
-type rowLockMerges struct{ *pgxpool.Pool }
-
-func (r *rowLockMerges) merge(ctx context.Context, id string, patch json.RawMessage) error {
-	return pgx.BeginFunc(ctx, r, func(tx pgx.Tx) error {
-		var document []byte
-		var version int64
-		if err := tx.QueryRow(ctx, readForUpdateSQL, id).Scan(&document, &version); err != nil {
-			return err
+	open: byHand(func(pool *pgxpool.Pool) writeFunc {
+		return func(ctx context.Context, id string, patch json.RawMessage) error {
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+				var document []byte
+				var version int64
+				if err := tx.QueryRow(ctx, readForUpdateSQL, id).Scan(&document, &version); err != nil {
+					return err
+				}
+				merged, err := jsonpatch.MergePatch(document, patch)
+				if err != nil {
+					return err
+				}
+				_, err = tx.Exec(ctx, writeSQL, id, merged, version)
+				return err
+			})
 		}
-		merged, err := jsonpatch.MergePatch(document, patch)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, writeSQL, id, merged, version)
-		return err
-	})
+	}),
 }
-
-func (r *rowLockMerges) close() error { r.Close(); return nil }
 
 var compareAndSwap = mergeKind{
 	name:  "compare-and-swap",
 	how:   "pgx: SELECT, merge in Go (evanphx/json-patch), UPDATE … WHERE version = $3; again after full jitter, 5 to 100 ms, until it fits",
 	total: versions,
-	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
-		return &optimistic{pool}, err
-	},
+	open: byHand(func(pool *pgxpool.Pool) writeFunc {
+		return func(ctx context.Context, id string, patch json.RawMessage) error {
+			return backoff.Retry(ctx, backoff.Default(), func(ctx context.Context) error { return swap(ctx, pool, id, patch) })
+		}
+	}),
 }
-
-type optimistic struct{ *pgxpool.Pool }
 
 var errChanged = errors.New("changed by another")
 
-func (o *optimistic) merge(ctx context.Context, id string, patch json.RawMessage) error {
-	return backoff.Retry(ctx, backoff.Default(), func(ctx context.Context) error {
-		var document []byte
-		var version int64
-		if err := o.QueryRow(ctx, readSQL, id).Scan(&document, &version); err != nil {
-			return backoff.Permanent(err)
-		}
-		merged, err := jsonpatch.MergePatch(document, patch)
-		if err != nil {
-			return backoff.Permanent(err)
-		}
-		tag, err := o.Exec(ctx, swapSQL, id, merged, version)
-		if err != nil {
-			return backoff.Permanent(fmt.Errorf("swap: %w", err))
-		}
-		if tag.RowsAffected() == 0 {
-			return errChanged
-		}
-		return nil
-	})
+// swap merges once. Only errChanged is worth another attempt.
+func swap(ctx context.Context, pool *pgxpool.Pool, id string, patch json.RawMessage) error {
+	var document []byte
+	var version int64
+	if err := pool.QueryRow(ctx, readSQL, id).Scan(&document, &version); err != nil {
+		return backoff.Permanent(err)
+	}
+	merged, err := jsonpatch.MergePatch(document, patch)
+	if err != nil {
+		return backoff.Permanent(err)
+	}
+	tag, err := pool.Exec(ctx, swapSQL, id, merged, version)
+	if err != nil {
+		return backoff.Permanent(fmt.Errorf("swap: %w", err))
+	}
+	if tag.RowsAffected() == 0 {
+		return errChanged
+	}
+	return nil
 }
-
-func (o *optimistic) close() error { o.Close(); return nil }

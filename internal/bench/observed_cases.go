@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -72,16 +71,8 @@ func (o observing) merges() mergeKind {
 		if err != nil {
 			return nil, err
 		}
-		pool, err := in.pool(ctx, conns)
-		if err != nil {
-			return nil, err
-		}
-		p, err := metadata.NewPostgres(pool, &metadata.Options{Observers: []metadata.Observer{observer}})
-		if err != nil {
-			pool.Close()
-			return nil, err
-		}
-		return &calledStore{&store{p, closing(pool)}, caller}, nil
+		s, err := openStore(ctx, in, conns, &metadata.Options{Observers: []metadata.Observer{observer}})
+		return &calledStore{s, caller}, err
 	}
 	return kind
 }
@@ -94,17 +85,11 @@ func (o observing) locks() lockKind {
 		if err != nil {
 			return nil, err
 		}
-		pool, err := in.pool(ctx, 2)
-		if err != nil {
-			return nil, err
-		}
-		l, err := openLockstore(ctx, pool, s, closing(pool), observer)
+		l, err := openLockstore(ctx, in, s.Keys, observer)
 		return &calledLocks{l, caller}, err
 	}
 	return kind
 }
-
-func closing(pool *pgxpool.Pool) func() error { return func() error { pool.Close(); return nil } }
 
 // calledStore is a store whose callers have a span.
 type calledStore struct {

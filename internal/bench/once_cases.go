@@ -29,19 +29,14 @@ var storeOnce = mergeKind{
 	how:   "the same with a token; Once(token).Merge",
 	total: versions,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
+		s, err := openStore(ctx, in, conns, &metadata.Options{Table: metadata.Table{Tokens: metadata.DefaultTokens}})
 		if err != nil {
 			return nil, err
 		}
-		p, err := metadata.NewPostgres(pool, &metadata.Options{Table: metadata.Table{Tokens: metadata.DefaultTokens}})
-		if err == nil {
-			err = p.Migrate(ctx)
+		if err := s.Migrate(ctx); err != nil {
+			return nil, errors.Join(err, s.close())
 		}
-		if err != nil {
-			pool.Close()
-			return nil, err
-		}
-		return once{&store{p, func() error { pool.Close(); return nil }}}, nil
+		return once{s}, nil
 	},
 }
 

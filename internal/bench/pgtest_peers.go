@@ -167,15 +167,15 @@ func (d *databases) pgtestdb(making bool) runFunc {
 			ForceTerminateConnections: true,
 		}
 		once := func() (took time.Duration, err error) {
-			var made, ended time.Duration
-			err = asTest(func(t *fakeTest) {
+			var made time.Duration
+			ended, err := asTest(func(t *fakeTest) {
 				start := time.Now()
 				db := pgtestdb.New(t, config, fiftyTables{})
 				if _, err := db.ExecContext(ctx, useSQL); err != nil {
 					t.Fatalf("%v", err)
 				}
 				made = time.Since(start)
-			}, &ended)
+			})
 			if making {
 				return made, err
 			}
@@ -204,8 +204,8 @@ type fakeTest struct {
 	failure  error
 }
 
-// asTest runs a test and then its cleanups, and returns their duration.
-func asTest(test func(t *fakeTest), ended *time.Duration) error {
+// asTest runs a test and then its cleanups, and returns how long these took.
+func asTest(test func(t *fakeTest)) (ended time.Duration, err error) {
 	t := &fakeTest{}
 	t.alone(func() { test(t) })
 	start := time.Now()
@@ -215,8 +215,7 @@ func asTest(test func(t *fakeTest), ended *time.Duration) error {
 		t.cleanups = t.cleanups[:last]
 		t.alone(clean)
 	}
-	*ended = time.Since(start)
-	return t.failure
+	return time.Since(start), t.failure
 }
 
 // alone is for Fatalf, which ends the goroutine.

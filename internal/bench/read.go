@@ -35,8 +35,10 @@ func readRows(files []string) (all []row, err error) {
 // measuredOn returns the machine of the first row, with the distances of all.
 func measuredOn(rows []row) (m machine) {
 	seen := map[string]bool{}
-	for _, r := range rows {
-		m.what = rows[0].Machine
+	for i, r := range rows {
+		if i == 0 {
+			m.what = r.Machine
+		}
 		if asked, _, _ := strings.Cut(r.RoundTrip, ":"); !seen[asked] {
 			seen[asked] = true
 			m.rtts = append(m.rtts, r.RoundTrip)

@@ -45,17 +45,11 @@ var readmeLines = []readmeLine{
 // printReadme writes the lines whose cases were run, each for lockstore, for code written by
 // hand, and for the best peer.
 func printReadme(out io.Writer, rows []row) error {
-	byCase := map[string]scores{}
-	for _, r := range rows {
-		if byCase[r.Case] == nil {
-			byCase[r.Case] = scores{}
-		}
-		byCase[r.Case][r.Subject] = r
-	}
 	var text strings.Builder
 	text.WriteString("| | lockstore | by hand, with pgx | best of the others |\n|---|---|---|---|\n")
+	cases := byCase(rows)
 	for _, l := range readmeLines {
-		s := byCase[l.inOne]
+		s := cases[l.inOne]
 		own := s.own()
 		if own.Subject == "" {
 			continue
@@ -86,7 +80,7 @@ func median(r row) string      { return brief(r.P50) }
 func p99(r row) string         { return brief(r.P99) }
 func longest(r row) string     { return brief(r.Max) }
 func connections(r row) string { return strconv.Itoa(r.Conns) }
-func ofTheIdeal(r row) string  { return fmt.Sprintf("%.0f %%", r.Extra["of the ideal, %"]) }
+func ofTheIdeal(r row) string  { return fmt.Sprintf("%.0f %%", r.Extra[idealShare]) }
 
 // with adds another figure in brackets.
 func with(figure, more func(row) string) func(row) string {

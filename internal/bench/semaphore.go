@@ -23,13 +23,15 @@ var lockstoreSemaphore = lockKind{
 	name: "lockstore",
 	how:  "lock.NewSemaphore on a pgx pool; Acquire, Held.Unlock",
 	open: func(ctx context.Context, in *arena, s lockSetup) (locker, error) {
-		opened, err := lockstorePgx.open(ctx, in, lockSetup{Keys: 1})
+		l, err := openLockstore(ctx, in, 0)
 		if err != nil {
 			return nil, err
 		}
-		l := opened.(*lockstoreLocks)
 		sem, err := lock.NewSemaphore(l.Postgres, lock.Name("permits"), s.Keys)
-		return &lockstorePermits{l, sem, sem.Keys()}, err
+		if err != nil {
+			return nil, errors.Join(err, l.close())
+		}
+		return &lockstorePermits{l, sem, sem.Keys()}, nil
 	},
 }
 

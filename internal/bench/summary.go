@@ -107,9 +107,6 @@ func (r result) describe(s subject, outcomes []outcome) row {
 		if m.Error != "" {
 			w.addNote("error: " + m.Error)
 		}
-		for _, n := range m.Notes {
-			w.addNote(n)
-		}
 		for name, value := range m.Extra {
 			extras[name] = append(extras[name], value)
 		}

@@ -27,6 +27,17 @@ type reading struct {
 // scores has the rows of a case by subject.
 type scores map[string]row
 
+func byCase(rows []row) map[string]scores {
+	cases := map[string]scores{}
+	for _, r := range rows {
+		if cases[r.Case] == nil {
+			cases[r.Case] = scores{}
+		}
+		cases[r.Case][r.Subject] = r
+	}
+	return cases
+}
+
 // own returns lockstore's row, over pgx if there are two.
 func (s scores) own() row {
 	for _, name := range []string{"lockstore (pgx)", "lockstore pgtest", "lockstore"} {
@@ -36,10 +47,6 @@ func (s scores) own() row {
 	}
 	return row{}
 }
-
-// failed returns why there are no figures of a subject; empty if there are, or if the subject
-// is empty.
-func (s scores) failed(name string) string { return s[name].Failed }
 
 func reads(ratio *float64, rounds *spread) reading {
 	if ratio == nil {
@@ -107,7 +114,7 @@ var targets = []target{
 	{name: "rate, × floor", inOne: "lock/distinct/1024", value: ratioToFloor, least: 9},
 	{name: "connections", inOne: "lock/distinct/1024", value: conns, most: 1},
 	{name: "rate, × go-pglock", inOne: "lock/hot/empty", value: against(goPglock.name), least: 20},
-	{name: "of the ideal, %", inOne: "lock/hot/1ms", value: extra("of the ideal, %"), least: 95},
+	{name: "of the ideal, %", inOne: "lock/hot/1ms", value: extra(idealShare), least: 95},
 	{name: "longest wait / mean", inOne: "lock/hot/1ms", value: extra("longest wait / mean"), most: 2},
 	{name: "least share of a process, %", inOne: "lock/hot/4-processes", value: extra("least share of a process, %"), least: 15},
 	{name: "longest wait / mean", inOne: "lock/hot/4-processes", value: extra("longest wait / mean"), most: 20},
@@ -183,22 +190,16 @@ var targets = []target{
 
 // printTargets prints which targets of the cases that were run are met.
 func printTargets(out io.Writer, rows []row) error {
-	byCase := map[string]scores{}
-	for _, r := range rows {
-		if byCase[r.Case] == nil {
-			byCase[r.Case] = scores{}
-		}
-		byCase[r.Case][r.Subject] = r
-	}
 	fmt.Fprint(out, "\nTargets\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	cases := byCase(rows)
 	for _, t := range targets {
-		s, ran := byCase[t.inOne]
+		s, ran := cases[t.inOne]
 		if !ran {
 			continue
 		}
-		if s.failed(t.other) != "" {
-			fmt.Fprintf(w, "%s\t%s\t\t\tnot measured: %s\n", t.inOne, t.name, firstLine(s.failed(t.other)))
+		if why := s[t.other].Failed; why != "" {
+			fmt.Fprintf(w, "%s\t%s\t\t\tnot measured: %s\n", t.inOne, t.name, firstLine(why))
 			continue
 		}
 		v := t.value(s)

@@ -175,34 +175,29 @@ func inParallel(n int, f func(int) error) error {
 	return errors.Join(errs...)
 }
 
-// beside returns a kind of merges with n followers of the first document, in another process
-// or in the same.
-func (k watchKind) beside(kind mergeKind, n int, same bool) mergeKind {
+// besideMerges returns merges by a store with n followers of the first document, in another
+// process or in the same.
+func (k watchKind) besideMerges(n int, same bool) mergeKind {
 	where := "another process watches it"
 	if same {
 		where = "the same process watches it"
 	}
-	beside := kind
-	beside.name, beside.how = fmt.Sprintf("%d × %s, %s", n, k.name, where), k.how
-	beside.open = func(ctx context.Context, in *arena, conns int) (merger, error) {
+	open := func(ctx context.Context, in *arena, conns int) (merger, error) {
 		if _, err := in.monitor.Exec(ctx, k.prepare); err != nil {
 			return nil, err
 		}
-		m, err := kind.open(ctx, in, conns)
+		writer, err := openStore(ctx, in, conns, nil)
 		if err != nil {
 			return nil, err
 		}
-		writer := m.(*store)
-		s := writer
+		watcher := writer
 		if !same {
-			other, err := kind.open(ctx, in, 4)
-			if err != nil {
-				return nil, errors.Join(err, m.close())
+			if watcher, err = openStore(ctx, in, 4, nil); err != nil {
+				return nil, errors.Join(err, writer.close())
 			}
-			s = other.(*store)
 		}
-		f := k.start(ctx, in, s.Postgres, []string{documentID(0)}, n, nil, func(metadata.Document) {})
-		return opened{write: m.merge, end: func() error {
+		f := k.start(ctx, in, watcher.Postgres, []string{documentID(0)}, n, nil, func(metadata.Document) {})
+		return opened{write: writer.merge, end: func() error {
 			doc, err := writer.Get(ctx, documentID(0))
 			if err == nil && !f.reach(ctx, doc.ID, doc.Version) {
 				err = errors.New("not all were told the last state")
@@ -212,11 +207,11 @@ func (k watchKind) beside(kind mergeKind, n int, same bool) mergeKind {
 				failed = errors.Join(failed, fmt.Errorf("%d states were told that were not so, or out of order", wrong))
 			}
 			if !same {
-				failed = errors.Join(failed, s.close())
+				failed = errors.Join(failed, watcher.close())
 			}
 			_, undone := in.monitor.Exec(context.WithoutCancel(ctx), k.undo)
-			return errors.Join(err, failed, undone, m.close())
+			return errors.Join(err, failed, undone, writer.close())
 		}}, nil
 	}
-	return beside
+	return mergeKind{name: fmt.Sprintf("%d × %s, %s", n, k.name, where), how: k.how, total: versions, open: open}
 }

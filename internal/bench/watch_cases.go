@@ -32,28 +32,24 @@ func watchCases() []testCase {
 		asks:  "256 writers merge into one document of 1.5 KB, which 100 watch: how much does that hold up the writers?",
 		floor: storeUnhinted.name, by: byRate,
 		subjects: mergeSubjects(load, storeUnhinted, unwatched, watchedHere, watchedElsewhere,
-			watchByTrigger.beside(storePgx, 100, false), watchByPolling.beside(storePgx, 100, false)),
+			watchByTrigger.besideMerges(100, false), watchByPolling.besideMerges(100, false)),
 	}, {
 		name:     "watch/10000",
 		asks:     "10 000 documents of 1 KB are watched, and nothing changes: what does that take?",
 		by:       byMedian,
-		subjects: []subject{{name: "lockstore (pgx)", how: watchByStore.how, run: watchMany}},
+		subjects: []subject{{name: "lockstore (pgx)", how: watchByStore.how + "; connections are those beside the pool, of which one is in use now and then", run: watchMany}},
 	}}
 }
 
 var unwatched = mergeKind{name: "nobody watches", how: storePgx.how, total: storePgx.total, open: storePgx.open}
 
-var watchedHere, watchedElsewhere = watchByStore.beside(storePgx, 100, true), watchByStore.beside(storePgx, 100, false)
+var watchedHere, watchedElsewhere = watchByStore.besideMerges(100, true), watchByStore.besideMerges(100, false)
 
 // storeUnhinted does nothing for watchers, like a store without Watch.
 var storeUnhinted = mergeKind{
 	name: "floor: no hints", how: "the same with Options.NoHints", total: storePgx.total,
 	open: func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
-		if err != nil {
-			return nil, err
-		}
-		return openStore(pool, &metadata.Options{NoHints: true}, func() error { pool.Close(); return nil })
+		return openStore(ctx, in, conns, &metadata.Options{NoHints: true})
 	},
 }
 
@@ -70,7 +66,7 @@ func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err erro
 	if err != nil {
 		return nil, err
 	}
-	s, err := openStore(pool, nil, func() error { pool.Close(); return nil })
+	s, err := newStore(pool, nil, closing(pool))
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +107,6 @@ func watchMany(ctx context.Context, in *arena, p pace) (m *measurement, err erro
 		m.Extra["of a core, at the server, %"] = 100 * (usedBy(backends...) - server) / m.Took.Seconds()
 	}
 	m.Latency = rec.sum()
-	m.Notes = append(m.Notes, "connections are those beside the pool, of which one is in use now and then")
 	return m, nil
 }
 
@@ -149,11 +144,9 @@ func (k watchKind) told(ctx context.Context, in *arena, p pace) (m *measurement,
 	}()
 	var stores [2]*store
 	for i := range stores {
-		opened, err := storePgx.open(ctx, in, mergeConns)
-		if err != nil {
+		if stores[i], err = openStore(ctx, in, mergeConns, nil); err != nil {
 			return nil, err
 		}
-		stores[i] = opened.(*store)
 		defer stores[i].close()
 	}
 	ids := make([]string, documents)

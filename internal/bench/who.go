@@ -46,11 +46,10 @@ const whoProcesses, whoCalls = 4, 1000
 // says so, and asks repeatedly.
 func (k whoKind) run(stopped bool) runFunc {
 	return func(ctx context.Context, in *arena, p pace) (m *measurement, err error) {
-		opened, err := lockstorePgx.open(ctx, in, lockSetup{Keys: 1})
+		l, err := openLockstore(ctx, in, 0)
 		if err != nil {
 			return nil, err
 		}
-		l := opened.(*lockstoreLocks)
 		defer l.close()
 		held, err := l.Lock(ctx, whoKey)
 		if err != nil {
@@ -105,11 +104,10 @@ func (k whoKind) run(stopped bool) runFunc {
 
 // waitsRole makes many calls wait until its orders end.
 func waitsRole(ctx context.Context, j job, coordinator *wire) error {
-	opened, err := lockstorePgx.open(ctx, j.Arena, lockSetup{Keys: 1})
+	l, err := openLockstore(ctx, j.Arena, 0)
 	if err != nil {
 		return err
 	}
-	l := opened.(*lockstoreLocks)
 	defer l.close()
 	if err := coordinator.ready(); err != nil {
 		return err

@@ -40,45 +40,6 @@ func writeCases() []testCase {
 	return append(cases, counterCase())
 }
 
-// A writeFunc is a way to write a document.
-type writeFunc func(ctx context.Context, id string, patch json.RawMessage) error
-
-type opened struct {
-	write writeFunc
-	end   func() error
-}
-
-func (o opened) merge(ctx context.Context, id string, patch json.RawMessage) error {
-	return o.write(ctx, id, patch)
-}
-func (o opened) close() error { return o.end() }
-
-// byStore returns a way to write with a store on a pool.
-func byStore(way func(*metadata.Postgres, *pgxpool.Pool) writeFunc) func(context.Context, *arena, int) (merger, error) {
-	return func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
-		if err != nil {
-			return nil, err
-		}
-		s, err := openStore(pool, nil, func() error { pool.Close(); return nil })
-		if err != nil {
-			return nil, err
-		}
-		return opened{way(s.Postgres, pool), s.close}, nil
-	}
-}
-
-// byHand returns a way to write with a pool alone.
-func byHand(way func(*pgxpool.Pool) writeFunc) func(context.Context, *arena, int) (merger, error) {
-	return func(ctx context.Context, in *arena, conns int) (merger, error) {
-		pool, err := in.pool(ctx, conns)
-		if err != nil {
-			return nil, err
-		}
-		return opened{way(pool), func() error { pool.Close(); return nil }}, nil
-	}
-}
-
 // Updates increment a counter in the document, so that decisions on an outdated document show.
 
 func counted(ctx context.Context, in *arena) (n int64, err error) {
