@@ -84,6 +84,24 @@ func TestTargetsSayWhetherTheyAreMet(t *testing.T) {
 	assert.Contains(t, out.String(), "not measured: "+errNoRedis.Error())
 }
 
+// A figure that there is not would be 0, which is less than any maximum.
+func TestTargetsAreNotMetByWhatWasNotMeasured(t *testing.T) {
+	for _, r := range []row{
+		{Subject: "lockstore (pgx)", Failed: "no connection"},
+		{Subject: "lockstore (pgx)", Rates: []float64{0, 0}, RatioToFloor: new(float64), FloorRange: &spread{}},
+	} {
+		var rows []row
+		for _, target := range targets {
+			r.Case = target.inOne
+			rows = append(rows, r)
+		}
+		var out strings.Builder
+		require.NoError(t, printTargets(&out, rows))
+		assert.NotRegexp(t, `  met`, out.String())
+		assert.Contains(t, out.String(), "not measured")
+	}
+}
+
 func TestFailureIsShownAndNotDropped(t *testing.T) {
 	r := threeSubjects(byRate)
 	r.outcomes[2] = []outcome{{err: errTooLong, hung: true}}

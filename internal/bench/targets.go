@@ -20,8 +20,18 @@ type target struct {
 // A reading is a figure of a target: the median of the rounds and, if it is computed for each
 // round, their minimum and maximum.
 type reading struct {
-	median float64
+	median float64 // not a number: nothing was measured
 	rounds *spread
+}
+
+var nothing = reading{median: math.NaN()}
+
+// positive returns a figure that is 0 only if nothing was measured.
+func positive(x float64) reading {
+	if x > 0 {
+		return reading{median: x}
+	}
+	return nothing
 }
 
 // scores has the rows of a case by subject.
@@ -50,7 +60,7 @@ func (s scores) own() row {
 
 func reads(ratio *float64, rounds *spread) reading {
 	if ratio == nil {
-		return reading{}
+		return nothing
 	}
 	return reading{*ratio, rounds}
 }
@@ -61,24 +71,29 @@ func ratioToBound(s scores) reading { return reads(s.own().RatioToBound, s.own()
 // timesFloor returns lockstore's time as a multiple of the floor's.
 func timesFloor(s scores) reading {
 	r := ratioToFloor(s)
-	if r.rounds == nil {
-		return reading{median: math.Inf(1)}
+	if !(r.median > 0) {
+		return nothing
 	}
 	return reading{quotient(1, r.median), &spread{quotient(1, r.rounds[1]), quotient(1, r.rounds[0])}}
 }
 
 func p99ToFloor(s scores) reading {
 	if r := s.own().P99Ratio; r != nil {
-		return reading{median: *r}
+		return positive(*r)
 	}
-	return reading{median: math.Inf(1)}
+	return nothing
 }
 
-func conns(s scores) reading     { return reading{median: float64(s.own().Conns)} }
-func p50Millis(s scores) reading { return reading{median: s.own().P50 / 1000} }
-func p99Millis(s scores) reading { return reading{median: s.own().P99 / 1000} }
+func conns(s scores) reading     { return positive(float64(s.own().Conns)) }
+func p50Millis(s scores) reading { return positive(s.own().P50 / 1000) }
+func p99Millis(s scores) reading { return positive(s.own().P99 / 1000) }
 func extra(name string) func(scores) reading {
-	return func(s scores) reading { return reading{median: s.own().Extra[name]} }
+	return func(s scores) reading {
+		if x, measured := s.own().Extra[name]; measured {
+			return reading{median: x}
+		}
+		return nothing
+	}
 }
 
 // against compares the rates with another subject's for each round, without that one's lost
@@ -94,6 +109,9 @@ func against(name string) func(scores) reading {
 					ratios = append(ratios, rate/others[round])
 				}
 			}
+		}
+		if ratios == nil {
+			return nothing
 		}
 		median, rounds := middle(ratios)
 		return reading{median, &rounds}
@@ -180,10 +198,10 @@ var targets = []target{
 	{name: "p50, ms", inOne: "pgtest/join", value: p50Millis, most: 15},
 	{name: "p50, made ahead, ms", inOne: "pgtest/fresh", value: p50Millis, most: 8},
 	{name: "p50, back to back, ms", inOne: "pgtest/fresh", most: 22,
-		value: func(s scores) reading { return reading{median: s["lockstore back to back"].P50 / 1000} }},
+		value: func(s scores) reading { return positive(s["lockstore back to back"].P50 / 1000) }},
 	{name: "back to back, × pgtestdb", inOne: "pgtest/fresh", least: 1.5,
 		value: func(s scores) reading {
-			return reading{median: quotient(s["pgtestdb"].P50, s["lockstore back to back"].P50)}
+			return positive(quotient(s["pgtestdb"].P50, s["lockstore back to back"].P50))
 		}},
 	{name: "p50, ms", inOne: "pgtest/teardown", value: p50Millis, most: 2},
 }
@@ -203,6 +221,10 @@ func printTargets(out io.Writer, rows []row) error {
 			continue
 		}
 		v := t.value(s)
+		if math.IsNaN(v.median) {
+			fmt.Fprintf(w, "%s\t%s\t\t\tnot measured\n", t.inOne, t.name)
+			continue
+		}
 		bound, met := fmt.Sprintf("≥ %v", t.least), v.median >= t.least
 		if t.most > 0 {
 			bound, met = fmt.Sprintf("≤ %v", t.most), v.median <= t.most
