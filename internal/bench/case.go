@@ -192,18 +192,17 @@ func (s subject) bounded(ctx context.Context, in *arena, p pace) outcome {
 		}
 		return o
 	}
-	for _, last := range []func(context.Context) error{
-		func(context.Context) error { return nil },
-		in.settle,
-	} {
-		if err := last(context.WithoutCancel(ctx)); err != nil {
-			return outcome{err: err}
+	for _, settled := range []bool{false, true} {
+		if settled {
+			if err := in.settle(context.WithoutCancel(ctx)); err != nil {
+				return outcome{err: err}
+			}
 		}
 		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(grace, p.Limit))
 		o, ended := wait(bound.Done())
 		cancel()
 		if ended {
-			o.hung = o.hung || o.err != nil
+			o.hung = o.err != nil
 			return o
 		}
 	}

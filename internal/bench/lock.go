@@ -41,7 +41,7 @@ type lockSetup struct {
 	Conns int // the maximum, for lockers that need one for each waiter or holder
 }
 
-// lockKinds returns all subjects, in the order of the tables.
+// lockKinds are all subjects, in the order of the tables.
 var lockKinds = []lockKind{
 	lockstorePgx,
 	pooledTry, pooledWait, oneConnection, transactionLock, rowLock,

@@ -30,7 +30,7 @@ type mergeKind struct {
 	open func(ctx context.Context, in *arena, conns int) (merger, error)
 }
 
-// mergeKinds returns all subjects, in the order of the tables.
+// mergeKinds are all subjects, in the order of the tables.
 var mergeKinds = []mergeKind{
 	storePgx, storeSQLX, concat, forUpdate, compareAndSwap, zepMerge24, zepMerge25,
 }
