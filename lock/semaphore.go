@@ -21,6 +21,7 @@ import (
 //   - Between processes each permit goes round as a key does (PostgresOptions.HandOff and
 //     PostgresOptions.WaitConns). Those that queue at the server for a permit get it in
 //     their order. Which permit is free first, and so which process's waiter, is chance.
+//   - A waiter waits for every permit, so that its cost grows with their number.
 //   - Processes may differ in the number of permits, as in a rolling deploy. There are
 //     never more holders than the largest number, nor more in one process than its own.
 //
@@ -88,11 +89,8 @@ func (s *Semaphore) acquire(ctx context.Context, try bool) (*Held, error) {
 	})
 }
 
-// mostWaited bounds how many keys one call waits for at a time.
-const mostWaited = 128
-
 // acquireAny takes one of keys. First it tries them, from a random one on: one, then twice as
-// many at a time as before. If none is free it waits for all of them, up to mostWaited.
+// many at a time as before. If none is free it waits for all of them.
 func (t *keyTable) acquireAny(ctx context.Context, name Key, keys []Key, try bool, since time.Time) (*Held, error) {
 	if err := admissible(ctx, since, name); err != nil {
 		return nil, err
@@ -112,7 +110,7 @@ func (t *keyTable) acquireAny(ctx context.Context, name Key, keys []Key, try boo
 	}
 	if !try && (errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable)) { // if ctx has ended, that says so
 		var held *Held
-		if held, err = t.acquireFirst(ctx, keys[:min(len(keys), mostWaited)], false, since, busy); err == nil {
+		if held, err = t.acquireFirst(ctx, keys, false, since, busy); err == nil {
 			return held, nil
 		}
 	}

@@ -88,12 +88,49 @@ func (s *suite) permitsAreAsManyAsTheySay() {
 		_, err := lock.NewSemaphore(s.locker, name, permits)
 		s.is(err, lock.ErrInvalidKey)
 	}
+	s.manyPermits(150)
 	one := s.semaphore(s.key("one"), 1)
 	h, err := one.Acquire(s.ctx)
 	s.ok(err)
 	_, err = one.Acquire(h.Context())
 	s.is(err, lock.ErrHeld)
 	s.ok(h.Unlock())
+}
+
+// manyPermits has a caller wait while all permits are held. It gets whichever is given back.
+func (s *suite) manyPermits(n int) {
+	sem := s.semaphore(s.key("many"), n)
+	var held []*lock.Held
+	for range n {
+		h, err := sem.TryAcquire(s.ctx)
+		s.ok(err)
+		held = append(held, h)
+	}
+	stats := s.locker.(interface{ Stats() lock.Stats }).Stats
+	for i := range held {
+		got := make(chan *lock.Held)
+		go func() {
+			h, err := sem.Acquire(s.ctx)
+			if err != nil {
+				s.Error(err)
+			}
+			got <- h
+		}()
+		for end := time.Now().Add(patience); stats().Waiters == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				s.Fatal("nobody waits")
+			}
+		}
+		s.ok(held[i].Unlock())
+		select {
+		case held[i] = <-got:
+		case <-time.After(patience):
+			s.Fatalf("permit %d of %d is free, and nobody gets it", i, n)
+		}
+	}
+	for _, h := range held {
+		s.ok(h.Unlock())
+	}
 }
 
 func (s *suite) permitGoesToWhoWaitsLongest() {
