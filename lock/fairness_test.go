@@ -48,7 +48,7 @@ func TestBusyProcessesTakeTurns(t *testing.T) {
 						return
 					}
 					assert.EqualValues(t, 1, inside.Add(1))
-					if stats := locker.Stats(); stats.Acquired-stats.HandedOn != last.Swap(stats.Acquired-stats.HandedOn) {
+					if stats := locker.Stats(); stats.Acquired-stats.HandedOff != last.Swap(stats.Acquired-stats.HandedOff) {
 						if turns.Add(1) == enough {
 							satisfied.Done()
 						}

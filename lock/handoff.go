@@ -58,7 +58,7 @@ func (t *keyTable) handOff(e *entry, r *reply) (released bool) {
 	expired := now.Sub(e.periodStart) >= t.period
 	if !expired && !e.writing && e.mode == e.first().mode && e.handOffs < t.limits.of(e) && !t.server.withheld(e) {
 		e.handOffs++
-		t.counts.HandedOn++
+		t.counts.HandedOff++
 		t.admit(e, now)
 		return false
 	}
@@ -79,7 +79,7 @@ func (t *keyTable) giveBack(e *entry, r *reply) {
 	e.session, e.writing = nil, false
 }
 
-// handOffLimits are how often a key is handed on here before it is offered to those that wait
+// handOffLimits are how often a key is handed off here before it is offered to those that wait
 // at the server. If another process wants it that is a few times only: more would be faster,
 // but the other processes would wait many times longer than the callers here. If none was seen
 // it costs one round trip to find out.

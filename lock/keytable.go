@@ -48,7 +48,7 @@ import (
 type keyTable struct {
 	server  server
 	policy  backoff.Policy
-	period  time.Duration // how long a key is handed on here: see PostgresOptions.HandOff
+	period  time.Duration // how long a key is handed off here: see PostgresOptions.HandOff
 	limits  handOffLimits
 	maxKeys int             // maximum number of entries
 	pick    func(n int) int // which of n keys to try first
@@ -130,7 +130,7 @@ type entry struct {
 	session     *session    // that holds the key, while held; nil in a Memory
 	since       time.Time   // when the server granted the key
 	periodStart time.Time   // start of this process's period with the key
-	handOffs    int         // how often the key was handed on since it was granted
+	handOffs    int         // how often the key was handed off since it was granted
 	contended   bool        // another process had the key when the server was last asked
 	wanted      bool        // is in waitConns.wanted
 	inquiring   bool        // server.inquire has not been answered

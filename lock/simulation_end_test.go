@@ -178,7 +178,7 @@ func (w *world) checkRest() {
 		} else if s.Acquired < o.granted || s.Busy < o.busy || s.Evicted < o.evicted {
 			w.Problem("STATS", "%s: at least %+v, counted as %+v", p, *o, s)
 		}
-		if s.WaitTime > o.waited && !w.all && o.panics == 0 || s.HandedOn > s.Acquired {
+		if s.WaitTime > o.waited && !w.all && o.panics == 0 || s.HandedOff > s.Acquired {
 			w.Problem("STATS", "%s: %+v, counted as %+v", p, *o, s)
 		}
 		if p.observer != nil {

@@ -13,7 +13,7 @@ type Stats struct {
 
 	Acquired   int64         // locks granted
 	WaitTime   time.Duration // sum of the waits for them
-	HandedOn   int64         // locks handed on within the process without asking the server; included in Acquired
+	HandedOff  int64         // locks handed off within the process without asking the server; included in Acquired
 	Busy       int64         // calls that ended with [ErrBusy]
 	Lost       int64         // locks lost with their session
 	Evicted    int64         // locks taken back by Evict

@@ -227,14 +227,14 @@ func (d *documents) checkView() error {
 
 // describe adds the lock's holder to a [lock.BusyError].
 func (d *documents) describe(ctx context.Context, err error) {
-	if err == nil || d.options.DescribeBusy == nil {
+	if err == nil || d.options.LockStatus == nil {
 		return
 	}
 	var busy *lock.BusyError
 	if errors.As(err, &busy) {
 		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		if status, err := d.options.DescribeBusy(brief, busy.Key); err == nil {
+		if status, err := d.options.LockStatus(brief, busy.Key); err == nil {
 			busy.Status = &status
 		}
 	}

@@ -31,10 +31,10 @@ type Options struct {
 	// [lock.ErrBusy]. nil: [backoff.Default].
 	Backoff backoff.Policy
 
-	// DescribeBusy returns who holds a document's lock. It is called when a write fails
+	// LockStatus returns who holds a document's lock. It is called when a write fails
 	// because the lock is busy, and has up to a second; the answer is in the
 	// [lock.BusyError]. The method Status of a [lock.Postgres] is one. nil: not called.
-	DescribeBusy func(context.Context, lock.Key) (lock.Status, error)
+	LockStatus func(context.Context, lock.Key) (lock.Status, error)
 
 	// Timeout limits each statement of a write once it has been sent: a caller whose context
 	// ends meanwhile still gets the outcome, at most that much later.

@@ -120,7 +120,7 @@ func TestBusyIsToldWhileWaitingForAConnection(t *testing.T) {
 func TestBusyTellsTheHolderWhereAskedFor(t *testing.T) {
 	eachDriver(t, func(t *testing.T, d *database) {
 		locker := newLocker(t, d.Pool())
-		store := d.migrated(t, &metadata.Options{DescribeBusy: locker.Status, Backoff: backoff.Limit(backoff.Constant{}, 1)})
+		store := d.migrated(t, &metadata.Options{LockStatus: locker.Status, Backoff: backoff.Limit(backoff.Constant{}, 1)})
 		held, err := locker.Lock(t.Context(), store.Key("a"))
 		require.NoError(t, err)
 		backend, _ := held.Backend(held.Key())

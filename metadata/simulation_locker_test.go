@@ -37,7 +37,7 @@ func (t *hold) Backend(lock.Key) (b lock.Backend, ok bool) {
 	return lock.Backend{PID: t.session.pid}, true
 }
 
-// Writing keeps the key from being handed on, until it is done.
+// Writing keeps the key from being handed off, until it is done.
 func (t *hold) Writing() (done func(), err error) {
 	w := t.locker.at.world
 	w.mu.Lock()

@@ -160,10 +160,10 @@ func (w *world) newProcess(n int) *process {
 		MaxDocumentBytes: simulate.One(w.Schedule, 0, 0, 0, 100),
 		MaxWaitingBytes:  simulate.One(w.Schedule, 0, 0, 40, 120),
 
-		Principal:    principal,
-		Observers:    []Observer{observer{p}},
-		Logger:       slog.New(logger{p}),
-		DescribeBusy: p.describe,
+		Principal:  principal,
+		Observers:  []Observer{observer{p}},
+		Logger:     slog.New(logger{p}),
+		LockStatus: p.describe,
 	})
 	return p
 }

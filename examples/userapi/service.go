@@ -75,7 +75,7 @@ func open(ctx context.Context, dsn string, c config, log *slog.Logger) (s *servi
 	}
 	s.store, err = metadata.NewPostgres(pool, &metadata.Options{
 		Table:            metadata.Table{Name: "users", Version: "version", UpdatedAt: "updated_at", Tokens: metadata.DefaultTokens},
-		DescribeBusy:     s.locker.Status, // for 423
+		LockStatus:       s.locker.Status, // for 423
 		MaxPatchBytes:    c.maxBody,
 		MaxDocumentBytes: 4 * c.maxBody,
 		Protect:          []string{"roles"}, // which users must not change

@@ -111,7 +111,7 @@ var ofLocks = []figure[lock.Stats]{
 	gauge("lock_waiters", "Calls that wait for a lock.", func(s lock.Stats) float64 { return float64(s.Waiters) }),
 	gauge("lock_connections", "Connections for locks.", func(s lock.Stats) float64 { return float64(s.Connections) }),
 	counter("lock_acquired", "Locks granted.", func(s lock.Stats) float64 { return float64(s.Acquired) }),
-	counter("lock_handed_on", "Locks granted without the server, from one holder to the next.", func(s lock.Stats) float64 { return float64(s.HandedOn) }),
+	counter("lock_handed_off", "Locks granted without the server, from one holder to the next.", func(s lock.Stats) float64 { return float64(s.HandedOff) }),
 	counter("lock_busy", "Calls that ended as others held the key.", func(s lock.Stats) float64 { return float64(s.Busy) }),
 	counter("lock_lost", "Locks lost with their connection.", func(s lock.Stats) float64 { return float64(s.Lost) }),
 	counter("lock_evicted", "Locks taken back by Evict.", func(s lock.Stats) float64 { return float64(s.Evicted) }),
@@ -127,7 +127,7 @@ var ofStores = []figure[metadata.Stats]{
 	counter("metadata_rejected", "Writes that the database refused.", func(s metadata.Stats) float64 { return float64(s.Rejected) }),
 	counter("metadata_unknown", "Writes with an unknown outcome.", func(s metadata.Stats) float64 { return float64(s.Unknown) }),
 	counter("metadata_commits", "Transactions that decided on writes.", func(s metadata.Stats) float64 { return float64(s.Commits) }),
-	counter("metadata_waits", "Attempts that found a lock taken, and were made again.", func(s metadata.Stats) float64 { return float64(s.Waits) }),
+	counter("metadata_waits", "Attempts that failed for the time being, mostly because a lock or row was taken.", func(s metadata.Stats) float64 { return float64(s.Waits) }),
 }
 
 // collect exports figures, each the sum of all Lockers or stores.

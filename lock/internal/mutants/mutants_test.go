@@ -253,7 +253,7 @@ var mutants = []simulate.Mutant{
 		New:  "return r.key == e.key.id && e.state == held })",
 		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
 	}, {
-		Name: "a withheld key is handed on here", File: "handoff.go",
+		Name: "a withheld key is handed off here", File: "handoff.go",
 		Old:  "e.handOffs < t.limits.of(e) && !t.server.withheld(e) {",
 		New:  "e.handOffs < t.limits.of(e) {",
 		Rule: "EVICTED BY MISTAKE, EVICTED UNASKED",
