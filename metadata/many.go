@@ -36,9 +36,6 @@ func (p *Postgres) getMany(ctx context.Context, ids []string) (map[string]Docume
 	if p.pg.queues.isClosed() {
 		return nil, ErrClosed
 	}
-	if err := p.pg.fit(ctx, p.pg.db); err != nil {
-		return nil, err
-	}
 	asked := make(map[string][]string, len(ids)) // by canonical id
 	for _, id := range ids {
 		canonical, err := p.checkID(id)
@@ -46,6 +43,9 @@ func (p *Postgres) getMany(ctx context.Context, ids []string) (map[string]Docume
 			return nil, err
 		}
 		asked[canonical] = append(asked[canonical], id)
+	}
+	if err := p.pg.fit(ctx, p.pg.db); err != nil {
+		return nil, err
 	}
 	canonical := slices.Collect(maps.Keys(asked))
 	under, err := serverHoldsOf(ctx, func(k lock.Key) bool {

@@ -108,7 +108,7 @@ func problemOf(err error) problem {
 	case errors.As(err, &version):
 		return problem{Status: http.StatusPreconditionFailed, Detail: "it has been changed: GET it again"}
 	case errors.As(err, &busy) && is(lock.ErrBusy):
-		if busy.Attempts == 0 { // the wait queue is full
+		if busy.Attempts == 0 && !is(context.Canceled) && !is(context.DeadlineExceeded) { // the wait queue is full
 			return problem{Status: http.StatusTooManyRequests, Detail: "too many writes wait for this user's metadata"}
 		}
 		return problem{Status: http.StatusLocked, Detail: "somebody keeps it", Holder: holderOf(busy.Status)}
