@@ -49,7 +49,7 @@
 // The obvious solution takes an advisory lock through a connection pool, reads the metadata,
 // merges in Go, writes it back, and unlocks through the pool. It loses updates: the unlock may
 // run on another session than the lock, a session that holds a lock gets it again when it
-// asks, and a cancelled request never unlocks. The program examples/hotuser shows this, beside
+// asks, and a canceled request never unlocks. The program examples/hotuser shows this, beside
 // what this module does instead.
 //
 // # Security
@@ -63,6 +63,7 @@
 //
 //	GRANT USAGE ON SCHEMA s TO r;                                 -- of the table and the function
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON s.lockstore_metadata TO r; -- DELETE for Delete only
+//	GRANT SELECT, INSERT, UPDATE, DELETE ON s.lockstore_once TO r; -- for Once only: Table.Tokens
 //	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA s TO r;              -- PUBLIC has it by default
 //
 // Locks need the right to connect, and no more. Migrate needs CREATE on the schema. To see

@@ -115,7 +115,7 @@ func findings(settings map[string]string, o PostgresOptions) (found []Finding) {
 		add("synchronous_commit", "on", "commits do not wait for the synchronous standbys, so that a failover may lose what the server confirmed")
 	}
 	if replicates && settings["client_min_messages"] == "error" {
-		add("client_min_messages", "warning", "the server does not say when a commit's wait for its synchronous standbys was cancelled, so that a failover may lose what counts as confirmed")
+		add("client_min_messages", "warning", "the server does not say when a commit's wait for its synchronous standbys was canceled, so that a failover may lose what counts as confirmed")
 	}
 	if settings["application_name"] == "" {
 		add("application_name", "the application's name", "Status cannot say by name who holds a lock")

@@ -87,7 +87,8 @@
 //
 // Deadlock: a goroutine that takes a key while it holds another can deadlock with one, in
 // this or another process, that takes them in the other order. Take both with LockAll, or
-// bound the wait with a context. The error of a long wait says who waits for whom.
+// bound the wait with a context. The error of a long wait names the processes that wait for each
+// other.
 //
 // Load: a process that holds keys polls the server ten times a second for what Evict, Status
 // and List of other processes ask, and one in which calls wait fifty times. Nothing else is

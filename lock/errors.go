@@ -21,7 +21,7 @@ var (
 	ErrHeld = errors.New("lock: held by the caller itself")
 
 	// ErrLost means that the lock is no longer held although its holder did not unlock it: the
-	// session that held it has ended.
+	// session that held it has ended, or Evict took it ([ErrEvicted]).
 	ErrLost = errors.New("lock: lost")
 
 	// ErrEvicted means that Evict took the lock from its holder. An error that matches it

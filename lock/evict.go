@@ -18,6 +18,7 @@ import (
 // cause that matches [ErrEvicted] and [ErrLost], and unlocks. If the holder's session has the
 // key still after grace, Evict terminates the session, which frees all its locks. That is also
 // how a key is taken from a transaction, or from SQL written by hand, as they cannot be asked.
+// The holders of a shared lock are asked one after the other, each with a grace of its own.
 // A [Postgres] looks for requests every tenth of a second, so a grace of less than half a
 // second counts as half a second.
 //

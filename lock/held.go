@@ -119,8 +119,9 @@ func (h *Held) endWith(ctx context.Context) (bound context.Context, stop context
 // shared lock are ordered against those of exclusive holders, but not among each other.
 //
 // For [Postgres] it is the session's pg_current_xact_id. Tokens are comparable within one
-// database cluster, across restarts and failover. If the server has synchronous standbys,
-// Fence waits until they have the token, on a connection of the host's pool.
+// database cluster, across restarts, and across a failover as far as transactions were
+// replicated. If the server has synchronous standbys, Fence waits until they have the token,
+// on a connection of the host's pool.
 func (h *Held) Fence(ctx context.Context) (int64, error) { return h.hold.Fence(ctx) }
 
 // Unlock releases the lock and returns nil once that is confirmed. It takes no context and

@@ -25,7 +25,8 @@ import (
 // Lead returns only with an error, never nil. It is
 //
 //   - one that matches the cause of ctx, once that has ended;
-//   - one that matches [backoff.ErrExhausted] and the error of fn, if p gives up;
+//   - one that matches [backoff.ErrExhausted] and the last error, of fn or of Lock, if p
+//     gives up;
 //   - the error that fn has marked as [backoff.Permanent];
 //   - that of a Locker which cannot give this lock at all, such as [ErrClosed] or
 //     [ErrHeld].

@@ -9,7 +9,7 @@ import (
 
 // Memory is a [Locker] of a single process, without a server, for unit tests of hosts and for
 // programs that run alone. It makes the same promises as [Postgres]. Its locks cannot be lost.
-// Its methods are safe for concurrent use.
+// Its methods are safe for concurrent use. Make one with [NewMemory].
 type Memory struct {
 	table  keyTable
 	fences atomic.Int64

@@ -25,7 +25,7 @@ type Status struct {
 
 	Waiting    []Waiter  `json:"waiting,omitempty"`    // longest wait first, up to 8 of each process
 	Unanswered []Waiter  `json:"unanswered,omitempty"` // processes that did not say in time whether calls wait there
-	Cycle      []Backend `json:"cycle,omitempty"`      // processes each of which has waited for half a second for a key that the next one holds
+	Cycle      []Backend `json:"cycle,omitempty"`      // processes each of which has waited for half a second for a key that the next one holds: a deadlock, or mere contention
 }
 
 // String returns the status as one line, such as

@@ -21,7 +21,8 @@ import (
 //
 // A finding is not an error: the host may intend it, as one that grants no DELETE does. For a
 // view, Check sees less: whether what is below it has a unique index at all, and not what its
-// owner may do there. An error means that the server could not be asked.
+// owner may do there. An error means that the server could not be asked. Check blocks until
+// the server has answered, or ctx ends.
 func (p *Postgres) Check(ctx context.Context) ([]lock.Finding, error) {
 	if p.pg.queues.isClosed() {
 		return nil, ErrClosed

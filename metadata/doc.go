@@ -185,11 +185,11 @@
 // Behind a load balancer, or after a failover, connections of the pool may lead to a standby, a
 // former primary, or another database. A connection that turns out to do so is closed, as it
 // cannot write, or does not know the lock that the context carries. The operation is tried on
-// another connection, for as many as the pool can have. Then the error matches
+// another connection, for as many as the pool has, and four at least. Then the error matches
 // [ErrWrongServer], and says what was found. The host's own transaction has no other
 // connection.
 //
-// If a synchronous standby's confirmation is not awaited, because the wait was cancelled, the
+// If a synchronous standby's confirmation is not awaited, because the wait was canceled, the
 // commit is [ErrUnknownOutcome]. The server reports it by a warning, which must not be
 // switched off (client_min_messages). Where the host commits, as with [Postgres.In], the host
 // has to heed it.
@@ -269,7 +269,7 @@
 //   - ResetSession is called each time, by database/sql and once more by the store.
 //   - There are no hints to watchers nor by writers, unless [Options].Connect is set.
 //     Comparisons find the changes.
-//   - The server's notices cannot be seen. If a wait for a synchronous standby is cancelled, a
+//   - The server's notices cannot be seen. If a wait for a synchronous standby is canceled, a
 //     write that the standby may not have counts as made.
 //
 // The store cannot see how the host has set up the driver (simple protocol,

@@ -62,13 +62,15 @@ func TestHoldersOwnWritesGoThroughUnderAnotherRole(t *testing.T) {
 // These are the privileges that the module's page names.
 func TestLeastPrivilegesSuffice(t *testing.T) {
 	d, ctx := overPgx(t), t.Context()
-	d.migrated(t, nil)
+	d.migrated(t, withTokens(metadata.Options{}))
 	d.exec(t, "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC")
 	pool := asRole(t, d.DB, "USAGE ON SCHEMA public", "EXECUTE ON ALL FUNCTIONS IN SCHEMA public",
-		"SELECT, INSERT, UPDATE, DELETE ON "+metadata.DefaultTable)
-	store, locker := onPool(d.DB, pool).store(t, nil), newLocker(t, pool)
+		"SELECT, INSERT, UPDATE, DELETE ON "+metadata.DefaultTable, "SELECT, INSERT, UPDATE, DELETE ON "+metadata.DefaultTokens)
+	store, locker := onPool(d.DB, pool).store(t, withTokens(metadata.Options{})), newLocker(t, pool)
 
 	_, err := store.Merge(ctx, "a", raw(`{"n":1}`))
+	require.NoError(t, err)
+	_, err = store.Once("t").Merge(ctx, "a", raw(`{"n":1}`))
 	require.NoError(t, err)
 	require.NoError(t, lock.Do(ctx, locker, store.Key("a"), func(ctx context.Context) error {
 		if _, err := lock.FromContext(ctx, store.Key("a")).Fence(ctx); err != nil {

@@ -60,11 +60,12 @@ type Table struct {
 	Scope []Scope
 }
 
-// Scope is one condition of a [Table]: that a column has a value.
+// Scope is one condition of a [Table]: that a column has a value. The values of all scopes
+// have 128 bytes together at most.
 type Scope struct {
-	Column string
-	Type   Type
-	Value  string
+	Column string // its name
+	Type   Type   // what it is; the zero value is Text
+	Value  string // as text
 }
 
 // Type is the type of a column that identifies rows.
@@ -83,8 +84,7 @@ const DefaultTable = "lockstore_metadata"
 // MaxIDLen is the maximum length of an id, in bytes.
 const MaxIDLen = 512
 
-// maxScopeLen bounds the values of all scopes, so that a lock's key has room
-// for them.
+// maxScopeLen bounds the values of all scopes, so that a lock's key has room for them.
 const maxScopeLen = 128
 
 func (t Table) withDefaults() (Table, error) {

@@ -33,8 +33,8 @@ const maxConns = 16
 // Name returns the database's name.
 func (db *DB) Name() string { return db.name }
 
-// URL returns the database's address for pgx, lib/pq and psql: a Unix socket, and a
-// superuser with a password. Do not log it. Such drivers take what the URL leaves out
+// URL returns the database's address for pgx, lib/pq and psql: a Unix socket, or the server of
+// PGTEST_DSN, and a superuser with a password. Do not log it. Such drivers take what the URL leaves out
 // from libpq's variables (PGOPTIONS, PGSERVICE, …).
 func (db *DB) URL() string { return db.url }
 

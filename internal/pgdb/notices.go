@@ -12,7 +12,7 @@ import (
 
 // errUnconfirmed is the error of a commit whose wait for a synchronous standby was canceled.
 // The server reports success and a warning (PostgreSQL source, SyncRepWaitForLSN).
-var errUnconfirmed = errors.New("the wait for a synchronous standby was cancelled: the commit may not outlive a failover")
+var errUnconfirmed = errors.New("the wait for a synchronous standby was canceled: the commit may not outlive a failover")
 
 // confirmingTime limits the confirmation of a commit that came with a notice.
 const confirmingTime = time.Second

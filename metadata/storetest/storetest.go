@@ -473,6 +473,9 @@ func (s *suite) endedContext() {
 	_, err := s.store.Merge(ctx, s.id(), json.RawMessage(`{"a":1}`))
 	s.wantError(err, context.Canceled)
 	s.wantError(err, why)
+	if errors.Is(err, lock.ErrBusy) {
+		s.Errorf("error is %v, and nobody has the document's lock", err)
+	}
 	_, err = s.store.Update(ctx, s.id(), func(metadata.Document) (json.RawMessage, error) {
 		s.Error("decide was called")
 		return nil, nil

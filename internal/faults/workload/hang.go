@@ -25,7 +25,7 @@ type hangKey struct{}
 
 // Hang runs two callers without a deadline for each duration that hangs sends. They merge, one
 // into a hot document, one into its own, over connections that hang for that duration. They are
-// cancelled if they wait for longer than that and c.Patience, as for a leaked lock. Only
+// canceled if they wait for longer than that and c.Patience, as for a leaked lock. Only
 // connections that [PrepareHanging] prepares hang; a caller that met none is recorded as any other.
 func Hang(hangs <-chan time.Duration, store Store, to *history.Recorder, c Config) {
 	var workers []*worker
