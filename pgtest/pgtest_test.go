@@ -158,16 +158,18 @@ func TestEnvironmentIsChecked(t *testing.T) {
 	for name, value := range map[string]string{
 		"PGTEST_VERSION": "fifteen",
 		"PGTEST_LINGER":  "30",
-		"PGTEST_KEEP":    "-1m",
 		"PGTEST_DSN":     "postgres://%zz",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, value)
-			f := fakeTest(t, func(f *fakeTB) { pgtest.New(f) })
-			assert.True(t, f.failed)
-			assert.Contains(t, f.output.String(), name)
+			_, err := pgtest.Start(t.Context())
+			assert.ErrorContains(t, err, name)
 		})
 	}
+	t.Setenv("PGTEST_KEEP", "-1m")
+	f := fakeTest(t, func(f *fakeTB) { pgtest.New(f) })
+	assert.True(t, f.failed)
+	assert.Contains(t, f.output.String(), "PGTEST_KEEP")
 }
 
 func TestCacheThatOthersCanWriteIsRefused(t *testing.T) {
