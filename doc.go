@@ -84,7 +84,7 @@
 // the last ones, with fsync = off anything. Fences grow across a crash, and across a failover
 // as far as their transactions were replicated.
 //
-// A process that is stopped or cut off cannot know that its lock is lost. What it merges then
-// is refused; what it does elsewhere needs a fence. A process that is stopped while its
-// connection stands keeps its locks until Evict frees them, or it goes on and unlocks them.
+// A process that is stopped cannot know that its lock is lost. What it merges then is refused;
+// what it does elsewhere needs a fence. A process that is stopped while its connection stands
+// keeps its locks until Evict frees them, or it goes on and unlocks them.
 package lockstore

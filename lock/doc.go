@@ -55,7 +55,8 @@
 //   - A lock is never orphaned. It ends when the server confirms the unlock, or with the
 //     session that holds it.
 //   - Held.Context is canceled when the session is lost: at once if the network reports it,
-//     and otherwise before the server gives the key to another holder.
+//     and otherwise, if this process runs, before the server gives the key to another holder
+//     (PostgresOptions.Silence). The Locker connects again; the lock is to be taken again.
 //   - A waiter costs no connection, and leaves when its context ends.
 //   - Within a process waiters are served in the order of their calls. An unlocked key goes
 //     to the next of them without asking the server.
@@ -69,9 +70,9 @@
 //
 // # Caveats
 //
-// Fencing: a process that is stopped or cut off cannot know that its lock is lost until it
-// runs again. The system that receives its writes must refuse them then: see [Held.Fence].
-// Package metadata does so by itself.
+// Fencing: a process that is stopped learns that its lock is lost only when it runs again, and
+// may write before that. The system that receives its writes must refuse them then: see
+// [Held.Fence]. Package metadata does so by itself.
 //
 // Security: advisory locks are no authorization. Every role that can connect to the database
 // can take every key, and see who holds it. Evicting a holder needs the right to terminate

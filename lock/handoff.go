@@ -8,7 +8,7 @@ import (
 // This file is the second half of keyTable: how a key that this process has goes from holder
 // to holder, and back to the server.
 
-// leave ends a hold. The key goes to the next holder here, or back to the server, whose answer
+// leave ends a hold. The key goes to the next waiter here, or back to the server, whose answer
 // then comes by r.unlock. The error says that the hold had ended before.
 func (t *keyTable) leave(r *request) error {
 	if r.state != holding {

@@ -125,9 +125,10 @@ func (h *Held) endWith(ctx context.Context) (bound context.Context, stop context
 func (h *Held) Fence(ctx context.Context) (int64, error) { return h.hold.Fence(ctx) }
 
 // Unlock releases the lock and returns nil once that is confirmed. It takes no context and
-// cannot be canceled, but it is bounded: a server that does not answer loses the session, and
-// with it the lock. The error then matches [ErrLost]: the lock is no longer held, and another
-// holder may have had it before Unlock was called.
+// cannot be canceled, but it is bounded: if the server does not answer for
+// PostgresOptions.Silence, the Locker gives its session up, and with it all locks. The error
+// then matches [ErrLost]: the lock is no longer held, and another holder may have had it before
+// Unlock was called.
 //
 // If a goroutine of this process waits for the key, Unlock can hand it the key without asking
 // the server, and returns nil. If the session had been lost just before, unnoticed, the next

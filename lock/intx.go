@@ -23,8 +23,8 @@ import (
 //   - the error is a [*BusyError] that also matches the context's cause;
 //   - the transaction remains usable, since no statement is interrupted. But database/sql
 //     ends a transaction that was begun with the same context;
-//   - the transaction may hold the key all the same, to its end, if it waited for the last
-//     write of a holder who had lost the key.
+//   - the transaction can have the key all the same, until it ends, if it waited for the last
+//     write of a holder who had lost the key. Roll back if that is not wanted.
 //
 // (PostgreSQL documentation, 13.3.5 Advisory Locks.)
 func InTx(ctx context.Context, tx any, key Key) error {

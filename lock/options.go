@@ -27,8 +27,9 @@ type PostgresOptions struct {
 	// [backoff.Default].
 	Backoff backoff.Policy
 
-	// HandOff is how long a key is handed from holder to holder within this process before
-	// other processes get a chance, and at most 20 times if another process is known to want it.
+	// HandOff limits how long a key is handed from holder to holder within this process before
+	// other processes get a chance. If another process is known to want the key, it is also
+	// handed off 20 times at most.
 	// Callers of RLock join the shared holders of this process for that time without asking the
 	// server; later ones join them only if the server confirms that no other process wants the
 	// key exclusively. Default: 50 ms.

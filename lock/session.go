@@ -29,13 +29,13 @@ import (
 //	                            idle  if nothing is pending
 //	any  --error, silence, end> lost  unanswered operations go to owner.lost
 //
-// Any goroutine may send: the caller of flush, the reader (ready) and the heartbeat, one at a
-// time, by the mutex writing. One goroutine at a time reads what the server sends, and has the
-// mutex reading. Mostly that is serve, so that the end of the session is noticed when it
-// comes, not at its next use. NewPostgres starts it in a goroutine; after a loss, the goroutine
-// that has connected anew runs it. But if operations come one by one, each soon after the last,
-// their callers read for themselves: waking another goroutine, and being woken by it, would
-// take longer than the server does.
+// Any goroutine may send, by write, one at a time, with the mutex writing: callers (flush), the
+// reader (ready), the heartbeat (ping) and Close (leave). One goroutine at a time receives, by
+// receive, with the mutex reading. Mostly that is serve, so that the end of the session is
+// noticed when it comes, not at its next use; it runs in a goroutine of NewPostgres, reconnect or
+// openWaitConn. But if operations come one by one, each soon after the last, their callers read
+// for themselves (attend): waking another goroutine, and being woken by it, would take longer
+// than the server does.
 //
 //	serve reads   --a few lone operations--------------------------> callers read
 //	callers read  --more than one under way, or none for a moment--> serve reads
@@ -326,7 +326,9 @@ var binaryFormat = []int16{pgtype.BinaryFormatCode}
 //
 // An answer proves that the server lived when it was asked, not when the answer is read: a
 // process that was stopped finds old answers. If a heartbeat comes late, the server has less time
-// by that much, but never less than a third of silence.
+// by that much, but never less than a third of silence. So the session ends when the oldest
+// question is as old as silence, or already when nothing was heard for silence and a third, but
+// not before the question is a third of silence old.
 func (s *session) heartbeat() {
 	s.mu.Lock()
 	beat, quiet, lost, busy := s.beat, time.Since(s.heard), s.why != nil, len(s.sent) > 0
@@ -342,7 +344,7 @@ func (s *session) heartbeat() {
 	case busy && left <= 0:
 		s.end(fmt.Errorf("the server has been silent for %s", quiet.Round(time.Millisecond)))
 	case busy:
-		beat.Reset(min(left, third)) // an operation after it may be asked and answered later
+		beat.Reset(min(left, third)) // by then another question may be the oldest
 	case quiet < third:
 		beat.Reset(third - quiet)
 	default:

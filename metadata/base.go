@@ -74,8 +74,9 @@ func (wq *waitQueue) setBase(c *call, doc Document) {
 // baseFor returns the base for a commit that c leads, or nil. A base is used once.
 //
 // With a base, commit (lead.go) stores the batch without locking and reading the document first.
-// If the document has another version or digest by then, saveOnSQL stores nothing; finish
-// reports that as errSuppressed, and commitOnBase as errStale.
+// If the document has another version or digest by then, or its lock is taken, saveOnSQL stores
+// nothing. commitOnBase then returns errStale, as for each error with which surely nothing was
+// stored.
 func (q *queues) baseFor(wq *waitQueue, c *call, o *Options) *base {
 	q.mu.Lock()
 	defer q.mu.Unlock()

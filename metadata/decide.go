@@ -24,8 +24,9 @@ import (
 //
 // A decision is not stored yet. Its commit can fail or be rolled back, because the database
 // rejects it or another session has the lock or the row. Then commit (lead.go) makes the changes
-// again at once if the base was stale, or halves the batch if it was rejected; otherwise settle
-// (queue.go) puts the calls back into the queue, or conclude (chain.go) if they were pipelined.
+// again at once if the base was stale, or halves the batch if it was rejected. Otherwise the
+// followers wait again (settle in queue.go), and the leader makes the commit again after a wait
+// by its policy (lead in lead.go); pipelined, all of them wait again (conclude in chain.go).
 // When a change is made again, apply keeps the decision of a leader if the document is the one
 // that was decided on (holdsFor), and else runs decide again; that of a follower always runs
 // again (answer).

@@ -87,13 +87,14 @@
 //
 // After [ErrUnknownOutcome], a timeout or a crash a client does not know whether its write was
 // made. To make it again could undo what others have written since, or count twice. With a
-// token it can be repeated, by any process, until the answer arrives: see [Postgres.Once],
-// which needs a [Table].Tokens. The statement that stores the document stores the token, too.
-// The same statement of a repetition finds it there, or else the unique index of the tokens
-// does. [Memory.Once] does the same.
+// token, the same from the first try on, it can be repeated, by any process, until the answer
+// arrives: see [Postgres.Once], which needs a [Table].Tokens. The statement that stores the
+// document stores the token, too. A repetition finds the token, and does not write again; of two
+// at a time the unique index of the tokens lets one write. [Memory.Once] does the same.
 //
-// [ErrUnavailable], [ErrWrongServer], [ErrStale] and [lock.ErrBusy] say that nothing was
-// written, and can be retried without a token. Of MergeMany that holds for each Result.Err,
+// [ErrUnavailable], [ErrWrongServer], [ErrStale], [lock.ErrBusy] and the error of a context say
+// that nothing was written, unless they match [ErrUnknownOutcome], too. What was not written can
+// be retried without a token. Of MergeMany that holds for each Result.Err,
 // not for the error of the call.
 //
 // # Watching
@@ -124,7 +125,7 @@
 //	412   ErrConflict                   409 where the client has sent no If-Match
 //	423   lock.ErrBusy                  the document is locked, or too much waits for it;
 //	                                    also 409, or 429
-//	504   context.DeadlineExceeded      nothing was written
+//	504   context.DeadlineExceeded      nothing was written; context.Canceled: the client is gone
 //	500   ErrSchema, ErrUnsupported, ErrSharedHold and all others
 //
 // examples/userapi/problem.go has it as code. [ErrorType] gives a short name to each, for

@@ -120,8 +120,8 @@ func (d *documents) merging(p *patch) *write {
 }
 
 // Update reads the document, calls decide to make a patch from it, and applies the patch as
-// Merge does, to exactly the document that decide was given (read-modify-write). A missing
-// document is {} to decide, where writes may create it.
+// Merge does, to exactly the document that decide was given (read-modify-write). It returns the
+// document after this patch. A missing document is {} to decide, where writes may create it.
 //
 // decide can run several times: only its last run counts. It runs while other writers wait and
 // a connection is in use, so it should be quick and not use the same pool, and it must not

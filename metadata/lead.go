@@ -179,8 +179,8 @@ func (p *postgres) commitBatch(ctx context.Context, wq *waitQueue, c *call) (n i
 	return n, err
 }
 
-// commit is commitBatch for a batch. A lone merge is one statement, a batch with a base is
-// stored on that (see base.go), and all else is a transaction. Where the database rejects what
+// commit is commitBatch for a batch. A batch with a base, also one of a lone write, is stored on
+// that (see base.go). Without a base a lone merge is one statement. All else is a transaction. Where the database rejects what
 // several calls make together, commit halves them until the calls to blame stand alone. The
 // leader gets the reports.
 func (p *postgres) commit(ctx context.Context, conn pgdb.Conn, wq *waitQueue, leader *call, calls []*call) (done int, err error) {

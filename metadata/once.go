@@ -29,7 +29,9 @@ const MaxTokenLen = 255
 //
 // The first write that is made stores its token in the same commit. A repetition changes
 // nothing. It returns the current document, with [Document].Repeated set, and the version that
-// the first write made in [Document].Made. If there is no document now, because it was deleted
+// the first write made in [Document].Made. What else the first write returned is not kept: a
+// number that an Update draws from a counter, say, belongs into the document, beside the token's
+// name, if a repetition needs it. If there is no document now, because it was deleted
 // since or the first write was a Delete, it has no Metadata, and the error is still nil. A write
 // that fails stores no token, and can be tried again.
 //

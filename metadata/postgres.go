@@ -83,9 +83,9 @@ func (p *Postgres) Privileged() *Postgres {
 // Version 0 is that of a document about to be created. The error is a [*VersionError]. Without a
 // [Table].Version, writes fail with [ErrUnsupported].
 //
-// With the error, writes return the document as it is, to decide on again; it has no Metadata
-// if there is no document. If this process has written the document in the last 10 ms, it can
-// be as that write left it, without what other processes have written since.
+// With the error, writes also return the document, to decide on again; it has no Metadata if
+// there is no document. If this process has written the document, this can be its state of up to
+// 10 ms ago, without what other processes have written since.
 func (p *Postgres) IfVersion(version int64) *Postgres {
 	view := *p
 	view.version = &version

@@ -46,12 +46,12 @@ type MetadataStore interface {
 	// it is given can include writes before it in the same commit. It runs again, on the
 	// document as it is then, if
 	//
-	//   - those writes fail, or the commit cannot be made; where it is the first of its commit,
-	//     only if the document has changed;
+	//   - a write before it in the commit fails, or the commit cannot be made (a decide that is
+	//     the first of its commit runs again only if the document has changed);
 	//   - it takes longer than 20 ms, for which other writers of the process wait for it;
-	//   - it takes longer than 250 ms, where it is the first of its commit and others wait, and
-	//     the document has changed meanwhile. A decide that runs again because it was slow is
-	//     the first: it has 250 ms, and twice as long each further time, up to a quarter of
+	//   - it is the first of its commit, takes longer than 250 ms while others wait, and the
+	//     document has changed meanwhile. A decide that was slow is the first of its next
+	//     commit, and has 250 ms there, and twice as long each further time, up to a quarter of
 	//     [Options].Timeout.
 	//
 	// The other writers go on as soon as decide takes too long. While no other in the process

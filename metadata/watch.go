@@ -159,7 +159,7 @@ func (ws *watching) join(ctx context.Context, d *documents, ids []string) (*watc
 		v := &view{subject: s, watcher: w}
 		s.views = append(s.views, v)
 		w.views = append(w.views, v)
-		v.isDue()
+		v.makeDue()
 	}
 	if ws.count.Add(1) == 1 {
 		ws.setWatched(true)
@@ -201,7 +201,7 @@ func (ws *watching) changed(key int64) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	for _, s := range ws.byKey[key] {
-		s.isDue()
+		s.makeDue()
 	}
 }
 

@@ -91,7 +91,7 @@ func (g *group) read(ctx context.Context) error {
 			for _, v := range s.views {
 				if v.looking {
 					v.looking = false
-					v.isDue()
+					v.makeDue()
 				}
 			}
 		}
@@ -127,7 +127,7 @@ func (g *group) saw(s *subject, doc Document, mark string) {
 		case v.looking:
 			v.looking = false
 		case another:
-			v.isDue()
+			v.makeDue()
 		}
 	}
 }
@@ -152,7 +152,7 @@ func (g *group) compare(ctx context.Context) error {
 		return g.source.differ(ctx, ids, marks, func(i int) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			subjects[i].isDue()
+			subjects[i].makeDue()
 		})
 	})
 	g.mu.Lock()

@@ -55,18 +55,18 @@ type watcher struct {
 // forget has a document read, whether it has changed or not.
 func (s *subject) forget() {
 	s.mark = ""
-	s.isDue()
+	s.makeDue()
 }
 
-// isDue has a document read for all its watchers. A watcher is told if it was told another
+// makeDue has a document read for all its watchers. A watcher is told if it was told another
 // state last.
-func (s *subject) isDue() {
+func (s *subject) makeDue() {
 	for _, v := range s.views {
-		v.isDue()
+		v.makeDue()
 	}
 }
 
-func (v *view) isDue() {
+func (v *view) makeDue() {
 	if !v.due {
 		v.due = true
 		v.watcher.due = append(v.watcher.due, v)

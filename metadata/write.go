@@ -288,7 +288,7 @@ func (p *postgres) finish(ctx context.Context, s session, q query, wc *workingCo
 		return err
 	case err != nil:
 		return &unsettled{err}
-	case !open && q.keeps: // if none was, the next attempt finds the hold lost
+	case !open && q.keeps: // a token was used; if none was, the next attempt finds that the hold has ended
 		return errUsed
 	case !open:
 		return errLost

@@ -553,7 +553,7 @@ var mutants = []simulate.Mutant{
 	},
 	{
 		Name: "that a token has been used is the loss of a hold", File: "write.go",
-		Old: "\tcase !open && q.keeps: // if none was, the next attempt finds the hold lost\n\t\treturn errUsed\n", New: "",
+		Old: "\tcase !open && q.keeps: // a token was used; if none was, the next attempt finds that the hold has ended\n\t\treturn errUsed\n", New: "",
 		Rule: "UNFOUNDED",
 	},
 	{
