@@ -44,10 +44,10 @@ type PostgresOptions struct {
 	// exclusive waiter forever. Negative: none. Default: 2.
 	WaitConns int
 
-	// MaxKeys is the maximum number of keys held or waited for here at a time. Beyond it, the
-	// error matches [ErrTooMany]. It protects the server's lock table
-	// (max_locks_per_transaction × max_connections): when that is full, every client fails.
-	// Default: 1 000.
+	// MaxKeys is the maximum number of keys held or waited for here at a time, among them all
+	// permits of a semaphore that a caller waits for. Beyond it, the error matches
+	// [ErrTooMany]. It protects the server's lock table (max_locks_per_transaction ×
+	// max_connections): when that is full, every client fails. Default: 1 000.
 	MaxKeys int
 
 	// Silence is how long the server may leave a ping unanswered before the connection, and

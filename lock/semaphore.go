@@ -21,7 +21,8 @@ import (
 //   - Between processes each permit goes round as a key does (PostgresOptions.HandOff and
 //     PostgresOptions.WaitConns). Those that queue at the server for a permit get it in
 //     their order. Which permit is free first, and so which process's waiter, is chance.
-//   - A waiter waits for every permit, so that its cost grows with their number.
+//   - A waiter waits for every permit. So its cost grows with their number, and each of them
+//     counts in PostgresOptions.MaxKeys.
 //   - Processes may differ in the number of permits, as in a rolling deploy. There are
 //     never more holders than the largest number, nor more in one process than its own.
 //
@@ -37,7 +38,8 @@ type Semaphore struct {
 // for a lock. It does not ask the server.
 //
 // If l is neither a [Postgres] nor a [Memory], the error matches [ErrUnsupported]; if the name
-// is invalid or permits is less than 1, [ErrInvalidKey].
+// is invalid or permits is less than 1, [ErrInvalidKey]; if there are more permits than
+// PostgresOptions.MaxKeys, [ErrTooMany].
 func NewSemaphore(l Locker, name Key, permits int) (*Semaphore, error) {
 	s := &Semaphore{name: name}
 	switch l := l.(type) {
@@ -45,6 +47,9 @@ func NewSemaphore(l Locker, name Key, permits int) (*Semaphore, error) {
 		s.table = &l.table
 	case *Postgres:
 		s.table = &l.table
+		if permits > l.opts.MaxKeys {
+			return nil, fmt.Errorf("%w: a semaphore of %d permits, where MaxKeys is %d", ErrTooMany, permits, l.opts.MaxKeys)
+		}
 	default:
 		return nil, fmt.Errorf("%w: a semaphore is of a Postgres or a Memory", ErrUnsupported)
 	}

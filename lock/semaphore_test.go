@@ -32,6 +32,8 @@ func TestThousandPermitsTakeOneConnection(t *testing.T) {
 		require.NoError(t, h.Unlock())
 	}
 	assert.Zero(t, query[int](t, db.Pool(), advisoryLocks))
+	_, err = lock.NewSemaphore(locker, lock.Name("sem"), 1001)
+	assert.ErrorIs(t, err, lock.ErrTooMany, "more than PostgresOptions.MaxKeys")
 }
 
 // Processes share the permits of one name, which go round between them. A process that has
