@@ -20,8 +20,8 @@ type Locker interface {
 	Lock(ctx context.Context, key Key) (*Held, error)
 
 	// TryLock takes key exclusively if it is free and has no waiter, and otherwise returns a
-	// [*BusyError]. It does not wait for other holders. If several calls try a free key at
-	// once, one of them gets it.
+	// [*BusyError], which also matches the context's cause if that has ended. It does not wait
+	// for other holders. If several calls try a free key at once, one of them gets it.
 	TryLock(ctx context.Context, key Key) (*Held, error)
 
 	// RLock is Lock for a shared lock: any number of shared holders have the key together, and

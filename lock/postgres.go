@@ -166,7 +166,10 @@ func (p *Postgres) acquire(ctx context.Context, key Key, m mode, try bool) (*Hel
 // the options do not ask for it. err itself stays as it is: observers may have kept it.
 func (p *Postgres) described(ctx context.Context, err error) error {
 	var busy *BusyError
-	if !errors.Is(err, ErrBusy) || !errors.As(err, &busy) {
+	switch {
+	case !errors.Is(err, ErrBusy), !errors.As(err, &busy):
+		return err
+	case busy.Attempts == 0 && ctx.Err() != nil: // it has not asked for the key
 		return err
 	}
 	long, within := busy.Waited >= longWait, time.Second

@@ -251,7 +251,7 @@ func admissible(ctx context.Context, since time.Time, keys ...Key) error {
 	return nil
 }
 
-// refused returns the error of a call that makes no request, or no other one.
+// refused returns the error of a call for key that ends because of why.
 func refused(key Key, since time.Time, attempts int, why error) error {
 	return &BusyError{Key: key, Waited: time.Since(since), Attempts: attempts, Cause: why}
 }

@@ -112,7 +112,7 @@ var ofLocks = []figure[lock.Stats]{
 	gauge("lock_connections", "Connections for locks.", func(s lock.Stats) float64 { return float64(s.Connections) }),
 	counter("lock_acquired", "Locks granted.", func(s lock.Stats) float64 { return float64(s.Acquired) }),
 	counter("lock_handed_off", "Locks granted without the server, from one holder to the next.", func(s lock.Stats) float64 { return float64(s.HandedOff) }),
-	counter("lock_busy", "Calls that ended as others held the key.", func(s lock.Stats) float64 { return float64(s.Busy) }),
+	counter("lock_busy", "Calls that ended as others held the key, or their context ended first.", func(s lock.Stats) float64 { return float64(s.Busy) }),
 	counter("lock_lost", "Locks lost with their connection.", func(s lock.Stats) float64 { return float64(s.Lost) }),
 	counter("lock_evicted", "Locks taken back by Evict.", func(s lock.Stats) float64 { return float64(s.Evicted) }),
 	counter("lock_sessions", "Connections opened for locks.", func(s lock.Stats) float64 { return float64(s.Sessions) }),
