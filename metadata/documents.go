@@ -212,7 +212,7 @@ func (d *documents) carryOut(ctx context.Context, id string, w *write, refused e
 	if err == nil {
 		doc, err = d.engine.write(ctx, canonical, w)
 	}
-	d.describe(ctx, err)
+	err = d.described(ctx, err)
 	d.counts.wrote(w.size, time.Since(start), err)
 	return doc, named(id, err)
 }
@@ -225,19 +225,22 @@ func (d *documents) checkView() error {
 	return d.checkToken()
 }
 
-// describe adds the lock's holder to a [lock.BusyError].
-func (d *documents) describe(ctx context.Context, err error) {
-	if err == nil || d.options.LockStatus == nil {
-		return
+// described returns err, with the lock's holder if it is a [lock.BusyError]. err itself stays as
+// it is: an observer of the locker may have kept it.
+func (d *documents) described(ctx context.Context, err error) error {
+	busy, ok := err.(*lock.BusyError)
+	if !ok || d.options.LockStatus == nil {
+		return err
 	}
-	var busy *lock.BusyError
-	if errors.As(err, &busy) {
-		brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		if status, err := d.options.LockStatus(brief, busy.Key); err == nil {
-			busy.Status = &status
-		}
+	brief, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	status, failed := d.options.LockStatus(brief, busy.Key)
+	if failed != nil {
+		return err
 	}
+	described := *busy
+	described.Status = &status
+	return &described
 }
 
 // Stats returns the counts so far, of the store with all its views. It sends nothing to the

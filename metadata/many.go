@@ -293,7 +293,7 @@ func (c *bulk) end(ctx context.Context, j *job, doc Document, err error) {
 	if j.patch != nil {
 		size = len(j.patch.text)
 	}
-	c.describe(ctx, err)
+	err = c.described(ctx, err)
 	j.Document, j.Err = doc, named(j.ID, err)
 	if !j.sent.IsZero() {
 		c.pg.hint(j.id, err)

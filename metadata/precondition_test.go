@@ -306,6 +306,39 @@ func TestSharedHoldDoesNotAllowToWrite(t *testing.T) {
 	})
 }
 
+func TestHoldOfAMemoryLockerIsNoHold(t *testing.T) {
+	eachDriver(t, func(t *testing.T, d *database) {
+		store := d.migrated(t, nil)
+		held := locked(t, lock.NewMemory().Lock, t.Context(), store.Key("a"))
+		_, err := store.Merge(held.Context(), "a", raw(`{"n":1}`))
+		require.NoError(t, err)
+	})
+}
+
+// A keeper keeps the last error that it was told of.
+type keeper struct{ err error }
+
+func (*keeper) AcquireStart(ctx context.Context, _ lock.AcquireStart) context.Context { return ctx }
+func (k *keeper) AcquireEnd(_ context.Context, a lock.AcquireEnd)                     { k.err = a.Err }
+
+// An observer of the locker may read an error later, so the one that it was given does not change.
+func TestErrorThatALockersObserverWasToldOfStaysAsItIs(t *testing.T) {
+	var kept keeper
+	locker := lock.NewMemory(&kept)
+	store, err := metadata.NewMemory(locker, &metadata.Options{LockStatus: locker.Status})
+	require.NoError(t, err)
+	held := locked(t, locker.Lock, t.Context(), store.Key("a"))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err = store.Merge(ctx, "a", raw(`{}`))
+	var busy, told *lock.BusyError
+	require.ErrorAs(t, err, &busy)
+	assert.NotNil(t, busy.Status)
+	require.ErrorAs(t, kept.err, &told)
+	assert.Nil(t, told.Status)
+	require.NoError(t, held.Unlock())
+}
+
 func TestMemoryHeedsTheHoldsOfItsOwnLocker(t *testing.T) {
 	own := lock.NewMemory()
 	store, err := metadata.NewMemory(own, nil)
