@@ -19,8 +19,8 @@ import (
 //
 // A leader that has given the document up, and a follower that was dropped, join the queue again
 // once they have decided, to lead. The decision of such a leader counts if the document is still
-// the same. Otherwise decide runs again: for leaderBudget at first, and for twice as long each
-// further time.
+// the same. Otherwise decide runs again, each time for twice as long as before, up to a quarter of
+// Options.Timeout.
 //
 // A decision is not stored yet. Its commit can fail or be rolled back, because the database
 // rejects it or another session has the lock or the row. Then commit (lead.go) makes the changes

@@ -94,21 +94,19 @@ func (p *postgres) acquire(ctx context.Context, wq *waitQueue, c *call) (pgdb.Co
 // whenLate has others go on once a caller is late, unless stop was called before. If the pool is
 // full then, it looks again, each time after twice as long in all, until the last look.
 func (p *postgres) whenLate(late time.Duration, goOn func()) (stop func()) {
-	var stopped atomic.Bool
+	var over atomic.Bool // it was stopped, or others go on
 	var look func()
 	look = func() {
-		switch waited := late; {
-		case stopped.Load():
-		case late < lastLook && p.db.Full():
+		if waited := late; late < lastLook && !over.Load() && p.db.Full() {
 			late = min(2*late, lastLook)
 			time.AfterFunc(late-waited, look)
-		default:
+		} else if over.CompareAndSwap(false, true) {
 			goOn()
 		}
 	}
 	timer := time.AfterFunc(late, look)
 	return func() {
-		stopped.Store(true)
+		over.Store(true)
 		timer.Stop()
 	}
 }

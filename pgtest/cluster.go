@@ -169,7 +169,7 @@ func scramVerifier(password string) string {
 
 // outputWait limits the wait for a program's output when it has ended: its children may keep
 // it open.
-const outputWait = time.Second
+const outputWait = 5 * time.Second
 
 // serverEnv returns the environment of the server's programs: only what they need to be
 // found and to run.

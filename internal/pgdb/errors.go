@@ -27,7 +27,7 @@ type Error struct {
 	Table      string
 	Column     string
 	Constraint string
-	Fatal      bool // the server has ended the session: the severity is not ERROR
+	Fatal      bool // the server has ended the session, or may have: the severity is not ERROR
 	Positioned bool // the error is at a place in the statement's text
 	Inside     bool // it was raised in a function, such as that of a trigger
 }
