@@ -13,9 +13,11 @@
 //     policies without state.
 //   - [example.com/lockstore/pgtest] gives each test a real database of its own.
 //
-// The usual case takes two calls:
+// The usual case takes three calls:
 //
 //	store, err := metadata.NewPostgres(pool, nil) // a *pgxpool.Pool, *sql.DB or *sqlx.DB
+//	...
+//	err = store.Migrate(ctx) // creates the table, unless it is there
 //	...
 //	doc, err := store.Merge(ctx, userID, json.RawMessage(`{"plan": "pro", "trial": null}`))
 //
@@ -61,10 +63,10 @@
 //
 // A role needs few privileges (TestLeastPrivilegesSuffice in package metadata):
 //
-//	GRANT USAGE ON SCHEMA s TO r;                                 -- of the table and the function
+//	GRANT USAGE ON SCHEMA s TO r;                                      -- of the tables and the function
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON s.lockstore_metadata TO r; -- DELETE for Delete only
-//	GRANT SELECT, INSERT, UPDATE, DELETE ON s.lockstore_once TO r; -- for Once only: Table.Tokens
-//	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA s TO r;              -- PUBLIC has it by default
+//	GRANT SELECT, INSERT, UPDATE, DELETE ON s.lockstore_once TO r;     -- for Once only: Table.Tokens
+//	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA s TO r;                   -- PUBLIC has it by default
 //
 // Locks need the right to connect, and no more. Migrate needs CREATE on the schema. To see
 // details of other roles' sessions in a Status takes pg_read_all_stats. Evict takes

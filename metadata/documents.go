@@ -16,7 +16,7 @@ import (
 // documents are the operations on single documents that [Postgres], [Tx] and [Memory] share.
 // They check their arguments, and make a change of each write for an engine to carry out.
 //
-// To add an operation, see the list of files at the end of README.md.
+// To add an operation, see the list of files at the end of MAINTAINING.md.
 type documents struct {
 	engine     engine
 	options    *Options
