@@ -1,6 +1,7 @@
 // Package lock provides named locks across goroutines and processes, backed by PostgreSQL's
-// advisory locks. A [Postgres] holds its locks on one connection, however many they are, and
-// on up to PostgresOptions.WaitConns more those keys that it had to queue for at the server.
+// advisory locks. One connection of a [Postgres] holds its locks, however many they are. Keys
+// that other processes keep busy are waited for, and then held, on up to
+// PostgresOptions.WaitConns more.
 //
 //	locker, err := lock.NewPostgres(ctx, pool, nil)
 //	...

@@ -24,8 +24,9 @@ import (
 //
 // The server's lock table decides whether the key was given up, not the holder's answer, and a
 // [Postgres] that gives it up waits until Evict has seen that before it asks for the key again.
-// A holder that got the key after Evict was called keeps it, unless it has had the key for a
-// tenth of a second when its process sees the request.
+// Evict is for those who held the key when it was called. A holder that got the key just
+// afterwards can be evicted, too, if its process sees the request when it has had the key for a
+// tenth of a second.
 //
 // Asking and terminating need the holder's role, pg_signal_backend, or superuser (PostgreSQL
 // documentation, 9.28.2 Server Signaling Functions). Otherwise the holder is not disturbed,

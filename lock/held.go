@@ -112,7 +112,8 @@ func (h *Held) endWith(ctx context.Context) (bound context.Context, stop context
 
 // Fence returns a fencing token: a number greater than every one that earlier holders of the
 // key were given, in any process. Pass it to systems other than the database, and have them
-// refuse a number smaller than one they have seen.
+// refuse a number smaller than one they have seen. SQL of your own can do the same with a column
+// that keeps the greatest number.
 //
 // The session that holds the lock is asked for it, so a nil error proves that the lock was
 // held at that moment. Otherwise the error matches [ErrLost] or [ErrReleased]. Tokens of a

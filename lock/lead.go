@@ -16,7 +16,9 @@ import (
 //   - The context given to fn carries the lock. It ends when ctx does or when the lock is
 //     lost, with cause [ErrLost]. A write of package metadata with this context is stored
 //     only while the lock is held.
-//   - term grows with each leader, in any process: see [Held.Fence].
+//   - term is the fencing token of this leader, and grows with each, in any process. Systems
+//     other than a store of package metadata must refuse what comes with a smaller one than
+//     they have seen: see [Held.Fence].
 //   - When fn returns nil, or has lost the lock, Lead waits for the next term at once,
 //     behind those that wait already. When fn fails, this process does not compete for as
 //     long as p says; nil is exponential, from a tenth of a second to ten seconds.

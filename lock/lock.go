@@ -25,7 +25,8 @@ type Locker interface {
 	TryLock(ctx context.Context, key Key) (*Held, error)
 
 	// RLock is Lock for a shared lock: any number of shared holders have the key together, and
-	// exclude an exclusive one. A stream of shared holders does not starve a waiter for Lock.
+	// exclude an exclusive one. A stream of shared holders does not starve a waiter for Lock
+	// (with [Postgres], unless it has no PostgresOptions.WaitConns).
 	RLock(ctx context.Context, key Key) (*Held, error)
 
 	// TryRLock is TryLock for a shared lock. Shared holders, and waiters for a shared lock, do

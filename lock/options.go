@@ -52,9 +52,9 @@ type PostgresOptions struct {
 
 	// Silence is how long the server may leave a ping unanswered before the connection, and
 	// with it every lock, counts as lost. A ping is sent when nothing has come from the server
-	// for a third of that. The server, for its part, is told to give the locks of a client that
-	// it no longer hears to others, but only after twice this time; over a unix socket it does
-	// not need to be told. Default: 5 s.
+	// for a third of that. The server, for its part, is told to end the session of a client that
+	// it no longer hears, which frees its locks, but only after twice this time; over a unix
+	// socket it does not need to be told. Default: 5 s.
 	Silence time.Duration
 
 	// ConnectTimeout bounds each attempt to connect. Several hosts, or addresses of one, share
@@ -68,8 +68,9 @@ type PostgresOptions struct {
 	SessionPooler bool
 
 	// DescribeBusy makes every [*BusyError] of Lock, TryLock, RLock, TryRLock and LockAll name
-	// the holders of the key. For that the call asks the server, on a connection of the host's pool, and takes up to a second longer. A call
-	// that has waited for a second or more asks the other processes too, as Status does.
+	// the holders of the key. For that the call asks the server, on a connection of the host's
+	// pool, and takes up to a second longer. A call that has waited for a second or more asks
+	// the other processes too, as Status does.
 	//
 	// If it is false, a call names the holders only if it has waited for a second or more, this
 	// process holds keys itself (so that the wait may be a deadlock), and no other call is

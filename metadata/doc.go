@@ -80,8 +80,9 @@
 // the context; also [lock.ErrBusy], where the document's lock was found taken.
 //
 // Once a write has been sent, the end of the context does not interrupt it: the call returns
-// with the outcome, at most [Options].Timeout per statement later. So a nil error, or one that
-// is not [ErrUnknownOutcome], can be relied on.
+// with the outcome, at most [Options].Timeout per statement later. So nil means that the write was
+// made, and [ErrUnknownOutcome] that it may have been made. Any other error, also the context's,
+// means that it was not.
 //
 // # Retries
 //
@@ -89,8 +90,9 @@
 // made. To make it again could undo what others have written since, or count twice. With a
 // token, the same from the first try on, it can be repeated, by any process, until the answer
 // arrives: see [Postgres.Once], which needs a [Table].Tokens. The statement that stores the
-// document stores the token, too. A repetition finds the token, and does not write again; of two
-// at a time the unique index of the tokens lets one write. [Memory.Once] does the same.
+// document stores the token, too. A repetition finds the token, and does not write again. If two
+// run at once, the unique index of the tokens lets one of them write, and the other repeats it.
+// [Memory.Once] does the same.
 //
 // [ErrUnavailable], [ErrWrongServer], [ErrStale], [lock.ErrBusy] and the error of a context say
 // that nothing was written, unless they match [ErrUnknownOutcome], too. What was not written can

@@ -14,7 +14,7 @@ import (
 // A few errors match several of these. The package documentation has the order in which to ask
 // for them, and their HTTP statuses.
 //
-// A write that finds the document's lock taken to the end fails with an error that matches
+// A write that gives up waiting for the document's lock fails with an error that matches
 // [lock.ErrBusy]. A write under a hold that has ended fails with one that matches
 // [lock.ErrLost].
 var (

@@ -94,7 +94,7 @@ func ExamplePostgres_Update() {
 
 	type usage struct{ Calls, Limit int }
 	for range 3 {
-		_, err := store.Update(ctx, "ada", func(doc metadata.Document) (json.RawMessage, error) {
+		doc, err := store.Update(ctx, "ada", func(doc metadata.Document) (json.RawMessage, error) {
 			u, err := metadata.Decode[usage](doc)
 			if err != nil {
 				return nil, err
@@ -104,11 +104,12 @@ func ExamplePostgres_Update() {
 		if err != nil {
 			log.Fatal(err)
 		}
+		fmt.Println(string(doc.Metadata)) // after this change: each caller gets a number of its own
 	}
-	doc, err := store.Get(ctx, "ada")
-	fmt.Println(string(doc.Metadata), err)
 	// Output:
-	// {"Calls": 3} <nil>
+	// {"Calls": 1}
+	// {"Calls": 2}
+	// {"Calls": 3}
 }
 
 // Compare-and-swap: the write fails if the document was changed since it was read.
@@ -222,6 +223,7 @@ func ExamplePostgres_Key() {
 		log.Fatal(err)
 	}
 	defer locker.Close(ctx)
+	defer store.Close() // before the locker
 
 	err = lock.Do(ctx, locker, store.Key("ada"), func(ctx context.Context) error {
 		_, err := store.Merge(ctx, "ada", json.RawMessage(`{"step": 1}`)) // with the ctx that carries the lock

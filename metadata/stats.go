@@ -16,7 +16,7 @@ type Stats struct {
 	Bytes     int64         // of their patches and documents, as PostgreSQL prints them; none of an Update
 	WriteTime time.Duration // the sum of the time that they took
 	Failures  int64         // writes that failed, also those refused before anything was sent
-	Busy      int64         // failures: the document's lock was taken to the end
+	Busy      int64         // failures: a write gave up waiting for the document's lock
 	Conflicts int64         // failures: the document had another version
 	Rejected  int64         // failures: the database refused the data
 	Unknown   int64         // failures with an unknown outcome

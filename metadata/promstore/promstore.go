@@ -122,7 +122,7 @@ var ofStores = []figure[metadata.Stats]{
 	counter("metadata_writes", "Writes that succeeded.", func(s metadata.Stats) float64 { return float64(s.Writes) }),
 	counter("metadata_write_bytes", "Bytes of patches and documents that were written.", func(s metadata.Stats) float64 { return float64(s.Bytes) }),
 	counter("metadata_failures", "Writes that failed.", func(s metadata.Stats) float64 { return float64(s.Failures) }),
-	counter("metadata_busy", "Writes that found the lock taken to the end.", func(s metadata.Stats) float64 { return float64(s.Busy) }),
+	counter("metadata_busy", "Writes that gave up waiting for the lock.", func(s metadata.Stats) float64 { return float64(s.Busy) }),
 	counter("metadata_conflicts", "Writes for another version.", func(s metadata.Stats) float64 { return float64(s.Conflicts) }),
 	counter("metadata_rejected", "Writes that the database refused.", func(s metadata.Stats) float64 { return float64(s.Rejected) }),
 	counter("metadata_unknown", "Writes with an unknown outcome.", func(s metadata.Stats) float64 { return float64(s.Unknown) }),
