@@ -67,13 +67,20 @@ func TestPanicAfterASharedCommit(t *testing.T) {
 				if committing == saving {
 					share(t, b.store)
 				}
-				first := begin(func() (metadata.Document, error) { return merging(b.store, `{"last":"first"}`)(t.Context()) })
+				reported := make(chan struct{})
+				first := begin(func() (metadata.Document, error) {
+					defer close(reported)
+					return merging(b.store, `{"last":"first"}`)(t.Context())
+				})
 				waitForRow(t, d)
 				calls := map[string]pending{}
 				for _, last := range []string{"leader", "second", "third", "fourth"} {
 					calls[last] = lineUp(t.Context(), merging(b.store, `{"last":"`+last+`"}`))
 				}
-				tr.once(answered, committing, func() { panics(o) })
+				tr.once(answered, committing, func() {
+					<-reported // else the observer could panic when it is told of the first commit
+					panics(o)
+				})
 				b.unblock()
 				require.NoError(t, first.wait(t, "the first").err)
 				toldOfPanic(t, calls)
