@@ -32,9 +32,10 @@ type astray struct {
 
 const astraySize = 3
 
-// eachAstray runs a test over pgx and over database/sql, on pools of three connections.
+// eachAstray runs a test over pgx or over database/sql, which is drawn, on a pool of three
+// connections.
 func eachAstray(t *testing.T, test func(t *testing.T, s *astray, l *lock.Postgres)) {
-	for _, driver := range []string{"pgx", "sql"} {
+	for _, driver := range drawn("pgx", "sql") {
 		t.Run(driver, func(t *testing.T) {
 			here, elsewhere, s := pgtest.New(t), pgtest.New(t), new(astray)
 			redirect := func(_ context.Context, c *pgx.ConnConfig) error {

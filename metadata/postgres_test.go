@@ -58,7 +58,7 @@ func (d *database) exec(t testing.TB, statements string) {
 	require.NoError(t, err)
 }
 
-var everyDriver = flag.Bool("every-driver", jsonbtest.Slowdown > 1, "run what is asked of each driver over all of them: the default under the race detector; else over pgx and another one, which is drawn")
+var everyDriver = flag.Bool("every-driver", jsonbtest.Slowdown > 1, "run what is asked of each driver over all of them: the default under the race detector; else drivers are drawn")
 
 // overPgx is a database over pgx, for what is the same over every driver.
 func overPgx(t testing.TB) *database {
@@ -71,13 +71,26 @@ func onPool(db *pgtest.DB, pool *pgxpool.Pool) *database {
 	return &database{db, func(o *metadata.Options) (*metadata.Postgres, error) { return metadata.NewPostgres(pool, o) }}
 }
 
-// eachDriver runs a test over pgx, over sqlx, and over a driver of which nothing is known.
-func eachDriver(t *testing.T, test func(t *testing.T, d *database)) {
-	others := []string{"sqlx", "any"}
-	if !*everyDriver {
-		others = others[rand.IntN(2):][:1]
+// drawn returns one of drivers; all with -every-driver.
+func drawn(drivers ...string) []string {
+	if *everyDriver {
+		return drivers
 	}
-	for _, driver := range append([]string{"pgx"}, others...) {
+	return drivers[rand.IntN(len(drivers)):][:1]
+}
+
+// eachDriver runs a test over pgx, and over sqlx or a driver of which nothing is known.
+func eachDriver(t *testing.T, test func(t *testing.T, d *database)) {
+	onDrivers(t, append([]string{"pgx"}, drawn("sqlx", "any")...), test)
+}
+
+// aDriver runs a test that connects anew all the time, which takes long, over one of them.
+func aDriver(t *testing.T, test func(t *testing.T, d *database)) {
+	onDrivers(t, drawn("pgx", "sqlx", "any"), test)
+}
+
+func onDrivers(t *testing.T, drivers []string, test func(t *testing.T, d *database)) {
+	for _, driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			db := pgtest.New(t)
 			any := hidden.Open(t, db)

@@ -464,7 +464,7 @@ func TestLockInAnotherDatabaseIsNoLock(t *testing.T) {
 // a leader, say, who leads no longer.
 func TestWriteIsAsGoodAsEveryHoldOfItsContext(t *testing.T) {
 	t.Parallel() // it connects anew all the time, while others wait
-	eachDriver(t, func(t *testing.T, d *database) {
+	aDriver(t, func(t *testing.T, d *database) {
 		operator := newLocker(t, d.Pool())
 		writes := map[string]func(ctx context.Context, s *metadata.Postgres) error{
 			"Merge": func(ctx context.Context, s *metadata.Postgres) error {
