@@ -208,7 +208,7 @@ func TestTypeOfTheHostInTheSearchPath(t *testing.T) {
 	config.ConnConfig.RuntimeParams["search_path"] = "public, pg_catalog"
 	config.ConnConfig.RuntimeParams["statement_timeout"] = "10s"
 	d := onPool(db, newPool(t, config))
-	d.exec(t, `CREATE TABLE float8 (id text PRIMARY KEY, metadata jsonb)`)
+	d.exec(t, `CREATE TABLE float8 (id text PRIMARY KEY, metadata jsonb); INSERT INTO float8 VALUES ('a', '{}')`)
 	store := d.migrated(t, &metadata.Options{Table: metadata.Table{Name: "float8", Create: true}})
 	assert.Empty(t, sentences(t, store))
 	for operation, do := range allOf(t, d, store) {

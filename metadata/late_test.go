@@ -24,6 +24,7 @@ func TestOthersGoOnWithoutWhoIsLate(t *testing.T) {
 			begun, went := time.Now(), time.Duration(0)
 			stop := p.whenLate(late, func() { went = time.Since(begun) })
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			assert.Equal(t, lastLook, went)
 			stop()
 
@@ -32,6 +33,7 @@ func TestOthersGoOnWithoutWhoIsLate(t *testing.T) {
 			time.Sleep(late + time.Millisecond)
 			stop()
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			assert.Zero(t, went, "its connection has come")
 		})
 	}
