@@ -47,17 +47,17 @@ func NewSemaphore(l Locker, name Key, permits int) (*Semaphore, error) {
 		s.table = &l.table
 	case *Postgres:
 		s.table = &l.table
-		if permits > l.opts.MaxKeys {
-			return nil, fmt.Errorf("%w: a semaphore of %d permits, where MaxKeys is %d", ErrTooMany, permits, l.opts.MaxKeys)
-		}
 	default:
 		return nil, fmt.Errorf("%w: a semaphore is of a Postgres or a Memory", ErrUnsupported)
 	}
 	if err := name.Err(); err != nil {
 		return nil, err
 	}
-	if permits < 1 {
+	switch {
+	case permits < 1:
 		return nil, fmt.Errorf("%w: a semaphore of %d permits", ErrInvalidKey, permits)
+	case permits > s.table.maxKeys:
+		return nil, fmt.Errorf("%w: a semaphore of %d permits, where MaxKeys is %d", ErrTooMany, permits, s.table.maxKeys)
 	}
 	for i := range permits {
 		s.keys = append(s.keys, name.permit(i))
